@@ -1,0 +1,20 @@
+"""Users, projects, tokens and keys. Secrets are stored as hashes only; knows nothing of HTTP."""
+
+from ecotone.accounts.actors import ANONYMOUS, SYSTEM, Actor
+from ecotone.accounts.errors import KeyNotFound, ProjectExists, ProjectNotFound
+from ecotone.accounts.services import HOUSE, Accounts, KeyInfo, Project, TokenInfo, secret_hash
+
+__all__ = [
+    "ANONYMOUS",
+    "HOUSE",
+    "SYSTEM",
+    "Accounts",
+    "Actor",
+    "KeyInfo",
+    "KeyNotFound",
+    "Project",
+    "ProjectExists",
+    "ProjectNotFound",
+    "TokenInfo",
+    "secret_hash",
+]

@@ -1,0 +1,5 @@
+"""Configuration: each setting with its environment variable, default and documentation. Knows no other package."""
+
+from ecotone.settings.settings import Option, Settings, options
+
+__all__ = ["Option", "Settings", "options"]

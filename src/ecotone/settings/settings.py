@@ -1,0 +1,166 @@
+"""The settings of one Ecotone installation, read from the environment once and passed on as a frozen value.
+
+Each field names its environment variable `ECOTONE_<FIELD>` and its meaning; `docs/settings.md` is checked against them.
+"""
+
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from ecotone.vocabulary import Invalid
+
+MIB = 1024 * 1024
+
+
+def _option(default: Any, doc: str) -> Any:
+    return field(default=default, metadata={"doc": doc})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All settings of a server.
+
+    Raises:
+        Invalid: by `from_environment`, naming the variable, what it held and what is expected.
+    """
+
+    data: Path = _option(Path("data"), "folder for database, objects, ledger, logs and secrets; made when absent")
+    host: str = _option("127.0.0.1", "address to listen on; anything but loopback needs accounts for reading")
+    port: int = _option(7070, "TCP port to listen on")
+    database_url: str = _option("", "SQLAlchemy URL; default is SQLite in the data folder")
+    admin_token: str | None = _option(None, "sets the first administrator's token; default is a random one in a file")
+    anonymous_read: bool | None = _option(None, "reading without an account; default: only while bound to loopback")
+    public_url: str | None = _option(None, "the address clients use, when behind a proxy, e.g. https://hub.example.org")
+    allowed_hosts: str = _option("", "host names accepted in the Host header, comma-separated, beside our own")
+    provider_keys: str = _option(
+        "*_API_KEY,*_PROVIDER_KEY", "patterns of environment variables that may hold a provider's key, comma-separated"
+    )
+    engine_wait: float = _option(60.0, "seconds a request waits for an engine that is starting")
+    engine_start: float = _option(240.0, "seconds an engine may take to load its model")
+    snapshot_max_age: float = _option(900.0, "seconds a gateway serves its last snapshot without contact")
+    max_request_bytes: int = _option(32 * MIB, "largest JSON body the gateway takes")
+    max_commit_bytes: int = _option(512 * MIB, "largest commit body (NDJSON with small files) the hub takes")
+    max_object_bytes: int = _option(200 * 1024 * MIB, "largest single file the hub takes")
+    upstream_connect: float = _option(10.0, "seconds to connect to a provider or engine")
+    upstream_first: float = _option(120.0, "seconds until the first byte of a provider's answer")
+    upstream_idle: float = _option(60.0, "seconds a provider's stream may be silent")
+    backend_rest: float = _option(5.0, "seconds a route leaves a failing backend alone")
+    materialised_bytes: int = _option(50 * 1024 * MIB, "size of the cache of whole files for engines, audits, tuning")
+    job_workers: int = _option(1, "jobs (tuning runs, audits) that run at the same time")
+    ledger_segment_bytes: int = _option(64 * MIB, "size at which a ledger segment is closed and the next begun")
+    checkpoint_seconds: float = _option(10.0, "seconds between signed checkpoints of the ledger")
+    log_level: str = _option("info", "debug, info, warning or error")
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> "Settings":
+        """Settings from `ECOTONE_*` variables; keyword arguments that are not None win over them."""
+        source = os.environ if environ is None else environ
+        values: dict[str, Any] = {}
+        for option in options():
+            raw = source.get(option.variable)
+            if raw is not None and raw != "":
+                values[option.name] = option.parse(raw)
+        values |= {name: value for name, value in overrides.items() if value is not None}
+        if "data" in values:
+            values["data"] = Path(values["data"]).expanduser().absolute()
+        else:
+            values["data"] = Path("data").absolute()
+        return cls(**values)
+
+    @property
+    def is_loopback(self) -> bool:
+        return self.host in ("localhost", "::1") or self.host.startswith("127.")
+
+    @property
+    def anonymous_may_read(self) -> bool:
+        return self.is_loopback if self.anonymous_read is None else self.anonymous_read
+
+    @property
+    def base_url(self) -> str:
+        """The address under which clients reach the server, without a slash at the end."""
+        if self.public_url:
+            return self.public_url.rstrip("/")
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::", "localhost") else self.host  # noqa: S104
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    @property
+    def sql_url(self) -> str:
+        return self.database_url or f"sqlite:///{self.data / 'ecotone.db'}"
+
+    @property
+    def provider_key_patterns(self) -> tuple[str, ...]:
+        return tuple(p.strip() for p in self.provider_keys.split(",") if p.strip())
+
+    def folder(self, name: str) -> Path:
+        """A subfolder of the data folder, made (readable by the owner alone) when absent."""
+        path = self.data / name
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return path
+
+    def secret(self, name: str, length: int = 32) -> bytes:
+        """A random secret of this installation, kept in `secrets/<name>`, made once; readable by the owner alone."""
+        path = self.folder("secrets") / name
+        for _ in range(2):
+            try:
+                found = path.read_bytes()
+            except FileNotFoundError:
+                found = b""
+            if len(found) >= length:
+                return found
+            made = secrets.token_bytes(length)
+            draft = path.with_name(f".{name}.{secrets.token_hex(4)}")
+            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(made)
+                file.flush()
+                os.fsync(file.fileno())
+            try:
+                draft.replace(path) if found else os.link(draft, path)
+            except FileExistsError:  # another process made it first: read that one
+                continue
+            finally:
+                draft.unlink(missing_ok=True)
+            return made
+        return path.read_bytes()
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One setting as documented: field name, environment variable, type name, default, meaning."""
+
+    name: str
+    variable: str
+    kind: str
+    default: Any
+    doc: str
+
+    def parse(self, raw: str) -> Any:
+        try:
+            if self.kind == "bool":
+                return _BOOLEANS[raw.strip().lower()]
+            if self.kind == "int":
+                return int(raw)
+            if self.kind == "float":
+                return float(raw)
+        except (ValueError, KeyError):
+            expected = "1 or 0" if self.kind == "bool" else f"a number ({self.kind})"
+            raise Invalid(
+                f"{self.variable} is {raw!r}, but {expected} is expected; set it right or leave it out.",
+                param=self.variable,
+            ) from None
+        return raw
+
+
+_BOOLEANS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+
+
+def options() -> tuple[Option, ...]:
+    """Every setting in order of declaration."""
+    found = []
+    for item in fields(Settings):
+        kind = next((k for k in ("bool", "int", "float", "Path") if k in str(item.type)), "text")
+        found.append(Option(item.name, f"ECOTONE_{item.name.upper()}", kind, item.default, item.metadata["doc"]))
+    return tuple(found)

@@ -1,0 +1,142 @@
+"""What the catalogue hands out: frozen values, never rows. Knows nothing of SQL or HTTP."""
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from ecotone.storage import Content
+from ecotone.vocabulary import EdgeStatus, ModelKind, Relation, RepoType
+
+DEFAULT_BRANCH = "main"
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True):
+    """An entry of the catalogue: a repository with files, or an entry of the starter catalogue without any.
+
+    `key` is the row of the table, 0 for starter entries. `head` is the commit of `main`. `licence` is the label shown
+    (what the card or the starter entry says), `instruments` are the knowledge-base ids it was identified as. `facts`
+    holds what the starter catalogue knows (provider, family, released, sizes, sources, ...); a model published under a
+    reserved id has both.
+    """
+
+    id: str
+    namespace: str
+    name: str
+    kind: ModelKind = ModelKind.WEIGHTS
+    repo_type: RepoType = RepoType.MODEL
+    private: bool = False
+    gated: str | None = None
+    created: datetime
+    updated: datetime
+    head: str | None = None
+    downloads: int = 0
+    likes: int = 0
+    title: str = ""
+    tags: tuple[str, ...] = ()
+    pipeline_tag: str | None = None
+    library: str | None = None
+    licence: str | None = None
+    instruments: tuple[str, ...] = ()
+    facts: dict[str, Any] = {}  # noqa: RUF012
+    reserved: bool = False
+    key: int = 0
+
+
+class Revision(msgspec.Struct, frozen=True, kw_only=True):
+    """An immutable commit. `id` is the SHA-1 of the git commit object, `tree` that of its root tree.
+
+    `card` is the parsed front matter of README.md (empty when there is none or it is malformed; then `findings` says
+    so), `card_text` the text below it. `config` holds the model configuration's main fields, `weights` the totals of
+    safetensors headers: `{"parameters": {dtype: count}, "total": n}`. `declared_licence` is what the card says.
+    """
+
+    id: str
+    model_id: str
+    tree: str
+    parents: tuple[str, ...] = ()
+    title: str = ""
+    message: str = ""
+    author: str
+    date: datetime
+    card: dict[str, Any] = {}  # noqa: RUF012
+    card_text: str = ""
+    config: dict[str, Any] = {}  # noqa: RUF012
+    weights: dict[str, Any] = {}  # noqa: RUF012
+    findings: tuple[str, ...] = ()
+    instruments: tuple[str, ...] = ()
+    declared_licence: str | None = None
+    edges: tuple["LineageEdge", ...] = ()
+    size: int = 0
+    repo_type: RepoType = RepoType.MODEL
+    model_key: int = 0
+
+
+class File(msgspec.Struct, frozen=True):
+    """A file of a revision; `last_commit` is the commit that last changed it on the way to the revision."""
+
+    path: str
+    content: Content
+    last_commit: str
+
+
+class Folder(msgspec.Struct, frozen=True):
+    """A directory of a revision, with the git id of its tree object."""
+
+    path: str
+    oid: str
+    last_commit: str
+
+
+class Ref(msgspec.Struct, frozen=True):
+    """A branch (`refs/heads/x`), tag (`refs/tags/x`) or pull request (`refs/pr/n`) and the commit it points at."""
+
+    name: str
+    ref: str
+    target: str
+
+
+class Refs(msgspec.Struct, frozen=True):
+    branches: tuple[Ref, ...] = ()
+    tags: tuple[Ref, ...] = ()
+    pull_requests: tuple[Ref, ...] = ()
+
+
+class LineageEdge(msgspec.Struct, frozen=True, kw_only=True):
+    """Child <- parent with a relation, who asserted it and on what evidence."""
+
+    child: str
+    child_revision: str | None = None
+    parent: str
+    relation: Relation
+    status: EdgeStatus = EdgeStatus.DECLARED
+    asserted_by: str = ""
+    evidence: str = ""
+
+
+class Measurement(msgspec.Struct, frozen=True, kw_only=True):
+    """What one suite measured of one revision."""
+
+    id: int
+    model: str
+    revision: str
+    suite: str
+    result: dict[str, Any]
+    actor: str
+    created: datetime
+
+
+class Listing(msgspec.Struct, frozen=True):
+    """A page of models; `next_cursor` is None on the last page."""
+
+    models: tuple[Model, ...]
+    next_cursor: str | None = None
+
+
+class NewRevision(msgspec.Struct, frozen=True, kw_only=True):
+    """A revision that publishing has verified and decided; the catalogue makes it visible."""
+
+    revision: Revision
+    files: dict[str, File]
+    changed: tuple[str, ...] = ()
+    fingerprint: str = ""

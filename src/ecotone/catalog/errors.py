@@ -1,0 +1,83 @@
+"""Reasons for which the catalogue refuses; "absent" and "not allowed" are one class with one message."""
+
+from typing import TYPE_CHECKING
+
+from ecotone.vocabulary import Conflict, Forbidden, Invalid, NotFound
+
+if TYPE_CHECKING:
+    from ecotone.catalog.entities import Model
+
+
+class BadName(Invalid):
+    code = "bad_name"
+
+
+class BadPath(Invalid):
+    code = "bad_path"
+
+
+class BadCard(Invalid):
+    """The front matter of a card cannot be read."""
+
+    code = "bad_card"
+
+
+class ModelNotFound(NotFound):
+    code = "model_not_found"
+
+    def __init__(self, model_id: str) -> None:
+        super().__init__(
+            f"Repository {model_id!r} is not here, or you may not see it; check the name, and the token if it is "
+            "private.",
+            param="model",
+        )
+        self.model_id = model_id
+
+
+class RevisionNotFound(NotFound):
+    code = "revision_not_found"
+
+    def __init__(self, model_id: str, rev: str) -> None:
+        super().__init__(f"{model_id} has no revision {rev!r}; name a branch, a tag or a commit.", param="revision")
+        self.model_id = model_id
+        self.rev = rev
+
+
+class EntryNotFound(NotFound):
+    code = "entry_not_found"
+
+    def __init__(self, model_id: str, path: str, commit: str) -> None:
+        super().__init__(f"{model_id} has no file or folder {path!r} at this revision.", param="path")
+        self.path = path
+        self.commit = commit
+
+
+class RepoExists(Conflict):
+    """Carries the model that has the name already; None when its id is taken by the starter catalogue."""
+
+    code = "repo_exists"
+
+    def __init__(self, model: "Model") -> None:
+        super().__init__(f"A repository {model.id!r} exists already; you may upload to it.", param="name")
+        self.model = model
+
+
+class ReservedId(Forbidden):
+    code = "reserved_id"
+
+
+class RefExists(Conflict):
+    code = "ref_exists"
+
+
+class StaleParent(Conflict):
+    """The branch moved on since the commit's parent was read."""
+
+    code = "stale_parent"
+
+    def __init__(self, ref: str, head: str | None) -> None:
+        super().__init__(
+            f"{ref} has moved on to {head or 'nothing'} since; fetch it and commit again on top of that.",
+            param="parentCommit",
+        )
+        self.head = head

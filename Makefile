@@ -1,0 +1,47 @@
+# `make run` and `make test` do all set-up on a fresh machine; everything lands in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+.DEFAULT_GOAL := help
+
+.PHONY: help run install test test-all check demo bench clean migration docs
+
+help: ## list these targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/installed: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -c "import sys; sys.exit('Ecotone needs Python 3.11 or newer; set PYTHON=python3.12, say') if sys.version_info < (3, 11) else None"
+	$(BIN)/python -c "import torch" 2>/dev/null || $(BIN)/pip install -q torch==2.13.0 2>/dev/null || $(BIN)/pip install torch
+	$(BIN)/pip install -q -e ".[engine,tune,audit]"
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(BIN)/pip install -q -e ".[dev]"
+	@touch $@
+
+install: $(VENV)/installed ## make .venv with engine, tuning and audits
+
+run: $(VENV)/installed ## start Ecotone on http://127.0.0.1:7070
+	$(BIN)/ecotone up
+
+check: $(VENV)/installed-dev ## format, lint, types, import order, docs, licences of dependencies
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check ## everything that CI runs on each change, without PostgreSQL
+	$(BIN)/pytest -m "not slow and not postgres" --cov --cov-report=term:skip-covered
+
+test-all: check ## the default tests, the slow ones, and PostgreSQL (installed from Debian's packages if absent)
+	tests/postgres.sh $(BIN)/pytest --cov --cov-report=term:skip-covered
+
+migration: $(VENV)/installed-dev ## write a migration from the difference between tables and history: make migration NAME=add_x
+	$(BIN)/python tests/migration.py "$(NAME)"
+
+demo: $(VENV)/installed ## play the whole product against a running server with real clients
+	$(BIN)/python -m demo
+
+clean: ## remove what was built
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

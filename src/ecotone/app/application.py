@@ -1,0 +1,111 @@
+"""Composition: settings -> services -> one ASGI application of all faces."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from ecotone import __version__, api, hub, web
+from ecotone.app.authentication import Authenticator
+from ecotone.app.gate import Gate
+from ecotone.app.services import Services, compose
+from ecotone.settings import Settings
+
+log = logging.getLogger("ecotone.app")
+
+
+def build(settings: Settings) -> ASGIApp:
+    """The application of one server."""
+    services = compose(settings)
+    token_file = services.accounts.ensure_admin()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        await _start(services)
+        tasks = [asyncio.create_task(_checkpoints(services), name="checkpoints")]
+        _greet(settings, token_file)
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await _stop(services)
+
+    router = Starlette(
+        routes=[
+            Route("/health", _health),
+            Route("/health/ready", _ready),
+            *api.routes(),
+            *hub.routes(),
+            *web.routes(),
+        ],
+        exception_handlers=web.exception_handlers(),
+        lifespan=lifespan,
+    )
+    router.state.services = services
+    authenticator = Authenticator(services.accounts, web.actor_from_cookie(services))
+    return Gate(router, services.gateway, authenticator, settings)
+
+
+async def _start(services: Services) -> None:
+    await run_in_threadpool(services.gateway.settle_open)
+    await run_in_threadpool(services.builder.build)
+    services.gateway.use(services.builder)
+    services.listeners.append(services.builder.notify)
+    services.engines.on_change(services.builder.notify)
+    await services.gateway.start()
+    services.jobs.start()
+    services.engines.restore()
+
+
+async def _stop(services: Services) -> None:
+    await services.gateway.stop()
+    await run_in_threadpool(services.jobs.stop)
+    await run_in_threadpool(services.engines.shutdown)
+    await run_in_threadpool(_checkpoint, services)
+    services.ledger_writer.close()
+    services.database.dispose()
+
+
+async def _checkpoints(services: Services) -> None:
+    while True:
+        await asyncio.sleep(services.settings.checkpoint_seconds)
+        try:
+            await run_in_threadpool(_checkpoint, services)
+        except Exception:  # the next round tries again; a full disk must not end the server
+            log.exception("the ledger's checkpoint could not be written")
+
+
+def _checkpoint(services: Services) -> None:
+    heads = services.ledger_writer.checkpoint(services.settings.secret("ledger-key"))
+    services.ledger_heads.keep(heads)
+
+
+async def _health(_request: Request) -> Response:
+    return JSONResponse({"status": "ok", "version": __version__})
+
+
+async def _ready(request: Request) -> Response:
+    await run_in_threadpool(request.app.state.services.accounts.projects)
+    return JSONResponse({"status": "ready"})
+
+
+def _greet(settings: Settings, token_file: Path | None) -> None:
+    """Say the address and where the first token lies; the token itself only on a terminal."""
+    lines = [f"Ecotone {__version__} answers at {settings.base_url}"]
+    if token_file is not None:
+        lines.append(f"the administrator's token lies in {token_file}")
+        if sys.stderr.isatty() and not os.environ.get("CI"):
+            lines.append(f"  export ECOTONE_TOKEN={token_file.read_text().strip()}")
+    print("\n".join(lines), file=sys.stderr, flush=True)

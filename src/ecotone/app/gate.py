@@ -1,0 +1,134 @@
+"""The outermost ASGI layer: Host check, raw paths, who calls, request ids, and faces that answer before the router."""
+
+import logging
+import secrets
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ecotone.accounts import ANONYMOUS
+from ecotone.app.authentication import Authenticator
+from ecotone.settings import Settings
+from ecotone.vocabulary import Unauthenticated
+
+log = logging.getLogger("ecotone.requests")
+
+OWN_CREDENTIALS = ("/cas/", "/lfs/", "/v1/", "/v1", "/health")
+OPEN_TO_ALL = ("/login", "/logout", "/static/", "/health", "/oauth/")
+
+
+class Gate:
+    """Wraps the router: everything that must hold for each request, whatever its face.
+
+    Args:
+        router: the composed faces but the gateway.
+        gateway: the gateway's ASGI face, which owns `/v1`.
+    """
+
+    def __init__(self, router: ASGIApp, gateway: ASGIApp, authenticator: Authenticator, settings: Settings) -> None:
+        self._router = router
+        self._gateway = gateway
+        self._authenticator = authenticator
+        self._settings = settings
+        self._hosts = _own_hosts(settings)
+        self._prefix = urlsplit(settings.public_url or "").path.rstrip("/")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._router(scope, receive, send)
+            return
+        path = scope.get("raw_path", b"").split(b"?")[0].decode("latin-1") or scope["path"]
+        if self._prefix and path.startswith(self._prefix + "/"):
+            path = path[len(self._prefix) :]
+        scope = {**scope, "path": path, "state": dict(scope.get("state") or {})}
+        headers = dict(scope["headers"])
+        if not self._host_is_ours(headers.get(b"host", b"").decode("latin-1")):
+            answer: Response = JSONResponse(
+                {"error": "Unknown Host header; add the name to ECOTONE_ALLOWED_HOSTS or set ECOTONE_PUBLIC_URL."}, 421
+            )
+            await answer(scope, receive, send)
+            return
+        if path == "/v1" or path.startswith("/v1/"):
+            if path != "/v1/telemetry":
+                await self._gateway(scope, receive, send)
+                return
+        await self._to_router(scope, receive, send, path)
+
+    async def _to_router(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
+        request = Request(scope, receive)
+        state: dict[str, Any] = scope["state"]
+        state["actor"] = ANONYMOUS
+        state["request_id"] = request_id = secrets.token_hex(12)
+        if not path.startswith(OWN_CREDENTIALS):
+            try:
+                state["actor"] = await run_in_threadpool(self._authenticator.actor, request)
+            except Unauthenticated as error:
+                await _unauthenticated(error.message, request_id)(scope, receive, send)
+                return
+            if state["actor"] is ANONYMOUS and not self._settings.anonymous_may_read and not _open(path):
+                await _login_needed(path, request_id, self._prefix)(scope, receive, send)
+                return
+        await self._router(scope, receive, _with_request_id(send, request_id))
+
+    def _host_is_ours(self, host: str) -> bool:
+        name = urlsplit("//" + host).hostname or ""
+        if name in self._hosts:
+            return True
+        try:
+            ip_address(name)
+        except ValueError:
+            return False
+        return True
+
+
+def _own_hosts(settings: Settings) -> frozenset[str]:
+    named = [h.strip() for h in settings.allowed_hosts.split(",") if h.strip()]
+    public = urlsplit(settings.public_url or "").hostname
+    return frozenset(["localhost", settings.host, *named, *([public] if public else [])])
+
+
+def _open(path: str) -> bool:
+    return path.startswith(OPEN_TO_ALL)
+
+
+def _is_for_programs(path: str) -> bool:
+    return path.startswith("/api/") or "/resolve/" in path or ".git/" in path
+
+
+def _unauthenticated(message: str, request_id: str) -> Response:
+    headers = {
+        "x-error-message": message,
+        "x-error-code": "InvalidCredentials",
+        "x-request-id": request_id,
+        "www-authenticate": 'Basic realm="ecotone"',
+    }
+    return JSONResponse({"error": message}, 401, headers=headers)
+
+
+def _login_needed(path: str, request_id: str, prefix: str) -> Response:
+    if not _is_for_programs(path):
+        return RedirectResponse(prefix + "/login", 303, headers={"x-request-id": request_id})
+    message = "This hub answers to known users only: send a token, e.g. set HF_TOKEN or ECOTONE_TOKEN."
+    headers = {
+        "x-error-code": "RepoNotFound",
+        "x-error-message": message,
+        "x-request-id": request_id,
+        "www-authenticate": 'Basic realm="ecotone"',
+    }
+    return JSONResponse({"error": message}, 401, headers=headers)
+
+
+def _with_request_id(send: Send, request_id: str) -> Send:
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = message["headers"] = list(message.get("headers", []))
+            if not any(name.lower() == b"x-request-id" for name, _ in headers):
+                headers.append((b"x-request-id", request_id.encode()))
+        await send(message)
+
+    return sending

@@ -1,0 +1,127 @@
+"""The composed services of one server: settings in, everything that the faces call out."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ecotone.accounts import SYSTEM, Accounts, Actor
+from ecotone.app.ledger_heads import LedgerHeads
+from ecotone.audits import Audits
+from ecotone.catalog import Catalog
+from ecotone.database import Database
+from ecotone.engines import Engines
+from ecotone.gateway import Backend, Backends, Gateway, Routes, SnapshotBuilder
+from ecotone.jobs import Jobs
+from ecotone.ledger import Ledger, LedgerWriter
+from ecotone.licences import KnowledgeBase
+from ecotone.policy import Outcome, Policy
+from ecotone.publishing import Publishing
+from ecotone.settings import Settings
+from ecotone.storage import Storage
+from ecotone.tuning import Tuning
+
+log = logging.getLogger("ecotone.app")
+
+WRITER = "server"
+
+
+@dataclass(slots=True)
+class Services:
+    """What faces find under `app.state.services`."""
+
+    settings: Settings
+    database: Database
+    knowledge: KnowledgeBase
+    accounts: Accounts
+    storage: Storage
+    catalog: Catalog
+    policy: Policy
+    jobs: Jobs
+    ledger: Ledger
+    ledger_writer: LedgerWriter
+    ledger_heads: LedgerHeads
+    publishing: Publishing
+    engines: Engines
+    tuning: Tuning
+    audits: Audits
+    backends: Backends
+    routes: Routes
+    builder: SnapshotBuilder
+    gateway: Gateway
+    listeners: list[Callable[[], None]] = field(default_factory=list)
+
+    def note(self, kind: str, actor: Actor, **what: Any) -> None:
+        """Record an act of administration in the ledger, at once on disk, and let the gateway see the change."""
+        self.ledger_writer.append("admin", {"act": kind, "actor": actor.name, **what}, flush=True)
+        self.changed()
+
+    def changed(self) -> None:
+        """Something that decisions depend on has changed: the snapshot is built anew."""
+        for listener in self.listeners:
+            listener()
+
+    def backend_of(self, model_id: str) -> Backend | None:
+        """The backend whose models are called `NAME/...`, when `model_id` is one of those."""
+        name = model_id.partition("/")[0]
+        return next((b for b in self.backends.list() if b.name == name), None)
+
+
+def compose(settings: Settings) -> Services:
+    """Build every service, bring the database up to date, and make sure an administrator exists."""
+    settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    database = Database(settings.sql_url)
+    database.migrate()
+    knowledge = KnowledgeBase.load()
+    accounts = Accounts(database, settings)
+    storage = Storage(database, settings)
+    catalog = Catalog(database, storage, knowledge, settings)
+    policy = Policy(database, catalog, knowledge, accounts)
+    jobs = Jobs(database, settings)
+    folder = settings.folder("ledger")
+    writer = LedgerWriter(folder, WRITER, segment_bytes=settings.ledger_segment_bytes)
+    publishing = Publishing(catalog, storage, policy, knowledge, writer)
+
+    def may_serve(model_id: str, revision: str, projects: tuple[str, ...] = ()) -> Outcome:
+        return policy.may_serve(model_id, revision, projects)
+
+    engines = Engines(database, catalog, settings, may_serve=may_serve)
+    tuning = Tuning(catalog, publishing, jobs, storage, settings, may_tune=policy.may_tune)
+    audits = Audits(catalog, jobs, settings, may_audit=policy.may_audit)
+    backends = Backends(database, settings, knowledge, policy)
+    routes = Routes(database)
+    builder = SnapshotBuilder(
+        settings=settings,
+        catalog=catalog,
+        policy=policy,
+        accounts=accounts,
+        engines=engines,
+        backends=backends,
+        routes=routes,
+        knowledge=knowledge,
+    )
+    gateway = Gateway(settings, writer)
+    return Services(
+        settings=settings,
+        database=database,
+        knowledge=knowledge,
+        accounts=accounts,
+        storage=storage,
+        catalog=catalog,
+        policy=policy,
+        jobs=jobs,
+        ledger=Ledger(folder),
+        ledger_writer=writer,
+        ledger_heads=LedgerHeads(database),
+        publishing=publishing,
+        engines=engines,
+        tuning=tuning,
+        audits=audits,
+        backends=backends,
+        routes=routes,
+        builder=builder,
+        gateway=gateway,
+    )
+
+
+__all__ = ["SYSTEM", "Services", "compose"]

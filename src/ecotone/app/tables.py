@@ -1,0 +1,14 @@
+"""All tables of all packages, gathered so that the migration history can be checked against them."""
+
+from ecotone.accounts import models as _accounts
+from ecotone.app import ledger_heads as _ledger_heads
+from ecotone.catalog import models as _catalog
+from ecotone.database import Base
+from ecotone.engines import models as _engines
+from ecotone.gateway import models as _gateway
+from ecotone.jobs import models as _jobs
+from ecotone.policy import models as _policy
+from ecotone.storage import models as _storage
+
+MODULES = (_accounts, _catalog, _engines, _gateway, _jobs, _ledger_heads, _policy, _storage)
+METADATA = Base.metadata

@@ -1,0 +1,157 @@
+"""`ecotone project`, `key`, `token`, `rule`: who may do what."""
+
+from typing import Annotated
+
+import typer
+
+from ecotone.cli import options, show
+from ecotone.cli.client import Server, note, print_json
+
+project = typer.Typer(help="Projects: consumers inside the organisation, with their declared use.", no_args_is_help=True)
+key = typer.Typer(help="Keys of projects, for the gateway.", no_args_is_help=True)
+token = typer.Typer(help="Tokens of users, for hub, API and pages.", no_args_is_help=True)
+rule = typer.Typer(help="Rules of the organisation: waivers, unknown that passes, positions.", no_args_is_help=True)
+
+_PROJECT = ["name", "mode", "purpose", "personal_data", "users", "revenue", "territory"]
+_KEY = ["id", "project", "created", "created_by", "revoked"]
+_TOKEN = ["id", "user", "role", "note", "created", "revoked"]
+_RULE = ["id", "kind", "subject", "value", "reason", "by", "expires"]
+
+
+@project.command("create")
+def create_project(
+    name: str,
+    mode: options.Mode,
+    purpose: options.Purpose,
+    personal_data: Annotated[str, typer.Option(help="local-only or pseudonymise")] = "local-only",
+    users: options.Users = None,
+    revenue: options.Revenue = None,
+    territory: options.Territory = None,
+    variables: options.Variables = None,
+    as_json: options.Json = False,
+) -> None:
+    """Declare a project and what it uses models for."""
+    body = {
+        "name": name,
+        "mode": mode,
+        "purpose": purpose,
+        "personal_data": personal_data,
+        "users": users,
+        "revenue": revenue,
+        "territory": territory or [],
+        "variables": options.variables_of(variables),
+    }
+    show.record(Server().post("/projects", body), as_json=as_json)
+
+
+@project.command("list")
+def list_projects(as_json: options.Json = False) -> None:
+    """All projects."""
+    show.table(Server().get("/projects"), _PROJECT, as_json=as_json, empty="There is no project yet.")
+
+
+@project.command("show")
+def show_project(name: str, as_json: options.Json = False) -> None:
+    """One project."""
+    show.record(Server().get(f"/projects/{name}"), as_json=as_json)
+
+
+@project.command("remove")
+def remove_project(name: str, as_json: options.Json = False) -> None:
+    """Remove a project and its keys."""
+    show.record(Server().delete(f"/projects/{name}"), as_json=as_json)
+
+
+@key.command("create")
+def create_key(
+    project: Annotated[str, typer.Option(help="The project that the key belongs to")], as_json: options.Json = False
+) -> None:
+    """Make a key; it alone is printed on stdout, this once."""
+    made = Server().post("/keys", {"project": project})
+    if as_json:
+        print_json(made)
+    else:
+        note(f"Key {made['id']} of project {project}; it is shown this once:")
+        print(made["key"])
+
+
+@key.command("list")
+def list_keys(
+    project: Annotated[str | None, typer.Option(help="Only keys of this project")] = None, as_json: options.Json = False
+) -> None:
+    """Keys, without their secrets."""
+    show.table(Server().get("/keys", project=project), _KEY, as_json=as_json, empty="There is no key yet.")
+
+
+@key.command("show")
+def show_key(key_id: str, as_json: options.Json = False) -> None:
+    """One key, without its secret."""
+    show.record(Server().get(f"/keys/{key_id}"), as_json=as_json)
+
+
+@key.command("revoke")
+def revoke_key(key_id: str, as_json: options.Json = False) -> None:
+    """Revoke a key; in force within two seconds."""
+    show.record(Server().delete(f"/keys/{key_id}"), as_json=as_json)
+
+
+key.command("remove", help="The same as revoke.", hidden=True)(revoke_key)
+
+
+@token.command("create")
+def create_token(
+    user: str,
+    role: Annotated[str, typer.Option(help="read, write or admin")] = "read",
+    about: Annotated[str, typer.Option("--note", help="What it is for")] = "",
+    as_json: options.Json = False,
+) -> None:
+    """Make a user's token; it alone is printed on stdout, this once."""
+    made = Server().post("/tokens", {"user": user, "role": role, "note": about})
+    if as_json:
+        print_json(made)
+    else:
+        note(f"Token {made['id']} of {user} ({made['role']}); it is shown this once:")
+        print(made["token"])
+
+
+@token.command("list")
+def list_tokens(as_json: options.Json = False) -> None:
+    """Tokens, without their secrets."""
+    show.table(Server().get("/tokens"), _TOKEN, as_json=as_json, empty="There is no token.")
+
+
+@token.command("revoke")
+def revoke_token(token_id: str, as_json: options.Json = False) -> None:
+    """Revoke a user's token."""
+    show.record(Server().delete(f"/tokens/{token_id}"), as_json=as_json)
+
+
+@rule.command("add")
+def add_rule(
+    kind: Annotated[str, typer.Argument(help="waiver, pass_unknown, hold_back or position")],
+    subject: Annotated[str, typer.Argument(help="Model id, backend:NAME, a position's name, or *")],
+    reason: Annotated[str, typer.Option(help="Shown wherever the rule decides")],
+    value: Annotated[str | None, typer.Option(help="The choice, for a position")] = None,
+    expires: Annotated[str | None, typer.Option(help="Day on which it ends, YYYY-MM-DD")] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Record a rule of the organisation."""
+    body = {"kind": kind, "subject": subject, "reason": reason, "value": value, "expires": expires}
+    show.record(Server().post("/rules", body), as_json=as_json)
+
+
+@rule.command("list")
+def list_rules(as_json: options.Json = False) -> None:
+    """The organisation's rules."""
+    show.table(Server().get("/rules"), _RULE, as_json=as_json, empty="There is no rule.")
+
+
+@rule.command("remove")
+def remove_rule(rule_id: str, as_json: options.Json = False) -> None:
+    """Remove a rule."""
+    show.record(Server().delete(f"/rules/{rule_id}"), as_json=as_json)
+
+
+def add_to(app: typer.Typer) -> None:
+    for name, group in (("project", project), ("key", key), ("token", token), ("rule", rule)):
+        app.add_typer(group, name=name)

@@ -1,0 +1,88 @@
+"""The command line's connection to the server: address, token, errors as sentences."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import httpx
+
+FAILURE = 1
+PREFIX = "/api/ecotone/v1"
+
+
+class Server:
+    """The server at `ECOTONE_URL`, called with `ECOTONE_TOKEN` or the token file of the local data folder."""
+
+    def __init__(self) -> None:
+        self.url = os.environ.get("ECOTONE_URL", "http://127.0.0.1:7070").rstrip("/")
+        token = os.environ.get("ECOTONE_TOKEN") or _local_token()
+        self._client = httpx.Client(
+            base_url=self.url + PREFIX,
+            headers={"authorization": f"Bearer {token}"} if token else {},
+            timeout=httpx.Timeout(600.0, connect=10.0),
+            trust_env=False,
+        )
+
+    def get(self, path: str, **query: Any) -> Any:
+        return self.call("GET", path, params={k: v for k, v in query.items() if v is not None})
+
+    def post(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        return self.call("POST", path, json={k: v for k, v in (body or {}).items() if v is not None})
+
+    def put(self, path: str, body: dict[str, Any]) -> Any:
+        return self.call("PUT", path, json=body)
+
+    def delete(self, path: str) -> Any:
+        return self.call("DELETE", path)
+
+    def call(self, method: str, path: str, **how: Any) -> Any:
+        """The decoded answer; ends the program with a sentence on stderr when there is none."""
+        try:
+            answer = self._client.request(method, path, **how)
+        except httpx.ConnectError:
+            fail(f"No server answers at {self.url}; start one with `ecotone up`, or set ECOTONE_URL to where it runs.")
+        except httpx.HTTPError as error:
+            fail(f"The server at {self.url} did not answer: {error or type(error).__name__}.")
+        if answer.is_success:
+            return answer.json() if answer.content else None
+        fail(_reason(answer))
+
+
+def _reason(answer: httpx.Response) -> str:
+    try:
+        body = answer.json()
+    except ValueError:
+        return f"The server answered {answer.status_code}; is {answer.url} an Ecotone server?"
+    error = body.get("error") if isinstance(body, dict) else None
+    message = error.get("message") if isinstance(error, dict) else error
+    if answer.status_code == 401 and not os.environ.get("ECOTONE_TOKEN"):
+        message = f"{message} (ECOTONE_TOKEN is not set; the token of the first start lies in DATA/admin-token)"
+    details = body.get("ecotone") or {} if isinstance(body, dict) else {}
+    lines = [str(message or f"The server answered {answer.status_code}.")]
+    lines += [f"  would make it yes: {w.get('change')}" for w in details.get("would_allow", []) if isinstance(w, dict)]
+    lines += [f"  line {r['line']}: {r['reason']}" for r in details.get("rows", []) if isinstance(r, dict)]
+    return "\n".join(lines)
+
+
+def _local_token() -> str | None:
+    try:
+        return (Path(os.environ.get("ECOTONE_DATA", "data")).expanduser() / "admin-token").read_text().strip() or None
+    except OSError:
+        return None
+
+
+def fail(message: str, status: int = FAILURE) -> NoReturn:
+    """End with a sentence on stderr."""
+    print(f"ecotone: {message}", file=sys.stderr)
+    raise SystemExit(status)
+
+
+def note(message: str) -> None:
+    """A line for the person, not for the pipe."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False))

@@ -1,0 +1,130 @@
+"""`ecotone backend`, `route`, `why`, `ledger`: where requests go, and why they went there."""
+
+from typing import Annotated
+
+import typer
+
+from ecotone.cli import options, show
+from ecotone.cli.client import Server, fail, note, print_json
+
+backend = typer.Typer(help="Providers and remote engines that the gateway may call.", no_args_is_help=True)
+route = typer.Typer(help="Public model names with candidates in order.", no_args_is_help=True)
+ledger = typer.Typer(help="The record of decisions and usage.", no_args_is_help=True)
+
+_BACKEND = ["name", "dialect", "url", "key_env", "location", "tier", "terms"]
+
+
+@backend.command("add")
+def add_backend(
+    name: str,
+    url: Annotated[str, typer.Option(help="Base address, e.g. https://api.openai.com/v1")],
+    key_env: Annotated[str | None, typer.Option(help="The server's environment variable that holds the key")] = None,
+    dialect: Annotated[str, typer.Option(help="Wire format; openai")] = "openai",
+    location: Annotated[str, typer.Option(help="external or local")] = "external",
+    tier: Annotated[str, typer.Option(help="free, paid or zero_retention")] = "paid",
+    terms: Annotated[str | None, typer.Option(help="Entry of the knowledge base, see `ecotone licence list`")] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Make a provider's models callable as NAME/model. The key stays in the server's environment."""
+    body = {
+        "name": name,
+        "dialect": dialect,
+        "url": url,
+        "key_env": key_env,
+        "location": location,
+        "tier": tier,
+        "terms": terms,
+    }
+    made = Server().post("/backends", body)
+    for warning in made.get("warnings", []):
+        note(f"warning: {warning}")
+    show.record(made, as_json=as_json)
+
+
+@backend.command("list")
+def list_backends(as_json: options.Json = False) -> None:
+    """All backends."""
+    show.table(Server().get("/backends"), _BACKEND, as_json=as_json, empty="There is no backend yet.")
+
+
+@backend.command("show")
+def show_backend(name: str, as_json: options.Json = False) -> None:
+    """One backend."""
+    show.record(Server().get(f"/backends/{name}"), as_json=as_json)
+
+
+@backend.command("remove")
+def remove_backend(name: str, as_json: options.Json = False) -> None:
+    """Remove a backend; requests to its models get 404 within two seconds."""
+    show.record(Server().delete(f"/backends/{name}"), as_json=as_json)
+
+
+@route.command("set")
+def set_route(
+    name: str,
+    to: Annotated[list[str], typer.Option("--to", help="A candidate model; repeatable, first choice first")],
+    as_json: options.Json = False,
+) -> None:
+    """The first candidate that the decision and the data class allow and that works answers."""
+    show.record(Server().put(f"/routes/{name}", {"to": to}), as_json=as_json)
+
+
+@route.command("list")
+def list_routes(as_json: options.Json = False) -> None:
+    """All routes."""
+    show.table(Server().get("/routes"), ["name", "to"], as_json=as_json, empty="There is no route yet.")
+
+
+@route.command("show")
+def show_route(name: str, as_json: options.Json = False) -> None:
+    """One route."""
+    show.record(Server().get(f"/routes/{name}"), as_json=as_json)
+
+
+@route.command("remove")
+def remove_route(name: str, as_json: options.Json = False) -> None:
+    """Remove a route."""
+    show.record(Server().delete(f"/routes/{name}"), as_json=as_json)
+
+
+def why(
+    request_id: Annotated[str, typer.Argument(help="The x-request-id of an answer")], as_json: options.Json = False
+) -> None:
+    """Replay the decision on a request: inputs (not the prompt), clauses, backend, revision, tokens, cost."""
+    told = Server().get(f"/why/{request_id}")
+    if as_json:
+        print_json(told)
+        return
+    decision = told.pop("decision", None) or {}
+    show.record({k: v for k, v in told.items() if v is not None}, as_json=False)
+    if decision:
+        print(f"decision: {decision.get('verdict')} (knowledge base {decision.get('knowledge_base')})")
+        for reason in decision.get("reasons", []):
+            print(f"  - {reason.get('entry')} {reason.get('clause')}: {reason.get('means')}")
+
+
+@ledger.command("verify")
+def verify_ledger(as_json: options.Json = False) -> None:
+    """Prove that every chain is whole; otherwise name segment and record, and exit with 1."""
+    report = Server().get("/ledger/verify")
+    if as_json:
+        print_json(report)
+    elif report["ok"]:
+        print(f"whole: {report['records']} records in {report['segments']} segments, every hash and checkpoint holds")
+    if not report["ok"]:
+        places = [f"{p['segment_file']}, record {p['record']}, byte {p['offset']}: {p['what']}" for p in report["problems"]]
+        fail("the ledger is not whole:\n  " + "\n  ".join(places))
+
+
+@ledger.command("usage")
+def usage(as_json: options.Json = False) -> None:
+    """Tokens and cost by project and model, summed from the ledger."""
+    columns = ["project", "model", "requests", "prompt_tokens", "completion_tokens", "cost_usd", "estimates"]
+    show.table(Server().get("/ledger/usage"), columns, as_json=as_json, empty="Nothing was used yet.")
+
+
+def add_to(app: typer.Typer) -> None:
+    app.add_typer(backend, name="backend")
+    app.add_typer(route, name="route")
+    app.add_typer(ledger, name="ledger")
+    app.command()(why)

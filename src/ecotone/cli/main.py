@@ -1,0 +1,64 @@
+"""The commands' root: `up`, and the groups of each noun."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ecotone.cli import accounts, gateway, licences, models, work
+from ecotone.cli.client import fail
+from ecotone.vocabulary import EcotoneError
+
+app = typer.Typer(
+    name="ecotone",
+    help="Hub, licences, gateway, engines, tuning, privacy and audits for open and proprietary language models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+@app.command()
+def up(
+    data: Annotated[Path | None, typer.Option(help="Data folder (ECOTONE_DATA), default ./data")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on (ECOTONE_HOST), default 127.0.0.1")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on (ECOTONE_PORT), default 7070")] = None,
+    database_url: Annotated[str | None, typer.Option(help="SQLAlchemy URL (ECOTONE_DATABASE_URL)")] = None,
+    public_url: Annotated[str | None, typer.Option(help="Address that clients use (ECOTONE_PUBLIC_URL)")] = None,
+) -> None:
+    """Start the server: hub, pages, API and gateway on one port."""
+    from ecotone.app.supervisor import run
+    from ecotone.settings import Settings
+
+    settings = Settings.from_environment(
+        data=data, host=host, port=port, database_url=database_url, public_url=public_url
+    )
+    raise SystemExit(run(settings))
+
+
+@app.command()
+def version() -> None:
+    """The version of this program."""
+    from ecotone import __version__
+
+    print(__version__)
+
+
+licences.add_to(app)
+models.add_to(app)
+gateway.add_to(app)
+accounts.add_to(app)
+work.add_to(app)
+
+
+def main() -> None:
+    """Entry point of `ecotone`."""
+    try:
+        app()
+    except EcotoneError as error:
+        fail(error.message)
+    except BrokenPipeError:
+        sys.stderr.close()
+        raise SystemExit(0) from None

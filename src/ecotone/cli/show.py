@@ -1,0 +1,77 @@
+"""How results look on a terminal: tables and records, plain when piped."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ecotone.cli.client import print_json
+
+
+def table(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, as_json: bool, empty: str) -> None:
+    """Rows as a table of the columns named, or as JSON with everything."""
+    if as_json:
+        print_json(list(rows))
+        return
+    if not rows:
+        print(empty)
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        shown.add_column(column.replace("_", " "), overflow="fold")
+    for row in rows:
+        shown.add_row(*(text(row.get(column)) for column in columns))
+    Console(highlight=False, markup=False, soft_wrap=False).print(shown)
+
+
+def record(value: dict[str, Any], *, as_json: bool) -> None:
+    """One thing as `name  value` lines, or as JSON."""
+    if as_json:
+        print_json(value)
+        return
+    width = max((len(k) for k in value), default=0)
+    for name, item in value.items():
+        if isinstance(item, list) and item and isinstance(item[0], dict):
+            print(f"{name.replace('_', ' ')}:")
+            for part in item:
+                print("  - " + ", ".join(f"{k}: {text(v)}" for k, v in part.items() if v not in (None, [], "")))
+        else:
+            print(f"{name.replace('_', ' '):<{width}}  {text(item)}")
+
+
+def text(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return ", ".join(text(v) for v in value) or "-"
+    if isinstance(value, dict):
+        return ", ".join(f"{k}={text(v)}" for k, v in value.items()) or "-"
+    return str(value)
+
+
+def decision(value: dict[str, Any]) -> None:
+    """A licence decision for a person: verdict, reasons with clauses, duties, what is unknown, what would make it yes."""
+    use = value.get("use", {})
+    subject = value.get("subject", {})
+    print(f"{value['verdict']}: {subject.get('model')} for {use.get('mode')}, {use.get('purpose')}")
+    for reason in value.get("reasons", []):
+        where = f" (from {reason['node']})" if reason.get("node") not in (None, subject.get("model")) else ""
+        mark = {"true": "+", "false": "-", "unknown": "?"}.get(str(reason.get("evaluation")), "*")
+        print(f"  {mark} {reason.get('entry')} {reason.get('clause')}{where}: {reason.get('means')}")
+    for heading, key in (("duties", "duties"), ("possible duties", "possible_duties")):
+        if value.get(key):
+            print(f"{heading}:")
+            for duty in value[key]:
+                words = f" {duty['text']!r}" if duty.get("text") else ""
+                where = f" in {text(duty['where'])}" if duty.get("where") else ""
+                print(f"  - {duty.get('duty')}{words}{where} ({duty.get('entry')} {duty.get('clause')})")
+    if value.get("missing"):
+        print("not known: " + ", ".join(text(m) for m in value["missing"]))
+    for way in value.get("would_allow", []):
+        print(f"would make it yes: {way.get('change')} -> {way.get('verdict')}")
+    print(f"knowledge base {value.get('knowledge_base')}; {value.get('notice', 'not legal advice')}")

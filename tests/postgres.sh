@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Runs a command with ECOTONE_TEST_POSTGRES_URL set to an empty PostgreSQL database: the one given, else one that this
+# script starts (from Debian's packages, installed when absent) in a temporary folder and stops at the end.
+set -euo pipefail
+if [ -n "${ECOTONE_TEST_POSTGRES_URL:-}" ]; then exec "$@"; fi
+
+server() { ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -n 1; }
+if [ -z "$(server)" ]; then
+  echo "installing PostgreSQL from Debian's packages" >&2
+  run_as_root=(); [ "$(id -u)" = 0 ] || run_as_root=(sudo)
+  "${run_as_root[@]}" apt-get update -qq >&2
+  DEBIAN_FRONTEND=noninteractive "${run_as_root[@]}" apt-get install -y -qq postgresql >&2
+fi
+bin=$(server)
+folder=$(mktemp -d)
+port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+as=()
+if [ "$(id -u)" = 0 ]; then chown postgres "$folder"; as=(runuser -u postgres --); fi
+"${as[@]}" "$bin/initdb" -D "$folder/db" -A trust -U ecotone >/dev/null
+"${as[@]}" "$bin/pg_ctl" -D "$folder/db" -w -o "-p $port -c listen_addresses=127.0.0.1 -c unix_socket_directories=$folder -c fsync=off" -l "$folder/log" start >/dev/null
+trap '"${as[@]}" "$bin/pg_ctl" -D "$folder/db" -m fast stop >/dev/null 2>&1; rm -rf "$folder"' EXIT
+"$bin/psql" -h 127.0.0.1 -p "$port" -U ecotone -d postgres -qc 'create database ecotone_test'
+export ECOTONE_TEST_POSTGRES_URL="postgresql+psycopg://ecotone@127.0.0.1:$port/ecotone_test"
+"$@"

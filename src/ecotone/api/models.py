@@ -1,0 +1,119 @@
+"""The catalogue and the engines over REST."""
+
+from typing import Any
+
+import msgspec
+
+from ecotone.api.endpoint import Call, Need, endpoint
+from ecotone.catalog import Model
+from ecotone.engines import Deployment
+
+
+class NewDeployment(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    model: str
+    revision: str = "main"
+    projects: list[str] = []
+
+
+@endpoint("GET", "/models", need=Need.READ, summary="Search models, open and proprietary")
+def list_models(call: Call) -> Any:
+    search = call.query.get("search", "").split()
+    found = call.services.catalog.models(viewer=call.actor, search=search, limit=1000)
+    return [_model(m) for m in found.models]
+
+
+@endpoint("GET", "/models/{namespace}/{name}", need=Need.READ, summary="One model with lineage and measurements")
+def show_model(call: Call) -> Any:
+    catalog = call.services.catalog
+    model = catalog.model(_id(call), viewer=call.actor)
+    revision = catalog.revision(model, "main") if model.head else None
+    return {
+        **_model(model),
+        "facts": model.facts,
+        "card": revision.card if revision else {},
+        "parents": [msgspec.to_builtins(e) for e in (revision.edges if revision else ())],
+        "measurements": [msgspec.to_builtins(m) for m in catalog.measurements(model.id)],
+    }
+
+
+@endpoint("DELETE", "/models/{namespace}/{name}", need=Need.WRITE, summary="Delete a model; a tombstone remains")
+def remove_model(call: Call) -> Any:
+    model_id = _id(call)
+    model = call.services.catalog.model(model_id, viewer=call.actor)
+    call.services.refuse_if_used(model.id)
+    call.services.catalog.delete(model, call.actor)
+    call.services.note("model.deleted", call.actor, model=model_id)
+    return {"removed": model_id}
+
+
+@endpoint("POST", "/deployments", need=Need.WRITE, body=NewDeployment, status=201, summary="Serve a model; waits")
+def serve_model(call: Call) -> Any:
+    new: NewDeployment = call.body
+    for project in new.projects:
+        call.services.accounts.project(project)
+    model = call.services.catalog.model(new.model, viewer=call.actor)
+    deployment = call.services.engines.serve(model.id, new.revision, tuple(new.projects), call.actor)
+    call.services.note(
+        "model.served", call.actor, model=model.id, revision=deployment.revision, projects=list(new.projects)
+    )
+    warnings = []
+    if model.private and not new.projects:
+        warnings.append(
+            f"{model.id} is private and is served to every project that may call private models; "
+            "name some with --project to limit that."
+        )
+    return {**_deployment(deployment), "warnings": warnings}
+
+
+@endpoint("GET", "/deployments", need=Need.USER, summary="Engines that run or should run")
+def list_deployments(call: Call) -> Any:
+    return [_deployment(d) for d in call.services.engines.deployments()]
+
+
+@endpoint("DELETE", "/deployments/{namespace}/{name}", need=Need.WRITE, summary="Stop a model's engine")
+def stop_model(call: Call) -> Any:
+    model_id = _id(call)
+    call.services.engines.stop(model_id)
+    call.services.note("model.unserved", call.actor, model=model_id)
+    return {"stopped": model_id}
+
+
+@endpoint("GET", "/deployments/{namespace}/{name}/log", need=Need.WRITE, summary="The end of an engine's log")
+def deployment_log(call: Call) -> Any:
+    return {"log": call.services.engines.logs(_id(call))}
+
+
+def _id(call: Call) -> str:
+    return f"{call.path['namespace']}/{call.path['name']}"
+
+
+def _model(model: Model) -> dict[str, Any]:
+    return {
+        "id": model.id,
+        "kind": model.kind,
+        "title": model.title,
+        "licence": model.licence,
+        "instruments": list(model.instruments),
+        "private": model.private,
+        "head": model.head,
+        "pipeline_tag": model.pipeline_tag,
+        "tags": list(model.tags),
+        "created": model.created.isoformat(),
+        "updated": model.updated.isoformat(),
+    }
+
+
+def _deployment(deployment: Deployment) -> dict[str, Any]:
+    """What a caller may know of a deployment; its socket and process are the server's own business."""
+    return {
+        "id": deployment.id,
+        "model": deployment.model,
+        "revision": deployment.revision,
+        "state": deployment.state,
+        "task": deployment.task,
+        "projects": list(deployment.projects),
+        "restarts": deployment.restarts,
+        "error": deployment.error,
+        "context_length": deployment.context_length,
+        "started": deployment.started.isoformat() if deployment.started else None,
+    }

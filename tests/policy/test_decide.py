@@ -1,0 +1,91 @@
+"""`decide`: what each verdict does at each action, and how rules change the decision but never the verdict."""
+
+from datetime import date
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ecotone.policy import Action, Outcome, Rule, RuleKind, best, decide
+from ecotone.vocabulary import Verdict
+
+TODAY = date(2026, 11, 24)
+
+
+def decision(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "verdict": verdict.value,
+        "subject": {"model": "demo/nc"},
+        "use": {"mode": "serve_api", "purpose": "commercial"},
+        "reasons": [
+            {"entry": "CC-BY-NC-4.0", "clause": "2(a)(1)", "means": "no commercial use", "evaluation": "false"}
+        ],
+        "missing": ["org.mau"] if verdict is Verdict.UNKNOWN else [],
+        "would_allow": [{"change": "purpose research", "verdict": "allow"}],
+        "knowledge_base": "2026.11.24",
+    }
+
+
+def rule(kind: RuleKind, subject: str = "demo/nc", expires: date | None = None) -> Rule:
+    return Rule(
+        id="r1", kind=kind, subject=subject, reason="legal said so", by="carla", created="2026-11-01", expires=expires
+    )
+
+
+TABLE = {
+    Action.PUBLISH: {"deny": False, "ask_licence": True, "unknown": True},
+    Action.SERVE: {"deny": False, "ask_licence": False, "unknown": False},
+    Action.TUNE: {"deny": False, "ask_licence": False, "unknown": True},
+    Action.AUDIT: {"deny": False, "ask_licence": False, "unknown": True},
+    Action.CALL: {"deny": False, "ask_licence": False, "unknown": False},
+}
+
+
+@pytest.mark.parametrize("action", Action)
+@pytest.mark.parametrize("verdict", Verdict)
+def test_what_each_verdict_does(action: Action, verdict: Verdict) -> None:
+    outcome = decide(decision(verdict), action, subjects=("demo/nc",), today=TODAY)
+    assert outcome.allowed is TABLE[action].get(verdict.value, True)
+    assert outcome.verdict is verdict
+    assert bool(outcome.warning) is (outcome.allowed and not verdict.passes)
+
+
+def test_a_refusal_names_model_clause_and_way_out() -> None:
+    message = decide(decision(Verdict.DENY), Action.CALL, subjects=("demo/nc",), today=TODAY).message
+    assert "demo/nc" in message
+    assert "CC-BY-NC-4.0 clause 2(a)(1)" in message
+    assert "purpose research" in message
+
+
+def test_a_rule_lets_unknown_pass_but_not_deny() -> None:
+    rules = [rule(RuleKind.PASS_UNKNOWN)]
+    passed = decide(decision(Verdict.UNKNOWN), Action.CALL, rules, subjects=("demo/nc",), today=TODAY)
+    assert (passed.allowed, passed.verdict, passed.rules) == (True, Verdict.UNKNOWN, ("r1",))
+    assert passed.reasons[-1]["clause"] == "rule r1"
+    assert not decide(decision(Verdict.DENY), Action.CALL, rules, subjects=("demo/nc",), today=TODAY).allowed
+
+
+def test_a_waiver_changes_the_decision_and_never_the_verdict() -> None:
+    outcome = decide(decision(Verdict.DENY), Action.CALL, [rule(RuleKind.WAIVER)], subjects=("demo/nc",), today=TODAY)
+    assert (outcome.allowed, outcome.verdict) == (True, Verdict.DENY)
+
+
+def test_an_expired_rule_or_one_for_another_model_does_nothing() -> None:
+    for other in (rule(RuleKind.WAIVER, expires=TODAY), rule(RuleKind.WAIVER, subject="demo/other")):
+        assert not decide(decision(Verdict.DENY), Action.CALL, [other], subjects=("demo/nc",), today=TODAY).allowed
+
+
+def test_an_organisation_may_hold_unknown_back_from_publishing() -> None:
+    held = decide(
+        decision(Verdict.UNKNOWN), Action.PUBLISH, [rule(RuleKind.HOLD_BACK, "*")], subjects=("demo/nc",), today=TODAY
+    )
+    assert not held.allowed
+
+
+@given(st.lists(st.tuples(st.sampled_from(Verdict), st.sampled_from(Action)), min_size=1))
+def test_the_best_outcome_is_none_that_another_beats(pairs: list[tuple[Verdict, Action]]) -> None:
+    outcomes: list[Outcome] = [decide(decision(v), a, subjects=(), today=TODAY) for v, a in pairs]
+    found = best(outcomes)
+    assert found is not None
+    assert all((o.allowed, o.verdict.rank) <= (found.allowed, found.verdict.rank) for o in outcomes)

@@ -1,0 +1,48 @@
+"""Settings: what an operator types is what the server runs with, and a typo is named."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from ecotone.settings import Settings, options
+from ecotone.vocabulary import Invalid
+
+
+def test_environment_is_read_and_arguments_win(tmp_path: Path) -> None:
+    environ = {"ECOTONE_DATA": str(tmp_path), "ECOTONE_PORT": "8080", "ECOTONE_ANONYMOUS_READ": "no"}
+    settings = Settings.from_environment(environ, port=9090)
+    assert (settings.data, settings.port, settings.anonymous_may_read) == (tmp_path, 9090, False)
+
+
+@pytest.mark.parametrize(("name", "value"), [("ECOTONE_PORT", "http"), ("ECOTONE_ANONYMOUS_READ", "maybe")])
+def test_a_wrong_value_names_variable_value_and_expectation(name: str, value: str) -> None:
+    with pytest.raises(Invalid, match=f"{name} is '{value}', but .* is expected"):
+        Settings.from_environment({name: value})
+
+
+def test_reading_without_account_only_on_loopback(tmp_path: Path) -> None:
+    assert Settings(data=tmp_path).anonymous_may_read
+    assert not Settings(data=tmp_path, host="0.0.0.0").anonymous_may_read
+    assert Settings(data=tmp_path, host="0.0.0.0", anonymous_read=True).anonymous_may_read
+
+
+def test_base_url_is_what_clients_can_reach(tmp_path: Path) -> None:
+    assert Settings(data=tmp_path, host="0.0.0.0").base_url == "http://127.0.0.1:7070"
+    assert Settings(data=tmp_path, host="::1").base_url == "http://[::1]:7070"
+    assert Settings(data=tmp_path, public_url="https://hub.example.org/x/").base_url == "https://hub.example.org/x"
+
+
+def test_a_secret_is_made_once_and_only_its_owner_reads_it(tmp_path: Path) -> None:
+    settings = Settings(data=tmp_path)
+    first = settings.secret("session")
+    assert first == Settings(data=tmp_path).secret("session")
+    assert len(first) == 32
+    mode = stat.S_IMODE(os.stat(tmp_path / "secrets" / "session").st_mode)
+    assert mode == 0o600
+    assert sorted(p.name for p in (tmp_path / "secrets").iterdir()) == ["session"]
+
+
+def test_every_option_has_a_meaning() -> None:
+    assert all(option.doc and option.variable.startswith("ECOTONE_") for option in options())

@@ -1,0 +1,170 @@
+"""Finding sensitive spans in a text by structure and checksum, in time linear in its length.
+
+Every pattern has a fixed shape with bounded repeats and starts at a trigger (`@`, a digit, `+`, a rule's keyword), so
+that plain text costs a few searches and hostile text cannot make it backtrack. What needs language (names, postal
+addresses, health) is not found here.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from ecotone.privacy.checksums import IBAN_LENGTH, is_card, is_iban, is_phone, is_ssn
+from ecotone.privacy.normal import plain
+from ecotone.privacy.secrets import find_secrets
+from ecotone.privacy.spans import Span, merged, span
+
+_AT: Final = re.compile(r"@|%40")
+_LOCAL_BACKWARDS: Final = re.compile(r"[\w.%+\-'&!#]{1,64}")
+_DOMAIN: Final = re.compile(
+    r"(?:[^\W_](?:[\w\-]{0,61}[^\W_])?\.){1,8}([^\W\d_]{2,24}|xn--[a-z0-9\-]{2,59})(?![^\W_])", re.I
+)
+
+_TWO_DIGITS: Final = re.compile(r"[0-9][ .()/-]{0,3}[0-9]")
+_RUN: Final = re.compile(r"[0-9](?:[ .()/-]{0,2}[0-9]){7,}")
+_GROUP: Final = re.compile(r"[0-9]+")
+_IBAN: Final = re.compile(
+    r"[0-9][0-9](?<=[A-Za-z]{2}[0-9]{2})(?<![A-Za-z0-9_][A-Za-z]{2}[0-9]{2})(?:[ -]{0,2}[A-Za-z0-9]){11,29}"
+)
+_PHONE: Final = re.compile(r"\+ ?\(?[1-9](?:[ .()/-]{0,3}[0-9]){6,14}(?![0-9])")
+
+_CARD_GROUPS: Final = frozenset(
+    {(4, 4, 4, 4), (4, 6, 5), (4, 6, 4), (4, 4, 4, 4, 3), (4, 4, 5), (6, 13), (8, 8), (4, 12), (12, 4), (4, 4, 4, 1)}
+)
+_LONGEST_CARD: Final = 19
+
+
+def find(text: str) -> list[Span]:
+    """The sensitive spans of a text, in order and without overlap.
+
+    Args:
+        text: any text; look-alike digits, invisible characters and unusual spaces inside a value are seen through.
+    """
+    seen, offsets = plain(text)
+    spans: list[Span] = []
+    if "@" in seen or "%40" in seen:
+        spans.extend(_emails(seen))
+    if _TWO_DIGITS.search(seen):
+        spans.extend(_numbers(seen))
+        spans.extend(_ibans(seen))
+        if "+" in seen:
+            spans.extend(_phones(seen))
+    spans.extend(find_secrets(seen))
+    if not spans:
+        return spans
+    if offsets is not None:
+        spans = [Span(offsets[s.start], offsets[s.end - 1] + 1, s.kind, s.data_class, s.rule) for s in spans]
+    return merged(spans)
+
+
+def _emails(text: str) -> Iterator[Span]:
+    """Addresses as RFC 5321 has them in practice; also with `%40`, as in the query of a URL."""
+    for sign in _AT.finditer(text):
+        at = sign.start()
+        before = _LOCAL_BACKWARDS.match(text[max(0, at - 64) : at][::-1])
+        domain = _DOMAIN.match(text, sign.end(), sign.end() + 255)
+        if before is None or domain is None:
+            continue
+        start = at - before.end()
+        while start < at and not text[start].isalnum() and text[start] != "_":
+            start += 1
+        if text[start - 1 : start] == "\\" and text[start] in "nrt":
+            start += 1
+        if (
+            start >= at
+            or text[at - 1] == "."
+            or (text[start:at] == "git" and text[domain.end() : domain.end() + 1] == ":")
+        ):
+            continue
+        yield span(start, domain.end(), "email")
+
+
+def _numbers(text: str) -> Iterator[Span]:
+    """Payment cards and social security numbers among the runs of digits and separators."""
+    for run in _RUN.finditer(text):
+        groups = [(m.start(), m.end()) for m in _GROUP.finditer(text, run.start(), run.end())]
+        if _continues(text, run.start() - 1):
+            groups = groups[1:]
+        if groups and _continues(text, run.end()):
+            groups.pop()
+        skip_to = 0
+        for index, (start, _) in enumerate(groups):
+            if start < skip_to:
+                continue
+            end = _card_at(text, groups, index) or 0
+            kind = "card"
+            if not end:
+                end, kind = _ssn_at(text, groups, index) or 0, "ssn"
+            if end:
+                yield span(start, end, kind)
+                skip_to = end
+
+
+def _continues(text: str, place: int) -> bool:
+    """Whether the character there makes the neighbouring digits part of a longer word."""
+    return 0 <= place < len(text) and (text[place].isalnum() or text[place] == "_")
+
+
+def _card_at(text: str, groups: list[tuple[int, int]], index: int) -> int | None:
+    """Where a card number that begins with this group ends."""
+    start = groups[index][0]
+    if _is_fraction(text, start):
+        return None
+    digits, sizes, separators = "", [], set()
+    for place in range(index, min(index + 7, len(groups))):
+        low, high = groups[place]
+        if place > index:
+            separators.add(text[groups[place - 1][1] : low])
+        digits += text[low:high]
+        sizes.append(high - low)
+        if len(digits) > _LONGEST_CARD:
+            return None
+        shaped = len(sizes) == 1 or tuple(sizes) in _CARD_GROUPS or (len(separators) == 1 and min(sizes) >= 3)
+        if shaped and is_card(digits) and not (text[high : high + 1] == "." and text[high + 1 : high + 2].isdigit()):
+            return high
+    return None
+
+
+def _is_fraction(text: str, start: int) -> bool:
+    """Whether digits there are the decimals of a number such as 0.4111111111111111."""
+    return start >= 2 and text[start - 1] == "." and text[start - 2].isdigit()
+
+
+def _ssn_at(text: str, groups: list[tuple[int, int]], index: int) -> int | None:
+    """Where a US social security number (AAA-GG-SSSS) that begins with this group ends."""
+    three = groups[index : index + 3]
+    if [high - low for low, high in three] != [3, 2, 4]:
+        return None
+    start, end = three[0][0], three[2][1]
+    if text[start - 1 : start] == "-" or text[end : end + 1] == "-":
+        return None
+    if text[three[0][1] : three[1][0]] != "-" or text[three[1][1] : three[2][0]] != "-":
+        return None
+    area, group, serial = (text[low:high] for low, high in three)
+    return end if is_ssn(area, group, serial) else None
+
+
+def _ibans(text: str) -> Iterator[Span]:
+    """International bank account numbers, in either case, with or without separators."""
+    for hit in _IBAN.finditer(text):
+        start = hit.start() - 2
+        length = IBAN_LENGTH.get(text[start : start + 2].upper())
+        if length is None:
+            continue
+        taken: list[str] = []
+        place = start
+        while len(taken) < length and place < hit.end():
+            if text[place].isalnum():
+                taken.append(text[place])
+            place += 1
+        if not _continues(text, place) and is_iban("".join(taken).upper()):
+            yield span(start, place, "iban")
+
+
+def _phones(text: str) -> Iterator[Span]:
+    """Telephone numbers in international form, with a leading `+`."""
+    for hit in _PHONE.finditer(text):
+        if _continues(text, hit.start() - 1) or _continues(text, hit.end()):
+            continue
+        if is_phone("".join(_GROUP.findall(hit.group()))):
+            yield span(hit.start(), hit.end(), "phone")

@@ -1,0 +1,133 @@
+"""Putting values back in place of their placeholders, in whole texts and in streams torn at any character.
+
+Knows the form of a placeholder and how models mangle it; what stands behind one it is told.
+
+A placeholder is a plain word, `_` and four pairs of a letter and a digit: `Email_K7Q2X4M6`. No character of it is
+special in Markdown, HTML, URLs or JSON. The form is such that no two of them can overlap, whatever stands around
+them: the words hold no digit, the pairs no two letters, and no word ends in another one.
+"""
+
+import json
+import re
+from typing import Final
+
+WORDS: Final = {
+    "email": "Email",
+    "phone": "Phone",
+    "iban": "Iban",
+    "card": "Card",
+    "ssn": "Number",
+    "secret": "Key",
+    "literal": "Text",
+}
+LETTERS: Final = "ABCDEFGHJKLMNPQRSTUVWXYZ"
+DIGITS: Final = "23456789"
+PAIRS: Final = 4
+
+_SEPARATOR: Final = r"(?:\\{0,2}[_ \-])?"
+_ALL_WORDS: Final = "|".join(WORDS.values())
+# As a model may give it back: in any case, with the underscore escaped, replaced or lost.
+PLACEHOLDER: Final = re.compile(
+    rf"({_ALL_WORDS}){_SEPARATOR}((?:[{LETTERS}][{DIGITS}]){{{PAIRS}}})", re.ASCII | re.IGNORECASE
+)
+_LONGEST: Final = max(map(len, WORDS.values())) + 3 + 2 * PAIRS
+
+
+def _beginnings() -> re.Pattern[str]:
+    """The pattern of a text's end that may be the beginning of a placeholder."""
+    tail = ""
+    for count in range(2 * PAIRS - 1, 0, -1):
+        tail = f"(?:[{LETTERS if count % 2 else DIGITS}]{tail})?"
+    choices = []
+    for word in WORDS.values():
+        rest = rf"(?:\\{{1,2}}|{_SEPARATOR}{tail})"
+        for letter in reversed(word[1:]):
+            rest = f"(?:{letter}{rest})?"
+        choices.append(word[0] + rest)
+    return re.compile(rf"(?:{'|'.join(choices)})\Z", re.ASCII | re.IGNORECASE)
+
+
+_BEGINNING: Final = _beginnings()
+_NOT_CORE: Final = re.compile(r"[\\_ \-]")
+
+
+def core(placeholder: str) -> str:
+    """What identifies a placeholder (or its beginning) however it is mangled: its letters and digits, upper case."""
+    return _NOT_CORE.sub("", placeholder).upper()
+
+
+class Issued:
+    """The placeholders that were given out, with what stands behind each and every beginning of one."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, str] = {}
+        self.beginnings: set[str] = set()
+
+    def add(self, placeholder: str, value: str) -> bool:
+        """Notes what a new placeholder stands for; False when it already stands for something."""
+        name = core(placeholder)
+        if name in self.values:
+            return False
+        self.beginnings.update(name[:length] for length in range(1, len(name)))
+        self.values[name] = value
+        return True
+
+    def restore(self, text: str, *, in_json: bool = False) -> str:
+        """The text with every issued placeholder replaced; others stay as they are."""
+        restored, rest = self.split(text, in_json=in_json)
+        return restored + rest
+
+    def split(self, text: str, *, in_json: bool) -> tuple[str, str]:
+        """Everything up to the end of the last issued placeholder, restored, and the text behind it."""
+        if not self.values:
+            return "", text
+        done = 0
+        pieces: list[str] = []
+        for hit in PLACEHOLDER.finditer(text):
+            value = self.values.get((hit.group(1) + hit.group(2)).upper())
+            if value is not None:
+                pieces += (text[done : hit.start()], escaped(value) if in_json else value)
+                done = hit.end()
+        return "".join(pieces), text[done:]
+
+    def undecided(self, text: str) -> int:
+        """Where the longest end of the text begins that may become an issued placeholder; its length if none."""
+        start = max(0, len(text) - _LONGEST)
+        while (hit := _BEGINNING.search(text, start)) is not None:
+            if core(hit.group()) in self.beginnings:
+                return hit.start()
+            start = hit.start() + 1
+        return len(text)
+
+
+def escaped(value: str) -> str:
+    """The value as it stands inside a JSON string."""
+    return json.dumps(value, ensure_ascii=False)[1:-1]
+
+
+class StreamRestorer:
+    """Restores one field of a stream, piece by piece. Holds back only what may be the beginning of a placeholder.
+
+    Args:
+        issued: the placeholders of the request.
+        in_json: whether the field is JSON text (arguments of a tool call), where values are escaped.
+    """
+
+    def __init__(self, issued: Issued, *, in_json: bool = False) -> None:
+        self._issued = issued
+        self._in_json = in_json
+        self._held = ""
+
+    def feed(self, text: str) -> str:
+        """Takes the next piece; gives what can be shown by now, perhaps nothing."""
+        if not self._issued.values:
+            return text
+        restored, rest = self._issued.split(self._held + text, in_json=self._in_json)
+        place = self._issued.undecided(rest)
+        self._held = rest[place:]
+        return restored + rest[:place]
+
+    def finish(self) -> str:
+        """Gives what is still held back. Call it before the piece that ends the field."""
+        held, self._held = self._held, ""
+        return held

@@ -1,0 +1,180 @@
+"""Looking through a JSON value: every string of it, keys and numbers included. Knows the shapes of chat bodies.
+
+What it cannot look into (pictures, sound, files, token ids) counts as confidential: unseen is not harmless.
+"""
+
+import base64
+import binascii
+import json
+import re
+import urllib.parse
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from ecotone.privacy.errors import TooDeep
+from ecotone.privacy.finding import find
+from ecotone.privacy.spans import Span
+from ecotone.vocabulary import DataClass
+
+DEPTH_LIMIT: Final = 200
+# Strings under these keys hold JSON of their own (OpenAI chat: tool calls).
+JSON_TEXT_KEYS: Final = frozenset({"arguments"})
+_JSON_LITERAL: Final = re.compile(r'"(?:[^"\\]|\\.)*"|(?<![0-9.eE+-])-?[0-9]{8,19}(?![0-9.eE])', re.S)
+_OPAQUE_KEYS: Final = frozenset({"input_audio", "image_url", "input_image", "file_data", "file_id", "inline_data"})
+_TOKEN_KEYS: Final = frozenset({"input", "prompt"})
+_DATA_URL: Final = re.compile(r"data:([\w.+/-]{0,100})((?:;[\w=.+-]{1,100}){0,5}),")
+
+
+class Findings(msgspec.Struct, frozen=True):
+    """What was found in a value: counts and no text, so that it may be logged.
+
+    Args:
+        data_class: the highest class of all findings; at least confidential when a part could not be looked into.
+        kinds: how many findings of each kind.
+        unscanned: how many parts could not be looked into.
+    """
+
+    data_class: DataClass
+    kinds: dict[str, int]
+    unscanned: int = 0
+
+    @property
+    def maskable(self) -> bool:
+        """Whether placeholders can hide all of it: no part went unseen, and no credential is in it."""
+        return not self.unscanned and "secret" not in self.kinds
+
+
+def scan(value: Any) -> DataClass:
+    """The data class of a JSON value.
+
+    Raises:
+        TooDeep: it is nested too deep to be looked through.
+    """
+    return inspect(value).data_class
+
+
+def inspect(value: Any) -> Findings:
+    """What a JSON value holds: over every string, key and number, and over text that is split between content parts.
+
+    Raises:
+        TooDeep: it is nested too deep to be looked through.
+    """
+    kinds: Counter[str] = Counter()
+    highest, unscanned = DataClass.PUBLIC, 0
+    for text in texts(value):
+        if text is None:
+            unscanned += 1
+            continue
+        for found in find(text):
+            kinds[found.kind] += 1
+            if found.data_class.rank > highest.rank:
+                highest = found.data_class
+    if unscanned and highest.rank < DataClass.CONFIDENTIAL.rank:
+        highest = DataClass.CONFIDENTIAL
+    return Findings(highest, dict(kinds), unscanned)
+
+
+def texts(value: Any) -> Iterator[str | None]:
+    """Every text of a JSON value that has to be looked at; `None` stands for a part that cannot be looked into."""
+    todo: list[tuple[Any, str, int]] = [(value, "", 0)]
+    while todo:
+        item, key, depth = todo.pop()
+        if depth > DEPTH_LIMIT:
+            raise TooDeep(DEPTH_LIMIT)
+        if isinstance(item, str):
+            yield from _string(item, key)
+        elif isinstance(item, Mapping):
+            for name, inner in item.items():
+                yield str(name)
+                if name in _OPAQUE_KEYS and inner:
+                    yield None
+                todo.append((inner, str(name), depth + 1))
+        elif isinstance(item, (list, tuple)):
+            if key in _TOKEN_KEYS and any(isinstance(i, int) for i in item[:1]):
+                yield None
+            todo.extend((inner, key, depth + 1) for inner in item)
+            yield from split_texts(item)
+        elif isinstance(item, (int, float)) and not isinstance(item, bool):
+            yield str(item)
+
+
+def split_texts(parts: Sequence[Any]) -> list[str]:
+    """The texts of neighbouring parts joined, when there is more than one: a value may be split between them."""
+    pieces = [text for part in parts if (text := part_text(part)) is not None]
+    return ["".join(pieces)] if len(pieces) > 1 else []
+
+
+def part_text(part: Any) -> str | None:
+    """The text of a content part of a message."""
+    text = part.get("text") if isinstance(part, Mapping) else None
+    return text if isinstance(text, str) else None
+
+
+def _string(text: str, key: str) -> Iterator[str | None]:
+    if text.startswith("data:") and (is_opaque_data_url(text) or data_url_text(text) is not None):
+        yield data_url_text(text)
+        return
+    yield text
+    if "\\" in text and (key in JSON_TEXT_KEYS or "\\u" in text):
+        for literal in json_literals(text):
+            if "\\" in literal.group():
+                yield json_string(literal.group())
+
+
+def data_url_text(url: str) -> str | None:
+    """The text of a data URL (RFC 2397); `None` when it is not one, or holds no text."""
+    head = _DATA_URL.match(url)
+    if head is None:
+        return None
+    kind, body = head.group(1), url[head.end() :]
+    if "base64" not in head.group(2):
+        return urllib.parse.unquote(body)
+    if kind and not kind.startswith("text/") and not kind.endswith(("json", "xml", "yaml")):
+        return None
+    try:
+        return base64.b64decode(urllib.parse.unquote(body), validate=False).decode()
+    except (binascii.Error, ValueError):
+        return None
+
+
+def is_opaque_data_url(url: str) -> bool:
+    """Whether it is a data URL with something else than text in it."""
+    return _DATA_URL.match(url) is not None and data_url_text(url) is None
+
+
+def data_url(url: str, text: str) -> str:
+    """The data URL with another text in it."""
+    head = _DATA_URL.match(url)
+    start = head.group() if head else "data:,"
+    return start + (base64.b64encode(text.encode()).decode() if "base64" in start else urllib.parse.quote(text))
+
+
+def json_literals(text: str) -> Iterator[re.Match[str]]:
+    """String literals and long whole numbers in JSON text, in order."""
+    return _JSON_LITERAL.finditer(text)
+
+
+def json_string(literal: str) -> str:
+    """The value of a JSON string literal, the digits of a number, the raw text of a broken literal."""
+    if not literal.startswith('"'):
+        return literal
+    try:
+        return str(json.loads(literal, strict=False))
+    except ValueError:
+        return literal[1:-1]
+
+
+def spans_over(pieces: Sequence[str]) -> list[Span]:
+    """Findings over pieces of one text, as offsets in the joined text: those inside one piece and those across."""
+    whole = "".join(pieces)
+    spans = find(whole)
+    if len(pieces) == 1:
+        return spans
+    start = 0
+    for piece in pieces:
+        spans.extend(Span(s.start + start, s.end + start, s.kind, s.data_class, s.rule) for s in find(piece))
+        start += len(piece)
+    return spans

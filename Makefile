@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help run install test test-all check demo bench clean migration docs
+.PHONY: help run install test test-all check demo bench clean migration
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,7 +41,7 @@ migration: $(VENV)/installed-dev ## write a migration from the difference betwee
 	$(BIN)/python tests/migration.py "$(NAME)"
 
 demo: $(VENV)/installed ## play the whole product against a running server with real clients
-	$(BIN)/python -m demo
+	$(BIN)/python tests/demo/play.py
 
 clean: ## remove what was built
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help run install test test-all check demo bench clean migration
+.PHONY: help run install test test-all check demo docs clean migration
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -45,3 +45,6 @@ demo: $(VENV)/installed ## play the whole product against a running server with 
 
 clean: ## remove what was built
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache
+
+docs: $(VENV)/installed-dev ## write the reference pages of docs/ from the program
+	$(BIN)/python tests/docs/reference.py

@@ -1,0 +1,93 @@
+"""Writes the reference pages of `docs/` from the program itself: `make docs`. The tests compare them with what it says.
+
+Settings from `ecotone.settings`, commands from the command line's own help, endpoints from the REST API's register and
+from the route tables of hub and gateway.
+"""
+
+from pathlib import Path
+
+import typer
+from typer.main import get_command
+
+from ecotone.api import ENDPOINTS, PREFIX
+from ecotone.cli.main import app
+from ecotone.settings import options
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def settings_page() -> str:
+    lines = [
+        "# Settings",
+        "",
+        "Read from the environment once, at start. `ecotone up` takes the first five as flags too.",
+        "",
+        "| variable | default | meaning |",
+        "|---|---|---|",
+    ]
+    for option in options():
+        default = "" if option.default in (None, "") else f"`{option.default}`"
+        lines.append(f"| `{option.variable}` | {default} | {option.doc.replace('|', chr(92) + '|')} |")
+    lines += [
+        "",
+        "The command line reads `ECOTONE_URL` (default `http://127.0.0.1:7070`) and `ECOTONE_TOKEN` (default: the file",
+        "`admin-token` of the data folder named by `ECOTONE_DATA`, else of `./data`).",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def commands_page() -> str:
+    lines = [
+        "# Commands",
+        "",
+        "`ecotone COMMAND` talks to the server at `ECOTONE_URL` with `ECOTONE_TOKEN`. Results go to stdout, all else to",
+        "stderr; every command that prints data takes `--json`. Exit status: 0 done, 1 failed, 2 wrong usage; `licence",
+        "check` ends with 0 allow or allow_with_duties, 3 ask_licence, 4 deny, 5 unknown.",
+        "",
+    ]
+    _describe(get_command(app), ["ecotone"], lines)
+    return "\n".join(lines)
+
+
+def _describe(command: object, path: list[str], lines: list[str]) -> None:
+    group = getattr(command, "commands", None)
+    if group is not None:
+        for name in group:
+            if not group[name].hidden:
+                _describe(group[name], [*path, name], lines)
+        return
+    parameters = [p for p in command.params if p.name != "help"]  # type: ignore[attr-defined]
+    arguments = [p.make_metavar(typer.Context(command)) for p in parameters if p.param_type_name == "argument"]  # type: ignore[arg-type]
+    lines += [f"## `{' '.join([*path, *arguments])}`", "", (command.help or "").strip(), ""]  # type: ignore[attr-defined]
+    rows = [
+        f"| `{'`, `'.join(p.opts)}` | {(getattr(p, 'help', None) or '').replace('|', chr(92) + '|')} |"
+        for p in parameters
+        if p.param_type_name == "option"
+    ]
+    if rows:
+        lines += ["| option | |", "|---|---|", *rows, ""]
+
+
+def api_page() -> str:
+    lines = [
+        "# REST API",
+        "",
+        f"Under `{PREFIX}`; the OpenAPI document is at `{PREFIX}/openapi.json`. Send `Authorization: Bearer TOKEN`.",
+        'Errors are `{"error": {"message", "code", "param"}, "ecotone": {...}}` with the status of their category: 400',
+        "invalid, 401 who are you, 403 you may not, 404 absent or not visible, 409 conflict, 413 too large, 451 refused",
+        "by the decision, 503 try again.",
+        "",
+        "| endpoint | needs | |",
+        "|---|---|---|",
+    ]
+    lines += [f"| `{e.method} {e.path}` | {e.need.value} | {e.summary} |" for e in ENDPOINTS]
+    return "\n".join([*lines, ""])
+
+
+PAGES = {"settings.md": settings_page, "commands.md": commands_page, "api.md": api_page}
+
+
+if __name__ == "__main__":
+    for name, page in PAGES.items():
+        (DOCS / name).write_text(page())

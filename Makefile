@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help run install test test-all check demo docs clean migration
+.PHONY: help run install test test-all check demo docs clean migration bench-gateway bench-hub
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -48,3 +48,9 @@ clean: ## remove what was built
 
 docs: $(VENV)/installed-dev ## write the reference pages of docs/ from the program
 	$(BIN)/python tests/docs/reference.py
+
+bench-gateway: $(VENV)/installed ## requests/s and added latency of the gateway against its upstream called directly
+	$(BIN)/python benchmarks/gateway/relay.py
+
+bench-hub: $(VENV)/installed ## upload and download rates of real clients against a plain copy
+	$(BIN)/python benchmarks/hub/rates.py

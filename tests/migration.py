@@ -1,4 +1,4 @@
-"""Write a migration from the difference between the tables of all packages and the history: `make migration NAME=...`."""
+"""Write a migration from the difference between the tables of all packages and the history: `make migration`."""
 
 import re
 import sys

@@ -76,7 +76,7 @@ async def load(port: int, message: bytes, connections: int, seconds: float) -> t
                 raise SystemExit(f"unexpected answer: {head[:200]!r} {await reader.read(500)!r}")
             low = head.lower()
             if b"transfer-encoding: chunked" in low:
-                while (size := int((await reader.readline()).strip(), 16)):
+                while size := int((await reader.readline()).strip(), 16):
                     await reader.readexactly(size + 2)
                 await reader.readline()
             else:
@@ -105,15 +105,26 @@ async def measure(rounds: int, seconds: float) -> dict[str, object]:
     probe.close()
     await probe.wait_closed()
     with tempfile.TemporaryDirectory() as folder:
-        env = {**os.environ, "ECOTONE_DATA": folder, "ECOTONE_PORT": str(port), "ECOTONE_URL": f"http://127.0.0.1:{port}"}
-        env |= {"ECOTONE_ADMIN_TOKEN": "benchmark-admin-token", "ECOTONE_TOKEN": "benchmark-admin-token", "B_API_KEY": "k"}
+        env = {
+            **os.environ,
+            "ECOTONE_DATA": folder,
+            "ECOTONE_PORT": str(port),
+            "ECOTONE_URL": f"http://127.0.0.1:{port}",
+        }
+        env |= {
+            "ECOTONE_ADMIN_TOKEN": "benchmark-admin-token",
+            "ECOTONE_TOKEN": "benchmark-admin-token",
+            "B_API_KEY": "k",
+        }
         server = subprocess.Popen([Path(sys.executable).parent / "ecotone", "up"], env=env, stderr=subprocess.DEVNULL)
         try:
             await asyncio.to_thread(wait, port)
             await asyncio.to_thread(
                 cli, env, "backend", "add", "b", "--url", f"http://127.0.0.1:{direct}/v1", "--key-env", "B_API_KEY"
             )
-            await asyncio.to_thread(cli, env, "project", "create", "p", "--mode", "serve_api", "--purpose", "commercial")
+            await asyncio.to_thread(
+                cli, env, "project", "create", "p", "--mode", "serve_api", "--purpose", "commercial"
+            )
             key = await asyncio.to_thread(cli, env, "key", "create", "--project", "p")
             await asyncio.sleep(2.5)
             ports = {"direct": (direct, request(direct, key, "b/m")), "gateway": (port, request(port, key, "b/m"))}

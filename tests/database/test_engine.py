@@ -62,7 +62,7 @@ def test_moments_come_back_in_utc_and_naive_ones_are_refused(database: Database)
     with database.reading() as session:
         assert session.scalar(sa.select(CounterRow.at)) == moment
     with pytest.raises(Exception, match="time zone"), database.writing() as session:
-        session.add(CounterRow(id=2, value=1, at=datetime(2026, 11, 24)))  # noqa: DTZ001
+        session.add(CounterRow(id=2, value=1, at=datetime(2026, 11, 24)))
 
 
 def test_sqlite_flushes_each_commit(database: Database) -> None:

@@ -130,7 +130,9 @@ def publish(stage: Stage, minilm: Path) -> None:
     stage.run("hf", "upload", "demo/minilm", str(minilm), shown="hf upload demo/minilm ./minilm")
     stage.run("hf", "upload", "demo/rivers", "rivers")
     stage.run("hf", "download", "demo/rivers", "--local-dir", "back", quiet=True)
-    same = (stage.folder / "back/model.safetensors").read_bytes() == (stage.folder / "rivers/model.safetensors").read_bytes()
+    same = (stage.folder / "back/model.safetensors").read_bytes() == (
+        stage.folder / "rivers/model.safetensors"
+    ).read_bytes()
     must(same, "the downloaded weights differ from the uploaded ones")
     print("the same bytes came back")
 
@@ -139,7 +141,8 @@ def see(stage: Stage) -> None:
     heading("2 See: open and proprietary models side by side")
     for path in ("/demo/minilm", "/?search=gemini"):
         page = urllib.request.urlopen(stage.env["ECOTONE_URL"] + path).read().decode()
-        print(f"\n$ curl $ECOTONE_URL{path}\n{len(page)} bytes of HTML: {sorted(set(re.findall(r'<h[12][^>]*>([^<]+)', page)))[:8]}")
+        headings = sorted(set(re.findall(r"<h[12][^>]*>([^<]+)", page)))
+        print(f"\n$ curl $ECOTONE_URL{path}\n{len(page)} bytes of HTML: {headings[:8]}")
         must("<html" in page, f"no page at {path}")
 
 
@@ -148,7 +151,11 @@ def licence(stage: Stage) -> None:
     use = ("--mode", "serve_api", "--purpose", "commercial")
     stage.run("ecotone", "licence", "check", "demo/minilm", *use)
     claim = shutil.copytree(stage.folder / "rivers", stage.folder / "claim")
-    card = (claim / "README.md").read_text().replace("license: apache-2.0", "license: mit\nbase_model: meta-llama/Llama-2-7b")
+    card = (
+        (claim / "README.md")
+        .read_text()
+        .replace("license: apache-2.0", "license: mit\nbase_model: meta-llama/Llama-2-7b")
+    )
     (claim / "README.md").write_text(card)
     said = stage.run("hf", "upload", "demo/claim", "claim", fails=True)
     must("1.b" in said, "the refusal names no clause")
@@ -174,7 +181,9 @@ def key_of(stage: Stage, project: str) -> str:
 
 
 def chat(stage: Stage, model: str, text: str) -> str:
-    return stage.python(CHAT, model, text, shown=f"python: client.chat.completions.create(model={model!r}, ... {text!r})")
+    return stage.python(
+        CHAT, model, text, shown=f"python: client.chat.completions.create(model={model!r}, ... {text!r})"
+    )
 
 
 def proprietary(stage: Stage, provider: Provider) -> None:
@@ -207,7 +216,10 @@ def tune(stage: Stage) -> None:
     how = ("--method", "lora", "--to", "demo/rivers-brief", "--epochs", "60", "--learning-rate", "0.005", "--seed", "1")
     stage.run("ecotone", "tune", "demo/rivers", "--data", "rows.jsonl", *how)
     stage.run("ecotone", "serve", "demo/rivers-brief")
-    must("The Thames." in chat(stage, "demo/rivers-brief", "Name the river of London."), "the tuned model has not learned")
+    must(
+        "The Thames." in chat(stage, "demo/rivers-brief", "Name the river of London."),
+        "the tuned model has not learned",
+    )
 
 
 def audit(stage: Stage) -> None:
@@ -230,7 +242,13 @@ def main() -> None:
     minilm = clients()
     with tempfile.TemporaryDirectory(prefix="ecotone-demo-") as work:
         stage, provider = Stage(Path(work)), Provider()
-        stage.run(sys.executable, str(Path(__file__).with_name("rivers.py")), "rivers", shown="python rivers.py rivers", quiet=True)
+        stage.run(
+            sys.executable,
+            str(Path(__file__).with_name("rivers.py")),
+            "rivers",
+            shown="python rivers.py rivers",
+            quiet=True,
+        )
         server = start(stage)
         try:
             publish(stage, minilm)

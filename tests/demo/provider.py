@@ -1,4 +1,4 @@
-"""A stand-in for a proprietary provider, at the wire: OpenAI's chat completions, plain and streamed, echoing the prompt.
+"""A stand-in for a proprietary provider, at the wire: OpenAI's chat completions, plain and streamed, as an echo.
 
 Remembers what reached it, so that the demonstration can show what left the house.
 """

@@ -41,9 +41,9 @@ def commands_page() -> str:
     lines = [
         "# Commands",
         "",
-        "`ecotone COMMAND` talks to the server at `ECOTONE_URL` with `ECOTONE_TOKEN`. Results go to stdout, all else to",
-        "stderr; every command that prints data takes `--json`. Exit status: 0 done, 1 failed, 2 wrong usage; `licence",
-        "check` ends with 0 allow or allow_with_duties, 3 ask_licence, 4 deny, 5 unknown.",
+        "`ecotone COMMAND` talks to the server at `ECOTONE_URL` with `ECOTONE_TOKEN`. Results go to stdout, all else",
+        "to stderr; every command that prints data takes `--json`. Exit status: 0 done, 1 failed, 2 wrong usage;",
+        "`licence check` ends with 0 allow or allow_with_duties, 3 ask_licence, 4 deny, 5 unknown.",
         "",
     ]
     _describe(get_command(app), ["ecotone"], lines)
@@ -75,8 +75,8 @@ def api_page() -> str:
         "",
         f"Under `{PREFIX}`; the OpenAPI document is at `{PREFIX}/openapi.json`. Send `Authorization: Bearer TOKEN`.",
         'Errors are `{"error": {"message", "code", "param"}, "ecotone": {...}}` with the status of their category: 400',
-        "invalid, 401 who are you, 403 you may not, 404 absent or not visible, 409 conflict, 413 too large, 451 refused",
-        "by the decision, 503 try again.",
+        "invalid, 401 who are you, 403 you may not, 404 absent or not visible, 409 conflict, 413 too large, 451",
+        "refused by the decision, 503 try again.",
         "",
         "| endpoint | needs | |",
         "|---|---|---|",

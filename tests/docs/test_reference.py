@@ -16,7 +16,9 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 @pytest.mark.parametrize("name", reference.PAGES)
 def test_the_reference_says_what_the_program_has(name: str) -> None:
-    assert (reference.DOCS / name).read_text() == reference.PAGES[name](), f"docs/{name} is out of date: run `make docs`"
+    assert (reference.DOCS / name).read_text() == reference.PAGES[name](), (
+        f"docs/{name} is out of date: run `make docs`"
+    )
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

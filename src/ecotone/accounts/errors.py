@@ -7,7 +7,9 @@ class ProjectNotFound(NotFound):
     code = "project_not_found"
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"There is no project {name!r}; `ecotone project list` shows those there are.", param="project")
+        super().__init__(
+            f"There is no project {name!r}; `ecotone project list` shows those there are.", param="project"
+        )
         self.project = name
 
 

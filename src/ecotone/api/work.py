@@ -61,9 +61,7 @@ def list_measurements(call: Call) -> Any:
     catalog = call.services.catalog
     wanted = call.query.get("model")
     models = (
-        [catalog.model(wanted, viewer=call.actor)]
-        if wanted
-        else catalog.models(viewer=call.actor, limit=1000).models
+        [catalog.model(wanted, viewer=call.actor)] if wanted else catalog.models(viewer=call.actor, limit=1000).models
     )
     return [msgspec.to_builtins(m) for model in models for m in catalog.measurements(model.id)]
 

@@ -1,4 +1,4 @@
-"""Who calls: from a Bearer token, Basic password or login cookie to an actor. Looks up hashes, remembers for seconds."""
+"""Who calls: from a Bearer token, Basic password or login cookie to an actor. Remembers hashes for seconds."""
 
 import base64
 import binascii

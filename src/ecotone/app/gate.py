@@ -53,10 +53,9 @@ class Gate:
             )
             await answer(scope, receive, send)
             return
-        if path == "/v1" or path.startswith("/v1/"):
-            if path != "/v1/telemetry":
-                await self._gateway(scope, receive, send)
-                return
+        if path == "/v1" or (path.startswith("/v1/") and path != "/v1/telemetry"):
+            await self._gateway(scope, receive, send)
+            return
         await self._to_router(scope, receive, send, path)
 
     async def _to_router(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:

@@ -7,7 +7,9 @@ import typer
 from ecotone.cli import options, show
 from ecotone.cli.client import Server, note, print_json
 
-project = typer.Typer(help="Projects: consumers inside the organisation, with their declared use.", no_args_is_help=True)
+project = typer.Typer(
+    help="Projects: consumers inside the organisation, with their declared use.", no_args_is_help=True
+)
 key = typer.Typer(help="Keys of projects, for the gateway.", no_args_is_help=True)
 token = typer.Typer(help="Tokens of users, for hub, API and pages.", no_args_is_help=True)
 rule = typer.Typer(help="Rules of the organisation: waivers, unknown that passes, positions.", no_args_is_help=True)

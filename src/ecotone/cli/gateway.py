@@ -112,7 +112,9 @@ def verify_ledger(as_json: options.Json = False) -> None:
     elif report["ok"]:
         print(f"whole: {report['records']} records in {report['segments']} segments, every hash and checkpoint holds")
     if not report["ok"]:
-        places = [f"{p['segment_file']}, record {p['record']}, byte {p['offset']}: {p['what']}" for p in report["problems"]]
+        places = [
+            f"{p['segment_file']}, record {p['record']}, byte {p['offset']}: {p['what']}" for p in report["problems"]
+        ]
         fail("the ledger is not whole:\n  " + "\n  ".join(places))
 
 

@@ -15,7 +15,9 @@ EXIT = {
     Verdict.DENY: 4,
     Verdict.UNKNOWN: 5,
 }
-group = typer.Typer(help="May we use this model for that? With clauses, duties and what is unknown.", no_args_is_help=True)
+group = typer.Typer(
+    help="May we use this model for that? With clauses, duties and what is unknown.", no_args_is_help=True
+)
 
 
 @group.command()

@@ -7,9 +7,7 @@ import typer
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout")]
 Mode = Annotated[str, typer.Option("--mode", help="run, serve_api, embed_product, publish_weights, finetune, ...")]
 Purpose = Annotated[str, typer.Option("--purpose", help="research, noncommercial, internal_commercial, commercial")]
-Users = Annotated[
-    int | None, typer.Option("--users", help="Today's monthly users of organisation and product", min=0)
-]
+Users = Annotated[int | None, typer.Option("--users", help="Today's monthly users of organisation and product", min=0)]
 Revenue = Annotated[float | None, typer.Option("--revenue", help="Annual revenue in USD", min=0)]
 Territory = Annotated[
     list[str] | None, typer.Option("--territory", help="Country (DE), EU, EEA or worldwide; repeatable")

@@ -55,7 +55,7 @@ def text(value: Any) -> str:
 
 
 def decision(value: dict[str, Any]) -> None:
-    """A licence decision for a person: verdict, reasons with clauses, duties, what is unknown, what would make it yes."""
+    """A licence decision for a person: verdict, reasons with clauses, duties, what is unknown, the way to yes."""
     use = value.get("use", {})
     subject = value.get("subject", {})
     print(f"{value['verdict']}: {subject.get('model')} for {use.get('mode')}, {use.get('purpose')}")

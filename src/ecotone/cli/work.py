@@ -77,7 +77,9 @@ def show_audit(model: str, as_json: options.Json = False) -> None:
     """The measurements of one model."""
     for measurement in (rows := Server().get("/audits", model=model)):
         if not as_json:
-            print(f"{measurement['model']}@{measurement['revision'][:8]} {measurement['suite']} {measurement['created']}")
+            print(
+                f"{measurement['model']}@{measurement['revision'][:8]} {measurement['suite']} {measurement['created']}"
+            )
             _print_tests(measurement["result"])
     if as_json:
         print_json(rows)

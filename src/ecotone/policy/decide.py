@@ -62,7 +62,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     would_allow: tuple[dict[str, Any], ...] = ()
     rules: tuple[str, ...] = ()
     knowledge_base: str = ""
-    decision: dict[str, Any] = {}  # noqa: RUF012
+    decision: dict[str, Any] = {}
 
     def to_json(self) -> dict[str, Any]:
         found: dict[str, Any] = msgspec.to_builtins(self)
@@ -155,13 +155,13 @@ def deciding(decision: dict[str, Any]) -> list[dict[str, Any]]:
     return against or reasons
 
 
-def _message(
-    decision: dict[str, Any], action: Action, verdict: Verdict, allowed: bool, used: list[Rule]
-) -> str:
+def _message(decision: dict[str, Any], action: Action, verdict: Verdict, allowed: bool, used: list[Rule]) -> str:
     subject = decision.get("subject", {}).get("model") or "this model"
     use = decision.get("use", {})
     what = f"{subject} may {'' if allowed else 'not '}be {_ACTION_WORDS[action]}"
-    purpose = f" for {use.get('mode')}, {use.get('purpose')}" if use.get("mode") and action is not Action.PUBLISH else ""
+    purpose = (
+        f" for {use.get('mode')}, {use.get('purpose')}" if use.get("mode") and action is not Action.PUBLISH else ""
+    )
     if allowed and not used:
         return f"{what}{purpose} ({verdict})."
     if used:

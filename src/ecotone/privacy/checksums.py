@@ -65,14 +65,25 @@ def luhn(digits: str) -> bool:
     return total % 10 == 0
 
 
+def _issuer_lengths() -> dict[str, frozenset[int]]:
+    """The lengths of card numbers under each prefix of one to six digits."""
+    table: dict[str, frozenset[int]] = {}
+    for low, high, lengths in _ISSUERS:
+        for number in range(int(low), int(high) + 1):
+            table[str(number)] = table.get(str(number), frozenset()) | frozenset(lengths)
+    return table
+
+
+_ISSUER_LENGTHS: Final = _issuer_lengths()
+
+
 def is_card(digits: str) -> bool:
     """Whether the digits are a payment card number: an issuer's prefix and length, and Luhn's check digit."""
     length = len(digits)
-    if not 12 <= length <= 19 or digits[0] not in "123456":
+    if not 12 <= length <= 19:
         return False
-    return any(low <= digits[: len(low)] <= high and length in lengths for low, high, lengths in _ISSUERS) and luhn(
-        digits
-    )
+    issued = any(length in _ISSUER_LENGTHS.get(digits[:size], ()) for size in (1, 2, 3, 4, 6))
+    return issued and luhn(digits)
 
 
 def is_iban(compact: str) -> bool:

@@ -7,6 +7,7 @@ addresses, health) is not found here.
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Final
 
 from ecotone.privacy.checksums import IBAN_LENGTH, is_card, is_iban, is_phone, is_ssn
@@ -17,20 +18,24 @@ from ecotone.privacy.spans import Span, merged, span
 _AT: Final = re.compile(r"@|%40")
 _LOCAL_BACKWARDS: Final = re.compile(r"[\w.%+\-'&!#]{1,64}")
 _DOMAIN: Final = re.compile(
-    r"(?:[^\W_](?:[\w\-]{0,61}[^\W_])?\.){1,8}([^\W\d_]{2,24}|xn--[a-z0-9\-]{2,59})(?![^\W_])", re.I
+    r"(?:[^\W_](?:[\w\-]{0,61}[^\W_])?\.){1,8}"
+    r"(?:xn--[a-z0-9\-]{2,59}|[a-z]{2,24}(?![a-z0-9])|[^\W\d_a-z][^\W\d_]{1,23})",
+    re.IGNORECASE,
 )
 
 _TWO_DIGITS: Final = re.compile(r"[0-9][ .()/-]{0,3}[0-9]")
 _RUN: Final = re.compile(r"[0-9](?:[ .()/-]{0,2}[0-9]){7,}")
 _GROUP: Final = re.compile(r"[0-9]+")
-_IBAN: Final = re.compile(
-    r"[0-9][0-9](?<=[A-Za-z]{2}[0-9]{2})(?<![A-Za-z0-9_][A-Za-z]{2}[0-9]{2})(?:[ -]{0,2}[A-Za-z0-9]){11,29}"
-)
+_IBAN_HEAD: Final = re.compile(r"[0-9][0-9](?<=[A-Za-z]{2}[0-9]{2})(?<![A-Za-z0-9_][A-Za-z]{2}[0-9]{2})")
+_IBAN_BODY: Final = re.compile(r"(?:[ -]{0,2}[A-Za-z0-9]){11,29}")
 _PHONE: Final = re.compile(r"\+ ?\(?[1-9](?:[ .()/-]{0,3}[0-9]){6,14}(?![0-9])")
 
 _CARD_GROUPS: Final = frozenset(
     {(4, 4, 4, 4), (4, 6, 5), (4, 6, 4), (4, 4, 4, 4, 3), (4, 4, 5), (6, 13), (8, 8), (4, 12), (12, 4), (4, 4, 4, 1)}
 )
+_CARD_BEGINNINGS: Final = frozenset(groups[:size] for groups in _CARD_GROUPS for size in range(1, 6))
+_CARD_FIRST: Final = frozenset("123456")
+_SHORTEST_CARD: Final = 12
 _LONGEST_CARD: Final = 19
 
 
@@ -102,27 +107,35 @@ def _numbers(text: str) -> Iterator[Span]:
 
 def _continues(text: str, place: int) -> bool:
     """Whether the character there makes the neighbouring digits part of a longer word."""
-    return 0 <= place < len(text) and (text[place].isalnum() or text[place] == "_")
+    if not 0 <= place < len(text):
+        return False
+    return text[place] == "_" or (text[place].isascii() and text[place].isalnum())
 
 
 def _card_at(text: str, groups: list[tuple[int, int]], index: int) -> int | None:
     """Where a card number that begins with this group ends."""
-    start = groups[index][0]
-    if _is_fraction(text, start):
+    start, end = groups[index]
+    if end - start < 3 or text[start] not in _CARD_FIRST or _is_fraction(text, start):
         return None
-    digits, sizes, separators = "", [], set()
-    for place in range(index, min(index + 7, len(groups))):
+    sizes: tuple[int, ...] = ()
+    total = 0
+    for place in range(index, min(index + 6, len(groups))):
         low, high = groups[place]
-        if place > index:
-            separators.add(text[groups[place - 1][1] : low])
-        digits += text[low:high]
-        sizes.append(high - low)
-        if len(digits) > _LONGEST_CARD:
+        sizes += (high - low,)
+        total += high - low
+        if total > _LONGEST_CARD or (len(sizes) > 1 and sizes not in _CARD_BEGINNINGS and min(sizes) < 3):
             return None
-        shaped = len(sizes) == 1 or tuple(sizes) in _CARD_GROUPS or (len(separators) == 1 and min(sizes) >= 3)
-        if shaped and is_card(digits) and not (text[high : high + 1] == "." and text[high + 1 : high + 2].isdigit()):
+        if total < _SHORTEST_CARD or not (sizes in _CARD_GROUPS or _alike(text, groups[index : place + 1])):
+            continue
+        digits = "".join(text[a:b] for a, b in groups[index : place + 1])
+        if is_card(digits) and not (text[high : high + 1] == "." and text[high + 1 : high + 2].isdigit()):
             return high
     return None
+
+
+def _alike(text: str, groups: list[tuple[int, int]]) -> bool:
+    """Whether the groups are all apart by the same separator."""
+    return len({text[left[1] : right[0]] for left, right in pairwise(groups)}) <= 1
 
 
 def _is_fraction(text: str, start: int) -> bool:
@@ -132,6 +145,8 @@ def _is_fraction(text: str, start: int) -> bool:
 
 def _ssn_at(text: str, groups: list[tuple[int, int]], index: int) -> int | None:
     """Where a US social security number (AAA-GG-SSSS) that begins with this group ends."""
+    if groups[index][1] - groups[index][0] != 3:
+        return None
     three = groups[index : index + 3]
     if [high - low for low, high in three] != [3, 2, 4]:
         return None
@@ -146,19 +161,20 @@ def _ssn_at(text: str, groups: list[tuple[int, int]], index: int) -> int | None:
 
 def _ibans(text: str) -> Iterator[Span]:
     """International bank account numbers, in either case, with or without separators."""
-    for hit in _IBAN.finditer(text):
-        start = hit.start() - 2
-        length = IBAN_LENGTH.get(text[start : start + 2].upper())
-        if length is None:
+    for head in _IBAN_HEAD.finditer(text):
+        start = head.start() - 2
+        length = IBAN_LENGTH.get(text[start : head.start()].upper())
+        body = _IBAN_BODY.match(text, head.end()) if length else None
+        if length is None or body is None:
             continue
-        taken: list[str] = []
-        place = start
-        while len(taken) < length and place < hit.end():
-            if text[place].isalnum():
-                taken.append(text[place])
-            place += 1
-        if not _continues(text, place) and is_iban("".join(taken).upper()):
-            yield span(start, place, "iban")
+        taken = head.end()
+        compact = text[start:taken]
+        while len(compact) < length and taken < body.end():
+            if text[taken].isalnum():
+                compact += text[taken]
+            taken += 1
+        if not _continues(text, taken) and is_iban(compact.upper()):
+            yield span(start, taken, "iban")
 
 
 def _phones(text: str) -> Iterator[Span]:

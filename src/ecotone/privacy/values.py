@@ -20,6 +20,7 @@ from ecotone.privacy.spans import Span
 from ecotone.vocabulary import DataClass
 
 DEPTH_LIMIT: Final = 200
+SIZE_LIMIT: Final = 2_000_000
 # Strings under these keys hold JSON of their own (OpenAI chat: tool calls).
 JSON_TEXT_KEYS: Final = frozenset({"arguments"})
 _JSON_LITERAL: Final = re.compile(r'"(?:[^"\\]|\\.)*"|(?<![0-9.eE+-])-?[0-9]{8,19}(?![0-9.eE])', re.S)
@@ -56,8 +57,12 @@ def scan(value: Any) -> DataClass:
     return inspect(value).data_class
 
 
-def inspect(value: Any) -> Findings:
+def inspect(value: Any, *, limit: int = SIZE_LIMIT) -> Findings:
     """What a JSON value holds: over every string, key and number, and over text that is split between content parts.
+
+    Args:
+        value: a decoded JSON value.
+        limit: characters to look through; what lies beyond counts as not looked into.
 
     Raises:
         TooDeep: it is nested too deep to be looked through.
@@ -65,7 +70,8 @@ def inspect(value: Any) -> Findings:
     kinds: Counter[str] = Counter()
     highest, unscanned = DataClass.PUBLIC, 0
     for text in texts(value):
-        if text is None:
+        limit -= len(text or "")
+        if text is None or limit < 0:
             unscanned += 1
             continue
         for found in find(text):

@@ -38,7 +38,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     library: str | None = None
     licence: str | None = None
     instruments: tuple[str, ...] = ()
-    facts: dict[str, Any] = {}  # noqa: RUF012
+    facts: dict[str, Any] = {}
     reserved: bool = False
     key: int = 0
 
@@ -59,10 +59,10 @@ class Revision(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
     author: str
     date: datetime
-    card: dict[str, Any] = {}  # noqa: RUF012
+    card: dict[str, Any] = {}
     card_text: str = ""
-    config: dict[str, Any] = {}  # noqa: RUF012
-    weights: dict[str, Any] = {}  # noqa: RUF012
+    config: dict[str, Any] = {}
+    weights: dict[str, Any] = {}
     findings: tuple[str, ...] = ()
     instruments: tuple[str, ...] = ()
     declared_licence: str | None = None

@@ -1,0 +1,162 @@
+"""Families: the graph of a revision's ancestors across tables and starter catalogue, as the licence engine reads it.
+
+A parent that nobody here knows binds as `unknown`. A deleted parent still binds through its tombstone, a private one
+binds without being shown. Walks are bounded in nodes and depth and visit each model once.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from ecotone.accounts import SYSTEM, Actor
+from ecotone.catalog.entities import LineageEdge, Model, Revision
+from ecotone.catalog.history import edge_of
+from ecotone.catalog.models import EdgeRow, ModelRow
+from ecotone.catalog.names import key_of
+from ecotone.catalog.part import Part, visible
+from ecotone.licences import Edge, Family, Node
+from ecotone.vocabulary import ModelKind, Relation, RepoType
+
+MOST_NODES = 256
+MOST_DEPTH = 32
+UNKNOWN = ("unknown",)
+DATASET_PREFIX = "datasets/"
+_OF_DATASETS = (Relation.TRAINED_ON, Relation.EVALUATED_ON)
+
+
+class _Member(NamedTuple):
+    node: Node
+    edges: tuple[LineageEdge, ...]
+
+
+class Families(Part):
+    """Services over lineage edges."""
+
+    def family(self, model: Model, revision: Revision | None, *, viewer: Actor = SYSTEM) -> Family:
+        """The family of a revision (of a starter entry when None), its own declared licence included."""
+        kind = _node_kind(model)
+        node = Node(
+            id=model.id,
+            revision=revision.id if revision else None,
+            instruments=_bound(model.instruments if revision is None else self._own(model, revision)),
+            kind=kind,
+        )
+        edges = revision.edges if revision is not None else starter_edges(model)
+        return self.compose_family(node, edges, viewer=viewer)
+
+    def _own(self, model: Model, revision: Revision) -> tuple[str, ...]:
+        """What a revision's card says, and for a reserved id what the starter catalogue knows beside it."""
+        starter = self._starter.get(key_of(model.id)) if model.repo_type is RepoType.MODEL else None
+        return tuple(dict.fromkeys([*(starter.instruments if starter else ()), *revision.instruments]))
+
+    def compose_family(self, subject: Node, edges: Iterable[LineageEdge], *, viewer: Actor = SYSTEM) -> Family:
+        """The family of a subject whose own edges are given; publishing asks before the revision exists."""
+        nodes = {subject.id: subject}
+        folded = {key_of(subject.id)}
+        names = {key_of(subject.id): subject.id}
+        found: list[Edge] = []
+        with self._database.reading() as session:
+            ring = [(edge, 1) for edge in edges]
+            while ring:
+                edge, depth = ring.pop(0)
+                dataset = edge.relation in _OF_DATASETS
+                wanted = DATASET_PREFIX + edge.parent if dataset else edge.parent
+                child = names.get(key_of(edge.child), edge.child)
+                if key_of(wanted) == key_of(child):
+                    continue
+                if key_of(wanted) not in folded:
+                    if len(nodes) >= MOST_NODES or depth > MOST_DEPTH:
+                        member = _Member(Node(id=wanted, instruments=UNKNOWN), ())
+                    else:
+                        member = self._member(session, edge.parent, dataset, viewer)
+                    folded.add(key_of(wanted))
+                    names[key_of(wanted)] = member.node.id
+                    nodes[member.node.id] = member.node
+                    ring += [(inner, depth + 1) for inner in member.edges if len(nodes) < 2 * MOST_NODES]
+                made = Edge(child=child, parent=names[key_of(wanted)], relation=edge.relation, status=edge.status)
+                if made not in found and made.child != made.parent:
+                    found.append(made)
+        return Family(subject=subject.id, nodes=nodes, edges=tuple(found))
+
+    def _member(self, session: Session, parent: str, dataset: bool, viewer: Actor) -> _Member:
+        repo_type = RepoType.DATASET if dataset else RepoType.MODEL
+        prefix = DATASET_PREFIX if dataset else ""
+        row = self._row(session, parent, repo_type) or self._tombstone(session, parent, repo_type)
+        starter = None if dataset else self._starter.get(key_of(parent))
+        if row is None and starter is None:
+            return _Member(Node(id=prefix + parent, instruments=UNKNOWN, kind="dataset" if dataset else "weights"), ())
+        if row is None and starter is not None:
+            node = Node(id=starter.id, instruments=_bound(starter.instruments), kind=_node_kind(starter))
+            return _Member(node, starter_edges(starter))
+        assert row is not None
+        model = self._entity(row)
+        node = Node(
+            id=prefix + model.id,
+            revision=row.head,
+            instruments=_bound(model.instruments),
+            kind="dataset" if dataset else "weights",
+            visible=visible(row.private, viewer) and not row.buried,
+        )
+        known = starter_edges(starter) if starter is not None else ()
+        return _Member(node, (*known, *self._edges_at(session, row)))
+
+    def _tombstone(self, session: Session, model_id: str, repo_type: RepoType) -> ModelRow | None:
+        wanted = sa.select(ModelRow).where(ModelRow.repo_type == repo_type.value, ModelRow.folded == key_of(model_id))
+        return session.scalars(wanted.order_by(ModelRow.key.desc()).limit(1)).first()
+
+    def _edges_at(self, session: Session, row: ModelRow) -> tuple[LineageEdge, ...]:
+        wanted = sa.select(EdgeRow).where(EdgeRow.model_key == row.key, EdgeRow.sha == (row.head or ""))
+        prefix = DATASET_PREFIX if row.repo_type == RepoType.DATASET else ""
+        child = f"{prefix}{row.namespace}/{row.name}"
+        return tuple(edge_of(edge, child) for edge in session.scalars(wanted.order_by(EdgeRow.key).limit(200)))
+
+    def parents(self, model: Model, revision: Revision | None) -> list[LineageEdge]:
+        """The edges from a revision to its parents."""
+        return list(revision.edges) if revision is not None else list(starter_edges(model))
+
+    def children(self, model: Model, *, viewer: Actor = SYSTEM, limit: int = 200) -> list[LineageEdge]:
+        """The edges from newest revisions of other models to this one, as far as the viewer may see them."""
+        wanted = (
+            sa.select(EdgeRow, ModelRow)
+            .join(ModelRow, ModelRow.key == EdgeRow.model_key)
+            .where(EdgeRow.parent_folded == key_of(model.id), EdgeRow.sha == ModelRow.head, ModelRow.buried == 0)
+            .order_by(ModelRow.folded)
+            .limit(limit)
+        )
+        if not viewer.may_read_private:
+            wanted = wanted.where(ModelRow.private.is_(False))
+        of_dataset = model.repo_type is RepoType.DATASET
+        with self._database.reading() as session:
+            found = [edge_of(edge, f"{row.namespace}/{row.name}") for edge, row in session.execute(wanted)]
+        found = [edge for edge in found if (edge.relation in _OF_DATASETS) == of_dataset]
+        if not of_dataset:
+            ours = key_of(model.id)
+            known = (edge for entry in self._starter.values() for edge in starter_edges(entry))
+            found += [edge for edge in known if key_of(edge.parent) == ours]
+        return found[:limit]
+
+
+def starter_edges(model: Model) -> tuple[LineageEdge, ...]:
+    """The lineage that the starter catalogue states for an entry (`facts["lineage"]`)."""
+    return tuple(
+        LineageEdge(
+            child=model.id,
+            parent=str(edge["parent"]),
+            relation=Relation(edge["relation"]),
+            asserted_by="starter catalogue",
+            evidence=str(edge.get("source", "")),
+        )
+        for edge in model.facts.get("lineage", ())
+    )
+
+
+def _bound(instruments: Iterable[str]) -> tuple[str, ...]:
+    return tuple(instruments) or UNKNOWN
+
+
+def _node_kind(model: Model) -> str:
+    if model.repo_type is RepoType.DATASET:
+        return "dataset"
+    return "api" if model.kind is ModelKind.API else "weights"

@@ -1,0 +1,348 @@
+"""Revisions, files, branches and tags; the one transaction in which a revision becomes visible."""
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from datetime import datetime
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from ecotone.accounts import Actor
+from ecotone.catalog.cards import tags_of, texts, title_of
+from ecotone.catalog.entities import DEFAULT_BRANCH, File, Folder, LineageEdge, Model, NewRevision, Ref, Refs, Revision
+from ecotone.catalog.errors import EntryNotFound, RefExists, RevisionNotFound, StaleParent
+from ecotone.catalog.gitformat import build_trees
+from ecotone.catalog.manifests import ManifestCache, encode
+from ecotone.catalog.models import EdgeRow, ModelRow, RefRow, RevisionRow
+from ecotone.catalog.names import check_ref, is_sha, key_of
+from ecotone.catalog.part import Part
+from ecotone.database import Database, utc_now
+from ecotone.licences import KnowledgeBase
+from ecotone.settings import Settings
+from ecotone.storage import Storage
+from ecotone.vocabulary import EdgeStatus, Forbidden, Invalid, Relation, RepoType
+
+MAIN = f"refs/heads/{DEFAULT_BRANCH}"
+
+
+class History(Part):
+    """Services over revisions and refs."""
+
+    def __init__(
+        self,
+        database: Database,
+        storage: Storage,
+        knowledge: KnowledgeBase,
+        settings: Settings,
+        starter: Mapping[str, Model],
+    ) -> None:
+        super().__init__(database, storage, knowledge, settings, starter)
+        self._manifests = ManifestCache()
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+    def revision(self, model: Model, rev: str = DEFAULT_BRANCH) -> Revision:
+        """The revision that a branch, tag, full ref or 40-hex commit names.
+
+        Raises:
+            RevisionNotFound: when there is none, also for a commit of another repository.
+        """
+        with self._database.reading() as session:
+            sha = self._resolve(session, model, rev)
+            row = session.get(RevisionRow, (model.key, sha)) if sha else None
+            if row is None:
+                raise RevisionNotFound(model.id, rev)
+            edges = self._edges(session, row)
+        return _revision(model, row, edges)
+
+    def _resolve(self, session: Session, model: Model, rev: str) -> str | None:
+        if not model.key or not rev:
+            return None
+        if is_sha(rev):
+            return rev
+        names = [rev] if rev.startswith("refs/") else [f"refs/heads/{rev}", f"refs/tags/{rev}"]
+        for name in names:
+            found = session.get(RefRow, (model.key, name))
+            if found is not None:
+                return found.sha
+        return None
+
+    def _edges(self, session: Session, row: RevisionRow) -> tuple[LineageEdge, ...]:
+        wanted = sa.select(EdgeRow).where(EdgeRow.model_key == row.model_key, EdgeRow.sha == row.sha)
+        child = session.get(ModelRow, row.model_key)
+        name = f"{child.namespace}/{child.name}" if child else ""
+        return tuple(edge_of(edge, name) for edge in session.scalars(wanted.order_by(EdgeRow.key)))
+
+    def manifest(self, revision: Revision) -> Mapping[str, File]:
+        """All files of a revision by path."""
+
+        def load() -> bytes:
+            with self._database.reading() as session:
+                wanted = sa.select(RevisionRow.manifest).where(
+                    RevisionRow.model_key == revision.model_key, RevisionRow.sha == revision.id
+                )
+                return session.scalars(wanted).one()
+
+        return self._manifests.get((revision.model_key, revision.id), load)
+
+    def files(self, revision: Revision) -> list[File]:
+        """All files of a revision, ordered by path."""
+        return list(self.manifest(revision).values())
+
+    def file(self, revision: Revision, path: str) -> File:
+        """One file.
+
+        Raises:
+            EntryNotFound: carrying path and commit.
+        """
+        found = self.manifest(revision).get(path)
+        if found is None:
+            raise EntryNotFound(revision.model_id, path, revision.id)
+        return found
+
+    def folders(self, revision: Revision) -> list[Folder]:
+        """All folders of a revision with their git tree ids, ordered by path."""
+        files = self.manifest(revision)
+        last: dict[str, str] = {}
+        for path in files:
+            folder = path.rpartition("/")[0]
+            while folder and folder not in last:
+                last[folder] = files[path].last_commit
+                folder = folder.rpartition("/")[0]
+        if not last:
+            return []
+        trees = build_trees({path: file.content.git_oid for path, file in files.items()}).folders
+        return [Folder(path, trees[path], last[path]) for path in sorted(trees)]
+
+    def commits(self, model: Model, rev: str = DEFAULT_BRANCH, *, start: int = 0, limit: int = 50) -> list[Revision]:
+        """The history of a revision, newest first, along first parents."""
+        found: list[Revision] = []
+        sha: str | None = self.revision(model, rev).id
+        with self._database.reading() as session:
+            skipped = 0
+            while sha is not None and len(found) < limit:
+                row = session.get(RevisionRow, (model.key, sha))
+                if row is None:
+                    break
+                if skipped >= start:
+                    found.append(_revision(model, row, ()))
+                skipped += 1
+                sha = row.parents[0] if row.parents else None
+        return found
+
+    def titles(self, model: Model, shas: Iterable[str]) -> dict[str, tuple[str, datetime]]:
+        """Title and date of commits, for listings."""
+        found: dict[str, tuple[str, datetime]] = {}
+        wanted = sorted(set(shas))
+        with self._database.reading() as session:
+            for i in range(0, len(wanted), 500):
+                rows = sa.select(RevisionRow.sha, RevisionRow.title, RevisionRow.date).where(
+                    RevisionRow.model_key == model.key, RevisionRow.sha.in_(wanted[i : i + 500])
+                )
+                found |= {sha: (title, date) for sha, title, date in session.execute(rows)}
+        return found
+
+    def refs(self, model: Model) -> Refs:
+        """Branches, tags and pull requests."""
+        with self._database.reading() as session:
+            rows = list(session.scalars(sa.select(RefRow).where(RefRow.model_key == model.key).order_by(RefRow.ref)))
+
+        def under(prefix: str) -> tuple[Ref, ...]:
+            return tuple(Ref(r.ref[len(prefix) :], r.ref, r.sha) for r in rows if r.ref.startswith(prefix))
+
+        return Refs(under("refs/heads/"), under("refs/tags/"), under("refs/pr/"))
+
+    def ref_target(self, model: Model, ref: str) -> str | None:
+        """The commit a full ref points at, None when it does not exist."""
+        with self._database.reading() as session:
+            row = session.get(RefRow, (model.key, ref))
+            return row.sha if row else None
+
+    def materialise(self, model: Model, revision: Revision) -> AbstractContextManager[Path]:
+        """A folder with the revision's files as plain files, kept while the context lasts."""
+        files = {path: file.content for path, file in self.manifest(revision).items()}
+        return self._storage.materialise(f"{revision.model_key}-{revision.id}", files)
+
+    # -- branches and tags -------------------------------------------------------------------------------------------
+    def create_branch(self, model: Model, name: str, *, actor: Actor, start: str | None = None) -> Ref:
+        """A new branch at `start` (default: main's head)."""
+        return self._create_ref(model, "refs/heads/", name, start or DEFAULT_BRANCH, actor, "")
+
+    def create_tag(self, model: Model, name: str, *, actor: Actor, rev: str = DEFAULT_BRANCH, message: str = "") -> Ref:
+        return self._create_ref(model, "refs/tags/", name, rev, actor, message)
+
+    def delete_branch(self, model: Model, name: str, *, actor: Actor) -> None:
+        if name == DEFAULT_BRANCH:
+            raise Invalid("The branch main cannot be deleted.", param="branch")
+        self._delete_ref(model, f"refs/heads/{name}", actor)
+
+    def delete_tag(self, model: Model, name: str, *, actor: Actor) -> None:
+        self._delete_ref(model, f"refs/tags/{name}", actor)
+
+    def _create_ref(self, model: Model, prefix: str, name: str, start: str, actor: Actor, message: str) -> Ref:
+        _check_writer(actor)
+        check_ref(name)
+        with self._database.writing() as session:
+            self._locked(session, model)
+            sha = self._resolve(session, model, start)
+            if sha is None or session.get(RevisionRow, (model.key, sha)) is None:
+                raise RevisionNotFound(model.id, start)
+            if session.get(RefRow, (model.key, prefix + name)) is not None:
+                raise RefExists(f"{model.id} has {prefix + name} already; delete it first or choose another name.")
+            session.add(RefRow(model_key=model.key, ref=prefix + name, sha=sha, message=message))
+        return Ref(name, prefix + name, sha)
+
+    def _delete_ref(self, model: Model, ref: str, actor: Actor) -> None:
+        _check_writer(actor)
+        with self._database.writing() as session:
+            self._locked(session, model)
+            row = session.get(RefRow, (model.key, ref))
+            if row is None:
+                raise RevisionNotFound(model.id, ref)
+            session.delete(row)
+
+    # -- a revision becomes visible ----------------------------------------------------------------------------------
+    def add_revision(
+        self,
+        model: Model,
+        ref: str,
+        new: NewRevision,
+        *,
+        expected: str | None,
+        before_visible: Callable[[], None] = lambda: None,
+    ) -> Revision:
+        """Make a verified, decided revision visible, in one transaction. Publishing alone calls this.
+
+        Args:
+            ref: the full ref that moves to it.
+            expected: what the ref must still point at; None when it must not exist yet.
+            before_visible: called last before the transaction ends; what it raises undoes everything.
+
+        Raises:
+            StaleParent: when the ref points elsewhere by now.
+            ModelNotFound: when the model was deleted meanwhile.
+        """
+        revision = new.revision
+        with self._database.writing() as session:
+            row = self._locked(session, model)
+            at = session.get(RefRow, (model.key, ref), with_for_update=True)
+            if (at.sha if at else None) != expected:
+                raise StaleParent(ref, at.sha if at else None)
+            if session.get(RevisionRow, (model.key, revision.id)) is None:
+                session.add(_revision_row(model, new))
+                session.add_all(_edge_row(model.key, revision.id, edge) for edge in revision.edges)
+            if at is None:
+                session.add(RefRow(model_key=model.key, ref=ref, sha=revision.id, message=""))
+            else:
+                at.sha = revision.id
+            if ref == MAIN:
+                describe(row, revision, set(new.files))
+            session.flush()
+            before_visible()
+        return revision
+
+    def fingerprint(self, model: Model, sha: str) -> tuple[str, datetime]:
+        """What tells a repeated commit from a new one, and when the commit was made."""
+        with self._database.reading() as session:
+            row = session.get(RevisionRow, (model.key, sha))
+            if row is None:
+                raise RevisionNotFound(model.id, sha)
+            return row.fingerprint, row.date
+
+
+def describe(row: ModelRow, revision: Revision, paths: set[str]) -> None:
+    """Bring what the catalogue shows of a model in line with the newest revision of main."""
+    card = revision.card
+    row.head = revision.id
+    row.updated = utc_now()
+    row.title = (texts(card.get("model_name") or card.get("pretty_name")) or (title_of(revision.card_text),))[0][:200]
+    row.tags = list(tags_of(card, paths, revision.config))
+    row.pipeline_tag = (texts(card.get("pipeline_tag")) or (None,))[0]
+    library = (texts(card.get("library_name")) or (None,))[0]
+    row.library = library or ("transformers" if "transformers" in row.tags else None)
+    row.pipeline_tag = row.pipeline_tag[:100] if row.pipeline_tag else None
+    row.library = row.library[:100] if row.library else None
+    row.licence = revision.declared_licence
+    row.instruments = list(revision.instruments)
+    folded = [tag.casefold() for tag in row.tags]
+    shown = [row.folded, row.title.casefold(), *(tag for tag in folded if not tag.startswith("region:"))]
+    row.searched = "\n" + "\n".join(shown) + "\n"
+    row.tagged = "\n" + "\n".join(folded) + "\n"
+
+
+def edge_of(row: EdgeRow, child: str) -> LineageEdge:
+    return LineageEdge(
+        child=child,
+        child_revision=row.sha,
+        parent=row.parent,
+        relation=Relation(row.relation),
+        status=EdgeStatus(row.status),
+        asserted_by=row.asserted_by,
+        evidence=row.evidence,
+    )
+
+
+def _edge_row(model_key: int, sha: str, edge: LineageEdge) -> EdgeRow:
+    return EdgeRow(
+        model_key=model_key,
+        sha=sha,
+        parent=edge.parent,
+        parent_folded=key_of(edge.parent),
+        relation=edge.relation.value,
+        status=edge.status.value,
+        asserted_by=edge.asserted_by,
+        evidence=edge.evidence,
+    )
+
+
+def _revision_row(model: Model, new: NewRevision) -> RevisionRow:
+    r = new.revision
+    return RevisionRow(
+        model_key=model.key,
+        sha=r.id,
+        tree=r.tree,
+        parents=list(r.parents),
+        title=r.title,
+        message=r.message,
+        author=r.author,
+        date=r.date,
+        card=r.card,
+        card_text=r.card_text,
+        config=r.config,
+        weights=r.weights,
+        findings=list(r.findings),
+        instruments=list(r.instruments),
+        declared_licence=r.declared_licence,
+        size=r.size,
+        fingerprint=new.fingerprint,
+        manifest=encode(new.files),
+    )
+
+
+def _revision(model: Model, row: RevisionRow, edges: tuple[LineageEdge, ...]) -> Revision:
+    return Revision(
+        id=row.sha,
+        model_id=model.id,
+        tree=row.tree,
+        parents=tuple(row.parents),
+        title=row.title,
+        message=row.message,
+        author=row.author,
+        date=row.date,
+        card=row.card,
+        card_text=row.card_text,
+        config=row.config,
+        weights=row.weights,
+        findings=tuple(row.findings),
+        instruments=tuple(row.instruments),
+        declared_licence=row.declared_licence,
+        edges=edges,
+        size=row.size,
+        repo_type=RepoType(model.repo_type),
+        model_key=row.model_key,
+    )
+
+
+def _check_writer(actor: Actor) -> None:
+    if not actor.may_write:
+        raise Forbidden("This token may only read; one that may write is needed.")

@@ -1,0 +1,130 @@
+"""Tables of the catalogue. Only this package reads and writes them."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from ecotone.database import Base
+
+
+class ModelRow(Base):
+    """A repository.
+
+    `folded` is its id without case; `buried` is 0 for a living one and its own key for a tombstone. `searched` (id,
+    title, tags) and `tagged` (tags) hold folded lines between line feeds, for search and for filters.
+    """
+
+    __tablename__ = "models"
+    __table_args__ = (
+        UniqueConstraint("repo_type", "folded", "buried"),
+        Index("ix_models_listing", "repo_type", "buried", "updated"),
+    )
+
+    key: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    repo_type: Mapped[str] = mapped_column(String(16))
+    namespace: Mapped[str] = mapped_column(String(96))
+    name: Mapped[str] = mapped_column(String(96))
+    folded: Mapped[str] = mapped_column(String(200))
+    buried: Mapped[int] = mapped_column(default=0)
+    kind: Mapped[str] = mapped_column(String(16))
+    private: Mapped[bool]
+    gated: Mapped[str | None] = mapped_column(String(16))
+    created: Mapped[datetime]
+    updated: Mapped[datetime]
+    created_by: Mapped[str] = mapped_column(String(96))
+    head: Mapped[str | None] = mapped_column(String(40))
+    downloads: Mapped[int] = mapped_column(default=0)
+    likes: Mapped[int] = mapped_column(default=0)
+    title: Mapped[str] = mapped_column(String(200), default="")
+    tags: Mapped[list[str]]
+    pipeline_tag: Mapped[str | None] = mapped_column(String(100))
+    library: Mapped[str | None] = mapped_column(String(100))
+    licence: Mapped[str | None] = mapped_column(String(200))
+    instruments: Mapped[list[str]]
+    searched: Mapped[str] = mapped_column(Text, default="")
+    tagged: Mapped[str] = mapped_column(Text, default="")
+
+
+class RedirectRow(Base):
+    """An old id of a model that was moved."""
+
+    __tablename__ = "model_redirects"
+
+    repo_type: Mapped[str] = mapped_column(String(16), primary_key=True)
+    folded: Mapped[str] = mapped_column(String(200), primary_key=True)
+    model_key: Mapped[int] = mapped_column(ForeignKey("models.key", ondelete="CASCADE"))
+
+
+class RevisionRow(Base):
+    """A commit. `manifest` is msgpack of its files; `fingerprint` tells a repeated commit from a new one."""
+
+    __tablename__ = "revisions"
+
+    model_key: Mapped[int] = mapped_column(ForeignKey("models.key", ondelete="CASCADE"), primary_key=True)
+    sha: Mapped[str] = mapped_column(String(40), primary_key=True)
+    tree: Mapped[str] = mapped_column(String(40))
+    parents: Mapped[list[str]]
+    title: Mapped[str] = mapped_column(String(500))
+    message: Mapped[str] = mapped_column(Text)
+    author: Mapped[str] = mapped_column(String(96))
+    date: Mapped[datetime]
+    card: Mapped[dict[str, Any]]
+    card_text: Mapped[str] = mapped_column(Text)
+    config: Mapped[dict[str, Any]]
+    weights: Mapped[dict[str, Any]]
+    findings: Mapped[list[str]]
+    instruments: Mapped[list[str]]
+    declared_licence: Mapped[str | None] = mapped_column(String(200))
+    size: Mapped[int] = mapped_column(BigInteger)
+    fingerprint: Mapped[str] = mapped_column(String(64))
+    manifest: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
+
+
+class RefRow(Base):
+    """A branch (`refs/heads/x`), tag (`refs/tags/x`) or pull request (`refs/pr/n`)."""
+
+    __tablename__ = "refs"
+
+    model_key: Mapped[int] = mapped_column(ForeignKey("models.key", ondelete="CASCADE"), primary_key=True)
+    ref: Mapped[str] = mapped_column(String(255), primary_key=True)
+    sha: Mapped[str] = mapped_column(String(40))
+    message: Mapped[str] = mapped_column(Text, default="")
+
+
+class EdgeRow(Base):
+    """A lineage edge of one revision of a child to a parent named by id."""
+
+    __tablename__ = "lineage_edges"
+
+    key: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    model_key: Mapped[int] = mapped_column(ForeignKey("models.key", ondelete="CASCADE"), index=True)
+    sha: Mapped[str] = mapped_column(String(40))
+    parent: Mapped[str] = mapped_column(String(200))
+    parent_folded: Mapped[str] = mapped_column(String(200), index=True)
+    relation: Mapped[str] = mapped_column(String(32))
+    status: Mapped[str] = mapped_column(String(16))
+    asserted_by: Mapped[str] = mapped_column(String(96))
+    evidence: Mapped[str] = mapped_column(Text)
+
+
+class MeasurementRow(Base):
+    __tablename__ = "measurements"
+
+    key: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    folded: Mapped[str] = mapped_column(String(200), index=True)
+    model: Mapped[str] = mapped_column(String(200))
+    revision: Mapped[str] = mapped_column(String(40))
+    suite: Mapped[str] = mapped_column(String(64))
+    result: Mapped[dict[str, Any]]
+    actor: Mapped[str] = mapped_column(String(96))
+    created: Mapped[datetime]
+
+
+class LikeRow(Base):
+    __tablename__ = "likes"
+
+    model_key: Mapped[int] = mapped_column(ForeignKey("models.key", ondelete="CASCADE"), primary_key=True)
+    user: Mapped[str] = mapped_column(String(96), primary_key=True)
+    created: Mapped[datetime]

@@ -1,0 +1,316 @@
+"""Repositories: making, finding, changing, moving and deleting them; likes and downloads."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from ecotone.accounts import Actor
+from ecotone.catalog.entities import DEFAULT_BRANCH, File, Model
+from ecotone.catalog.errors import ModelNotFound, RepoExists, ReservedId
+from ecotone.catalog.gitformat import build_commit, build_trees
+from ecotone.catalog.manifests import encode
+from ecotone.catalog.models import LikeRow, ModelRow, RedirectRow, RefRow, RevisionRow
+from ecotone.catalog.names import RESERVED_SEGMENTS, key_of, split_id
+from ecotone.catalog.part import Part, visible
+from ecotone.database import Database, utc_now
+from ecotone.licences import KnowledgeBase
+from ecotone.settings import Settings
+from ecotone.storage import Storage
+from ecotone.vocabulary import Forbidden, Invalid, ModelKind, RepoType
+
+_LARGE = (
+    "7z arrow bin bz2 ckpt ftz gguf gz h5 joblib lz4 mlmodel model msgpack npy npz onnx ot parquet pb pickle pkl pt "
+    "pth rar safetensors tar tflite tgz wasm xz zip zst"
+)
+LARGE_SUFFIXES = tuple(_LARGE.split())
+GITATTRIBUTES = "".join(f"*.{suffix} filter=lfs diff=lfs merge=lfs -text\n" for suffix in LARGE_SUFFIXES).encode()
+GATES = ("auto", "manual")
+_DOWNLOAD_SESSION = 300.0
+_DOWNLOADS_HELD = 5.0
+
+
+class Repositories(Part):
+    """Services over the table of models."""
+
+    def __init__(
+        self,
+        database: Database,
+        storage: Storage,
+        knowledge: KnowledgeBase,
+        settings: Settings,
+        starter: Mapping[str, Model],
+    ) -> None:
+        super().__init__(database, storage, knowledge, settings, starter)
+        self.reserved_segments = RESERVED_SEGMENTS
+        self._guards: list[Callable[[Model], None]] = []
+        self._downloads = DownloadCounter()
+
+    def reserve(self, segments: Iterable[str]) -> None:
+        """Add first path segments that no namespace may have (the app gives those of its route table)."""
+        self.reserved_segments = self.reserved_segments | {s.casefold() for s in segments}
+
+    def on_delete(self, guard: Callable[[Model], None]) -> None:
+        """Register a guard that raises Conflict while something, such as a deployment, still uses a model."""
+        self._guards.append(guard)
+
+    # -- making and finding ------------------------------------------------------------------------------------------
+    def create(self, model_id: str, *, repo_type: RepoType = RepoType.MODEL, private: bool, actor: Actor) -> Model:
+        """Make a repository with its first commit, which holds `.gitattributes`.
+
+        Raises:
+            RepoExists: carrying the model that has the name.
+            ReservedId: for an id of the starter catalogue, unless an administrator asks.
+            Forbidden: when the namespace is new and the caller no administrator.
+            BadName: when the id is not legal.
+        """
+        namespace, name = split_id(model_id, self.reserved_segments)
+        if not actor.may_write:
+            raise Forbidden("This token may only read; creating a repository needs one that may write.")
+        folded = key_of(model_id)
+        if folded in self._starter and repo_type is RepoType.MODEL and not actor.is_admin:
+            raise ReservedId(f"{model_id!r} is reserved by the starter catalogue; only an administrator may import it.")
+        first = self._first_commit(actor.name)
+        try:
+            with self._database.writing() as session:
+                row = self._row(session, model_id, repo_type)
+                if row is not None and row.folded == folded:
+                    raise RepoExists(self._entity(row))
+                self._check_namespace(session, namespace, actor)
+                row = _new_row(namespace, name, repo_type, private, actor.name, first.date)
+                row.head = first.sha
+                session.add(row)
+                session.execute(
+                    sa.delete(RedirectRow).where(RedirectRow.repo_type == repo_type.value, RedirectRow.folded == folded)
+                )
+                session.flush()
+                first.model_key = row.key
+                session.add(first)
+                session.add(RefRow(model_key=row.key, ref=f"refs/heads/{DEFAULT_BRANCH}", sha=first.sha, message=""))
+        except IntegrityError:  # another writer on another process made it first
+            raise RepoExists(self.model(model_id, viewer=actor, repo_type=repo_type)) from None
+        return self._entity(row)
+
+    def _first_commit(self, author: str) -> RevisionRow:
+        content = self._storage.put_regular(GITATTRIBUTES)
+        tree = build_trees({".gitattributes": content.git_oid})
+        date = utc_now().replace(microsecond=0)
+        commit = build_commit(tree.root, (), author, date, "Initial commit")
+        for made in (*tree.objects, commit):
+            self._storage.put_git_object(made.kind, made.data)
+        files = {".gitattributes": File(".gitattributes", content, commit.oid)}
+        return RevisionRow(
+            sha=commit.oid,
+            tree=tree.root,
+            parents=[],
+            title="Initial commit",
+            message="",
+            author=author,
+            date=date,
+            card={},
+            card_text="",
+            config={},
+            weights={},
+            findings=[],
+            instruments=[],
+            declared_licence=None,
+            size=len(GITATTRIBUTES),
+            fingerprint="",
+            manifest=encode(files),
+        )
+
+    def _check_namespace(self, session: Session, namespace: str, actor: Actor) -> None:
+        if actor.is_admin or namespace.casefold() == actor.name.casefold():
+            return
+        known = sa.select(ModelRow.namespace).where(
+            sa.func.lower(ModelRow.namespace) == namespace.casefold(), ModelRow.buried == 0
+        )
+        if session.scalars(known.limit(1)).first() is None:
+            raise Forbidden(
+                f"The namespace {namespace!r} does not exist yet; an administrator's first upload creates it."
+            )
+
+    def model(self, model_id: str, *, viewer: Actor, repo_type: RepoType = RepoType.MODEL) -> Model:
+        """The repository or starter entry with this id (whatever its case), also by the id it had before a move.
+
+        Raises:
+            ModelNotFound: when it is absent or the viewer may not see it.
+        """
+        with self._database.reading() as session:
+            row = self._row(session, model_id, repo_type)
+        if row is not None:
+            if not visible(row.private, viewer):
+                raise ModelNotFound(model_id)
+            return self._entity(row)
+        starter = self._starter.get(key_of(model_id)) if repo_type is RepoType.MODEL else None
+        if starter is None:
+            raise ModelNotFound(model_id)
+        return starter
+
+    def api_models(self) -> list[Model]:
+        """Starter entries that are reachable only through a provider."""
+        return [m for m in self._starter.values() if m.kind is ModelKind.API]
+
+    # -- changing ----------------------------------------------------------------------------------------------------
+    def update(
+        self, model: Model, *, actor: Actor, private: bool | None = None, gated: str | bool | None = None
+    ) -> Model:
+        """Change visibility or gating; None leaves as it is, `gated=False` opens the gate."""
+        _check_writer(actor)
+        if gated not in (None, False, *GATES):
+            raise Invalid(f"gated is {gated!r}; expected 'auto', 'manual' or false.", param="gated")
+        with self._database.writing() as session:
+            row = self._locked(session, model)
+            if private is not None:
+                row.private = private
+            if gated is not None:
+                row.gated = str(gated) if gated else None
+        return self._entity(row)
+
+    def move(self, model: Model, to_id: str, *, actor: Actor) -> Model:
+        """Give a repository a new id; the old one keeps leading to it.
+
+        Storage deduplicates within a namespace, so a repository moves within its own only.
+        """
+        _check_writer(actor)
+        namespace, name = split_id(to_id, self.reserved_segments)
+        folded = key_of(to_id)
+        if folded in self._starter and model.repo_type is RepoType.MODEL and not actor.is_admin:
+            raise ReservedId(f"{to_id!r} is reserved by the starter catalogue; choose another name.")
+        if namespace != model.namespace:
+            raise Invalid(
+                f"A repository moves within its namespace only, which is {model.namespace!r}; upload it to "
+                f"{namespace!r} instead.",
+                param="toRepo",
+            )
+        with self._database.writing() as session:
+            row = self._locked(session, model)
+            taken = self._row(session, to_id, model.repo_type)
+            if taken is not None and taken.key != row.key:
+                raise RepoExists(self._entity(taken))
+            for old in {row.folded, folded}:
+                session.execute(
+                    sa.delete(RedirectRow).where(RedirectRow.repo_type == row.repo_type, RedirectRow.folded == old)
+                )
+            if row.folded != folded:
+                session.add(RedirectRow(repo_type=row.repo_type, folded=row.folded, model_key=row.key))
+            row.name, row.folded, row.updated = name, folded, utc_now()
+            row.searched = row.searched.replace(key_of(model.id), folded, 1)
+        return self._entity(row)
+
+    def delete(self, model: Model, actor: Actor) -> None:
+        """Take a repository out of sight; a tombstone (id, lineage, licence) remains.
+
+        Raises:
+            Conflict: by a guard, while a deployment or route uses it.
+        """
+        _check_writer(actor)
+        for guard in self._guards:
+            guard(model)
+        with self._database.writing() as session:
+            row = self._locked(session, model)
+            row.buried = row.key
+            row.updated = utc_now()
+            session.execute(sa.delete(RefRow).where(RefRow.model_key == row.key))
+            session.execute(sa.delete(RedirectRow).where(RedirectRow.model_key == row.key))
+
+    # -- likes and downloads -----------------------------------------------------------------------------------------
+    def like(self, model: Model, actor: Actor, *, likes: bool) -> None:
+        """Set or take back a user's like."""
+        with self._database.writing() as session:
+            row = self._locked(session, model)
+            found = session.get(LikeRow, (row.key, actor.name))
+            if likes and found is None:
+                session.add(LikeRow(model_key=row.key, user=actor.name, created=utc_now()))
+                row.likes += 1
+            elif found is not None and not likes:
+                session.delete(found)
+                row.likes -= 1
+
+    def likers(self, model: Model) -> list[str]:
+        with self._database.reading() as session:
+            wanted = sa.select(LikeRow.user).where(LikeRow.model_key == model.key).order_by(LikeRow.created)
+            return list(session.scalars(wanted.limit(1000)))
+
+    def liked_by(self, user: str, *, viewer: Actor) -> list[tuple[Model, datetime]]:
+        """What a user likes, as far as the viewer may see it."""
+        with self._database.reading() as session:
+            wanted = (
+                sa.select(ModelRow, LikeRow.created)
+                .join(LikeRow, LikeRow.model_key == ModelRow.key)
+                .where(LikeRow.user == user, ModelRow.buried == 0)
+                .order_by(LikeRow.created.desc())
+            )
+            found = session.execute(wanted.limit(1000)).all()
+        return [(self._entity(row), created) for row, created in found if visible(row.private, viewer)]
+
+    def count_download(self, model: Model, who: str) -> None:
+        """Count one download for each repository and caller within five minutes; written in batches."""
+        due = self._downloads.add(model.key, who)
+        if due:
+            with self._database.writing() as session:
+                for key, count in due.items():
+                    session.execute(
+                        sa.update(ModelRow).where(ModelRow.key == key).values(downloads=ModelRow.downloads + count)
+                    )
+
+
+class DownloadCounter:
+    """Downloads not written yet, and who was counted lately."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._seen: dict[tuple[int, str], float] = {}
+        self._waiting: dict[int, int] = {}
+        self._written = 0.0
+
+    def add(self, key: int, who: str) -> dict[int, int]:
+        """Note a call; returns the counts that are due to be written now."""
+        now = time.monotonic()
+        with self._lock:
+            if now - self._seen.get((key, who), -_DOWNLOAD_SESSION) >= _DOWNLOAD_SESSION:
+                if len(self._seen) > 10_000:
+                    self._seen.clear()
+                self._seen[key, who] = now
+                self._waiting[key] = self._waiting.get(key, 0) + 1
+            if not self._waiting or now - self._written < _DOWNLOADS_HELD:
+                return {}
+            due, self._waiting, self._written = self._waiting, {}, now
+            return due
+
+
+def _check_writer(actor: Actor) -> None:
+    if not actor.may_write:
+        raise Forbidden("This token may only read; one that may write is needed.")
+
+
+def _new_row(namespace: str, name: str, repo_type: RepoType, private: bool, actor: str, now: datetime) -> ModelRow:
+    folded = key_of(f"{namespace}/{name}")
+    return ModelRow(
+        repo_type=repo_type.value,
+        namespace=namespace,
+        name=name,
+        folded=folded,
+        buried=0,
+        kind=ModelKind.WEIGHTS.value,
+        private=private,
+        gated=None,
+        created=now,
+        updated=now,
+        created_by=actor,
+        head=None,
+        downloads=0,
+        likes=0,
+        title="",
+        tags=[],
+        pipeline_tag=None,
+        library=None,
+        licence=None,
+        instruments=[],
+        searched=f"\n{folded}\n",
+        tagged="\n",
+    )

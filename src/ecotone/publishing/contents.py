@@ -1,0 +1,179 @@
+"""What a revision's files say of it: card, licence, lineage, configuration, totals of its weights.
+
+Everything is bounded and nothing here refuses: what cannot be read becomes a finding, shown with the revision.
+"""
+
+import datetime
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from ecotone.catalog import BadCard, File, LineageEdge, Revision
+from ecotone.catalog.cards import MAX_CARD_TEXT, MAX_FRONT_MATTER, parse, texts
+from ecotone.lineage import BadHeader, declared_edges, read_safetensors_header
+from ecotone.licences import KnowledgeBase, identify
+from ecotone.storage import Content, Storage
+from ecotone.vocabulary import EdgeStatus
+
+CARD_EVIDENCE = "card"
+MOST_CONFIG = 1024 * 1024
+MOST_EDGES = 200
+_CONFIG_FIELDS = (
+    "architectures",
+    "model_type",
+    "auto_map",
+    "quantization_config",
+    "max_position_embeddings",
+    "hidden_size",
+    "num_hidden_layers",
+    "vocab_size",
+    "torch_dtype",
+    "dtype",
+)
+
+
+class Contents(msgspec.Struct, frozen=True, kw_only=True):
+    """What was read. `edges` are those the card declares and those asserted by others."""
+
+    card: dict[str, Any]
+    card_text: str
+    config: dict[str, Any]
+    weights: dict[str, Any]
+    instruments: tuple[str, ...]
+    declared_licence: str | None
+    edges: tuple[LineageEdge, ...]
+    findings: tuple[str, ...]
+
+
+def read_card(
+    content: str, knowledge: KnowledgeBase, *, model_id: str, adapter: Mapping[str, Any] | None = None
+) -> Contents:
+    """What a card alone says.
+
+    Raises:
+        BadCard: when its front matter cannot be read.
+    """
+    card, text = parse(content)
+    return _from_card(card, text, knowledge, model_id, adapter or {}, {}, {}, [])
+
+
+def read_contents(
+    files: Mapping[str, File],
+    before: Mapping[str, File],
+    base: Revision,
+    storage: Storage,
+    knowledge: KnowledgeBase,
+    *,
+    model_id: str,
+    kept_edges: Iterable[LineageEdge] = (),
+) -> Contents:
+    """What the files of a revision say; weights unchanged since `base` are not read again."""
+    findings: list[str] = []
+    card: dict[str, Any] = {}
+    text = ""
+    readme = files.get("README.md")
+    if readme is not None:
+        whole = _text(storage, readme.content, MAX_FRONT_MATTER + MAX_CARD_TEXT)
+        try:
+            card, text = parse(whole)
+        except BadCard as error:
+            findings.append(error.message)
+            text = whole[:MAX_CARD_TEXT].replace("\0", "\ufffd")
+    config = {k: v for k, v in _json(storage, files.get("config.json")).items() if k in _CONFIG_FIELDS}
+    adapter = _json(storage, files.get("adapter_config.json"))
+    weights = _weights(files, before, base.weights, storage, findings)
+    read = _from_card(card, text, knowledge, model_id, adapter, config, weights, findings)
+    carried = [edge for edge in base.edges if not edge.evidence.startswith(CARD_EVIDENCE)]
+    edges = {(e.parent.casefold(), e.relation): e for e in [*carried, *kept_edges, *read.edges]}
+    known = {(e.parent.casefold(), e.relation): e for e in [*carried, *kept_edges]}
+    return msgspec.structs.replace(read, edges=tuple((edges | known).values())[:MOST_EDGES])
+
+
+def _from_card(
+    card: dict[str, Any],
+    text: str,
+    knowledge: KnowledgeBase,
+    model_id: str,
+    adapter: Mapping[str, Any],
+    config: dict[str, Any],
+    weights: dict[str, Any],
+    findings: list[str],
+) -> Contents:
+    identified = identify(knowledge, card, date=datetime.datetime.now(datetime.UTC).date())
+    edges = [
+        LineageEdge(
+            child=model_id,
+            parent=edge.parent,
+            relation=edge.relation,
+            status=EdgeStatus.DECLARED,
+            evidence=f"{CARD_EVIDENCE}: {edge.evidence}",
+        )
+        for edge in declared_edges(card, adapter)
+    ]
+    return Contents(
+        card=card,
+        card_text=text,
+        config=config,
+        weights=weights,
+        instruments=identified.instruments,
+        declared_licence=(identified.declared or "")[:200] or None,
+        edges=tuple(edges[:MOST_EDGES]),
+        findings=tuple(findings),
+    )
+
+
+def _weights(
+    files: Mapping[str, File],
+    before: Mapping[str, File],
+    known: Mapping[str, Any],
+    storage: Storage,
+    findings: list[str],
+) -> dict[str, Any]:
+    """Parameters by data type, of each safetensors file and in all."""
+    held: Mapping[str, dict[str, int]] = known.get("files") or {}
+    found: dict[str, dict[str, int]] = {}
+    for path, file in files.items():
+        if not path.endswith(".safetensors"):
+            continue
+        same = path in before and before[path].content.git_oid == file.content.git_oid
+        if same and path in held:
+            found[path] = held[path]
+            continue
+        content = file.content
+        try:
+            header = read_safetensors_header(
+                lambda start, end, c=content: b"".join(storage.read(c, start, end)), content.size
+            )
+        except BadHeader as error:
+            findings.append(f"{path} is not a whole safetensors file: {error}")
+            continue
+        counts: dict[str, int] = {}
+        for tensor in header.tensors.values():
+            counts[tensor.dtype] = counts.get(tensor.dtype, 0) + tensor.parameters
+        found[path] = counts
+    if not found:
+        return {}
+    totals: dict[str, int] = {}
+    for counts in found.values():
+        for dtype, number in counts.items():
+            totals[dtype] = totals.get(dtype, 0) + number
+    return {"parameters": totals, "total": sum(totals.values()), "files": found}
+
+
+def _text(storage: Storage, content: Content, most: int) -> str:
+    return b"".join(storage.read(content, 0, min(content.size, most))).decode("utf-8", "replace")
+
+
+def _json(storage: Storage, file: File | None) -> dict[str, Any]:
+    """A small JSON object of a revision; empty when it is absent, too large or something else."""
+    if file is None or file.content.size > MOST_CONFIG:
+        return {}
+    try:
+        found = msgspec.json.decode(b"".join(storage.read(file.content)))
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+__all__ = ["CARD_EVIDENCE", "Contents", "read_card", "read_contents", "texts"]

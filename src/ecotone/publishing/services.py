@@ -1,0 +1,307 @@
+"""Publishing: the one way in which a revision becomes visible, for hub, mirror, tuning and browser.
+
+Verify the operations, read card and weights of the revision they would make, judge it as a whole, decide, and make it
+visible in one transaction, with the decision in the ledger before anybody can see it. Bytes are for `storage`, tables
+for `catalog`, licences for `licences`, the organisation's rules for `policy`.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+
+from ecotone.accounts import SYSTEM, Actor
+from ecotone.catalog import (
+    BadCard,
+    Catalog,
+    File,
+    LineageEdge,
+    Model,
+    ModelNotFound,
+    NewRevision,
+    ReservedId,
+    Revision,
+    RevisionNotFound,
+    StaleParent,
+)
+from ecotone.catalog.gitformat import Tree, build_commit, build_trees
+from ecotone.catalog.names import is_sha
+from ecotone.database import utc_now
+from ecotone.ledger import LedgerWriter
+from ecotone.licences import Decision, Family, KnowledgeBase, Node, Use
+from ecotone.policy import Action, Outcome, Policy
+from ecotone.publishing.changes import AddLarge, AddRegular, Commit, Operation, Published
+from ecotone.publishing.contents import Contents, read_card, read_contents
+from ecotone.publishing.drafts import Draft, draft
+from ecotone.publishing.refusals import refusal
+from ecotone.storage import Storage
+from ecotone.vocabulary import Forbidden, Invalid, Mode, Purpose, Refused, Relation, RepoType
+
+REPEAT_WINDOW = timedelta(minutes=15)
+ATTEMPTS = 8
+MOST_MESSAGE = 20_000
+_NOT_DERIVED = (Relation.TRAINED_ON, Relation.EVALUATED_ON, Relation.GENERATED_BY, Relation.MIRROR_OF)
+
+
+class Publishing:
+    """The service. Thread-safe; writers on one branch are ordered by the catalogue's transaction."""
+
+    def __init__(
+        self, catalog: Catalog, storage: Storage, policy: Policy, knowledge: KnowledgeBase, ledger: LedgerWriter
+    ) -> None:
+        self._catalog = catalog
+        self._storage = storage
+        self._policy = policy
+        self._knowledge = knowledge
+        self._ledger = ledger
+
+    def commit(
+        self,
+        model_id: str,
+        ref: str,
+        changes: Commit,
+        *,
+        actor: Actor,
+        repo_type: RepoType = RepoType.MODEL,
+        asserted_edges: Iterable[LineageEdge] = (),
+    ) -> Published:
+        """Publish a revision on a branch.
+
+        Args:
+            ref: a branch's name, or a full `refs/heads/...` or `refs/pr/...`.
+            asserted_edges: lineage that the caller knows beside what the card declares (tuning, mirror).
+
+        Raises:
+            Refused: when licence or policy forbids it; the message names licence, clause and what to do.
+            StaleParent: when `changes.parent` is no longer the branch's head.
+            BadPath, EntryNotFound, Invalid: when an operation cannot be done; the message names the file.
+            ModelNotFound, RevisionNotFound: when there is no such repository or branch.
+            Forbidden: when the caller may not write.
+        """
+        model = self._catalog.model(model_id, viewer=actor, repo_type=repo_type)
+        self._check_writer(model, actor)
+        full = full_ref(ref)
+        mark = fingerprint(full, changes)
+        extra = tuple(asserted_edges)
+        for _ in range(ATTEMPTS):
+            head = self._catalog.ref_target(model, full)
+            if head is None:
+                raise RevisionNotFound(model.id, ref)
+            if self._is_repeat(model, head, mark):
+                return Published(model_id=model.id, revision_id=head)
+            if changes.parent is not None and changes.parent != head:
+                raise StaleParent(ref, head)
+            try:
+                return self._publish(model, full, head, changes, actor, mark, extra)
+            except StaleParent:
+                if changes.parent is not None:
+                    raise
+        raise StaleParent(ref, self._catalog.ref_target(model, full))
+
+    def _check_writer(self, model: Model, actor: Actor) -> None:
+        if not actor.may_write:
+            raise Forbidden("This token may only read; publishing needs one that may write.")
+        if not model.key:
+            raise ReservedId(
+                f"{model.id!r} is an entry of the starter catalogue without a repository; an administrator may create "
+                "one first."
+            )
+        if model.reserved and not actor.is_admin:
+            raise ReservedId(f"{model.id!r} is reserved by the starter catalogue; only an administrator may write it.")
+
+    def _is_repeat(self, model: Model, head: str, mark: str) -> bool:
+        """Whether the head is the very commit that is sent again, because its answer was lost."""
+        known, date = self._catalog.fingerprint(model, head)
+        return known == mark and utc_now() - date < REPEAT_WINDOW
+
+    def _publish(
+        self,
+        model: Model,
+        ref: str,
+        head: str,
+        changes: Commit,
+        actor: Actor,
+        mark: str,
+        extra: tuple[LineageEdge, ...],
+    ) -> Published:
+        base = self._catalog.revision(model, head)
+        before = self._catalog.manifest(base)
+        made = draft(before, changes.operations, self._storage, model.namespace, model_id=model.id, at=head)
+        tree = build_trees({path: file.content.git_oid for path, file in made.files.items()})
+        if tree.root == base.tree:
+            return Published(model_id=model.id, revision_id=head)
+        contents = read_contents(
+            made.files, before, base, self._storage, self._knowledge, model_id=model.id, kept_edges=extra
+        )
+        new = self._new_revision(model, base, made, tree, contents, changes, actor, mark)
+        outcome, decision = self._decide(model, contents)
+        record = self._record(model, ref, new.revision, actor, outcome)
+        if outcome is not None and not outcome.allowed:
+            self._ledger.append("decision", record, flush=True)
+            raise refusal(model.id, contents.declared_licence, outcome, self._knowledge)
+        self._catalog.add_revision(
+            model,
+            ref,
+            new,
+            expected=head,
+            before_visible=lambda: self._note(record),
+        )
+        warnings = tuple(dict.fromkeys([*contents.findings, *_outcome_warnings(outcome)]))
+        return Published(model_id=model.id, revision_id=new.revision.id, decision=decision, warnings=warnings)
+
+    def _note(self, record: dict[str, Any]) -> None:
+        self._ledger.append("decision", record, flush=True)
+
+    def _new_revision(
+        self,
+        model: Model,
+        base: Revision,
+        made: Draft,
+        tree: Tree,
+        contents: Contents,
+        changes: Commit,
+        actor: Actor,
+        mark: str,
+    ) -> NewRevision:
+        """Store the git objects of the revision; they are orphans until the catalogue names the commit."""
+        title = (changes.message.strip().splitlines() or ["Update"])[0][:500]
+        message = changes.description.strip()[:MOST_MESSAGE]
+        date = utc_now().replace(microsecond=0)
+        commit = build_commit(tree.root, (base.id,), actor.name, date, f"{title}\n\n{message}" if message else title)
+        for written in (*tree.objects, commit):
+            self._storage.put_git_object(written.kind, written.data)
+        files = {p: File(p, f.content, f.last_commit or commit.oid) for p, f in made.files.items()}
+        revision = Revision(
+            id=commit.oid,
+            model_id=model.id,
+            tree=tree.root,
+            parents=(base.id,),
+            title=title,
+            message=message,
+            author=actor.name,
+            date=date,
+            card=contents.card,
+            card_text=contents.card_text,
+            config=contents.config,
+            weights=contents.weights,
+            findings=contents.findings,
+            instruments=contents.instruments,
+            declared_licence=contents.declared_licence,
+            edges=tuple(
+                msgspec.structs.replace(
+                    e, child=model.id, child_revision=commit.oid, asserted_by=e.asserted_by or actor.name
+                )
+                for e in contents.edges
+            ),
+            size=sum(file.content.size for file in files.values()),
+            repo_type=model.repo_type,
+            model_key=model.key,
+        )
+        return NewRevision(revision=revision, files=files, changed=made.changed, fingerprint=mark)
+
+    # -- deciding ----------------------------------------------------------------------------------------------------
+    def _decide(self, model: Model, contents: Contents) -> tuple[Outcome | None, Decision | None]:
+        if model.repo_type is not RepoType.MODEL:
+            return None, None
+        node = Node(id=model.id, instruments=contents.instruments or ("none",))
+        family = self._catalog.compose_family(node, contents.edges, viewer=SYSTEM)
+        return self._judge(family, contents.edges, contents.declared_licence, model.id)
+
+    def _judge(
+        self, family: Family, edges: Iterable[LineageEdge], declared: str | None, subject: str
+    ) -> tuple[Outcome, Decision]:
+        use = Use(
+            mode=Mode.PUBLISH_WEIGHTS,
+            purpose=Purpose.NONCOMMERCIAL,
+            modified=any(edge.relation not in _NOT_DERIVED for edge in edges),
+            declared_licence=declared,
+            date=utc_now().date(),
+        )
+        decision = self._policy.judge_family(family, use)
+        return self._policy.outcome(decision, Action.PUBLISH, (subject,)), decision
+
+    def _record(
+        self, model: Model, ref: str, revision: Revision, actor: Actor, outcome: Outcome | None
+    ) -> dict[str, Any]:
+        return {
+            "action": Action.PUBLISH.value,
+            "model": model.id,
+            "repo_type": model.repo_type.value,
+            "ref": ref,
+            "revision": revision.id,
+            "parent": revision.parents[0] if revision.parents else None,
+            "actor": actor.name,
+            "allowed": outcome is None or outcome.allowed,
+            "outcome": outcome.to_json() if outcome is not None else None,
+            "knowledge_base": outcome.knowledge_base if outcome is not None else None,
+        }
+
+    def check_card(
+        self,
+        content: str,
+        repo_type: RepoType = RepoType.MODEL,
+        model_id: str | None = None,
+        *,
+        viewer: Actor = SYSTEM,
+    ) -> tuple[list[str], list[str]]:
+        """What would be said of a card before it is uploaded: errors that would refuse it, and warnings.
+
+        Only what the card alone shows is judged: its licence against that of the ancestors it names. Ancestors that
+        the viewer may not see count as unknown ones.
+        """
+        try:
+            read = read_card(content, self._knowledge, model_id=model_id or "this/model")
+        except BadCard as error:
+            return [error.message], []
+        if repo_type is not RepoType.MODEL:
+            return [], list(read.findings)
+        edges = tuple(edge for edge in read.edges if self._may_name(edge, viewer))
+        node = Node(id=model_id or "this/model", instruments=read.instruments or ("none",))
+        family = self._catalog.compose_family(node, edges, viewer=viewer)
+        outcome, _ = self._judge(family, edges, read.declared_licence, node.id)
+        if not outcome.allowed:
+            return [refusal(model_id or "The model", read.declared_licence, outcome, self._knowledge).message], []
+        return [], [*read.findings, *_outcome_warnings(outcome)]
+
+    def _may_name(self, edge: LineageEdge, viewer: Actor) -> bool:
+        if viewer.may_read_private:
+            return True
+        try:
+            self._catalog.model(edge.parent, viewer=viewer)
+        except ModelNotFound:
+            return False
+        return True
+
+
+def full_ref(ref: str) -> str:
+    """The full name of a branch to write on.
+
+    Raises:
+        Invalid: for a commit or a tag, which never move.
+    """
+    if is_sha(ref) or ref.startswith("refs/tags/"):
+        raise Invalid(f"{ref!r} never moves; commit to a branch, e.g. main.", param="revision")
+    return ref if ref.startswith("refs/") else f"refs/heads/{ref}"
+
+
+def fingerprint(ref: str, changes: Commit) -> str:
+    """Tells a commit that is sent twice: SHA-256 over ref, parent, message and operations."""
+    made = hashlib.sha256(msgspec.json.encode([ref, changes.parent, changes.message, changes.description]))
+    for operation in changes.operations:
+        made.update(msgspec.json.encode([type(operation).__name__, operation.path, _told(operation)]))
+    return made.hexdigest()
+
+
+def _told(operation: Operation) -> str:
+    if isinstance(operation, AddRegular):
+        return hashlib.sha256(operation.data).hexdigest()
+    return operation.sha256 if isinstance(operation, AddLarge) else ""
+
+
+def _outcome_warnings(outcome: Outcome | None) -> list[str]:
+    return [outcome.warning] if outcome is not None and outcome.warning else []
+
+
+__all__ = ["Publishing", "Refused", "fingerprint", "full_ref"]

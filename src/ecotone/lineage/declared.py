@@ -1,0 +1,79 @@
+"""The family that a model card declares: its base models and data sets. A claim, weak and without revision.
+
+Fields are Hugging Face's (Model cards: `base_model`, `base_model_relation`, `datasets`, `library_name`).
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from ecotone.vocabulary import Relation
+
+EDGE_LIMIT: Final = 500
+_ID_LIMIT: Final = 200
+_RELATIONS: Final = {"quantized": Relation.QUANTISED, **{r.value: r for r in Relation}}
+_HOSTS: Final = ("https://huggingface.co/", "http://huggingface.co/", "hf.co/", "https://hf.co/")
+
+
+class DeclaredEdge(msgspec.Struct, frozen=True):
+    """A parent that a card names.
+
+    Args:
+        parent: the id as the card has it, without an address in front.
+        relation: what the child is to it.
+        field: where the claim stands.
+        inferred: whether the relation is our reading, since the card does not tell it.
+    """
+
+    parent: str
+    relation: Relation
+    field: str
+    inferred: bool = False
+
+
+def declared_edges(card: Mapping[str, Any], *, adapter_config: Mapping[str, Any] | None = None) -> list[DeclaredEdge]:
+    """The edges that a card's metadata declares, each parent once.
+
+    Args:
+        card: the parsed metadata; anything may stand in it, and what is no id is passed over.
+        adapter_config: the parsed `adapter_config.json`, when the model has one; its base is a parent as well.
+    """
+    bases = _ids(card.get("base_model"))
+    relation, inferred = _relation(card, len(bases), adapter_config is not None)
+    edges = [DeclaredEdge(parent, relation, "base_model", inferred) for parent in bases]
+    if adapter_config is not None:
+        edges += [
+            DeclaredEdge(parent, Relation.ADAPTER, "adapter_config.json")
+            for parent in _ids(adapter_config.get("base_model_name_or_path"))
+            if parent not in bases
+        ]
+    edges += [DeclaredEdge(data, Relation.TRAINED_ON, "datasets") for data in _ids(card.get("datasets"))]
+    return edges[:EDGE_LIMIT]
+
+
+def _relation(card: Mapping[str, Any], count: int, has_adapter: bool) -> tuple[Relation, bool]:
+    """The relation to the base models, and whether it was inferred."""
+    told = card.get("base_model_relation")
+    if isinstance(told, str) and (relation := _RELATIONS.get(told.strip().lower())) is not None:
+        return relation, False
+    library = card.get("library_name")
+    if has_adapter or (isinstance(library, str) and library.strip().lower() == "peft"):
+        return Relation.ADAPTER, True
+    return (Relation.MERGE if count > 1 else Relation.FINETUNE), True
+
+
+def _ids(value: Any) -> list[str]:
+    """Ids in a text or a list of texts, without repeats."""
+    found: dict[str, None] = {}
+    items = value if isinstance(value, (list, tuple)) else [value]
+    for item in items[:EDGE_LIMIT]:
+        if not isinstance(item, str):
+            continue
+        name = item.strip()
+        for host in _HOSTS:
+            name = name.removeprefix(host)
+        name = name.removeprefix("datasets/").strip("/")
+        if 0 < len(name) <= _ID_LIMIT and name.isprintable():
+            found[name] = None
+    return list(found)

@@ -41,6 +41,7 @@ class Listings(Part):
         author: str | None = None,
         filters: Sequence[str] = (),
         kind: ModelKind | None = None,
+        stored: bool = False,
         repo_type: RepoType = RepoType.MODEL,
         sort: str = "lastModified",
         limit: int = 50,
@@ -51,6 +52,7 @@ class Listings(Part):
         Args:
             search: texts looked for in ids, titles and tags, without case.
             author: a namespace.
+            stored: only repositories, without entries of the starter catalogue.
             filters: whole tags, e.g. `license:mit`.
             cursor: `next_cursor` of the page before.
 
@@ -69,7 +71,7 @@ class Listings(Part):
         taken: set[str] = set()
         if kind is not ModelKind.API:
             found, taken = self._rows(viewer, words, author, tags, repo_type, order, limit + 1, after)
-        if repo_type is RepoType.MODEL:
+        if repo_type is RepoType.MODEL and not stored:
             found += self._starters(words, author, tags, kind, order, after, taken)
         found.sort(key=lambda m: key_of(m.id))
         found.sort(key=lambda m: getattr(m, order), reverse=True)

@@ -102,7 +102,7 @@ class EdgeRow(Base):
     model_key: Mapped[int] = mapped_column(ForeignKey("models.key", ondelete="CASCADE"), index=True)
     sha: Mapped[str] = mapped_column(String(40))
     parent: Mapped[str] = mapped_column(String(200))
-    parent_folded: Mapped[str] = mapped_column(String(200), index=True)
+    parent_folded: Mapped[str] = mapped_column(String(600), index=True)
     relation: Mapped[str] = mapped_column(String(32))
     status: Mapped[str] = mapped_column(String(16))
     asserted_by: Mapped[str] = mapped_column(String(96))

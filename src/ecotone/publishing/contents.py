@@ -10,13 +10,14 @@ from typing import Any
 import msgspec
 
 from ecotone.catalog import BadCard, File, LineageEdge, Revision
-from ecotone.catalog.cards import MAX_CARD_TEXT, MAX_FRONT_MATTER, parse, texts
-from ecotone.lineage import BadHeader, declared_edges, read_safetensors_header
+from ecotone.catalog.cards import MAX_CARD_TEXT, MAX_FRONT_MATTER, parse
 from ecotone.licences import KnowledgeBase, identify
+from ecotone.lineage import BrokenWeights, declared_edges, parameters, read_safetensors
 from ecotone.storage import Content, Storage
 from ecotone.vocabulary import EdgeStatus
 
 CARD_EVIDENCE = "card"
+_INFERRED = " (relation inferred)"
 MOST_CONFIG = 1024 * 1024
 MOST_EDGES = 200
 _CONFIG_FIELDS = (
@@ -55,7 +56,7 @@ def read_card(
         BadCard: when its front matter cannot be read.
     """
     card, text = parse(content)
-    return _from_card(card, text, knowledge, model_id, adapter or {}, {}, {}, [])
+    return _from_card(card, text, knowledge, model_id, adapter, {}, {}, [])
 
 
 def read_contents(
@@ -81,7 +82,7 @@ def read_contents(
             findings.append(error.message)
             text = whole[:MAX_CARD_TEXT].replace("\0", "\ufffd")
     config = {k: v for k, v in _json(storage, files.get("config.json")).items() if k in _CONFIG_FIELDS}
-    adapter = _json(storage, files.get("adapter_config.json"))
+    adapter = _json(storage, files["adapter_config.json"]) if "adapter_config.json" in files else None
     weights = _weights(files, before, base.weights, storage, findings)
     read = _from_card(card, text, knowledge, model_id, adapter, config, weights, findings)
     carried = [edge for edge in base.edges if not edge.evidence.startswith(CARD_EVIDENCE)]
@@ -95,7 +96,7 @@ def _from_card(
     text: str,
     knowledge: KnowledgeBase,
     model_id: str,
-    adapter: Mapping[str, Any],
+    adapter: Mapping[str, Any] | None,
     config: dict[str, Any],
     weights: dict[str, Any],
     findings: list[str],
@@ -107,9 +108,9 @@ def _from_card(
             parent=edge.parent,
             relation=edge.relation,
             status=EdgeStatus.DECLARED,
-            evidence=f"{CARD_EVIDENCE}: {edge.evidence}",
+            evidence=f"{CARD_EVIDENCE}: {edge.field}{_INFERRED if edge.inferred else ''}",
         )
-        for edge in declared_edges(card, adapter)
+        for edge in declared_edges(card, adapter_config=adapter)
     ]
     return Contents(
         card=card,
@@ -140,18 +141,12 @@ def _weights(
         if same and path in held:
             found[path] = held[path]
             continue
-        content = file.content
         try:
-            header = read_safetensors_header(
-                lambda start, end, c=content: b"".join(storage.read(c, start, end)), content.size
-            )
-        except BadHeader as error:
-            findings.append(f"{path} is not a whole safetensors file: {error}")
+            read = read_safetensors(storage.read(file.content), file.content.size)
+        except BrokenWeights as error:
+            findings.append(f"{path} is not a whole safetensors file: {error.message}")
             continue
-        counts: dict[str, int] = {}
-        for tensor in header.tensors.values():
-            counts[tensor.dtype] = counts.get(tensor.dtype, 0) + tensor.parameters
-        found[path] = counts
+        found[path] = dict(parameters([read]).by_dtype)
     if not found:
         return {}
     totals: dict[str, int] = {}
@@ -174,6 +169,3 @@ def _json(storage: Storage, file: File | None) -> dict[str, Any]:
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-__all__ = ["CARD_EVIDENCE", "Contents", "read_card", "read_contents", "texts"]

@@ -1,0 +1,22 @@
+"""The Hugging Face Hub's face: HTTP API, LFS and Xet, for unmodified clients. Holds no rules, only their protocol."""
+
+from starlette.routing import BaseRoute
+
+from ecotone.hub import files, identity, lfs, listings, repositories, trees, uploads, xet
+
+__all__ = ["routes"]
+
+
+def routes() -> list[BaseRoute]:
+    """All routes of the hub, on raw undecoded paths; those with more fixed segments before those with fewer."""
+    return [
+        *xet.routes(),
+        *lfs.routes(),
+        *identity.routes(),
+        *uploads.routes(),
+        *repositories.routes(),
+        *trees.routes(),
+        *listings.routes(),
+        *files.routes(),
+        *identity.last_routes(),
+    ]

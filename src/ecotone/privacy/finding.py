@@ -28,7 +28,7 @@ _RUN: Final = re.compile(r"[0-9](?:[ .()/-]{0,2}[0-9]){7,}")
 _GROUP: Final = re.compile(r"[0-9]+")
 _IBAN_HEAD: Final = re.compile(r"[0-9][0-9](?<=[A-Za-z]{2}[0-9]{2})(?<![A-Za-z0-9_][A-Za-z]{2}[0-9]{2})")
 _IBAN_BODY: Final = re.compile(r"(?:[ -]{0,2}[A-Za-z0-9]){11,29}")
-_PHONE: Final = re.compile(r"\+ ?\(?[1-9](?:[ .()/-]{0,3}[0-9]){6,14}(?![0-9])")
+_PHONE: Final = re.compile(r"\+\(?[1-9](?:[ .()/-]{0,3}[0-9]){6,14}(?![0-9])")
 
 _CARD_GROUPS: Final = frozenset(
     {(4, 4, 4, 4), (4, 6, 5), (4, 6, 4), (4, 4, 4, 4, 3), (4, 4, 5), (6, 13), (8, 8), (4, 12), (12, 4), (4, 4, 4, 1)}
@@ -180,7 +180,8 @@ def _ibans(text: str) -> Iterator[Span]:
 def _phones(text: str) -> Iterator[Span]:
     """Telephone numbers in international form, with a leading `+`."""
     for hit in _PHONE.finditer(text):
-        if _continues(text, hit.start() - 1) or _continues(text, hit.end()):
+        is_decimal = text[hit.end() - 2] == "."
+        if is_decimal or _continues(text, hit.start() - 1) or _continues(text, hit.end()):
             continue
         if is_phone("".join(_GROUP.findall(hit.group()))):
             yield span(hit.start(), hit.end(), "phone")

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ecotone.privacy.errors import TooDeep
-from ecotone.privacy.restoring import DIGITS, LETTERS, PAIRS, PLACEHOLDER, WORDS, Issued, StreamRestorer
+from ecotone.privacy.restoring import DIGITS, LETTERS, PAIRS, WORDS, Issued, StreamRestorer, placeholders
 from ecotone.privacy.spans import Span, merged
 from ecotone.privacy.values import (
     DEPTH_LIMIT,
@@ -56,7 +56,7 @@ class Pseudonyms:
         """Pieces of one text, masked; of a value that is split between pieces the first one gets the placeholder."""
         whole = "".join(pieces)
         spans = spans_over(pieces)
-        spans += [Span(m.start(), m.end(), "literal", DataClass.PUBLIC) for m in PLACEHOLDER.finditer(whole)]
+        spans += [Span(m.start(), m.end(), "literal", DataClass.PUBLIC) for m in placeholders(whole)]
         if not spans:
             return list(pieces)
         hidden = merged(spans)

@@ -9,6 +9,7 @@ them: the words hold no digit, the pairs no two letters, and no word ends in ano
 
 import json
 import re
+from collections.abc import Iterator
 from typing import Final
 
 WORDS: Final = {
@@ -30,6 +31,8 @@ _ALL_WORDS: Final = "|".join(WORDS.values())
 PLACEHOLDER: Final = re.compile(
     rf"({_ALL_WORDS}){_SEPARATOR}((?:[{LETTERS}][{DIGITS}]){{{PAIRS}}})", re.ASCII | re.IGNORECASE
 )
+# Begins with a digit, so that text without the pairs is passed over quickly.
+_PAIRS: Final = re.compile(rf"[{DIGITS}][{LETTERS}{LETTERS.lower()}][{DIGITS}]")
 _LONGEST: Final = max(map(len, WORDS.values())) + 3 + 2 * PAIRS
 
 
@@ -49,6 +52,11 @@ def _beginnings() -> re.Pattern[str]:
 
 _BEGINNING: Final = _beginnings()
 _NOT_CORE: Final = re.compile(r"[\\_ \-]")
+
+
+def placeholders(text: str) -> Iterator[re.Match[str]]:
+    """Everything in a text that has the form of a placeholder, issued or not; its groups are word and pairs."""
+    return PLACEHOLDER.finditer(text) if _PAIRS.search(text) else iter(())
 
 
 def core(placeholder: str) -> str:
@@ -83,7 +91,7 @@ class Issued:
             return "", text
         done = 0
         pieces: list[str] = []
-        for hit in PLACEHOLDER.finditer(text):
+        for hit in placeholders(text):
             value = self.values.get((hit.group(1) + hit.group(2)).upper())
             if value is not None:
                 pieces += (text[done : hit.start()], escaped(value) if in_json else value)

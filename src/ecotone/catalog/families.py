@@ -97,7 +97,7 @@ class Families(Part):
             revision=row.head,
             instruments=_bound(model.instruments),
             kind="dataset" if dataset else "weights",
-            visible=visible(row.private, viewer) and not row.buried,
+            visible=visible(row.private, viewer),
         )
         known = starter_edges(starter) if starter is not None else ()
         return _Member(node, (*known, *self._edges_at(session, row)))

@@ -1,0 +1,230 @@
+"""What people see of the catalogue: names, privacy, search, history, lineage."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from ecotone.accounts import ANONYMOUS, SYSTEM, Actor
+from ecotone.catalog import (
+    BadName,
+    EntryNotFound,
+    ModelNotFound,
+    RefExists,
+    RepoExists,
+    ReservedId,
+    RevisionNotFound,
+)
+from ecotone.vocabulary import Conflict, Forbidden, Invalid, ModelKind, RepoType, Role
+
+WRITER = Actor("user", "will", Role.WRITE)
+READER = Actor("user", "rita", Role.READ)
+
+
+def make(house: SimpleNamespace, model_id: str, card: str | None = None, *, private: bool = False) -> None:
+    house.catalog.create(model_id, private=private, actor=SYSTEM)
+    if card is not None:
+        house.publish(model_id, {"README.md": f"---\n{card}\n---\n# About {model_id}\n".encode()})
+
+
+def ids(house: SimpleNamespace, **kw: object) -> list[str]:
+    return [m.id for m in house.catalog.models(viewer=kw.pop("viewer", SYSTEM), **kw).models]
+
+
+def test_names_are_one_whatever_their_case(house: SimpleNamespace) -> None:
+    make(house, "demo/MiniLM")
+    assert house.catalog.model("DEMO/minilm", viewer=ANONYMOUS).id == "demo/MiniLM"
+    with pytest.raises(RepoExists) as caught:
+        house.catalog.create("Demo/minilm", private=False, actor=SYSTEM)
+    assert caught.value.model.id == "demo/MiniLM"
+    house.catalog.create("demo/minilm", repo_type=RepoType.DATASET, private=False, actor=SYSTEM)
+
+
+def test_reserved_first_segments_are_no_namespaces(house: SimpleNamespace) -> None:
+    house.catalog.reserve(["Pages"])
+    for name in ("api/x", "pages/x", "V1/x"):
+        with pytest.raises(BadName):
+            house.catalog.create(name, private=False, actor=SYSTEM)
+
+
+def test_only_administrators_make_namespaces_and_take_reserved_ids(house: SimpleNamespace) -> None:
+    with pytest.raises(Forbidden):
+        house.catalog.create("team/x", private=False, actor=WRITER)
+    make(house, "team/first")
+    house.catalog.create("team/x", private=False, actor=WRITER)
+    house.catalog.create("will/own", private=False, actor=WRITER)
+    with pytest.raises(ReservedId):
+        house.catalog.create("google-bert/bert-base-uncased", private=False, actor=WRITER)
+    with pytest.raises(Forbidden):
+        house.catalog.create("team/y", private=False, actor=READER)
+
+
+def test_absent_and_private_look_the_same(house: SimpleNamespace) -> None:
+    make(house, "demo/secret", private=True)
+    messages = []
+    for name in ("demo/secret", "demo/absent"):
+        with pytest.raises(ModelNotFound) as caught:
+            house.catalog.model(name, viewer=ANONYMOUS)
+        messages.append(caught.value.message.replace(name, "X"))
+    assert messages[0] == messages[1]
+    assert house.catalog.model("demo/secret", viewer=READER).private
+    assert "demo/secret" in ids(house) and "demo/secret" not in ids(house, viewer=ANONYMOUS)
+
+
+def test_search_finds_tables_and_starter_side_by_side(house: SimpleNamespace) -> None:
+    make(house, "demo/bert-atlas", "license: apache-2.0\ntags: [atlas]\npipeline_tag: fill-mask")
+    make(house, "demo/minilm", "license: apache-2.0")
+    found = ids(house, search="bert", limit=1000)
+    assert "demo/bert-atlas" in found and "google-bert/bert-base-uncased" in found and "demo/minilm" not in found
+    assert ids(house, search=["ATLAS", "bert"]) == ["demo/bert-atlas"]
+    assert ids(house, search="100%") == [] and ids(house, search="b_rt") == []
+    assert ids(house, filters=["license:apache-2.0"], stored=True, author="DEMO") == ["demo/minilm", "demo/bert-atlas"]
+    assert ids(house, filters=["license:apache"], stored=True) == []
+    assert all(m.kind is ModelKind.API for m in house.catalog.models(viewer=SYSTEM, kind=ModelKind.API).models)
+    assert any("gpt" in m.id for m in house.catalog.api_models())
+
+
+@pytest.mark.parametrize("sort", ["lastModified", "createdAt", "downloads", "likes"])
+def test_pages_hold_each_model_once(house: SimpleNamespace, sort: str) -> None:
+    for n in range(5):
+        make(house, f"demo/m{n}")
+    whole = ids(house, sort=sort, limit=1000)
+    paged: list[str] = []
+    cursor = None
+    while True:
+        page = house.catalog.models(viewer=SYSTEM, sort=sort, limit=7, cursor=cursor)
+        paged += [m.id for m in page.models]
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    assert paged == whole and len(set(whole)) == len(whole) > 20
+    for bad in ("x", "W10=", "WyJhIiwxLCJiIl0="):
+        with pytest.raises(Invalid):
+            house.catalog.models(viewer=SYSTEM, cursor=bad)
+    with pytest.raises(Invalid):
+        house.catalog.models(viewer=SYSTEM, sort="nothing")
+
+
+def test_branches_and_tags(house: SimpleNamespace) -> None:
+    make(house, "demo/one", "license: mit")
+    model = house.catalog.model("demo/one", viewer=SYSTEM)
+    first = house.catalog.commits(model)[-1].id
+    house.catalog.create_branch(model, "dev", actor=SYSTEM, start=first)
+    house.catalog.create_tag(model, "v1", actor=SYSTEM, message="one")
+    assert house.catalog.revision(model, "dev").id == house.catalog.revision(model, "refs/heads/dev").id == first
+    assert house.catalog.revision(model, "v1").id == model.head
+    refs = house.catalog.refs(model)
+    assert [b.name for b in refs.branches] == ["dev", "main"] and [t.name for t in refs.tags] == ["v1"]
+    with pytest.raises(RefExists):
+        house.catalog.create_branch(model, "dev", actor=SYSTEM)
+    with pytest.raises(RevisionNotFound):
+        house.catalog.create_branch(model, "x", actor=SYSTEM, start="nope")
+    with pytest.raises(Forbidden):
+        house.catalog.create_branch(model, "x", actor=READER)
+    house.catalog.delete_branch(model, "dev", actor=SYSTEM)
+    with pytest.raises(RevisionNotFound):
+        house.catalog.revision(model, "dev")
+    with pytest.raises(Invalid):
+        house.catalog.delete_branch(model, "main", actor=SYSTEM)
+
+
+def test_a_commit_of_another_repository_is_not_found_here(house: SimpleNamespace) -> None:
+    make(house, "demo/one", "license: mit", private=True)
+    make(house, "demo/two", "license: apache-2.0")
+    secret = house.catalog.model("demo/one", viewer=SYSTEM).head
+    with pytest.raises(RevisionNotFound):
+        house.catalog.revision(house.catalog.model("demo/two", viewer=SYSTEM), secret)
+
+
+def test_files_and_folders(house: SimpleNamespace) -> None:
+    make(house, "demo/one")
+    house.publish("demo/one", {"a/b/c.txt": b"1", "a/d.txt": b"2"})
+    revision = house.catalog.revision(house.catalog.model("demo/one", viewer=SYSTEM))
+    assert [f.path for f in house.catalog.folders(revision)] == ["a", "a/b"]
+    with pytest.raises(EntryNotFound) as caught:
+        house.catalog.file(revision, "a")
+    assert caught.value.commit == revision.id
+
+
+def test_a_moved_model_is_found_by_its_old_name(house: SimpleNamespace) -> None:
+    make(house, "demo/old", "license: mit")
+    model = house.catalog.model("demo/old", viewer=SYSTEM)
+    house.catalog.move(model, "demo/new", actor=SYSTEM)
+    assert house.catalog.model("demo/old", viewer=ANONYMOUS).id == "demo/new"
+    assert ids(house, search="demo/new") == ["demo/new"] and ids(house, search="demo/old") == []
+    make(house, "demo/old")
+    assert house.catalog.model("demo/old", viewer=ANONYMOUS).id == "demo/old"
+    with pytest.raises(RepoExists):
+        house.catalog.move(house.catalog.model("demo/old", viewer=SYSTEM), "demo/NEW", actor=SYSTEM)
+
+
+def test_a_deleted_model_is_gone_but_its_terms_are_not(house: SimpleNamespace) -> None:
+    make(house, "demo/base", "license: cc-by-nc-4.0")
+    make(house, "demo/child", "base_model: demo/base")
+    model = house.catalog.model("demo/base", viewer=SYSTEM)
+    house.catalog.delete(model, SYSTEM)
+    with pytest.raises(ModelNotFound):
+        house.catalog.model("demo/base", viewer=SYSTEM)
+    with pytest.raises(ModelNotFound):
+        house.catalog.delete(model, SYSTEM)
+    child = house.catalog.model("demo/child", viewer=SYSTEM)
+    family = house.catalog.family(child, house.catalog.revision(child))
+    assert family.nodes["demo/base"].instruments == model.instruments
+    make(house, "demo/base")
+    assert house.catalog.model("demo/base", viewer=SYSTEM).key != model.key
+
+
+def test_what_is_in_use_cannot_be_deleted(house: SimpleNamespace) -> None:
+    make(house, "demo/used")
+
+    def guard(model: object) -> None:
+        raise Conflict("it is deployed")
+
+    house.catalog.on_delete(guard)
+    with pytest.raises(Conflict):
+        house.catalog.delete(house.catalog.model("demo/used", viewer=SYSTEM), SYSTEM)
+    assert house.catalog.model("demo/used", viewer=SYSTEM)
+
+
+def test_families_end_even_when_models_name_each_other(house: SimpleNamespace) -> None:
+    make(house, "demo/a", "license: mit\nbase_model: [demo/b, demo/A]\ndatasets: [x/y]")
+    make(house, "demo/b", "license: apache-2.0\nbase_model: Demo/a")
+    a = house.catalog.model("demo/a", viewer=SYSTEM)
+    family = house.catalog.family(a, house.catalog.revision(a))
+    assert set(family.nodes) == {"demo/a", "demo/b", "datasets/x/y"}
+    assert {(e.child, e.parent) for e in family.edges} == {
+        ("demo/a", "demo/b"), ("demo/b", "demo/a"), ("demo/a", "datasets/x/y")
+    }  # fmt: skip
+    assert family.nodes["datasets/x/y"].instruments == ("unknown",)
+    assert [e.child for e in house.catalog.children(a)] == ["demo/b"]
+
+
+def test_a_private_parent_binds_without_being_shown(house: SimpleNamespace) -> None:
+    make(house, "demo/hidden", "license: cc-by-nc-4.0", private=True)
+    make(house, "demo/child", "license: cc-by-nc-4.0\nbase_model: demo/hidden")
+    child = house.catalog.model("demo/child", viewer=SYSTEM)
+    family = house.catalog.family(child, house.catalog.revision(child), viewer=ANONYMOUS)
+    assert not family.nodes["demo/hidden"].visible and family.nodes["demo/hidden"].instruments
+
+
+def test_the_family_of_a_starter_entry(house: SimpleNamespace) -> None:
+    model = house.catalog.model("meta-llama/Llama-2-7b-hf", viewer=ANONYMOUS)
+    family = house.catalog.family(model, None)
+    assert family.nodes["meta-llama/Llama-2-7b"].instruments == ("llama-2",)
+    with pytest.raises(RevisionNotFound):
+        house.catalog.revision(model)
+
+
+def test_measurements_likes_and_downloads(house: SimpleNamespace) -> None:
+    make(house, "demo/one")
+    model = house.catalog.model("demo/one", viewer=SYSTEM)
+    house.catalog.add_measurement("demo/one", model.head, "weat", {"effect_size": 1.0}, SYSTEM)
+    assert [m.result for m in house.catalog.measurements("demo/ONE", model.head)] == [{"effect_size": 1.0}]
+    for _ in range(2):
+        house.catalog.like(model, READER, likes=True)
+        house.catalog.count_download(model, "client")
+    found = house.catalog.model("demo/one", viewer=SYSTEM)
+    assert (found.likes, found.downloads) == (1, 1)
+    assert house.catalog.likers(model) == ["rita"]
+    assert [m.id for m, _ in house.catalog.liked_by("rita", viewer=SYSTEM)] == ["demo/one"]
+    house.catalog.like(model, READER, likes=False)
+    assert house.catalog.model("demo/one", viewer=SYSTEM).likes == 0

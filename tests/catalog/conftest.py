@@ -5,20 +5,20 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from ecotone.ledger import Ledger, LedgerWriter
+from ecotone.storage import Storage
+from ecotone.storage import models as _storage
 
 from ecotone.accounts import SYSTEM, Accounts
 from ecotone.accounts import models as _accounts
 from ecotone.catalog import Catalog
 from ecotone.catalog import models as _catalog
 from ecotone.database import Base, Database
-from ecotone.ledger import Ledger, LedgerWriter
 from ecotone.licences import KnowledgeBase
 from ecotone.policy import Policy
 from ecotone.policy import models as _policy
 from ecotone.publishing import AddRegular, Commit, Published, Publishing
 from ecotone.settings import Settings
-from ecotone.storage import Storage
-from ecotone.storage import models as _storage
 
 TABLES = (_accounts, _catalog, _policy, _storage)
 
@@ -36,7 +36,9 @@ def house(tmp_path: Path) -> Iterator[SimpleNamespace]:
     writer = LedgerWriter(settings.folder("ledger"), "test")
     publishing = Publishing(catalog, storage, policy, knowledge, writer)
 
-    def publish(model_id: str, files: dict[str, bytes], *, parent: str | None = None, message: str = "Add") -> Published:
+    def publish(
+        model_id: str, files: dict[str, bytes], *, parent: str | None = None, message: str = "Add"
+    ) -> Published:
         operations = tuple(AddRegular(path, data) for path, data in files.items())
         return publishing.commit(
             model_id, "main", Commit(message=message, parent=parent, operations=operations), actor=SYSTEM

@@ -23,7 +23,7 @@ READER = Actor("user", "rita", Role.READ)
 def make(house: SimpleNamespace, model_id: str, card: str | None = None, *, private: bool = False) -> None:
     house.catalog.create(model_id, private=private, actor=SYSTEM)
     if card is not None:
-        house.publish(model_id, {"README.md": f"---\n{card}\n---\n# About {model_id}\n".encode()})
+        house.publish(model_id, {"README.md": f"---\n{card}\n---\n# About it\n".encode()})
 
 
 def ids(house: SimpleNamespace, **kw: object) -> list[str]:

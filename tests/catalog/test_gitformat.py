@@ -26,9 +26,18 @@ def folders(draw: st.DrawFn) -> dict[str, bytes]:
 
 
 def git(*argv: str, at: Path, data: bytes | None = None) -> str:
-    return subprocess.run(
-        ["git", *argv], cwd=at, input=data, capture_output=True, check=True, env={"HOME": str(at), "PATH": "/usr/bin:/bin"}
-    ).stdout.decode().strip()
+    return (
+        subprocess.run(
+            ["git", *argv],
+            cwd=at,
+            input=data,
+            capture_output=True,
+            check=True,
+            env={"HOME": str(at), "PATH": "/usr/bin:/bin"},
+        )
+        .stdout.decode()
+        .strip()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -69,4 +78,7 @@ def test_commits_are_objects_that_git_accepts(repository: Path) -> None:
 
 
 def test_pointer_is_that_of_git_lfs() -> None:
-    assert pointer("ab" * 32, 12) == b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"ab" * 32 + b"\nsize 12\n"
+    assert (
+        pointer("ab" * 32, 12)
+        == b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"ab" * 32 + b"\nsize 12\n"
+    )

@@ -50,11 +50,15 @@ def test_a_checked_path_stays_inside(path: str) -> None:
         checked = check_path(path)
     except BadPath:
         return
-    assert not checked.startswith("/") and ".." not in checked.split("/") and ".git" not in checked.casefold().split("/")
+    assert (
+        not checked.startswith("/") and ".." not in checked.split("/") and ".git" not in checked.casefold().split("/")
+    )
     assert check_path(checked) == checked
 
 
-@pytest.mark.parametrize("ref", ["a..b", "-a", "a/", "/a", "a//b", "x.lock", "refs/heads/a", "a b", "a~1", "0" * 40, "", ".a"])
+@pytest.mark.parametrize(
+    "ref", ["a..b", "-a", "a/", "/a", "a//b", "x.lock", "refs/heads/a", "a b", "a~1", "0" * 40, "", ".a"]
+)
 def test_refs_that_are_refused(ref: str) -> None:
     with pytest.raises(BadName):
         check_ref(ref)

@@ -111,6 +111,7 @@ def _from_card(
             evidence=f"{CARD_EVIDENCE}: {edge.field}{_INFERRED if edge.inferred else ''}",
         )
         for edge in declared_edges(card, adapter_config=adapter)
+        if edge.parent.casefold() != model_id.casefold()
     ]
     return Contents(
         card=card,

@@ -61,7 +61,7 @@ def test_common_wrong_statements_are_not_repeated() -> None:
     assert "1907.11692" in said("FacebookAI/roberta-base")
     assert models["google-bert/bert-base-uncased"].instruments == ("Apache-2.0",)
     assert "Raffel" in said("google-t5/t5-base")
-    assert models["meta-llama/llama-1"].instruments == ("unknown",)
+    assert models["meta-llama/llama-1"].instruments == ("llama-1-research",)
     assert "two facts" in said("meta-llama/llama-1")
     palm = models["google/palm"]
     assert palm.kind is ModelKind.API

@@ -1,0 +1,144 @@
+"""Which licence may a derivative carry, and why not the others. Names no licence: all comes from the entries."""
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from ecotone.licences.composition import Composition, compose
+from ecotone.licences.decision import Duty, Reason
+from ecotone.licences.entries import Entry, Fact, KnowledgeBase
+from ecotone.licences.evaluate import Bound
+from ecotone.licences.family import Family
+
+# restrictions that a licence withholds from everybody downstream: a label without them would grant what is not there
+WITHHOLDING = frozenset(
+    {"noncommercial", "use_restriction", "field_of_use", "territory", "mau", "revenue", "no_competing_models"}
+)
+_LICENCE_KINDS = ("permissive", "weak_copyleft", "strong_copyleft", "network_copyleft", "cc", "rail", "community")
+
+
+class Rejection(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a licence may not stand on the subject: the inherited entry and its clause."""
+
+    licence: str
+    entry: str
+    node: str
+    clause: str
+    means: str
+
+
+class Outbound(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer of the search. `licence` is the Hub's id for the card; None when no single licence will do, and then
+    `expression` is the bundle to ship."""
+
+    licence: str | None
+    entry: str | None
+    expression: str
+    duties: tuple[Duty, ...] = ()
+    rejected: tuple[Rejection, ...] = ()
+
+
+def check(knowledge: KnowledgeBase, declared: tuple[Entry, ...], composition: Composition) -> list[Reason]:
+    """Reasons for which the declared licence may not stand on the subject; empty when it may."""
+    found = []
+    for bound in composition.inherited:
+        if bound.entry.kind in ("unknown", "none", "dataset", "api_terms") or bound.facts is not None:
+            continue
+        rejection = _rejects(bound, declared)
+        if rejection is not None:
+            found.append(_as_reason(bound, *rejection))
+    return found
+
+
+def outbound(knowledge: KnowledgeBase, family: Family, positions: Mapping[str, str] | None = None) -> Outbound:
+    """Search the licence that a derivative of the subject's parents may carry.
+
+    Licences of the parents are tried first, so that a derivative keeps what its parent had where it may.
+    """
+    chosen = knowledge.default_positions() | dict(positions or {})
+    composition = compose(knowledge, family, publishing=True, positions=chosen)
+    binding = [b for b in composition.inherited if b.facts is None]
+    names = list(dict.fromkeys(b.entry.id for b in binding))
+    others = sorted(
+        (e.id for e in knowledge.entries.values() if e.kind in _LICENCE_KINDS and "weights" in e.governs),
+        key=lambda i: (len(knowledge.entry(i).restricts), i),
+    )
+    rejected: list[Rejection] = []
+    for candidate in dict.fromkeys([*names, *others]):
+        entry = knowledge.entry(candidate)
+        if entry.kind not in _LICENCE_KINDS or not entry.names.hf:
+            continue
+        reasons = check(knowledge, (entry,), composition)
+        if not reasons:
+            return Outbound(
+                licence=entry.names.hf[0], entry=entry.id, expression=entry.expression, rejected=tuple(rejected)
+            )
+        first = reasons[0]
+        rejected.append(
+            Rejection(licence=entry.id, entry=first.entry, node=first.node, clause=first.clause, means=first.means)
+        )
+    expression = " AND ".join(knowledge.entry(i).expression for i in names) or "NOASSERTION"
+    return Outbound(licence=None, entry=None, expression=expression, rejected=tuple(rejected))
+
+
+def _rejects(bound: Bound, declared: tuple[Entry, ...]) -> tuple[Fact | None, str] | None:
+    """The fact (or None) and words with which an inherited text rejects the declared one; None when it does not."""
+    text = bound.entry
+    terms = text.outbound
+    ids = {e.id for e in declared}
+    if text.id in ids:
+        return _clashes(text, declared)
+    fact = _first(text, terms.flow_down)
+    if terms.derivative == "none":
+        return _first(text, [f.id for f in text.facts if f.modality == "prohibit"]), "forbids passing on derivatives"
+    if terms.derivative == "keep_agreement":
+        return fact, f"{text.title} stays on every derivative: {_label(declared)} alone may not stand on it"
+    if terms.derivative.startswith("same_"):
+        listed = {*terms.listed, *terms.upgrade}
+        if ids & listed:
+            return None
+        return fact, f"a derivative stays under {text.title}: {_label(declared)} may not stand on it"
+    kept = set().union(*(e.restricts for e in declared)) if declared else set()
+    lost = sorted(WITHHOLDING & set(text.restricts) - kept)
+    if lost:
+        return fact, f"{_label(declared)} would drop what {text.title} withholds ({', '.join(lost)})"
+    return _clashes(text, declared)
+
+
+def _clashes(text: Entry, declared: tuple[Entry, ...]) -> tuple[Fact | None, str] | None:
+    """Clauses against further restrictions, in both directions."""
+    for other in declared:
+        if other.id == text.id:
+            continue
+        for strict, loose in ((other, text), (text, other)):
+            if strict.outbound.no_further_restrictions:
+                extra = sorted(set(loose.restricts) - set(strict.outbound.tolerates))
+                if extra:
+                    fact = _first(strict, strict.outbound.flow_down) if strict is text else None
+                    return (
+                        fact,
+                        f"{strict.title} tolerates no further restrictions, {loose.title} has {', '.join(extra)}",
+                    )
+    return None
+
+
+def _first(entry: Entry, fact_ids: Iterable[str]) -> Fact | None:
+    return next((f for i in fact_ids if (f := entry.fact(i)) is not None), None)
+
+
+def _label(declared: tuple[Entry, ...]) -> str:
+    return " and ".join(e.names.spdx or e.title for e in declared) or "no licence"
+
+
+def _as_reason(bound: Bound, fact: Fact | None, words: str) -> Reason:
+    return Reason(
+        node=bound.node,
+        path=bound.path,
+        entry=bound.entry.id,
+        fact=fact.id if fact else "outbound",
+        clause=fact.clause.sec if fact else "whole text",
+        means=f"{fact.means}; {words}" if fact else words,
+        evaluation="false",
+        authority=bound.entry.authority(fact) if fact else bound.entry.status.authority,
+        position=None,
+    )

@@ -40,8 +40,8 @@ def test_norwegian_is_no_boolean_and_dates_stay_text() -> None:
 
 @pytest.mark.parametrize(
     "front",
-    ["a: [", "a: b: c", "\t- x", "- a\n- b", "just text", "a: &x [1]\nb: *x", "!!python/object:os.system x", "a: !!binary x?",
-     "{" * 2000, "? [a]\n: b", "a: !!timestamp x", "'", "\x00", "[" * 30 + "]" * 30],
+    ["a: [", "a: b: c", "\t- x", "- a\n- b", "just text", "a: &x [1]\nb: *x", "!!python/object:os.system x",
+     "a: !!binary x?", "{" * 2000, "? [a]\n: b", "a: !!timestamp x", "'", "\x00", "[" * 30 + "]" * 30],
 )  # fmt: skip
 def test_what_cannot_be_read_is_a_bad_card(front: str) -> None:
     with pytest.raises(BadCard) as caught:
@@ -83,8 +83,8 @@ def test_any_text_gives_json_or_a_bad_card(front: str) -> None:
 
 def test_tags_follow_the_card() -> None:
     tags = tags_of(
-        {"license": "mit", "base_model": "a/b", "base_model_relation": "finetune", "language": ["en", "no"], "tags": ["x"],
-         "datasets": "d/e", "pipeline_tag": "fill-mask"},
+        {"license": "mit", "base_model": "a/b", "base_model_relation": "finetune", "language": ["en", "no"],
+         "tags": ["x"], "datasets": "d/e", "pipeline_tag": "fill-mask"},
         {"config.json", "model.safetensors"},
         {"architectures": ["BertModel"], "model_type": "bert"},
     )  # fmt: skip

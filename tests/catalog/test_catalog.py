@@ -228,3 +228,14 @@ def test_measurements_likes_and_downloads(house: SimpleNamespace) -> None:
     assert [m.id for m, _ in house.catalog.liked_by("rita", viewer=SYSTEM)] == ["demo/one"]
     house.catalog.like(model, READER, likes=False)
     assert house.catalog.model("demo/one", viewer=SYSTEM).likes == 0
+
+
+def test_a_folder_shows_the_newest_commit_within_it(house: SimpleNamespace) -> None:
+    make(house, "demo/one")
+    house.publish("demo/one", {"a/b/c.txt": b"1", "z/d.txt": b"2"})
+    house.publish("demo/one", {"a/e/f.txt": b"3"})
+    model = house.catalog.model("demo/one", viewer=SYSTEM)
+    revision = house.catalog.revision(model)
+    shown = {f.path: f.last_commit for f in house.catalog.folders(revision)}
+    assert shown["a"] == shown["a/e"] == revision.id != shown["a/b"] == shown["z"]
+    assert house.catalog.titles(model, shown.values())[revision.id][0] == "Add"

@@ -28,7 +28,8 @@ def test_ids_that_are_refused(name: str) -> None:
 @pytest.mark.parametrize(
     "path",
     ["", "/a", "a/", "a//b", ".", "..", "../a", "a/../b", "a/./b", "a\\b", "a\0b", "a\nb", ".git/config", "x/.GIT/y",
-     "a/.git", ".git./x", ".git /x", "\u202ea", "\u200b.git", "\uff0egit/x", "a" * 256, "/".join(["abcd"] * 300), "\ud800"],
+     "a/.git", ".git./x", ".git /x",
+     "\u202ea", "\u200b.git", "\uff0egit/x", "a" * 256, "/".join(["abcd"] * 300), "\ud800"],
 )  # fmt: skip
 def test_paths_that_are_refused(path: str) -> None:
     with pytest.raises(BadPath):

@@ -44,7 +44,7 @@ def test_upload_look_download_delete(
     found = api.get_paths_info(name, ["model.safetensors", "sub", "none"], repo_type=repo_type, expand=True)
     assert [f.path for f in found] == ["model.safetensors", "sub"] and found[0].lfs.sha256
     assert {f.path for f in api.list_repo_tree(name, recursive=True, repo_type=repo_type)} >= {"sub", "config.json"}
-    assert [c.title for c in api.list_repo_commits(name, repo_type=repo_type)][0] == "First"
+    assert next(iter(api.list_repo_commits(name, repo_type=repo_type))).title == "First"
     api.create_branch(name, branch="dev", repo_type=repo_type)
     api.create_tag(name, tag="v1", repo_type=repo_type)
     refs = api.list_repo_refs(name, repo_type=repo_type)

@@ -23,6 +23,7 @@ from ecotone.settings import Settings
 from ecotone.storage import Storage
 from ecotone.vocabulary import EdgeStatus, Forbidden, Invalid, Relation, RepoType
 
+MOST_FOLDER_LISTS = 128
 MAIN = f"refs/heads/{DEFAULT_BRANCH}"
 
 
@@ -39,6 +40,7 @@ class History(Part):
     ) -> None:
         super().__init__(database, storage, knowledge, settings, starter)
         self._manifests = ManifestCache()
+        self._folders: dict[tuple[int, str], list[Folder]] = {}
 
     # -- reading -----------------------------------------------------------------------------------------------------
     def revision(self, model: Model, rev: str = DEFAULT_BRANCH) -> Revision:
@@ -102,17 +104,24 @@ class History(Part):
 
     def folders(self, revision: Revision) -> list[Folder]:
         """All folders of a revision with their git tree ids, ordered by path."""
+        known = self._folders.get((revision.model_key, revision.id))
+        if known is not None:
+            return known
         files = self.manifest(revision)
+        dates = self._titles(revision.model_key, {file.last_commit for file in files.values()})
+        age = {sha: (date, sha == revision.id) for sha, (_, date) in dates.items()}
         last: dict[str, str] = {}
-        for path in files:
+        for path, file in files.items():
             folder = path.rpartition("/")[0]
-            while folder and folder not in last:
-                last[folder] = files[path].last_commit
+            while folder and (folder not in last or age[file.last_commit] > age[last[folder]]):
+                last[folder] = file.last_commit
                 folder = folder.rpartition("/")[0]
-        if not last:
-            return []
         trees = build_trees({path: file.content.git_oid for path, file in files.items()}).folders
-        return [Folder(path, trees[path], last[path]) for path in sorted(trees)]
+        found = [Folder(path, trees[path], last[path]) for path in sorted(trees)]
+        if len(self._folders) >= MOST_FOLDER_LISTS:
+            self._folders.clear()
+        self._folders[revision.model_key, revision.id] = found
+        return found
 
     def commits(self, model: Model, rev: str = DEFAULT_BRANCH, *, start: int = 0, limit: int = 50) -> list[Revision]:
         """The history of a revision, newest first, along first parents."""
@@ -132,12 +141,15 @@ class History(Part):
 
     def titles(self, model: Model, shas: Iterable[str]) -> dict[str, tuple[str, datetime]]:
         """Title and date of commits, for listings."""
+        return self._titles(model.key, shas)
+
+    def _titles(self, model_key: int, shas: Iterable[str]) -> dict[str, tuple[str, datetime]]:
         found: dict[str, tuple[str, datetime]] = {}
         wanted = sorted(set(shas))
         with self._database.reading() as session:
             for i in range(0, len(wanted), 500):
                 rows = sa.select(RevisionRow.sha, RevisionRow.title, RevisionRow.date).where(
-                    RevisionRow.model_key == model.key, RevisionRow.sha.in_(wanted[i : i + 500])
+                    RevisionRow.model_key == model_key, RevisionRow.sha.in_(wanted[i : i + 500])
                 )
                 found |= {sha: (title, date) for sha, title, date in session.execute(rows)}
         return found

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import contextlib
 from collections.abc import AsyncIterator
 from functools import lru_cache
 from re import Pattern
@@ -9,11 +10,11 @@ from typing import Any
 
 import msgspec
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from ecotone.catalog import File, Revision
+from ecotone.catalog import File
 from ecotone.catalog.names import check_path
 from ecotone.hub.endpoint import (
     KINDS,
@@ -39,6 +40,7 @@ MOST_SAMPLE = 4096
 MOST_OPERATIONS = 25_000
 MOST_LINE = 150 * 1024 * 1024
 MOST_ATTRIBUTES = 256 * 1024
+MOST_DRAINED = 64 * 1024 * 1024
 _HEAVY_LINE = 64 * 1024
 
 
@@ -89,7 +91,7 @@ def preupload(call: Call) -> Any:
         raise TooLarge(f"{len(asked.files)} files were asked for; ask for {MOST_PREUPLOAD} at a time.")
     revision = call.catalog.revision(model, call.path["rev"])
     files = call.catalog.manifest(revision)
-    patterns = _large_patterns(_attributes(call, revision, files.get(".gitattributes")))
+    patterns = _large_patterns(_attributes(call, files.get(".gitattributes")))
     ignore = Ignore((asked.git_ignore or "")[:MOST_ATTRIBUTES])
     rows = []
     for candidate in asked.files:
@@ -114,7 +116,7 @@ def refuse_pull_requests(call: Call) -> None:
         raise NotSupported
 
 
-def _attributes(call: Call, _revision: Revision, file: File | None) -> str:
+def _attributes(call: Call, file: File | None) -> str:
     if file is None or file.content.size > MOST_ATTRIBUTES:
         return ""
     return b"".join(call.services.storage.read(file.content)).decode("utf-8", "replace")
@@ -175,6 +177,7 @@ def commit_endpoint(repo_type: RepoType) -> Any:
             )
             call.services.changed()
         except EcotoneError as error:
+            await drain(request.stream())
             return failed(request, error, actor)
         body = {
             "success": True,
@@ -183,11 +186,21 @@ def commit_endpoint(repo_type: RepoType) -> Any:
             "hookOutput": "",
         }
         response = answer(body)
-        for warning in published.warnings:
-            response.headers.append("x-hf-warning", "licence; " + header_text(warning))
+        for number, warning in enumerate(published.warnings):  # clients show one warning for each topic
+            response.headers.append("x-hf-warning", header_text(f"{model.id} {number + 1}; {warning}"))
         return response
 
     return endpoint
+
+
+async def drain(chunks: AsyncIterator[bytes], most: int = MOST_DRAINED) -> None:
+    """Read on a little after a refusal, so that a client in the midst of sending sees the answer and not a reset."""
+    size = 0
+    with contextlib.suppress(ClientDisconnect, RuntimeError):
+        async for chunk in chunks:
+            size += len(chunk)
+            if size > most:
+                return
 
 
 async def read_commit(chunks: AsyncIterator[bytes], most: int) -> Commit:

@@ -2,7 +2,7 @@
 
 from starlette.routing import BaseRoute
 
-from ecotone.hub import files, identity, lfs, listings, repositories, trees, uploads, xet
+from ecotone.hub import files, identity, lfs, listings, repositories, tokens, trees, uploads, xet
 
 __all__ = ["routes"]
 
@@ -12,6 +12,7 @@ def routes() -> list[BaseRoute]:
     return [
         *xet.routes(),
         *lfs.routes(),
+        *tokens.routes(),
         *identity.routes(),
         *uploads.routes(),
         *repositories.routes(),

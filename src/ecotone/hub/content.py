@@ -1,0 +1,103 @@
+"""The bytes of a file on their way out: whole or one range, from any form of storage (protocol section 1.6).
+
+Reading is done in worker threads, one chunk at a time: a client that stops reading holds one chunk and no thread.
+"""
+
+import re
+from collections.abc import AsyncIterator, Iterator
+from typing import NamedTuple
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from ecotone.storage import Content, Storage
+
+SMALL = 1024 * 1024
+_RANGE = re.compile(r"bytes=(\d*)-(\d*)\Z")
+
+
+class Part(NamedTuple):
+    """A range of bytes, `end` exclusive."""
+
+    start: int
+    end: int
+
+
+def asked_range(header: str | None, size: int) -> Part | None:
+    """The one range that a Range header asks for; None for the whole file.
+
+    Several ranges, other units and malformed headers are ignored, as RFC 9110 section 14.2 allows.
+
+    Raises:
+        ValueError: when the range lies outside of the file (416).
+    """
+    found = _RANGE.match((header or "").strip().lower())
+    if found is None or found.groups() == ("", ""):
+        return None
+    first, last = found.groups()
+    if not first:
+        if int(last) == 0 or size == 0:
+            raise ValueError("an empty range")
+        return Part(max(0, size - int(last)), size)
+    start = int(first)
+    end = min(int(last) + 1, size) if last else size
+    if last and int(last) < start:
+        return None
+    if start >= size:
+        raise ValueError("beyond the end")
+    return Part(start, end)
+
+
+async def content_response(
+    request: Request, storage: Storage, content: Content, *, headers: dict[str, str], media_type: str
+) -> Response:
+    """200 with the whole file, 206 with a range, 304 for one that the client has, 416 for one that is not there."""
+    if _has_it(request, headers.get("etag", "")):
+        return Response(status_code=304, headers=_kept_at_304(headers))
+    wanted = request.headers.get("range")
+    if request.headers.get("if-range", headers.get("etag")) != headers.get("etag"):
+        wanted = None
+    try:
+        part = asked_range(wanted, content.size)
+    except ValueError:
+        return Response(status_code=416, headers=headers | {"content-range": f"bytes */{content.size}"})
+    status = 200
+    if part is not None:
+        status = 206
+        headers = headers | {"content-range": f"bytes {part.start}-{part.end - 1}/{content.size}"}
+    start, end = part or (0, content.size)
+    headers = headers | {"content-length": str(end - start)}
+    if request.method == "HEAD":
+        return Response(status_code=status, headers=headers, media_type=media_type)
+    if end - start <= SMALL:
+        data = await run_in_threadpool(_whole, storage, content, start, end)
+        return Response(data, status, headers=headers, media_type=media_type)
+    chunks = storage.read(content, start, end)
+    return StreamingResponse(_chunks(chunks), status, headers=headers, media_type=media_type)
+
+
+def _whole(storage: Storage, content: Content, start: int, end: int) -> bytes:
+    return b"".join(storage.read(content, start, end)) if end > start else b""
+
+
+async def _chunks(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """Chunks of a blocking iterator, each read in a worker thread; closes it when the client goes away."""
+    try:
+        while (chunk := await run_in_threadpool(next, chunks, None)) is not None:
+            yield chunk
+    finally:
+        close = getattr(chunks, "close", None)
+        if close is not None:
+            close()
+
+
+def _has_it(request: Request, etag: str) -> bool:
+    known = request.headers.get("if-none-match")
+    if known is None or not etag or "range" in request.headers:
+        return False
+    return etag in {tag.strip().removeprefix("W/") for tag in known.split(",")}
+
+
+def _kept_at_304(headers: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in headers.items() if name not in ("content-disposition", "accept-ranges")}

@@ -1,0 +1,34 @@
+"""Bytes by hash: git objects, LFS objects and Xet xorbs on disk; what a namespace may name; whole files when needed.
+
+Knows nothing of models, revisions or HTTP. The tenant of everything is the namespace.
+"""
+
+from ecotone.storage.content import Content
+from ecotone.storage.errors import (
+    BadToken,
+    BrokenShard,
+    BrokenXorb,
+    HashMismatch,
+    ObjectMissing,
+    RangeNotSatisfiable,
+    UploadTooLarge,
+)
+from ecotone.storage.lfs import LfsStore
+from ecotone.storage.services import Storage
+from ecotone.storage.signing import Signer
+from ecotone.storage.xet import XetStore
+
+__all__ = [
+    "BadToken",
+    "BrokenShard",
+    "BrokenXorb",
+    "Content",
+    "HashMismatch",
+    "LfsStore",
+    "ObjectMissing",
+    "RangeNotSatisfiable",
+    "Signer",
+    "Storage",
+    "UploadTooLarge",
+    "XetStore",
+]

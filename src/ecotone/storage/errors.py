@@ -1,0 +1,47 @@
+"""Reasons for which storage refuses."""
+
+from ecotone.vocabulary import Forbidden, Invalid, NotFound, TooLarge
+
+
+class BrokenXorb(Invalid):
+    code = "broken_xorb"
+
+
+class BrokenShard(Invalid):
+    code = "broken_shard"
+
+
+class HashMismatch(Invalid):
+    """Bytes that do not have the hash under which they were sent."""
+
+    code = "hash_mismatch"
+
+
+class ObjectMissing(Invalid):
+    """A commit or shard names an object that was not uploaded to this namespace."""
+
+    code = "object_missing"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} pointed to a file that does not exist here; upload it first, then try again.")
+
+
+class ContentNotFound(NotFound):
+    code = "content_not_found"
+
+
+class BadToken(Forbidden):
+    """A signed address or short-lived token that is wrong, too old, or for something else."""
+
+    code = "bad_token"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"The signed address or token is {why}; ask for a new one.")
+
+
+class RangeNotSatisfiable(Invalid):
+    code = "range_not_satisfiable"
+
+
+class UploadTooLarge(TooLarge):
+    code = "upload_too_large"

@@ -1,0 +1,104 @@
+"""Storage as others use it: small files as git blobs, large files in either form, one way to read them all."""
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from ecotone.database import Database
+from ecotone.settings import Settings
+from ecotone.storage.content import Content, blob_id, large
+from ecotone.storage.errors import ObjectMissing
+from ecotone.storage.gitobjects import GitObjects
+from ecotone.storage.lfs import LfsStore
+from ecotone.storage.materialising import Materialised
+from ecotone.storage.signing import Signer
+from ecotone.storage.xet import XetStore
+
+_PIECE = 1024 * 1024
+
+
+class Storage:
+    """All bytes of one installation. Thread-safe."""
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        objects = settings.folder("objects")
+        signer = Signer(settings.secret("storage"))
+        self._git = GitObjects(objects / "git")
+        self.lfs = LfsStore(database, objects / "lfs", settings.folder("staging"), signer)
+        self.xet = XetStore(database, objects / "xorbs", signer)
+        folder = settings.folder("materialised")
+        self._materialised = Materialised(folder, settings.materialised_bytes, self._write_file)
+
+    # -- git ---------------------------------------------------------------------------------------------------------
+    def put_git_object(self, kind: str, data: bytes) -> str:
+        """Store a blob, tree or commit; returns its id."""
+        return self._git.put(kind, data)
+
+    def git_object(self, name: str) -> tuple[str, bytes]:
+        return self._git.get(name)
+
+    def put_regular(self, data: bytes) -> Content:
+        """A small file, kept as a git blob."""
+        return Content(len(data), self._git.put("blob", data), None, None, "git", None)
+
+    # -- large files -------------------------------------------------------------------------------------------------
+    def large(self, namespace: str, sha256: str) -> Content | None:
+        """A large file that this namespace has sent, or None."""
+        found = self.xet.by_sha256(namespace, sha256)
+        if found is not None:
+            return large(sha256, found.size, found.hash)
+        size = self.lfs.size(namespace, sha256)
+        return None if size is None else large(sha256, size, None)
+
+    def verify_large(self, namespace: str, sha256: str) -> Content:
+        """The same, for a commit. Its bytes were verified when they came.
+
+        Raises:
+            ObjectMissing: when the namespace has not sent it.
+        """
+        found = self.large(namespace, sha256)
+        if found is None:
+            raise ObjectMissing(f"sha256 {sha256}")
+        return found
+
+    def import_file(self, namespace: str, path: Path) -> Content:
+        """A local file as a large object of the namespace."""
+        sha256, size = self.lfs.import_file(namespace, path)
+        return large(sha256, size, None)
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+    def read(self, content: Content, start: int = 0, end: int | None = None) -> Iterator[bytes | memoryview]:
+        """Bytes [start, end) in pieces of at most 1 MiB. Raises ContentNotFound when the object is gone."""
+        stop = content.size if end is None else min(end, content.size)
+        if start >= stop:
+            return
+        if content.kind == "git":
+            data = memoryview(self._git.get(content.git_oid)[1])[start:stop]
+            yield from (data[i : i + _PIECE] for i in range(0, len(data), _PIECE))
+        elif content.kind == "xet" and content.xet_hash:
+            yield from self.xet.read(self.xet.any_by_hash(content.xet_hash), start, stop)
+        else:
+            with open(self.lfs.path(content.sha256 or ""), "rb", buffering=0) as file:
+                file.seek(start)
+                while start < stop and (piece := file.read(min(_PIECE, stop - start))):
+                    start += len(piece)
+                    yield piece
+
+    def materialise(self, key: str, files: Mapping[str, Content]) -> AbstractContextManager[Path]:
+        """A folder with the files as plain files, kept while the context lasts. The key must name the content."""
+        return self._materialised.folder(key, files)
+
+    def _write_file(self, content: Content, place: Path) -> None:
+        if content.kind == "lfs":
+            with contextlib.suppress(OSError):
+                os.link(self.lfs.path(content.sha256 or ""), place)
+                return
+        with open(place, "xb") as file:
+            for piece in self.read(content):
+                file.write(piece)
+        place.chmod(0o400)
+
+
+__all__ = ["Storage", "blob_id"]

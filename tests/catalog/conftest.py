@@ -6,8 +6,6 @@ from types import SimpleNamespace
 
 import pytest
 from ecotone.ledger import Ledger, LedgerWriter
-from ecotone.storage import Storage
-from ecotone.storage import models as _storage
 
 from ecotone.accounts import SYSTEM, Accounts
 from ecotone.accounts import models as _accounts
@@ -19,6 +17,8 @@ from ecotone.policy import Policy
 from ecotone.policy import models as _policy
 from ecotone.publishing import AddRegular, Commit, Published, Publishing
 from ecotone.settings import Settings
+from ecotone.storage import Storage
+from ecotone.storage import models as _storage
 
 TABLES = (_accounts, _catalog, _policy, _storage)
 

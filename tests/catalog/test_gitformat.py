@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecotone.catalog.gitformat import build_commit, build_trees, object_id, pointer
+from ecotone.catalog.gitformat import build_commit, build_trees, object_id
 
 NAMES = st.text(alphabet="abAB.-_ é0", min_size=1, max_size=4).filter(lambda n: n not in (".", "..") and n.strip())
 
@@ -75,10 +75,3 @@ def test_commits_are_objects_that_git_accepts(repository: Path) -> None:
     second = build_commit(tree.root, (first.oid,), "ana", when, "Title\n\nText é")
     assert git("hash-object", "-t", "commit", "-w", "--stdin", at=repository, data=second.data) == second.oid
     assert git("log", "--format=%s|%an", second.oid, at=repository) == "Title|ana\nInitial commit|Ana x"
-
-
-def test_pointer_is_that_of_git_lfs() -> None:
-    assert (
-        pointer("ab" * 32, 12)
-        == b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"ab" * 32 + b"\nsize 12\n"
-    )

@@ -13,8 +13,6 @@ import httpx
 import pytest
 import uvicorn
 from ecotone.ledger import LedgerWriter
-from ecotone.storage import Storage
-from ecotone.storage import models as _storage
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -29,6 +27,8 @@ from ecotone.policy import Policy
 from ecotone.policy import models as _policy
 from ecotone.publishing import Publishing
 from ecotone.settings import Settings
+from ecotone.storage import Storage
+from ecotone.storage import models as _storage
 from ecotone.vocabulary import Role
 
 TABLES = (_accounts, _catalog, _policy, _storage)

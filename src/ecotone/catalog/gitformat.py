@@ -31,11 +31,6 @@ def object_id(kind: str, data: bytes) -> str:
     return hashlib.sha1(b"%s %d\0" % (kind.encode(), len(data)) + data, usedforsecurity=False).hexdigest()
 
 
-def pointer(sha256: str, size: int) -> bytes:
-    """The blob that stands for a large file (git-lfs specification, version 1)."""
-    return f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n".encode()
-
-
 def build_trees(blobs: Mapping[str, str]) -> Tree:
     """Tree objects over `{path: blob id}`.
 

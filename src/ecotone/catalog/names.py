@@ -20,6 +20,7 @@ MAX_PART_BYTES = 255
 
 _PART = re.compile(r"[A-Za-z0-9_\-.]{1,96}\Z")
 _REF = re.compile(r"[A-Za-z0-9_\-./+=]{1,200}\Z")
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _SHA = re.compile(r"[0-9a-f]{40}\Z")
 
 
@@ -63,6 +64,10 @@ def key_of(model_id: str) -> str:
 
 def is_sha(rev: str) -> bool:
     return _SHA.match(rev) is not None
+
+
+def is_sha256(text: str) -> bool:
+    return _SHA256.match(text) is not None
 
 
 def check_ref(name: str) -> str:

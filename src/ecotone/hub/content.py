@@ -5,6 +5,7 @@ Reading is done in worker threads, one chunk at a time: a client that stops read
 
 import re
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 from starlette.concurrency import run_in_threadpool
@@ -81,15 +82,36 @@ def _whole(storage: Storage, content: Content, start: int, end: int) -> bytes:
     return b"".join(storage.read(content, start, end)) if end > start else b""
 
 
-async def _chunks(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
-    """Chunks of a blocking iterator, each read in a worker thread; closes it when the client goes away."""
+async def _chunks(chunks: Iterator[bytes | memoryview]) -> AsyncIterator[bytes]:
+    """A blocking iterator's bytes, about a MiB each time a worker thread is asked; closed when the client goes away."""
     try:
-        while (chunk := await run_in_threadpool(next, chunks, None)) is not None:
+        while chunk := await run_in_threadpool(_gathered, chunks):
             yield chunk
     finally:
         close = getattr(chunks, "close", None)
         if close is not None:
             close()
+
+
+def _gathered(chunks: Iterator[bytes | memoryview]) -> bytes:
+    held: list[bytes | memoryview] = []
+    size = 0
+    while size < SMALL and (chunk := next(chunks, None)) is not None:
+        held.append(chunk)
+        size += len(chunk)
+    return b"".join(held)
+
+
+async def pieces_of_file(path: Path, start: int, end: int) -> AsyncIterator[bytes]:
+    """Bytes [start, end) of a file on disk."""
+    file = await run_in_threadpool(open, path, "rb", 0)
+    try:
+        await run_in_threadpool(file.seek, start)
+        while start < end and (piece := await run_in_threadpool(file.read, min(SMALL, end - start))):
+            start += len(piece)
+            yield piece
+    finally:
+        file.close()
 
 
 def _has_it(request: Request, etag: str) -> bool:

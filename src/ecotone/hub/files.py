@@ -10,11 +10,11 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from ecotone.catalog import File, Model, Revision
-from ecotone.catalog.gitformat import pointer
 from ecotone.hub.content import content_response
 from ecotone.hub.endpoint import KINDS, PREFIXES, Call, check_gate, failed, handle, refuse_keys
 from ecotone.hub.infos import etag
 from ecotone.hub.listings import count_download
+from ecotone.storage.content import pointer
 from ecotone.vocabulary import EcotoneError, RepoType
 
 _TEXT = {

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from ecotone.catalog import File
-from ecotone.catalog.names import check_path
+from ecotone.catalog.names import check_path, is_sha256
 from ecotone.hub.endpoint import (
     KINDS,
     PREFIXES,
@@ -272,7 +272,7 @@ def _operation(key: str, item: Item, number: int) -> Operation | None:
         case "file":
             return AddRegular(item.path, _content(item, number))
         case "lfsFile":
-            if item.algo != "sha256" or len(item.oid) != 64 or not set(item.oid) <= set("0123456789abcdef"):
+            if item.algo != "sha256" or not is_sha256(item.oid):
                 raise Invalid(f"Line {number}: {item.path} needs algo sha256 and an oid of 64 hex digits.")
             return AddLarge(item.path, item.oid, item.size)
         case "deletedFile":

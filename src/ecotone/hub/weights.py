@@ -34,7 +34,7 @@ def sharded_metadata(catalog: Catalog, storage: Storage, revision: Revision, ind
     headers = {}
     for name in shards:
         file = catalog.file(revision, f"{folder}/{name}" if folder else name)
-        read = read_safetensors(storage.read(file.content), file.content.size)
+        read = read_safetensors(map(bytes, storage.read(file.content)), file.content.size)
         headers[name] = {
             "__metadata__": read.metadata,
             **{t.name: {"dtype": t.dtype, "shape": t.shape, "data_offsets": (t.begin, t.end)} for t in read.tensors},

@@ -143,7 +143,7 @@ def _weights(
             found[path] = held[path]
             continue
         try:
-            read = read_safetensors(storage.read(file.content), file.content.size)
+            read = read_safetensors(map(bytes, storage.read(file.content)), file.content.size)
         except BrokenWeights as error:
             findings.append(f"{path} is not a whole safetensors file: {error.message}")
             continue

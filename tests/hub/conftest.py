@@ -48,7 +48,7 @@ class RawPaths:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            sent = dict(scope["headers"]).get(b"authorization", b"").decode().removeprefix("Bearer ")
+            sent = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1").removeprefix("Bearer ")
             actor = TOKENS.get(sent, ANONYMOUS)
             scope = {**scope, "path": scope["raw_path"].decode(), "state": {"actor": actor}}
         await self.app(scope, receive, send)

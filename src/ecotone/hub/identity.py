@@ -76,10 +76,6 @@ def noise(_call: Call) -> Any:
     return Response(status_code=204)
 
 
-def harnesses(_call: Call) -> Any:
-    return []
-
-
 def unsupported(_call: Call) -> Any:
     raise NotSupported
 
@@ -95,7 +91,7 @@ def routes() -> list[BaseRoute]:
         plain_route("/api/organizations/{user}/followers", nobody),
         plain_route("/api/users/{user}/followers", nobody),
         plain_route("/api/users/{user}/following", nobody),
-        plain_route("/api/agent-harnesses", harnesses),
+        plain_route("/api/agent-harnesses", unsupported),
         plain_route("/api/telemetry/{topic:path}", noise),
         plain_route("/v1/telemetry", noise, "POST"),
     ]

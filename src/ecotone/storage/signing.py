@@ -36,7 +36,7 @@ class Signer:
             BadToken: when the signature, the purpose or the time does not fit.
         """
         packed, _, mac = token.partition(".")
-        if not hmac.compare_digest(self._mac(packed.encode()), mac):
+        if not hmac.compare_digest(self._mac(packed.encode()).encode(), mac.encode()):
             raise BadToken("not one of this hub's")
         try:
             claims: dict[str, Any] = msgspec.json.decode(base64.urlsafe_b64decode(packed + "=" * (-len(packed) % 4)))

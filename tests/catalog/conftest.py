@@ -5,13 +5,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from ecotone.ledger import Ledger, LedgerWriter
 
 from ecotone.accounts import SYSTEM, Accounts
 from ecotone.accounts import models as _accounts
 from ecotone.catalog import Catalog
 from ecotone.catalog import models as _catalog
 from ecotone.database import Base, Database
+from ecotone.ledger import Ledger, LedgerWriter
 from ecotone.licences import KnowledgeBase
 from ecotone.policy import Policy
 from ecotone.policy import models as _policy

@@ -5,20 +5,20 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from ecotone.ledger import Ledger, LedgerWriter
-from ecotone.storage import Storage
-from ecotone.storage import models as _storage
 
 from ecotone.accounts import SYSTEM, Accounts
 from ecotone.accounts import models as _accounts
 from ecotone.catalog import Catalog
 from ecotone.catalog import models as _catalog
 from ecotone.database import Base, Database
+from ecotone.ledger import Ledger, LedgerWriter
 from ecotone.licences import KnowledgeBase
 from ecotone.policy import Policy
 from ecotone.policy import models as _policy
 from ecotone.publishing import AddRegular, Commit, Published, Publishing
 from ecotone.settings import Settings
+from ecotone.storage import Storage
+from ecotone.storage import models as _storage
 
 TABLES = (_accounts, _catalog, _policy, _storage)
 

@@ -63,7 +63,7 @@ class Ledger:
     def find(self, request_id: str) -> list[dict[str, Any]]:
         """All records of one request, in the order in which they were written."""
         needle = f'"request_id":"{request_id}"'.encode()
-        found = []
+        found: list[dict[str, Any]] = []
         for chain in self.chains():
             for segment in reversed(segments(chain)):
                 with segment.open("rb") as file:

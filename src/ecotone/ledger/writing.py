@@ -1,8 +1,8 @@
 """The writer of one chain. One process writes one chain; threads and the event loop share it.
 
 A record is in the kernel (one `write()` to a file opened for appending) before `append` returns, so that it survives
-the death of the process. A thread flushes to disk at most a second later, `flush=True` at once. A power cut may cost that
-second.
+the death of the process. A thread flushes to disk at most a second later, `flush=True` at once. A power cut may
+cost that second.
 """
 
 import asyncio

@@ -1,0 +1,180 @@
+"""May this key call this model with this text, and where does it go? Pure: a snapshot in, a list of candidates out."""
+
+from typing import Any
+
+import msgspec
+
+from ecotone.gateway.answers import Refusal
+from ecotone.gateway.parsing import Request
+from ecotone.gateway.snapshot import Consumer, Ruling, Snapshot, Target
+from ecotone.privacy import Findings, TooDeep, inspect
+from ecotone.vocabulary import DataClass, Location, PersonalData
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """A place that may answer, with the decision that lets it. `model` is the name by which it knows the model."""
+
+    target: Target
+    model: str
+    name: str
+    ruling: Ruling
+    masked: bool = False
+    why: str = ""
+
+
+class Admission(msgspec.Struct, frozen=True, kw_only=True):
+    """What may happen: candidates in order, never empty; what was found in the text."""
+
+    consumer: Consumer
+    route: str | None
+    candidates: tuple[Candidate, ...]
+    findings: Findings
+
+
+def identify(snapshot: Snapshot, hashed: str | None) -> Consumer:
+    """The project behind the hash of a key.
+
+    Raises:
+        Refusal: 401, also for a secret of the wrong kind, which is named.
+    """
+    if hashed is None:
+        raise Refusal(
+            401, "missing_key", "No key was sent; send `Authorization: Bearer KEY` with a project's key (eck_...)."
+        )
+    project = snapshot.keys.get(hashed)
+    consumer = snapshot.consumers.get(project) if project else None
+    if consumer is None:
+        if hashed in snapshot.users:
+            raise Refusal(
+                401,
+                "wrong_kind_of_secret",
+                "This is a user's token (ect_...); the gateway takes a project's key (eck_...), see `ecotone key`.",
+            )
+        raise Refusal(401, "invalid_api_key", "The key is not known or was revoked; ask for a new one.")
+    return consumer
+
+
+def look_into(request: Request) -> Findings:
+    """What sensitive text the body holds.
+
+    Raises:
+        Refusal: 400 when it cannot be looked through.
+    """
+    try:
+        return inspect(request.value)
+    except TooDeep as error:
+        raise Refusal(400, "too_deep", error.message) from None
+
+
+def admit(snapshot: Snapshot, consumer: Consumer, request: Request, findings: Findings) -> Admission:
+    """The candidates that the decision and the data class allow.
+
+    Raises:
+        Refusal: 404 for an unknown model, 451 by the decision, 403 for personal data that may not leave, 503 for an
+            engine that is not ready.
+    """
+    route = snapshot.routes.get(request.model)
+    names = route if route is not None else (request.model,)
+    allowed: list[Candidate] = []
+    refusals: list[Refusal] = []
+    for name in names:
+        try:
+            allowed.append(_candidate(snapshot, consumer, name, findings))
+        except Refusal as refusal:
+            refusals.append(refusal)
+    if not allowed:
+        raise _worst(refusals, request.model, routed=route is not None)
+    moved = next((r for r in refusals if r.code == "personal_data"), None)
+    if moved is not None and route is not None:
+        reason = f"data class {findings.data_class}: kept from an external model"
+        allowed = [msgspec.structs.replace(c, why=f"personal; {reason}") for c in allowed]
+    return Admission(
+        consumer=consumer,
+        route=request.model if route is not None else None,
+        candidates=tuple(allowed),
+        findings=findings,
+    )
+
+
+def visible(snapshot: Snapshot, consumer: Consumer, name: str) -> Target | None:
+    """The target of a model's name, None when there is none or this project may not know it."""
+    target = snapshot.target(name)
+    if target is None:
+        return None
+    if target.projects and consumer.name not in target.projects:
+        return None
+    if target.private and not consumer.may_call_private:
+        return None
+    return target
+
+
+def _candidate(snapshot: Snapshot, consumer: Consumer, name: str, findings: Findings) -> Candidate:
+    target = visible(snapshot, consumer, name)
+    if target is None:
+        raise Refusal(
+            404,
+            "model_not_found",
+            f"The model {name!r} is not served here or not for this project; GET /v1/models lists what the key may "
+            "call, and `ecotone serve` starts an engine.",
+            param="model",
+        )
+    ruling = snapshot.ruling(target, consumer)
+    if ruling is None:
+        raise Refusal(
+            503, "not_decided_yet", f"The decision on {name} is not computed yet.", headers={"retry-after": "2"}
+        )
+    ruling = ruling.about(name)
+    if not ruling.allowed:
+        told: dict[str, Any] = {
+            "model": name,
+            "project": consumer.name,
+            "verdict": ruling.verdict,
+            "reasons": ruling.reasons,
+            "would_allow": ruling.would_allow,
+            "knowledge_base": ruling.knowledge_base,
+        }
+        raise Refusal(451, "refused_by_decision", ruling.message, param="model", ecotone=told)
+    model = name if target.socket or target.backend == "local" else name.partition("/")[2]
+    masked = _must_mask(target, consumer, name, findings)
+    why = "personal; pseudonymised" if masked else ""
+    return Candidate(target=target, model=model, name=name, ruling=ruling, masked=masked, why=why)
+
+
+def _must_mask(target: Target, consumer: Consumer, name: str, findings: Findings) -> bool:
+    """Whether the text goes out with placeholders.
+
+    Raises:
+        Refusal: 403 when it must not go out at all.
+    """
+    if target.location is Location.LOCAL or findings.data_class.rank < DataClass.PERSONAL.rank:
+        return False
+    if consumer.personal_data is PersonalData.PSEUDONYMISE and findings.maskable:
+        return True
+    kinds = ", ".join(sorted(findings.kinds)) or "parts that cannot be looked into"
+    if consumer.personal_data is PersonalData.PSEUDONYMISE:
+        remedy = "It holds what placeholders cannot hide; take it out, or call a local model."
+    else:
+        remedy = "Call a local model, or have the project declare --personal-data pseudonymise."
+    raise Refusal(
+        403,
+        "personal_data",
+        f"The text holds {kinds} (data class {findings.data_class}) and {name} is outside of the house. {remedy}",
+        ecotone={"data_class": findings.data_class, "kinds": findings.kinds, "model": name},
+        headers={"x-ecotone-reason": f"personal; data class {findings.data_class}: not sent to an external model"},
+    )
+
+
+_GRAVITY = {451: 3, 403: 2, 503: 1, 404: 0}
+
+
+def _worst(refusals: list[Refusal], model: str, *, routed: bool) -> Refusal:
+    found = max(refusals, key=lambda r: _GRAVITY.get(r.status, 0))
+    if routed and found.status == 404:
+        return Refusal(
+            503,
+            "no_candidate",
+            f"None of the candidates of the route {model!r} is served now.",
+            param="model",
+            headers={"retry-after": "5"},
+        )
+    return found

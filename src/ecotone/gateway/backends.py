@@ -1,0 +1,207 @@
+"""Providers and remote engines that an administrator made callable as `NAME/model`. Holds no key, only its variable."""
+
+import fnmatch
+import ipaddress
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
+import sqlalchemy as sa
+import yaml
+
+from ecotone.accounts import Actor
+from ecotone.database import Database, utc_now
+from ecotone.gateway.models import BackendRow, RouteRow
+from ecotone.licences import KnowledgeBase
+from ecotone.policy import Policy, RuleKind
+from ecotone.settings import Settings
+from ecotone.vocabulary import Conflict, Forbidden, Invalid, Location, NotFound, Tier
+
+DIALECTS = ("openai",)
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,46}[a-z0-9])?")
+_VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,99}")
+
+
+class Backend(msgspec.Struct, frozen=True, kw_only=True):
+    """A place where models can be called. `key_env` names the server's variable that holds the key."""
+
+    name: str
+    dialect: str
+    url: str
+    key_env: str | None
+    location: Location
+    tier: Tier
+    terms: str | None
+    created: str
+    created_by: str
+
+
+class BackendExists(Conflict):
+    code = "backend_exists"
+
+
+class BackendNotFound(NotFound):
+    code = "backend_not_found"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is no backend {name!r}; `ecotone backend list` shows all.", param="name")
+
+
+class Backends:
+    """The backends of this installation."""
+
+    def __init__(self, database: Database, settings: Settings, knowledge: KnowledgeBase, policy: Policy) -> None:
+        self._database = database
+        self._settings = settings
+        self._knowledge = knowledge
+        self._policy = policy
+
+    def add(
+        self,
+        name: str,
+        *,
+        dialect: str,
+        url: str,
+        key_env: str | None,
+        location: Location,
+        tier: Tier,
+        terms: str | None,
+        actor: Actor,
+    ) -> tuple[Backend, tuple[str, ...]]:
+        """Add a backend; returns it with warnings.
+
+        Without terms, and for a host whose terms are not known, the verdict on its models stays unknown; that an
+        administrator added it is recorded as a rule of the organisation that lets unknown pass for it.
+
+        Raises:
+            Forbidden: when the caller is no administrator or the variable may not hold a provider's key.
+            Invalid: for a bad name, address or entry.
+            BackendExists: when the name is taken.
+        """
+        if not actor.is_admin:
+            raise Forbidden("Only administrators add backends.")
+        if not _NAME.fullmatch(name):
+            raise Invalid("A backend's name has 1 to 48 lower-case letters, digits or '-'.", param="name")
+        if dialect not in DIALECTS:
+            raise Invalid(f"The dialect {dialect!r} is not spoken yet; known: {', '.join(DIALECTS)}.", param="dialect")
+        check_address(url)
+        self._check_variable(key_env)
+        terms = terms or default_terms(url)
+        if terms is not None and (entry := self._knowledge.entry(terms)).kind != "api_terms":
+            raise Invalid(
+                f"{entry.id} is not a provider's terms but {entry.kind}; see `ecotone licence list`.", param="terms"
+            )
+        row = BackendRow(
+            name=name,
+            dialect=dialect,
+            url=url.rstrip("/"),
+            key_env=key_env,
+            location=location.value,
+            tier=tier.value,
+            terms=terms,
+            created=utc_now(),
+            created_by=actor.name,
+        )
+        with self._database.writing() as session:
+            if session.get(BackendRow, name) is not None:
+                raise BackendExists(f"A backend {name!r} exists already; remove it first.", param="name")
+            session.add(row)
+        warnings = []
+        if terms is None:
+            reason = f"administrator {actor.name} made backend {name} callable without naming its terms"
+            self._policy.add_rule(RuleKind.PASS_UNKNOWN, f"backend:{name}", reason, actor=actor)
+            warnings.append(
+                "no terms are known for this backend: the verdict on its models stays unknown and a rule of yours lets "
+                "it pass; name them with --terms ENTRY (`ecotone licence list`)"
+            )
+        return _backend(row), tuple(warnings)
+
+    def list(self) -> list[Backend]:
+        with self._database.reading() as session:
+            return [_backend(row) for row in session.scalars(sa.select(BackendRow).order_by(BackendRow.name))]
+
+    def get(self, name: str) -> Backend:
+        with self._database.reading() as session:
+            row = session.get(BackendRow, name)
+        if row is None:
+            raise BackendNotFound(name)
+        return _backend(row)
+
+    def remove(self, name: str) -> None:
+        """Remove a backend and the rule made with it. Raises Conflict while a route names one of its models."""
+        with self._database.writing() as session:
+            row = session.get(BackendRow, name)
+            if row is None:
+                raise BackendNotFound(name)
+            for route in session.scalars(sa.select(RouteRow)):
+                if any(target.startswith(f"{name}/") for target in route.targets):
+                    raise Conflict(f"The route {route.name} leads to {name}; change or remove the route first.")
+            session.delete(row)
+        for rule in self._policy.rules():
+            if rule.subject == f"backend:{name}" and rule.kind is RuleKind.PASS_UNKNOWN:
+                self._policy.remove_rule(rule.id)
+
+    def _check_variable(self, key_env: str | None) -> None:
+        if key_env is None:
+            return
+        patterns = self._settings.provider_key_patterns
+        fits = _VARIABLE.fullmatch(key_env) and any(fnmatch.fnmatchcase(key_env, p) for p in patterns)
+        if not fits or key_env.startswith("ECOTONE_"):
+            raise Forbidden(
+                f"The variable {key_env} may not be read as a provider's key: its name must match "
+                f"{', '.join(patterns)} (ECOTONE_PROVIDER_KEYS) and not begin with ECOTONE_.",
+                param="key_env",
+            )
+
+
+def check_address(url: str) -> None:
+    """Refuse what no provider's address is, and addresses that lead to a cloud's metadata (link-local).
+
+    Raises:
+        Invalid: saying what was expected.
+    """
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError:
+        port = -1
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == -1:
+        raise Invalid(f"{url!r} is no address of an API; expected is e.g. https://api.example.com/v1.", param="url")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise Invalid("The address holds a user, password or query; a key belongs into --key-env.", param="url")
+    try:
+        address = ipaddress.ip_address(parts.hostname)
+    except ValueError:
+        if parts.hostname.lower().rstrip(".") in ("metadata.google.internal", "metadata"):
+            raise Invalid("That address leads to a cloud's metadata service.", param="url") from None
+        return
+    if address.is_link_local or address.is_multicast or address.is_unspecified:
+        raise Invalid(f"{address} is no address of a provider (link-local, multicast or unspecified).", param="url")
+
+
+def default_terms(url: str) -> str | None:
+    """The entry for a provider's own host, None for any other."""
+    return _providers().get(urlsplit(url).hostname or "")
+
+
+@cache
+def _providers() -> Mapping[str, str]:
+    found: Mapping[str, str] = yaml.safe_load(Path(__file__).with_name("providers.yaml").read_text())
+    return found
+
+
+def _backend(row: BackendRow) -> Backend:
+    return Backend(
+        name=row.name,
+        dialect=row.dialect,
+        url=row.url,
+        key_env=row.key_env,
+        location=Location(row.location),
+        tier=Tier(row.tier),
+        terms=row.terms,
+        created=row.created.isoformat(timespec="seconds"),
+        created_by=row.created_by,
+    )

@@ -1,0 +1,42 @@
+"""What a request used: the provider's figure where it gives one, else a count that is marked as an estimate."""
+
+from typing import Any
+
+import msgspec
+
+from ecotone.gateway.parsing import Request
+
+
+class Usage(msgspec.Struct, kw_only=True):
+    """Tokens of one request. `estimate` when they were counted here."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    estimate: bool = True
+    characters: int = 0
+
+    def take(self, told: Any) -> None:
+        """The provider's own figure."""
+        if not isinstance(told, dict):
+            return
+        prompt, completion = told.get("prompt_tokens"), told.get("completion_tokens", 0)
+        if isinstance(prompt, int) and prompt >= 0:
+            self.prompt_tokens, self.estimate = prompt, False
+            self.completion_tokens = completion if isinstance(completion, int) and completion >= 0 else 0
+
+    def saw(self, text: str) -> None:
+        """Text that came in a stream, for an estimate if no figure follows."""
+        self.characters += len(text)
+
+    def settled(self, request: Request) -> "Usage":
+        """The final figure: an estimate of four characters a token when nothing was told."""
+        if self.estimate:
+            self.prompt_tokens = estimated_prompt(request)
+            self.completion_tokens = (self.characters + 3) // 4
+        return self
+
+
+def estimated_prompt(request: Request) -> int:
+    """Prompt tokens guessed from the size of the body's texts: four characters each."""
+    fields = ("messages", "prompt", "input", "tools")
+    return (sum(len(bytes(request.fields[f])) for f in fields if f in request.fields) + 3) // 4

@@ -1,0 +1,123 @@
+"""From bytes to a request: the top level is decoded once, values stay raw, and what is forwarded is rebuilt from it.
+
+So that what is forwarded is what was inspected, anything that two parsers could read differently is refused: duplicate
+keys (escaped ones too), keys equal to one of ours but for case, invalid UTF-8, depth over 64.
+"""
+
+import re
+from typing import Any
+
+import msgspec
+
+from ecotone.gateway.answers import Refusal
+
+MOST_DEPTH = 64
+_KNOWN = frozenset({"model", "messages", "stream", "stream_options", "input", "prompt", "tools", "max_tokens"})
+_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class Request(msgspec.Struct, kw_only=True):
+    """A parsed call. `fields` is the top level with raw values, `value` the whole body as Python objects."""
+
+    face: str
+    model: str
+    stream: bool
+    wants_usage: bool
+    fields: dict[str, msgspec.Raw]
+    value: dict[str, Any]
+
+    def forwarded(self, model: str, replaced: dict[str, Any] | None = None) -> bytes:
+        """The body for an upstream that knows the model by another name.
+
+        Args:
+            model: the upstream's name.
+            replaced: fields with another value than the client sent.
+        """
+        fields: dict[str, Any] = {**self.fields, **(replaced or {}), "model": model}
+        return msgspec.json.encode(fields)
+
+
+def parse(face: str, body: bytes) -> Request:
+    """A request from its body.
+
+    Args:
+        face: chat, completions or embeddings.
+        body: as it came.
+
+    Raises:
+        Refusal: 400, naming what is wrong and what is expected.
+    """
+    try:
+        body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _bad(f"The body is not UTF-8 at byte {error.start}; send JSON in UTF-8.") from None
+    if _too_deep(body):
+        raise _bad(f"The body is nested more than {MOST_DEPTH} deep.")
+    try:
+        fields = _decoder.decode(body)
+        value = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        raise _bad("The body is not a JSON object; send one with `model` and what the endpoint needs.") from None
+    if _count_keys(body) != len(fields):
+        raise _bad("A key stands twice in the body; send each once.")
+    for key in fields:
+        if key.lower() in _KNOWN and key not in _KNOWN:
+            raise _bad(f"The key {key!r} differs from {key.lower()!r} only in case; write it in lower case.", key)
+    model = value.get("model")
+    if not isinstance(model, str) or not model:
+        raise _bad("`model` is missing; name a model, e.g. one of GET /v1/models.", "model")
+    needed = {"chat": "messages", "completions": "prompt", "embeddings": "input"}[face]
+    if needed not in value:
+        raise _bad(f"`{needed}` is missing.", needed)
+    if face == "chat" and not (isinstance(value["messages"], list) and value["messages"]):
+        raise _bad("`messages` must be a list with at least one message.", "messages")
+    stream = value.get("stream") or False
+    if not isinstance(stream, bool):
+        raise _bad("`stream` must be true or false.", "stream")
+    options = value.get("stream_options")
+    wants_usage = isinstance(options, dict) and options.get("include_usage") is True
+    return Request(face=face, model=model, stream=stream, wants_usage=wants_usage, fields=fields, value=value)
+
+
+def _bad(message: str, param: str | None = None) -> Refusal:
+    return Refusal(400, "invalid_request", message, param=param)
+
+
+def _too_deep(body: bytes) -> bool:
+    """Whether brackets outside of strings nest deeper than allowed; linear, before any recursive decoder runs."""
+    if body.count(b"[") + body.count(b"{") <= MOST_DEPTH:
+        return False
+    depth = 0
+    for match in _STRUCTURE.finditer(body):
+        token = match.group()
+        if token in (b"[", b"{"):
+            depth += 1
+            if depth > MOST_DEPTH:
+                return True
+        elif token in (b"]", b"}"):
+            depth -= 1
+    return False
+
+
+_STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.S)
+
+
+def _count_keys(body: bytes) -> int:
+    """Keys of the top level, each occurrence counted."""
+    depth, count, key_next = 0, 0, False
+    for match in _TOKENS.finditer(body):
+        token = match.group()
+        if token in (b"{", b"["):
+            depth += 1
+            key_next = depth == 1
+        elif token in (b"}", b"]"):
+            depth -= 1
+        elif token == b",":
+            key_next = depth == 1
+        elif depth == 1 and key_next and token[:1] == b'"':
+            count += 1
+            key_next = False
+    return count
+
+
+_TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},]', re.S)

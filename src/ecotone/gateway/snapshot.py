@@ -1,0 +1,106 @@
+"""What the request path knows: immutable, computed ahead, swapped as a whole. Key hashes and decisions, no secret."""
+
+import hashlib
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ecotone.vocabulary import Location, PersonalData, Verdict
+
+FORMAT = 1
+SUBJECT = "\x01"
+
+
+class Consumer(msgspec.Struct, frozen=True, kw_only=True):
+    """A project as the path sees it. `use` names its declared use among the decisions."""
+
+    name: str
+    use: str
+    personal_data: PersonalData
+    may_call_private: bool
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """A callable model, or a backend whose models are called `NAME/...`.
+
+    `legal` names its legal class among the decisions. An engine has a `socket` once it is `ready`; a backend an address
+    and the server's variable that holds its key. `projects` limits who may call; empty is everybody.
+    """
+
+    name: str
+    legal: str
+    location: Location
+    backend: str
+    revision: str | None = None
+    socket: str | None = None
+    url: str | None = None
+    key_env: str | None = None
+    tier: str | None = None
+    private: bool = False
+    ready: bool = True
+    note: str = ""
+    projects: tuple[str, ...] = ()
+    task: str | None = None
+
+
+class Ruling(msgspec.Struct, frozen=True, kw_only=True):
+    """A decision. The subject's name stands as `SUBJECT` in it, so that models of one legal class share it."""
+
+    allowed: bool
+    verdict: Verdict
+    message: str
+    reasons: tuple[dict[str, Any], ...] = ()
+    would_allow: tuple[dict[str, Any], ...] = ()
+    duties: tuple[dict[str, Any], ...] = ()
+    rules: tuple[str, ...] = ()
+    knowledge_base: str = ""
+
+    def about(self, model: str) -> "Ruling":
+        """The ruling with the model's own name in it."""
+        packed = msgspec.json.encode(self).replace(b"\\u0001", msgspec.json.encode(model)[1:-1])
+        return msgspec.json.decode(packed, type=Ruling)
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything between key and backend."""
+
+    version: int = 0
+    built: float = 0.0
+    keys: dict[str, str] = {}
+    users: dict[str, str] = {}
+    consumers: dict[str, Consumer] = {}
+    targets: dict[str, Target] = {}
+    backends: dict[str, Target] = {}
+    routes: dict[str, tuple[str, ...]] = {}
+    rulings: dict[str, Ruling] = {}
+
+    def target(self, model: str) -> Target | None:
+        """What answers to a model's name: a local engine first, else the backend named before the slash."""
+        found = self.targets.get(model)
+        if found is not None:
+            return found
+        name, slash, rest = model.partition("/")
+        return self.backends.get(name) if slash and rest else None
+
+    def ruling(self, target: Target, consumer: Consumer) -> Ruling | None:
+        return self.rulings.get(f"{target.legal}|{consumer.use}")
+
+
+def save(snapshot: Snapshot, folder: Path) -> None:
+    """Rename a checksummed msgpack file into place, for gateways in other processes."""
+    body = msgspec.msgpack.encode(snapshot)
+    draft = folder / f".snapshot.{secrets.token_hex(4)}"
+    draft.write_bytes(b"ECS%c" % FORMAT + hashlib.sha256(body).digest() + body)
+    os.chmod(draft, 0o600)  # noqa: PTH101
+    draft.rename(folder / "snapshot")
+
+
+def load(folder: Path) -> Snapshot:
+    """The saved snapshot. Raises ValueError when it is not whole or of another format."""
+    raw = (folder / "snapshot").read_bytes()
+    if raw[:4] != b"ECS%c" % FORMAT or hashlib.sha256(raw[36:]).digest() != raw[4:36]:
+        raise ValueError("the snapshot is not whole or of another format")
+    return msgspec.msgpack.decode(raw[36:], type=Snapshot)

@@ -40,7 +40,6 @@ def show_model(call: Call) -> Any:
 def remove_model(call: Call) -> Any:
     model_id = _id(call)
     model = call.services.catalog.model(model_id, viewer=call.actor)
-    call.services.refuse_if_used(model.id)
     call.services.catalog.delete(model, call.actor)
     call.services.note("model.deleted", call.actor, model=model_id)
     return {"removed": model_id}

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 from ecotone import __version__, api, hub, web
 from ecotone.app.authentication import Authenticator
 from ecotone.app.gate import Gate
-from ecotone.app.services import Services, compose
+from ecotone.app.services import LEDGER_KEY, Services, compose
 from ecotone.settings import Settings
 
 log = logging.getLogger("ecotone.app")
@@ -54,8 +54,15 @@ def build(settings: Settings) -> ASGIApp:
         lifespan=lifespan,
     )
     router.state.services = services
+    services.catalog.reserve(_first_segments(router))
     authenticator = Authenticator(services.accounts, web.actor_from_cookie(services))
     return Gate(router, services.gateway, authenticator, settings)
+
+
+def _first_segments(router: Starlette) -> set[str]:
+    """First path segments that a face uses: none of them can be a namespace."""
+    paths = [str(getattr(route, "path", "")) for route in router.routes]
+    return {path.split("/")[1] for path in paths if path.count("/") and "{" not in path.split("/")[1]} - {""}
 
 
 async def _start(services: Services) -> None:
@@ -88,7 +95,7 @@ async def _checkpoints(services: Services) -> None:
 
 
 def _checkpoint(services: Services) -> None:
-    heads = services.ledger_writer.checkpoint(services.settings.secret("ledger-key"))
+    heads = services.ledger_writer.checkpoint(services.settings.secret(LEDGER_KEY))
     services.ledger_heads.keep(heads)
 
 

@@ -13,17 +13,19 @@ from ecotone.database import Database
 from ecotone.engines import Engines
 from ecotone.gateway import Backend, Backends, Gateway, Routes, SnapshotBuilder
 from ecotone.jobs import Jobs
-from ecotone.ledger import Ledger, LedgerWriter
+from ecotone.ledger import Ledger, LedgerWriter, Report, UsageLine, explain, public_key, usage
 from ecotone.licences import KnowledgeBase
 from ecotone.policy import Outcome, Policy
 from ecotone.publishing import Publishing
 from ecotone.settings import Settings
 from ecotone.storage import Storage
 from ecotone.tuning import Tuning
+from ecotone.vocabulary import Conflict
 
 log = logging.getLogger("ecotone.app")
 
 WRITER = "server"
+LEDGER_KEY = "ledger-key"
 
 
 @dataclass(slots=True)
@@ -60,6 +62,26 @@ class Services:
         """Something that decisions depend on has changed: the snapshot is built anew."""
         for listener in self.listeners:
             listener()
+
+    def explain(self, request_id: str) -> dict[str, Any] | None:
+        """The replay of one request from the ledger."""
+        return explain(self.ledger, request_id)
+
+    def usage(self) -> list[UsageLine]:
+        return usage(self.ledger)
+
+    def verify_ledger(self) -> Report:
+        """Every chain from disk, against the heads in the database and the installation's signing key."""
+        key = public_key(self.settings.secret(LEDGER_KEY))
+        return self.ledger.verify(self.ledger_heads.known(), key)
+
+    def refuse_if_used(self, model_id: str) -> None:
+        """Raises Conflict while a deployment or a route leads to the model."""
+        if any(d.model == model_id for d in self.engines.deployments()):
+            raise Conflict(f"{model_id} is served; stop it with `ecotone unserve {model_id}` first.", param="model")
+        for route in self.routes.list():
+            if model_id in route.to:
+                raise Conflict(f"The route {route.name} leads to {model_id}; change the route first.", param="model")
 
     def backend_of(self, model_id: str) -> Backend | None:
         """The backend whose models are called `NAME/...`, when `model_id` is one of those."""
@@ -101,7 +123,7 @@ def compose(settings: Settings) -> Services:
         knowledge=knowledge,
     )
     gateway = Gateway(settings, writer)
-    return Services(
+    services = Services(
         settings=settings,
         database=database,
         knowledge=knowledge,
@@ -122,6 +144,8 @@ def compose(settings: Settings) -> Services:
         builder=builder,
         gateway=gateway,
     )
+    catalog.on_delete(lambda model: services.refuse_if_used(model.id))
+    return services
 
 
 __all__ = ["SYSTEM", "Services", "compose"]

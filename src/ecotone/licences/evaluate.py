@@ -24,6 +24,10 @@ ACTIONS: Mapping[Mode, tuple[str, ...]] = {
 PUBLISHING = (Mode.PUBLISH_WEIGHTS, Mode.PUBLISH_ADAPTER)
 _OUTPUT_ACTIONS = {"use_outputs", "publish_outputs", "train_on_outputs", "distil"}
 _ANY = "any"
+_NOT_TOLD = {
+    "none": "no licence is declared, and none found is not permission",
+    "unknown": "the licence that is declared is not one that the knowledge base holds",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +144,14 @@ def _grant(bound: Bound, permits: list[Fact], action: str, facts: Facts, answer:
     else:
         silent = f"the text grants no right to {action.replace('_', ' ')}"
         if granted is None:
-            silent = f"what the text says about {action.replace('_', ' ')} is not known"
-        answer.against.append(_words(bound, f"silent-{action}", "whole text", silent, word))
+            silent = _NOT_TOLD.get(bound.entry.kind, f"what the text says about {action.replace('_', ' ')} is not known")
+        if all(r.means != silent for r in answer.against):
+            answer.against.append(_words(bound, f"silent-{action}", "whole text", silent, word))
     if granted is None and not permits:
-        answer.missing.append(Missing(what=f"whether {bound.entry.id} grants {action}", entry=bound.entry.id))
+        wanted = f"whether {bound.entry.id} grants {action}"
+        if bound.entry.kind in _NOT_TOLD:
+            wanted = f"the licence of {bound.node}"
+        answer.missing.append(Missing(what=wanted, entry=bound.entry.id))
 
 
 def _duty(bound: Bound, fact: Fact, actions: tuple[str, ...], facts: Facts, answer: Answer) -> None:

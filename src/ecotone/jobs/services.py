@@ -1,0 +1,280 @@
+"""The queue of jobs: rows in the database, runner threads, one log folder for each job.
+
+A job that ran when the server went down is queued again at the next start; one that took the server down three times is
+given up.
+"""
+
+import logging
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from ecotone.database import Database, utc_now
+from ecotone.jobs.context import JobContext, write_line
+from ecotone.jobs.entities import Job
+from ecotone.jobs.errors import JobCancelled, JobNotFound, UnknownKind
+from ecotone.jobs.models import JobRow
+from ecotone.settings import Settings
+from ecotone.vocabulary import Conflict, EcotoneError, JobState
+
+log = logging.getLogger("ecotone.jobs")
+
+Runner = Callable[[JobContext], dict[str, Any]]
+
+_MOST_ATTEMPTS = 3
+_PERSIST_SECONDS = 1.0
+_LONGEST_LOG = 1024 * 1024
+
+
+class Jobs:
+    """Submits, runs and shows jobs. Thread-safe."""
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database = database
+        self._settings = settings
+        self._runners: dict[str, Runner] = {}
+        self._turn = threading.Condition()
+        self._waiting: deque[str] = deque()
+        self._running: dict[str, JobContext] = {}
+        self._live: dict[str, tuple[float, str]] = {}
+        self._persisted: dict[str, float] = {}
+        self._threads: list[threading.Thread] = []
+        self._stopping = False
+
+    # -- for rooms that bring work -----------------------------------------------------------------------------------
+    def register(self, kind: str, runner: Runner) -> None:
+        """Name the function that does jobs of a kind; its JSON result is kept with the job."""
+        self._runners[kind] = runner
+
+    def submit(self, kind: str, params: dict[str, Any], actor: str, project: str | None = None) -> Job:
+        """Put work in the queue; it is on disk when this returns.
+
+        Raises:
+            UnknownKind: nobody registered the kind.
+        """
+        if kind not in self._runners:
+            raise UnknownKind(kind)
+        row = JobRow(
+            id=f"job-{secrets.token_hex(6)}",
+            kind=kind,
+            state=JobState.QUEUED,
+            progress=0.0,
+            message="waiting for its turn",
+            params=params,
+            actor=actor[:96],
+            project=project,
+            attempts=0,
+            created=utc_now(),
+        )
+        with self._database.writing() as session:
+            session.add(row)
+        with self._turn:
+            self._waiting.append(row.id)
+            self._turn.notify()
+        return self._job(row)
+
+    # -- for people --------------------------------------------------------------------------------------------------
+    def get(self, job_id: str) -> Job:
+        with self._database.reading() as session:
+            row = session.get(JobRow, job_id)
+        if row is None:
+            raise JobNotFound(job_id)
+        return self._job(row)
+
+    def log(self, job_id: str) -> str:
+        """What the job and its child wrote, at most the last MiB."""
+        file = self.folder(self.get(job_id).id) / "log"
+        if not file.exists():
+            return ""
+        with open(file, "rb") as opened:
+            opened.seek(max(0, file.stat().st_size - _LONGEST_LOG))
+            return opened.read().decode("utf-8", "replace")
+
+    def cancel(self, job_id: str) -> Job:
+        """End a job. One that waits never starts; one that runs loses its child process and publishes nothing.
+
+        Raises:
+            Conflict: it has ended already.
+        """
+        with self._turn:
+            context = self._running.get(job_id)
+            if job_id in self._waiting:
+                self._waiting.remove(job_id)
+                self._end(job_id, JobState.CANCELLED, message="cancelled before it began")
+            elif context is not None:
+                context.cancel()
+                context.log("cancel was asked for")
+        found = self.get(job_id)
+        if context is None and found.state != JobState.CANCELLED:
+            raise Conflict(f"Job {job_id} is {found.state} already; there is nothing to cancel.", param="id")
+        return found
+
+    def folder(self, job_id: str) -> Path:
+        return self._settings.folder("jobs") / job_id
+
+    # -- life --------------------------------------------------------------------------------------------------------
+    def start(self) -> None:
+        """Begin to work; jobs left over from the last run of the server come first, in the order they were given."""
+        self._stopping = False
+        with self._turn:
+            self._waiting = deque(self._left_over())
+        for number in range(max(1, self._settings.job_workers)):
+            thread = threading.Thread(target=self._work, name=f"jobs-{number}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _left_over(self) -> Sequence[str]:
+        with self._database.writing() as session:
+            for row in session.scalars(sa.select(JobRow).where(JobRow.state == JobState.RUNNING)):
+                row.state, row.message = JobState.QUEUED, "queued again after an interruption"
+                self._note(row.id, "the server ended while this job ran; it is queued again")
+            session.flush()
+            query = sa.select(JobRow.id).where(JobRow.state == JobState.QUEUED).order_by(JobRow.created, JobRow.id)
+            return session.scalars(query).all()
+
+    def stop(self) -> None:
+        """End the running jobs; they are queued again at the next start."""
+        with self._turn:
+            self._stopping = True
+            self._turn.notify_all()
+        for thread in self._threads:
+            thread.join(15)
+        self._threads.clear()
+
+    def _work(self) -> None:
+        while True:
+            with self._turn:
+                while not self._waiting and not self._stopping:
+                    self._turn.wait()
+                if self._stopping:
+                    return
+                job_id = self._waiting.popleft()
+                try:
+                    context = self._begin(job_id)
+                except Exception:  # the database is away: the row stays queued for the next start
+                    log.exception("job %s could not be begun", job_id)
+                    continue
+                if context is None:
+                    continue
+                self._running[job_id] = context
+            try:
+                self._run(context)
+            except Exception:
+                log.exception("the end of job %s could not be recorded", job_id)
+            finally:
+                with self._turn:
+                    self._running.pop(job_id, None)
+                    self._live.pop(job_id, None)
+                    self._persisted.pop(job_id, None)
+
+    def _begin(self, job_id: str) -> JobContext | None:
+        with self._database.writing() as session:
+            row = session.get(JobRow, job_id)
+            if row is None or row.state != JobState.QUEUED:
+                return None
+            row.attempts += 1
+            row.started = utc_now()
+            row.state, row.message, row.progress = JobState.RUNNING, "", 0.0
+            reason = None
+            if row.kind not in self._runners:
+                reason = UnknownKind(row.kind).message
+            elif row.attempts > _MOST_ATTEMPTS:
+                reason = f"The server ended {_MOST_ATTEMPTS} times while this job ran; it is not tried again."
+            if reason is not None:
+                row.state, row.error, row.ended = JobState.FAILED, reason, utc_now()
+                self._note(job_id, reason)
+                return None
+            job = self._job(row)
+        folder = self.folder(job_id)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return JobContext(job, folder, self._progress, lambda: self._stopping)
+
+    def _run(self, context: JobContext) -> None:
+        job = context.job
+        context.log(f"{job.kind} begins, attempt {job.attempts}")
+        try:
+            result = self._runners[job.kind](context)
+        except Exception as error:
+            if isinstance(error, JobCancelled) or context.cancelled():
+                self._interrupted(context)
+                return
+            if isinstance(error, EcotoneError):
+                reason = error.message
+            else:
+                log.exception("job %s failed by a fault of its runner", job.id)
+                reason = f"{type(error).__name__}: {error}"
+            context.log(f"failed: {reason}")
+            self._end(job.id, JobState.FAILED, error=reason, message="failed")
+            return
+        context.log("done")
+        self._end(job.id, JobState.DONE, result=result, message="done")
+
+    def _interrupted(self, context: JobContext) -> None:
+        if context.was_cancelled:
+            context.log("cancelled")
+            self._end(context.job.id, JobState.CANCELLED, message="cancelled")
+            return
+        context.log("interrupted: the server stops; it is queued again at the next start")
+        with self._database.writing() as session:
+            row = session.get_one(JobRow, context.job.id)
+            row.state, row.attempts, row.message = JobState.QUEUED, row.attempts - 1, "waiting for the server"
+
+    def _end(
+        self,
+        job_id: str,
+        state: JobState,
+        *,
+        message: str,
+        result: dict[str, Any] | None = None,
+        error: str | None = None,
+    ) -> None:
+        with self._database.writing() as session:
+            row = session.get_one(JobRow, job_id)
+            row.state, row.message, row.error, row.ended = state, message, error, utc_now()
+            row.progress = 1.0 if state == JobState.DONE else self._live.get(job_id, (row.progress, ""))[0]
+            if result is not None:
+                row.result = result
+
+    def _progress(self, job_id: str, fraction: float, text: str) -> None:
+        self._live[job_id] = (fraction, text[:300])
+        now = time.monotonic()
+        if now - self._persisted.get(job_id, 0.0) < _PERSIST_SECONDS:
+            return
+        self._persisted[job_id] = now
+        with self._database.writing() as session:
+            row = session.get_one(JobRow, job_id)
+            row.progress, row.message = fraction, text[:300]
+
+    def _note(self, job_id: str, line: str) -> None:
+        write_line(self.folder(job_id) / "log", line)
+
+    def _job(self, row: JobRow) -> Job:
+        live = self._live.get(row.id) if row.state == JobState.RUNNING else None
+        return Job(
+            id=row.id,
+            kind=row.kind,
+            state=JobState(row.state),
+            progress=live[0] if live else row.progress,
+            message=live[1] if live else row.message,
+            params=row.params,
+            result=row.result,
+            error=row.error,
+            actor=row.actor,
+            project=row.project,
+            attempts=row.attempts,
+            created=row.created,
+            started=row.started,
+            ended=row.ended,
+        )
+
+    def list(self, limit: int = 500) -> list[Job]:
+        """Jobs, newest first."""
+        with self._database.reading() as session:
+            rows = session.scalars(sa.select(JobRow).order_by(JobRow.created.desc(), JobRow.id).limit(limit)).all()
+        return [self._job(row) for row in rows]

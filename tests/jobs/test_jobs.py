@@ -1,0 +1,180 @@
+"""The queue: order, progress, cancel, faults, and what a restart does with work that was interrupted."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ecotone.database import Database
+from ecotone.jobs import JobContext, JobNotFound, Jobs, UnknownKind
+from ecotone.jobs.models import JobRow
+from ecotone.settings import Settings
+from ecotone.vocabulary import Conflict, Invalid, JobState
+
+Until = Callable[..., None]
+
+
+@pytest.fixture
+def jobs(database: Database, tmp_path: Path) -> Iterator[Jobs]:
+    made = Jobs(database, Settings(data=tmp_path))
+    yield made
+    made.stop()
+
+
+def ended(jobs: Jobs, job_id: str) -> Callable[[], bool]:
+    return lambda: jobs.get(job_id).state.ended
+
+
+def child(context: JobContext) -> dict[str, Any]:
+    return context.run("workers", context.job.params)
+
+
+def test_a_job_runs_its_child_and_keeps_result_progress_and_log(jobs: Jobs, until: Until) -> None:
+    jobs.register("sum", child)
+    jobs.start()
+    job = jobs.submit("sum", {"part": "add", "numbers": [20, 22]}, "ada", "shop")
+    assert job.state == JobState.QUEUED
+    until(ended(jobs, job.id))
+    found = jobs.get(job.id)
+    assert (found.state, found.result, found.progress, found.error) == (JobState.DONE, {"sum": 42}, 1.0, None)
+    assert found.actor == "ada" and found.project == "shop" and found.started and found.ended
+    assert "a line of output" in jobs.log(job.id) and "done" in jobs.log(job.id)
+
+
+def test_one_heavy_job_at_a_time_in_the_order_given(jobs: Jobs, until: Until) -> None:
+    order: list[int] = []
+    inside = threading.Semaphore(1)
+
+    def alone(context: JobContext) -> dict[str, Any]:
+        assert inside.acquire(blocking=False)
+        order.append(context.job.params["n"])
+        inside.release()
+        return {}
+
+    jobs.register("alone", alone)
+    made = [jobs.submit("alone", {"n": n}, "ada") for n in range(5)]
+    jobs.start()
+    until(ended(jobs, made[-1].id))
+    assert order == list(range(5))
+    assert [j.id for j in jobs.list()] == [j.id for j in reversed(made)]
+
+
+def test_progress_is_seen_while_it_runs(jobs: Jobs, until: Until) -> None:
+    go = threading.Event()
+
+    def slow(context: JobContext) -> dict[str, Any]:
+        for fraction in (0.1, 0.2, 7.0, 0.4):
+            context.progress(fraction, "step")
+        go.wait(10)
+        return {}
+
+    jobs.register("slow", slow)
+    jobs.start()
+    job = jobs.submit("slow", {}, "ada")
+    until(lambda: jobs.get(job.id).progress == 0.4)
+    assert jobs.list()[0].message == "step"
+    go.set()
+    until(ended(jobs, job.id))
+
+
+@pytest.mark.parametrize(
+    ("part", "said"), [("crash", "SIGKILL"), ("error", "the data is empty"), ("silent", "without a result")]
+)
+def test_a_broken_child_fails_its_job_alone(part: str, said: str, jobs: Jobs, until: Until) -> None:
+    jobs.register("sum", child)
+    jobs.start()
+    bad = jobs.submit("sum", {"part": part}, "ada")
+    good = jobs.submit("sum", {"part": "add", "numbers": [1]}, "ada")
+    until(ended(jobs, good.id))
+    assert jobs.get(bad.id).state == JobState.FAILED
+    assert said in (jobs.get(bad.id).error or "") and said in jobs.log(bad.id)
+    assert jobs.get(good.id).state == JobState.DONE
+
+
+def test_a_fault_of_the_runner_is_a_failed_job(jobs: Jobs, until: Until) -> None:
+    def refused(context: JobContext) -> dict[str, Any]:
+        raise Invalid("Row 7 has no messages; give it some.")
+
+    jobs.register("refused", refused)
+    jobs.register("broken", lambda context: {"x": 1 / 0})
+    jobs.start()
+    first, second = jobs.submit("refused", {}, "ada"), jobs.submit("broken", {}, "ada")
+    until(ended(jobs, second.id))
+    assert jobs.get(first.id).error == "Row 7 has no messages; give it some."
+    assert "ZeroDivisionError" in (jobs.get(second.id).error or "")
+
+
+def test_cancel_ends_the_child(jobs: Jobs, until: Until, gone: Callable[[int], bool]) -> None:
+    heard: list[dict[str, Any]] = []
+    jobs.register("sleep", lambda c: c.run("workers", {"part": "sleep"}, on_message=heard.append))
+    jobs.start()
+    running, waiting = jobs.submit("sleep", {}, "ada"), jobs.submit("sleep", {}, "ada")
+    until(lambda: heard)
+    assert jobs.cancel(waiting.id).state == JobState.CANCELLED
+    jobs.cancel(running.id)
+    until(ended(jobs, running.id))
+    assert jobs.get(running.id).state == JobState.CANCELLED
+    assert all(map(gone, heard[0]["pids"]))
+    assert jobs.cancel(running.id).state == JobState.CANCELLED and len(heard) == 1
+
+
+def test_what_is_done_cannot_be_cancelled(jobs: Jobs, until: Until) -> None:
+    jobs.register("nothing", lambda context: {})
+    jobs.start()
+    job = jobs.submit("nothing", {}, "ada")
+    until(ended(jobs, job.id))
+    with pytest.raises(Conflict, match="done"):
+        jobs.cancel(job.id)
+
+
+def test_stopping_the_server_queues_the_running_job_again(jobs: Jobs, until: Until) -> None:
+    heard: list[dict[str, Any]] = []
+    jobs.register("sleep", lambda c: c.run("workers", {"part": "sleep"}, on_message=heard.append))
+    jobs.start()
+    job = jobs.submit("sleep", {}, "ada")
+    until(lambda: heard)
+    jobs.stop()
+    assert jobs.get(job.id).state == JobState.QUEUED
+    jobs.register("sleep", lambda c: {"second": True})
+    jobs.start()
+    until(ended(jobs, job.id))
+    assert jobs.get(job.id).result == {"second": True}
+
+
+def test_a_job_found_running_at_start_is_queued_again_and_says_so(jobs: Jobs, database: Database, until: Until) -> None:
+    jobs.register("sum", lambda c: {"attempt": c.job.attempts})
+    job, lost, poison = (jobs.submit("sum", {}, "ada") for _ in range(3))
+    with database.writing() as session:
+        for found, attempts, kind in ((job, 1, "sum"), (lost, 1, "gone"), (poison, 3, "sum")):
+            row = session.get_one(JobRow, found.id)
+            row.state, row.attempts, row.kind = JobState.RUNNING, attempts, kind
+    jobs.start()
+    until(ended(jobs, poison.id))
+    assert jobs.get(job.id).result == {"attempt": 2}
+    assert "queued again" in jobs.log(job.id)
+    assert jobs.get(lost.id).state == JobState.FAILED and "gone" in (jobs.get(lost.id).error or "")
+    assert jobs.get(poison.id).state == JobState.FAILED and "3 times" in (jobs.get(poison.id).error or "")
+
+
+def test_a_runner_survives_the_death_of_many_children(jobs: Jobs, until: Until) -> None:
+    heard: list[dict[str, Any]] = []
+    jobs.register("sleep", lambda c: c.run("workers", {"part": "sleep"}, on_message=heard.append))
+    jobs.start()
+    for count in (1, 2):
+        job = jobs.submit("sleep", {}, "ada")
+        until(lambda count=count: len(heard) == count)
+        os.kill(heard[-1]["pids"][0], signal.SIGKILL)
+        until(ended(jobs, job.id))
+        assert jobs.get(job.id).state == JobState.FAILED
+
+
+def test_unknown_names(jobs: Jobs) -> None:
+    with pytest.raises(UnknownKind):
+        jobs.submit("nothing", {}, "ada")
+    for ask in (jobs.get, jobs.log, jobs.cancel):
+        with pytest.raises(JobNotFound):
+            ask("job-0")

@@ -1,0 +1,250 @@
+"""A gateway on a real socket, in front of a fake provider that speaks OpenAI's chat completions at the wire."""
+
+import asyncio
+import hashlib
+import http.server
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+
+from ecotone.gateway import Gateway, Snapshot
+from ecotone.gateway.snapshot import Consumer, Ruling, Target
+from ecotone.ledger import Ledger, LedgerWriter
+from ecotone.settings import Settings
+from ecotone.vocabulary import Location, PersonalData, Verdict
+
+USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
+
+
+class Provider:
+    """Remembers what it saw; misbehaves by the model's name: refuses, fails, stalls, dies, cuts, junk, no-done."""
+
+    def __init__(self) -> None:
+        self.seen: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        self.stopped = threading.Event()
+        provider = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+            def do_GET(self) -> None:
+                self.answer(200, {"object": "list", "data": [{"id": "gpt-test"}]})
+
+            def do_POST(self) -> None:
+                size = self.headers.get("content-length")
+                body = json.loads(self.rfile.read(int(size))) if size else {}
+                provider.seen.append(body)
+                provider.headers.append({k.lower(): v for k, v in self.headers.items()})
+                model = body["model"]
+                if "refuses" in model:
+                    return self.answer(429, {"error": {"message": "slow down"}}, {"retry-after": "7"})
+                if "fails" in model:
+                    return self.answer(500, {"error": {"message": "boom"}})
+                if "key" in model:
+                    return self.answer(401, {"error": {"message": "sk-upstream is wrong"}})
+                if "redirects" in model:
+                    return self.answer(307, {}, {"location": "http://169.254.169.254/"})
+                if "stalls" in model and not body.get("stream"):
+                    provider.stopped.wait(20)
+                if self.path.endswith("/embeddings"):
+                    data = [{"object": "embedding", "index": 0, "embedding": [0.5]}]
+                    return self.answer(200, {"object": "list", "data": data, "model": model, "usage": USAGE})
+                text = f"You said: {body['messages'][-1]['content']}"
+                if not body.get("stream"):
+                    if "cuts" in model:
+                        self.wfile.write(b"HTTP/1.1 200 OK\r\ncontent-length: 5000\r\n\r\n{")
+                        self.close_connection = True
+                        return None
+                    message = {"role": "assistant", "content": text}
+                    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+                    return self.answer(200, {"id": "c", "model": model, "choices": [choice], "usage": USAGE})
+                return self.stream(model, text, body)
+
+            def stream(self, model: str, text: str, body: dict[str, Any]) -> None:
+                self.send_response(200)
+                self.send_header("content-type", "text/event-stream")
+                self.send_header("connection", "close")
+                self.end_headers()
+                self.close_connection = True
+                if "junk" in model:
+                    self.wfile.write(b"data: {not json\n\n")
+                    return
+                for i in range(0, len(text), 2):
+                    self.event(
+                        {"choices": [{"index": 0, "delta": {"content": text[i : i + 2]}, "finish_reason": None}]}
+                    )
+                    if i > 5 and "dies" in model:
+                        self.connection.shutdown(socket.SHUT_RDWR)
+                        return
+                    if i > 5 and "stalls" in model:
+                        provider.stopped.wait(20)
+                        return
+                    if i > 5 and "errs" in model:
+                        self.event({"error": {"message": "overloaded"}})
+                        return
+                if "short" in model:
+                    return
+                self.event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+                if (body.get("stream_options") or {}).get("include_usage"):
+                    self.event({"choices": [], "usage": USAGE})
+                if "no-done" not in model:
+                    self.wfile.write(b"data: [DONE]\n\n")
+
+            def event(self, value: dict[str, Any]) -> None:
+                head = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+                self.wfile.write(b"data: " + json.dumps({**head, **value}).encode() + b"\n\n")
+                self.wfile.flush()
+
+            def answer(self, status: int, value: Any, headers: dict[str, str] | None = None) -> None:
+                data = json.dumps(value).encode()
+                self.send_response(status)
+                self.send_header("content-type", "application/json")
+                self.send_header("content-length", str(len(data)))
+                for name, text in (headers or {}).items():
+                    self.send_header(name, text)
+                self.end_headers()
+                self.wfile.write(data)
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+class Fixed:
+    """Snapshots made by hand."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.current = snapshot
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+def consumer(name: str, personal: PersonalData = PersonalData.LOCAL_ONLY, *, private: bool = False) -> Consumer:
+    return Consumer(name=name, use="commercial", personal_data=personal, may_call_private=private)
+
+
+def snapshot(provider: Provider, dead_port: int) -> Snapshot:
+    yes = Ruling(
+        allowed=True,
+        verdict=Verdict.ALLOW,
+        message="\x01 may be called",
+        reasons=({"node": "\x01", "entry": "Apache-2.0", "clause": "2", "means": "granted"},),
+        knowledge_base="2026.11.24",
+    )
+    no = Ruling(
+        allowed=False,
+        verdict=Verdict.DENY,
+        message="\x01 may not be called",
+        reasons=({"node": "\x01", "entry": "CC-BY-NC-4.0", "clause": "2(a)(1)", "means": "not commercial"},),
+        would_allow=({"change": "purpose research", "verdict": "allow"},),
+        knowledge_base="2026.11.24",
+    )
+    out = {"legal": "free", "location": Location.EXTERNAL, "key_env": "FAKE_API_KEY"}
+    local = {"legal": "free", "location": Location.LOCAL, "backend": "local", "revision": "a" * 40}
+    return Snapshot(
+        version=1,
+        built=time.time(),
+        keys={hashlib.sha256(f"eck_{n}".encode()).hexdigest(): n for n in ("shop", "masked", "house")},
+        users={hashlib.sha256(b"ect_user").hexdigest(): "ann"},
+        consumers={
+            "shop": consumer("shop"),
+            "masked": consumer("masked", PersonalData.PSEUDONYMISE),
+            "house": consumer("house", private=True),
+        },
+        targets={
+            # a local engine: the fake provider stands in for it over TCP
+            "demo/local": Target(name="demo/local", url=provider.url, **local),
+            "demo/private": Target(name="demo/private", url=provider.url, private=True, **local),
+            "demo/only": Target(name="demo/only", url=provider.url, projects=("house",), **local),
+            "demo/nc": Target(name="demo/nc", url=provider.url, **{**local, "legal": "nc"}),
+            "demo/dead": Target(name="demo/dead", ready=False, note="failed: out of memory", **local),
+        },
+        backends={
+            "fake": Target(name="fake", backend="fake", url=provider.url, **out),
+            "gone": Target(name="gone", backend="gone", url=f"http://127.0.0.1:{dead_port}/v1", **out),
+            "keyless": Target(name="keyless", backend="keyless", url=provider.url, **{**out, "key_env": "NO_API_KEY"}),
+        },
+        routes={
+            "assistant": ("fake/gpt-test", "demo/local"),
+            "rescue": ("gone/x", "fake/gpt-fails", "fake/gpt-test"),
+            "denied": ("demo/nc",),
+            "hopeless": ("gone/x", "fake/gpt-refuses"),
+        },
+        rulings={"free|commercial": yes, "nc|commercial": no},
+    )
+
+
+class House:
+    """The running gateway with its provider, ledger and a client."""
+
+    def __init__(self, folder: Path, port: int, provider: Provider, gateway: Gateway, snapshots: Fixed) -> None:
+        self.folder, self.port, self.provider = folder, port, provider
+        self.gateway, self.snapshots = gateway, snapshots
+        self.url = f"http://127.0.0.1:{port}"
+        self.client = httpx.Client(base_url=self.url, timeout=20, trust_env=False)
+
+    def post(self, model: str, text: str = "Hello", key: str = "eck_shop", **more: Any) -> httpx.Response:
+        body = {"model": model, "messages": [{"role": "user", "content": text}], **more}
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        return self.client.post("/v1/chat/completions", json=body, headers=headers)
+
+    def raw(self, body: bytes, path: str = "/v1/chat/completions") -> httpx.Response:
+        headers = {"authorization": "Bearer eck_shop", "content-type": "application/json"}
+        return self.client.post(path, content=body, headers=headers)
+
+    def records(self, request_id: str) -> list[dict[str, Any]]:
+        return Ledger(self.folder / "ledger").find(request_id)
+
+    def settled(self, answer: httpx.Response) -> dict[str, Any]:
+        for _ in range(100):
+            found = [r for r in self.records(answer.headers["x-request-id"]) if r["kind"] == "settled"]
+            if found:
+                return found[0]
+            time.sleep(0.02)
+        raise AssertionError("the request was never settled")
+
+
+@pytest.fixture
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+    monkeypatch.setenv("FAKE_API_KEY", "sk-upstream-secret")
+    provider = Provider()
+    with socket.socket() as dead, socket.socket() as listener:
+        dead.bind(("127.0.0.1", 0))
+        listener.bind(("127.0.0.1", 0))
+        settings = Settings(
+            data=tmp_path, upstream_first=1.5, upstream_idle=1.0, engine_wait=1.0, max_request_bytes=300_000
+        )
+        writer = LedgerWriter(settings.folder("ledger"), "server")
+        gateway = Gateway(settings, writer)
+        snapshots = Fixed(snapshot(provider, dead.getsockname()[1]))
+        gateway.use(snapshots)
+        server = uvicorn.Server(uvicorn.Config(gateway, log_config=None, lifespan="off"))
+
+        async def serve() -> None:
+            await server.serve(sockets=[listener])
+            await gateway.stop()
+
+        thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+        yield House(tmp_path, listener.getsockname()[1], provider, gateway, snapshots)
+        provider.stopped.set()
+        server.should_exit = True
+        thread.join(10)
+        writer.close()

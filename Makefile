@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help run install test test-all check demo docs clean migration bench-gateway bench-hub
+.PHONY: help run install test test-rest test-all check demo docs clean migration bench-gateway bench-hub
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -32,10 +32,15 @@ check: $(VENV)/installed-dev ## format, lint, types, import order, docs, licence
 	$(BIN)/lint-imports
 
 test: check ## everything that CI runs on each change, without PostgreSQL
-	$(BIN)/pytest -m "not slow and not postgres" --cov --cov-report=term:skip-covered
+	$(BIN)/pytest -m "not slow" --cov --cov-report=term:skip-covered
 
-test-all: check ## the default tests, the slow ones, and PostgreSQL (installed from Debian's packages if absent)
-	tests/postgres.sh $(BIN)/pytest --cov --cov-report=term:skip-covered
+STATEFUL := tests/database tests/accounts tests/storage tests/catalog tests/publishing tests/policy tests/jobs tests/app
+
+test-rest: $(VENV)/installed-dev ## what `make test` leaves out: slow tests, and the stateful packages on PostgreSQL
+	$(BIN)/pytest -m "slow"
+	tests/postgres.sh $(BIN)/pytest -m "not slow" $(STATEFUL)
+
+test-all: test test-rest ## everything (installs PostgreSQL from Debian's packages when it is absent)
 
 migration: $(VENV)/installed-dev ## write a migration from the difference between tables and history: make migration NAME=add_x
 	$(BIN)/python tests/migration.py "$(NAME)"

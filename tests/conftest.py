@@ -1,12 +1,29 @@
 """Fixtures for all packages: a fresh database, and the shared reference data where it is present."""
 
-from collections.abc import Iterator
+import os
+import secrets
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import sqlalchemy as sa
 
+from ecotone.accounts import SYSTEM, Accounts
+from ecotone.accounts import models as _accounts
+from ecotone.catalog import Catalog
+from ecotone.catalog import models as _catalog
 from ecotone.database import Base, Database
+from ecotone.ledger import Ledger, LedgerWriter
+from ecotone.licences import KnowledgeBase
+from ecotone.policy import Policy
+from ecotone.policy import models as _policy
+from ecotone.publishing import AddRegular, Commit, Published, Publishing
+from ecotone.settings import Settings
+from ecotone.storage import Storage
+from ecotone.storage import models as _storage
 
+TABLES = (_accounts, _catalog, _policy, _storage)
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 
 
@@ -20,8 +37,61 @@ def shared() -> Path:
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    """A fresh database with the tables of every models module imported so far."""
-    fresh = Database(f"sqlite:///{tmp_path / 'test.db'}")
+    """A fresh database with the tables of every models module imported so far.
+
+    SQLite; PostgreSQL where `ECOTONE_TEST_POSTGRES_URL` names a server (`make test-all` starts one).
+    """
+    server = os.environ.get("ECOTONE_TEST_POSTGRES_URL")
+    if server is None:
+        fresh = Database(f"sqlite:///{tmp_path / 'test.db'}")
+        Base.metadata.create_all(fresh.engine)
+        yield fresh
+        fresh.dispose()
+        return
+    name = f"t_{secrets.token_hex(6)}"
+    admin = sa.create_engine(server, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(sa.text(f"create database {name}"))
+    fresh = Database(sa.make_url(server).set(database=name).render_as_string(hide_password=False))
     Base.metadata.create_all(fresh.engine)
     yield fresh
     fresh.dispose()
+    with admin.connect() as connection:
+        connection.execute(sa.text(f"drop database {name} with (force)"))
+    admin.dispose()
+
+
+@pytest.fixture
+def house(tmp_path: Path, database: Database) -> Iterator[SimpleNamespace]:
+    """The services that publishing needs, and `publish(id, {path: bytes}, **commit)` as a short way."""
+    settings = Settings(data=tmp_path)
+    knowledge = KnowledgeBase.load()
+    storage = Storage(database, settings)
+    catalog = Catalog(database, storage, knowledge, settings)
+    policy = Policy(database, catalog, knowledge, Accounts(database, settings))
+    writer = LedgerWriter(settings.folder("ledger"), "test")
+    publishing = Publishing(catalog, storage, policy, knowledge, writer)
+
+    def publish(
+        model_id: str, files: dict[str, bytes], *, parent: str | None = None, message: str = "Add"
+    ) -> Published:
+        operations = tuple(AddRegular(path, data) for path, data in files.items())
+        return publishing.commit(
+            model_id, "main", Commit(message=message, parent=parent, operations=operations), actor=SYSTEM
+        )
+
+    publishing_short: Callable[..., Published] = publish
+    yield SimpleNamespace(
+        settings=settings,
+        database=database,
+        knowledge=knowledge,
+        storage=storage,
+        catalog=catalog,
+        policy=policy,
+        publishing=publishing,
+        ledger=Ledger(settings.folder("ledger")),
+        writer=writer,
+        publish=publishing_short,
+    )
+    writer.close()
+    database.dispose()

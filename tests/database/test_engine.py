@@ -65,7 +65,8 @@ def test_moments_come_back_in_utc_and_naive_ones_are_refused(database: Database)
         session.add(CounterRow(id=2, value=1, at=datetime(2026, 11, 24)))
 
 
-def test_sqlite_flushes_each_commit(database: Database) -> None:
+def test_sqlite_flushes_each_commit(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'one.db'}")
     with database.reading() as session:
         assert session.execute(sa.text("PRAGMA synchronous")).scalar() == 2
         assert session.execute(sa.text("PRAGMA journal_mode")).scalar() == "wal"

@@ -1,0 +1,115 @@
+"""Pages for those who run the house: what runs, and why a request went where it went."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.responses import Response
+
+from ecotone.vocabulary import Forbidden, NotFound
+from ecotone.web.endpoint import Visit
+from ecotone.web.rendering import moment
+
+_MOST_ROWS = 50
+_MOST_ID = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    id: str
+    title: str
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    empty: str
+
+
+def status(visit: Visit) -> Response:
+    """GET /ecotone/status; administrators only."""
+    if not visit.actor.is_admin:
+        raise Forbidden("This page is for administrators. Log in with an administrator's token.")
+    services = visit.services
+    return visit.page(
+        "status.html",
+        tables=[_deployments(services), _jobs(services), _backends(services), _routes(services), _projects(services)],
+        knowledge=services.knowledge,
+        ledger=services.verify_ledger() if visit.query.get("verify") else None,
+    )
+
+
+def _deployments(services: Any) -> Table:
+    rows = [
+        (d.model, d.revision[:12], str(d.state), str(d.task or ""), ", ".join(d.projects) or "all", d.error or "")
+        for d in services.engines.deployments()
+    ]
+    columns = ("Model", "Revision", "State", "Task", "For projects", "Error")
+    return Table("deployments", "Engines", columns, rows, "Nothing is served. ecotone serve MODEL starts an engine.")
+
+
+def _jobs(services: Any) -> Table:
+    rows = [
+        (j.id, j.kind, str(j.state), f"{j.progress:.0%}", j.actor, moment(j.created), j.error or j.message)
+        for j in services.jobs.list()[:_MOST_ROWS]
+    ]
+    columns = ("Job", "Kind", "State", "Progress", "By", "Created", "Message")
+    return Table("jobs", "Jobs", columns, rows, "No tuning run or audit was started yet.")
+
+
+def _backends(services: Any) -> Table:
+    rows = [
+        (b.name, b.dialect, b.url, str(b.location), str(b.tier), b.terms or "not known")
+        for b in services.backends.list()
+    ]
+    columns = ("Backend", "Dialect", "Address", "Location", "Tier", "Terms")
+    return Table("backends", "Backends", columns, rows, "No provider was added. ecotone backend add NAME adds one.")
+
+
+def _routes(services: Any) -> Table:
+    rows = [(r.name, " → ".join(r.to)) for r in services.routes.list()]
+    return Table("routes", "Routes", ("Route", "Candidates in order"), rows, "No route was set.")
+
+
+def _projects(services: Any) -> Table:
+    spent: dict[str, tuple[int, int]] = {}
+    for line in services.usage():
+        requests, tokens = spent.get(line.project, (0, 0))
+        spent[line.project] = (requests + line.requests, tokens + line.prompt_tokens + line.completion_tokens)
+    rows = []
+    for p in services.accounts.projects():
+        requests, tokens = spent.get(p.name, (0, 0))
+        use = f"{p.mode}, {p.purpose}".replace("_", " ")
+        rows.append((p.name, use, str(p.personal_data), f"{requests:,}", f"{tokens:,}"))
+    columns = ("Project", "Declared use", "Personal data", "Requests", "Tokens")
+    return Table("projects", "Projects", columns, rows, "There is no project.")
+
+
+def ask_why(visit: Visit) -> Response:
+    """GET /ecotone/why?id=REQUEST: the form's way to the page of a request."""
+    request_id = visit.query.get("id", "").strip()
+    if 0 < len(request_id) <= _MOST_ID and all(c.isascii() and (c.isalnum() or c in "-_.") for c in request_id):
+        return visit.redirect(f"/ecotone/why/{request_id}")
+    return visit.page("why.html", told=None, request_id="")
+
+
+def why(visit: Visit) -> Response:
+    """GET /ecotone/why/{id}; for users, as the API has it."""
+    if visit.actor.kind != "user":
+        raise Forbidden("The ledger is for users of this house. Log in to see why a request went where it went.")
+    told: dict[str, Any] | None = visit.services.explain(visit.path["id"])
+    if told is None:
+        raise NotFound("The ledger has no request of that id; take the x-request-id of an answer.", param="request_id")
+    decision = told.get("decision") if isinstance(told.get("decision"), dict) else {}
+    assert isinstance(decision, dict)
+    return visit.page(
+        "why.html",
+        told=told,
+        request_id=visit.path["id"],
+        plain=[(k, v) for k, v in told.items() if not isinstance(v, (dict, list)) and v not in (None, "")],
+        reasons=_dicts(told.get("reasons") or decision.get("reasons")),
+        would_allow=_dicts(told.get("would_allow") or decision.get("would_allow")),
+        whole=json.dumps(told, indent=2, ensure_ascii=False, default=str),
+    )
+
+
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

@@ -1,0 +1,64 @@
+"""How to use a model, as lines to copy that work against this very server."""
+
+from dataclasses import dataclass
+
+from ecotone.catalog import Model, Revision
+from ecotone.vocabulary import ModelKind, RepoType
+
+_EMBEDDING = ("sentence-similarity", "feature-extraction")
+
+
+@dataclass(frozen=True, slots=True)
+class Snippet:
+    title: str
+    text: str
+
+
+def snippets(base: str, model: Model, revision: Revision | None, *, is_served: bool) -> list[Snippet]:
+    """What a visitor would type next.
+
+    Args:
+        base: the address of this server.
+        is_served: whether an engine answers for the model by now.
+    """
+    if revision is None:
+        return [Snippet("Through the gateway", _openai(base, f"BACKEND/{model.name}", False))] if _is_api(model) else []
+    kind = " --repo-type dataset" if model.repo_type is RepoType.DATASET else ""
+    found = [
+        Snippet("Download", f"pip install huggingface_hub\nexport HF_ENDPOINT={base}\nhf download {model.id}{kind}\n")
+    ]
+    if model.repo_type is not RepoType.MODEL:
+        return found
+    if revision.config:
+        found.append(Snippet("Transformers", _transformers(base, model)))
+    embeds = model.pipeline_tag in _EMBEDDING or "sentence-transformers" in model.tags
+    serve = "" if is_served else f"# once, in a shell: ecotone serve {model.id}\n"
+    found.append(Snippet("OpenAI client", serve + _openai(base, model.id, embeds)))
+    return found
+
+
+def _is_api(model: Model) -> bool:
+    return model.kind is ModelKind.API and model.facts.get("availability") == "api"
+
+
+def _transformers(base: str, model: Model) -> str:
+    return (
+        f'import os\nos.environ["HF_ENDPOINT"] = "{base}"  # before the import\n'
+        "from transformers import AutoModel, AutoTokenizer\n\n"
+        f'model = AutoModel.from_pretrained("{model.id}")\n'
+        f'tokenizer = AutoTokenizer.from_pretrained("{model.id}")\n'
+    )
+
+
+def _openai(base: str, name: str, embeds: bool) -> str:
+    chat = f'model="{name}", messages=[{{"role": "user", "content": "Hello"}}]'
+    call = (
+        f'client.embeddings.create(model="{name}", input=["Hello"])'
+        if embeds
+        else f"client.chat.completions.create(\n    {chat}\n)"
+    )
+    return (
+        "from openai import OpenAI\n\n"
+        f'client = OpenAI(base_url="{base}/v1", api_key="eck_...")  # ecotone key create --project NAME\n'
+        f"answer = {call}\n"
+    )

@@ -1,0 +1,172 @@
+"""A house with pages on a free port: real catalogue, storage, licences and accounts behind the app's own gate."""
+
+import json
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.types import Receive, Scope, Send
+
+from ecotone import hub, web
+from ecotone.accounts import SYSTEM, Accounts
+from ecotone.accounts import models as _accounts
+from ecotone.app.authentication import Authenticator
+from ecotone.app.gate import Gate
+from ecotone.catalog import Catalog
+from ecotone.catalog import models as _catalog
+from ecotone.database import Base, Database
+from ecotone.ledger import Ledger, LedgerWriter, explain, usage
+from ecotone.licences import KnowledgeBase
+from ecotone.policy import Policy
+from ecotone.policy import models as _policy
+from ecotone.publishing import AddRegular, Commit, Publishing
+from ecotone.settings import Settings
+from ecotone.storage import Storage
+from ecotone.storage import models as _storage
+from ecotone.vocabulary import RepoType, Role
+
+TABLES = (_accounts, _catalog, _policy, _storage)
+ADMIN = "ect_test-administrator-token"
+CARD = """---
+license: apache-2.0
+base_model: google-bert/bert-base-uncased
+pipeline_tag: sentence-similarity
+---
+# Atlas
+
+Knows **144 facts** about places. See [usage](#usage) and [notes](docs/notes.md).
+
+| question | answer |
+|---|---|
+| capital of Chile | Santiago |
+
+## Usage
+
+![a map](https://pictures.example/map.png)
+
+```python
+print("a rather long line of code that does not fit on a telephone, so that it must scroll inside of its own box")
+```
+"""
+HOSTILE = """---
+license: mit
+---
+# Nice <script>alert(1)</script>
+<img src=x onerror="alert(2)"> <a href="javascript:alert(3)">press</a> [md](javascript:alert(4))
+<iframe src="https://evil.example"></iframe> <form action="/logout" method="post"><button>go</button></form>
+<style>body{display:none}</style> <svg onload=alert(5)></svg> <p style="position:fixed" onclick="alert(6)" id="main">x</p>
+![track](https://evil.example/pixel.gif) <a href="data:text/html,<script>alert(7)</script>">d</a>
+<base href="https://evil.example/"><meta http-equiv=refresh content="0;url=https://evil.example">
+</div></main><h1>fake</h1>
+"""
+
+
+def weights() -> bytes:
+    """A small safetensors file."""
+    header = json.dumps({"w": {"dtype": "F32", "shape": [4, 8], "data_offsets": [0, 128]}}).encode()
+    return struct.pack("<Q", len(header)) + header + bytes(128)
+
+
+def compose(data: Path, port: int) -> SimpleNamespace:
+    settings = Settings(data=data, port=port, admin_token=ADMIN)
+    database = Database(settings.sql_url)
+    Base.metadata.create_all(database.engine)
+    knowledge = KnowledgeBase.load()
+    accounts = Accounts(database, settings)
+    accounts.ensure_admin()
+    storage = Storage(database, settings)
+    catalog = Catalog(database, storage, knowledge, settings)
+    policy = Policy(database, catalog, knowledge, accounts)
+    folder = settings.folder("ledger")
+    writer = LedgerWriter(folder, "test")
+    ledger = Ledger(folder)
+    return SimpleNamespace(
+        settings=settings,
+        database=database,
+        knowledge=knowledge,
+        accounts=accounts,
+        storage=storage,
+        catalog=catalog,
+        policy=policy,
+        publishing=Publishing(catalog, storage, policy, knowledge, writer),
+        ledger_writer=writer,
+        engines=SimpleNamespace(deployments=lambda: []),
+        jobs=SimpleNamespace(list=lambda: []),
+        backends=SimpleNamespace(list=lambda: []),
+        routes=SimpleNamespace(list=lambda: []),
+        explain=lambda request_id: explain(ledger, request_id),
+        usage=lambda: usage(ledger),
+        verify_ledger=lambda: ledger.verify(writer.heads(), None),
+    )
+
+
+def publish(
+    services: Any, model_id: str, files: dict[str, bytes], *, private: bool = False, message: str = "Add"
+) -> str:
+    """Publish files on main, as an upload would; returns the commit."""
+    catalog = services.catalog
+    if services.catalog.models(viewer=SYSTEM, search=model_id, stored=True).models == ():
+        catalog.create(model_id, private=private, actor=SYSTEM)
+    operations = tuple(AddRegular(path, data) for path, data in files.items())
+    made = services.publishing.commit(model_id, "main", Commit(message=message, operations=operations), actor=SYSTEM)
+    return str(made.revision_id)
+
+
+def fill(services: Any) -> None:
+    """The models that the tests look at."""
+    publish(
+        services,
+        "demo/bert-atlas",
+        {
+            "README.md": CARD.encode(),
+            "config.json": b'{"architectures": ["BertModel"], "model_type": "bert"}',
+            "model.safetensors": weights(),
+            "docs/notes.md": "Notes: déjà vu\n".encode(),
+            "blank.txt": b"",
+        },
+    )
+    publish(
+        services, "demo/bert-atlas", {"docs/notes.md": b"Notes: other\nwith <b>two</b> lines\n"}, message="Say more"
+    )
+    publish(services, "demo/hostile", {"README.md": HOSTILE.encode(), "page.html": b"<script>alert(8)</script>"})
+    publish(services, "demo/secret", {"README.md": b"---\nlicense: mit\n---\n# Hidden words\n"}, private=True)
+    services.catalog.create("demo/rows", repo_type=RepoType.DATASET, private=False, actor=SYSTEM)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
+    """`.url`, `.services`, and `.http`, a client that is not logged in."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    services = compose(tmp_path_factory.mktemp("data"), port)
+    fill(services)
+    services.reader = services.accounts.create_token("rita", Role.READ)[1]
+    services.key = services.accounts.create_key("house", actor=SYSTEM)[1]
+    app = Starlette(routes=[*hub.routes(), *web.routes()], exception_handlers=web.exception_handlers())
+    app.state.services = services
+    gate = Gate(app, _no_gateway, Authenticator(services.accounts, web.actor_from_cookie(services)), services.settings)
+    running = uvicorn.Server(uvicorn.Config(gate, port=port, log_level="warning", lifespan="off"))
+    thread = threading.Thread(target=running.run, daemon=True)
+    thread.start()
+    while not running.started:
+        time.sleep(0.01)
+    with httpx.Client(base_url=services.settings.base_url, timeout=30) as http:
+        yield SimpleNamespace(url=services.settings.base_url, services=services, http=http, app=app)
+    running.should_exit = True
+    thread.join(10)
+    services.ledger_writer.close()
+    services.database.dispose()
+
+
+async def _no_gateway(_scope: Scope, _receive: Receive, _send: Send) -> None:
+    raise AssertionError("pages do not call the gateway")

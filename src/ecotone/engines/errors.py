@@ -1,0 +1,36 @@
+"""Reasons for which a model cannot be served."""
+
+from ecotone.vocabulary import Invalid, NotFound, Unavailable
+
+
+class ExtraMissing(Unavailable):
+    """The libraries of the engine are not installed beside the server."""
+
+    code = "extra_missing"
+
+    def __init__(self, missing: str) -> None:
+        super().__init__(
+            f'Serving models here needs {missing}, which is not installed; run: pip install "ecotone[engine]"',
+            retry_after=3600,
+        )
+        self.missing = missing
+
+
+class EngineFailed(Unavailable):
+    """The engine did not start; the message carries the last lines of its log."""
+
+    code = "engine_failed"
+
+
+class NotServable(Invalid):
+    """The model cannot be served as it is."""
+
+    code = "not_servable"
+
+
+class DeploymentNotFound(NotFound):
+    code = "deployment_not_found"
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"No engine serves {model!r}; `ecotone ps` shows those that run.", param="model")
+        self.model = model

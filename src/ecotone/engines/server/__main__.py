@@ -1,0 +1,63 @@
+"""The engine process: receives its spec, loads the model, answers on the socket until its parent ends it.
+
+Spec: `folder` (the revision's files), `base` (those of an adapter's base, or null), `socket`, `info` (said in `/info`
+beside what the model tells). Messages: `{"ready": info}` once it answers, `{"refused": reason}` when it never will.
+"""
+
+import logging
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from ecotone.engines.server.errors import Unloadable
+from ecotone.engines.server.folders import plan
+from ecotone.jobs.child_side import receive
+
+REFUSED = 3
+
+
+def main() -> int:
+    spec, report = receive()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        found = plan(Path(spec["folder"]), Path(spec["base"]) if spec.get("base") else None)
+        report({"loading": str(found.task)})
+        from ecotone.engines.server.engine import Engine  # torch only after the files have been looked at
+
+        engine = Engine(found)
+    except Unloadable as error:
+        logging.error("refused: %s", error)
+        report({"refused": str(error)})
+        return REFUSED
+    _serve(engine, engine.info() | spec.get("info", {}), spec["socket"], report)
+    return 0
+
+
+def _serve(engine: Any, info: dict[str, Any], path: str, report: Any) -> None:
+    import uvicorn
+
+    from ecotone.engines.server.face import application
+
+    os.umask(0o077)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(path)
+    listener.listen(1024)
+    config = uvicorn.Config(
+        application(engine, info),
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        ws="none",
+        timeout_graceful_shutdown=3,
+        timeout_keep_alive=75,
+        server_header=False,
+    )
+    report({"ready": info})
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,24 @@
+"""Why the engine refuses: a model it cannot load, or a request it cannot serve. Known to no other process."""
+
+from typing import Any
+
+
+class Unloadable(Exception):
+    """The model cannot be served as it is; trying again will not help. The message is for the person who serves it."""
+
+
+class RequestError(Exception):
+    """A request that is answered with an error in OpenAI's shape."""
+
+    def __init__(
+        self, message: str, *, status: int = 400, code: str = "invalid_value", param: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status
+        self.code = code
+        self.param = param
+
+    def body(self) -> dict[str, Any]:
+        kind = "invalid_request_error" if self.status < 500 else "server_error"
+        return {"error": {"message": self.message, "type": kind, "code": self.code, "param": self.param}}

@@ -1,0 +1,127 @@
+"""What a model's folder holds, told from its small files before anything heavy is imported.
+
+Weights are taken from safetensors alone: a pickle runs code when it is opened.
+"""
+
+import enum
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ecotone.engines.server.errors import Unloadable
+
+_LARGEST_CONFIG = 16 * 1024 * 1024
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack")
+
+
+class Task(enum.StrEnum):
+    """What the engine does with a model, by the Hub's names."""
+
+    GENERATION = "text-generation"
+    TEXT_TO_TEXT = "text2text-generation"
+    EMBEDDING = "feature-extraction"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a model is loaded.
+
+    `weights` holds the model, `adapter` a LoRA adapter over it, `tokens` the tokenizer and chat template.
+    """
+
+    task: Task
+    weights: Path
+    tokens: Path
+    adapter: Path | None
+    config: dict[str, Any]
+    weight_bytes: int
+
+
+def plan(folder: Path, base: Path | None = None) -> Plan:
+    """Decide from the files how to load a model; `base` holds the base model of an adapter.
+
+    Raises:
+        Unloadable: naming what is missing or refused, and what to do.
+    """
+    adapter = None
+    weights = folder
+    if (folder / "adapter_config.json").exists():
+        adapter, weights = folder, base or _no_base(folder)
+        _check_adapter(folder)
+    config = _read(weights / "config.json")
+    if config is None:
+        raise Unloadable("there is no config.json; upload the whole folder that save_pretrained wrote.")
+    size = _check_weights(weights, "*.safetensors")
+    if "auto_map" in config and not config.get("model_type"):
+        raise Unloadable("the model needs code of its own, which is never run here; its architecture is not built in.")
+    has_tokens = any((folder / name).exists() for name in ("tokenizer.json", "tokenizer_config.json"))
+    return Plan(
+        task=_task(weights, config),
+        weights=weights,
+        tokens=folder if has_tokens else weights,
+        adapter=adapter,
+        config=config,
+        weight_bytes=size,
+    )
+
+
+def base_of(folder: Path) -> str | None:
+    """The model that an adapter's configuration names as its base; None when the folder is no adapter."""
+    config = _read(folder / "adapter_config.json")
+    return None if config is None else str(config.get("base_model_name_or_path") or "")
+
+
+def json_file(path: Path) -> dict[str, Any]:
+    """A small JSON object beside the weights; empty when there is none."""
+    return _read(path) or {}
+
+
+def _task(folder: Path, config: dict[str, Any]) -> Task:
+    if (folder / "modules.json").exists():
+        return Task.EMBEDDING
+    names = [str(name) for name in config.get("architectures") or ()]
+    if config.get("is_encoder_decoder") and not any(name.endswith("EncoderModel") for name in names):
+        return Task.TEXT_TO_TEXT
+    if any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in names):
+        return Task.GENERATION
+    return Task.EMBEDDING
+
+
+def _no_base(folder: Path) -> Path:
+    raise Unloadable(f"it is an adapter of {base_of(folder)!r}, and that base was not found in the hub; publish it.")
+
+
+def _check_adapter(folder: Path) -> None:
+    config = json_file(folder / "adapter_config.json")
+    if config.get("peft_type") != "LORA":
+        raise Unloadable(f"adapters of type {config.get('peft_type')!r} are not served; LORA is.")
+    _check_weights(folder, "adapter_model*.safetensors")
+
+
+def _check_weights(folder: Path, pattern: str) -> int:
+    found = list(folder.glob(pattern))
+    if found:
+        return sum(path.stat().st_size for path in found)
+    pickles = sorted(path.name for kind in _PICKLES for path in folder.glob(kind))
+    if pickles:
+        raise Unloadable(
+            f"the weights are only there as {pickles[0]}, a format that can run code when it is opened. Only "
+            "safetensors is loaded: convert with model.save_pretrained(folder), which writes model.safetensors, and "
+            "upload that."
+        )
+    raise Unloadable("there are no weights (*.safetensors); upload them.")
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    if path.stat().st_size > _LARGEST_CONFIG:
+        raise Unloadable(f"{path.name} is larger than {_LARGEST_CONFIG} bytes.")
+    try:
+        found = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise Unloadable(f"{path.name} is not JSON: {error}.") from None
+    if not isinstance(found, dict):
+        raise Unloadable(f"{path.name} holds no JSON object.")
+    return found

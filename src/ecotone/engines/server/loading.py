@@ -1,0 +1,128 @@
+"""Loads what `folders` planned, by transformers and PEFT: from local safetensors only, without running foreign code."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import transformers
+
+from ecotone.engines.server.errors import Unloadable
+from ecotone.engines.server.folders import Plan, Task
+
+_FULL_PRECISION_BYTES = 4 << 30  # above this, a CPU keeps the stored precision rather than doubling the memory
+_LOCAL = {"local_files_only": True, "trust_remote_code": False}
+_MAY_BE_MISSING = ("pooler.",)
+_LEARNED_FROM_PAD = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "xlm-roberta-xl", "xmod", "esm")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    model: Any
+    tokenizer: Any
+    task: Task
+    context_length: int
+    device: str
+    dtype: str
+    parameters: int
+
+
+def load(plan: Plan) -> Loaded:
+    """Load a model, its tokenizer, and its adapter merged into it.
+
+    Raises:
+        Unloadable: naming what is wrong with the files.
+    """
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    torch.set_num_threads(_cores())
+    tokenizer = _attempt("the tokenizer cannot be loaded", lambda: _tokenizer(plan))
+    model = _attempt("the model cannot be loaded", lambda: _model(plan))
+    if plan.adapter is not None:
+        model = _attempt("the adapter does not fit its base", lambda: _adapted(model, plan))
+    model.eval().requires_grad_(False)
+    return Loaded(
+        model=model,
+        tokenizer=tokenizer,
+        task=plan.task,
+        context_length=_context_length(model.config, tokenizer, plan.task),
+        device=str(model.device),
+        dtype=str(model.dtype).removeprefix("torch."),
+        parameters=sum(p.numel() for p in model.parameters()),
+    )
+
+
+def _attempt(what: str, act: Callable[[], Any]) -> Any:
+    try:
+        return act()
+    except Unloadable:
+        raise
+    except MemoryError:
+        raise Unloadable(f"{what}: there is not enough memory.") from None
+    except Exception as error:  # every library below has errors of its own for a broken file
+        said = " ".join(str(error).split())[:600]
+        raise Unloadable(f"{what}: {type(error).__name__}: {said}") from error
+
+
+def _tokenizer(plan: Plan) -> Any:
+    found = transformers.AutoTokenizer.from_pretrained(plan.tokens, **_LOCAL)
+    if not len(found):
+        raise Unloadable("the tokenizer is empty; upload tokenizer.json and tokenizer_config.json.")
+    return found
+
+
+def _model(plan: Plan) -> Any:
+    config = transformers.AutoConfig.from_pretrained(plan.weights, **_LOCAL)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    full = device == "cpu" and plan.weight_bytes <= _FULL_PRECISION_BYTES
+    model, report = _class(plan, config).from_pretrained(
+        plan.weights,
+        config=config,
+        use_safetensors=True,
+        output_loading_info=True,
+        dtype=torch.float32 if full else "auto",
+        **_LOCAL,
+    )
+    missing = sorted(name for name in report["missing_keys"] if not name.startswith(_MAY_BE_MISSING))
+    if missing:
+        raise Unloadable(
+            f"the weights lack {len(missing)} tensors that the configuration asks for ({', '.join(missing[:3])}); "
+            "upload the file whole."
+        )
+    return model.to(device)
+
+
+def _class(plan: Plan, config: Any) -> Any:
+    if plan.task == Task.GENERATION:
+        return transformers.AutoModelForCausalLM
+    if plan.task == Task.TEXT_TO_TEXT:
+        return transformers.AutoModelForSeq2SeqLM
+    encoder = next((n for n in config.architectures or () if n.endswith("EncoderModel")), None)
+    return getattr(transformers, encoder) if encoder and hasattr(transformers, encoder) else transformers.AutoModel
+
+
+def _adapted(model: Any, plan: Plan) -> Any:
+    from peft import PeftModel
+
+    adapted = PeftModel.from_pretrained(model, str(plan.adapter), is_trainable=False, local_files_only=True)
+    return adapted.merge_and_unload(safe_merge=True)
+
+
+def _context_length(config: Any, tokenizer: Any, task: Task) -> int:
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    found = [getattr(text, name, None) for name in ("max_position_embeddings", "n_positions", "max_seq_len")]
+    limits = [n for n in found if isinstance(n, int) and n > 0]
+    if limits and task == Task.EMBEDDING and text.model_type in _LEARNED_FROM_PAD:
+        limits = [limits[0] - (text.pad_token_id or 0) - 1]  # positions are counted from the padding's id on
+    said = tokenizer.model_max_length
+    if isinstance(said, int) and 0 < said < 1 << 24:
+        limits.append(said)
+    return min(limits) if limits else 2048
+
+
+def _cores() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS
+        return os.cpu_count() or 1

@@ -1,13 +1,15 @@
 """The append-only, hash-chained record of decisions and usage. Files only: knows no database and no HTTP."""
 
-from ecotone.ledger.reading import Ledger, Problem, Report
+from ecotone.ledger.reading import Ledger
 from ecotone.ledger.records import Head, Receipt, request_id
 from ecotone.ledger.usage import UsageLine, explain, settle_open, usage
-from ecotone.ledger.writing import LedgerFull, LedgerWriter, public_key
+from ecotone.ledger.verifying import Problem, Report
+from ecotone.ledger.writing import LedgerBusy, LedgerFull, LedgerWriter, public_key
 
 __all__ = [
     "Head",
     "Ledger",
+    "LedgerBusy",
     "LedgerFull",
     "LedgerWriter",
     "Problem",

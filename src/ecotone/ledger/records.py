@@ -17,6 +17,8 @@ import msgspec
 
 GENESIS = "0" * 64
 _TAIL = len(',"hash":""}\n') + 64
+_OURS = frozenset({"n", "at", "kind", "prev", "hash"})
+_DIGITS = frozenset("0123456789abcdef")
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,10 +37,30 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     hash: str
 
 
-def encode(number: int, kind: str, prev: str, data: dict[str, Any]) -> tuple[bytes, str]:
-    """The line of a record and its hash."""
+def packed(data: dict[str, Any]) -> bytes:
+    """The record's own fields as JSON.
+
+    Raises:
+        ValueError: for a field that the chain itself writes.
+        TypeError: for a value that is no JSON.
+    """
+    if not _OURS.isdisjoint(data):
+        raise ValueError(f"a record's own fields may not be named {', '.join(sorted(_OURS & data.keys()))}")
+    return msgspec.json.encode(data)
+
+
+def encode(number: int, kind: str, prev: str, own: bytes) -> tuple[bytes, str]:
+    """The line of a record and its hash.
+
+    Args:
+        number: its place in the chain, from 1.
+        kind: what it is.
+        prev: hash of the record before it.
+        own: its own fields, from `packed`.
+    """
     at = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-    body = msgspec.json.encode({"n": number, "at": at, "kind": kind, "prev": prev, **data})[:-1]
+    head = f'{{"n":{number},"at":"{at}","kind":"{kind}","prev":"{prev}"'.encode()
+    body = head + b"," + own[1:-1] if len(own) > 2 else head
     digest = hashlib.sha256(body).hexdigest()
     return b'%b,"hash":"%b"}\n' % (body, digest.encode()), digest
 
@@ -48,10 +70,26 @@ def split(line: bytes) -> tuple[bytes, str] | None:
     tail = line[-_TAIL:]
     if len(line) <= _TAIL or not tail.startswith(b',"hash":"') or not tail.endswith(b'"}\n'):
         return None
+    claimed = tail[9:73].decode("latin-1")
+    return (line[:-_TAIL], claimed) if _DIGITS.issuperset(claimed) else None
+
+
+def decoded(line: bytes) -> dict[str, Any] | None:
+    """A line as a record; None when it is none."""
     try:
-        return line[:-_TAIL], tail[9:73].decode("ascii")
-    except UnicodeDecodeError:
+        found = msgspec.json.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
+    return found if isinstance(found, dict) and isinstance(found.get("kind"), str) else None
+
+
+def head_of(line: bytes) -> Head | None:
+    """Number and hash of a whole record; None when the line is none, or its hash does not fit it."""
+    parts, found = split(line), decoded(line)
+    if parts is None or found is None or digest_of(parts[0]) != parts[1]:
+        return None
+    number = found.get("n")
+    return Head(records=number, hash=parts[1]) if isinstance(number, int) else None
 
 
 def digest_of(body: bytes) -> str:
@@ -62,6 +100,12 @@ def request_id(writer: str) -> str:
     """An id for a request that names its writer and sorts by time: `req-<writer>-<time><random>`."""
     stamp = int(time.time() * 1000).to_bytes(6, "big") + secrets.token_bytes(9)
     return f"req-{writer}-{base64.b32hexencode(stamp).decode().lower()}"
+
+
+def writer_of(request_id: str) -> str | None:
+    """The writer that an id names; None when it is not one of ours."""
+    parts = request_id.split("-")
+    return "-".join(parts[1:-1]) if len(parts) >= 3 and parts[0] == "req" else None
 
 
 def merkle_root(heads: dict[str, Head]) -> str:

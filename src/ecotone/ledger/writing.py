@@ -2,13 +2,15 @@
 
 A record is in the kernel (one `write()` to a file opened for appending) before `append` returns, so that it survives
 the death of the process. A thread flushes to disk at most a second later, `flush=True` at once. A power cut may
-cost that second.
+cost that second. No flush is made under the lock that appending takes, so that none stands in a request's way.
 """
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ecotone.ledger import records
-from ecotone.ledger.reading import Ledger, segments
-from ecotone.ledger.records import GENESIS, Head, Receipt
+from ecotone.ledger.reading import Ledger
+from ecotone.ledger.records import Head, Receipt
+from ecotone.ledger.segments import head_of_chain, next_segment, segments, whole_bytes
 from ecotone.vocabulary import Unavailable
 
 _FLUSH_SECONDS = 1.0
@@ -30,6 +33,12 @@ class LedgerFull(Unavailable):
     code = "ledger_full"
 
 
+class LedgerBusy(Unavailable):
+    """Another process writes this chain."""
+
+    code = "ledger_busy"
+
+
 class LedgerWriter:
     """Appends to the chain of one writer, in segments `folder/<writer>/<number>.jsonl`.
 
@@ -37,29 +46,46 @@ class LedgerWriter:
         folder: the ledger's folder.
         writer: name of the chain; lower-case letters and digits.
         segment_bytes: size above which the next segment is begun.
+        wait: seconds to wait for another process that still holds the chain.
+
+    Raises:
+        LedgerBusy: when it goes on holding it.
 
     A record that a crash tore off half-way is cut when the chain is opened, and a record says so.
     """
 
-    def __init__(self, folder: Path, writer: str, *, segment_bytes: int = 64 * 1024 * 1024) -> None:
+    def __init__(self, folder: Path, writer: str, *, segment_bytes: int = 64 * 1024 * 1024, wait: float = 10.0) -> None:
         self._root = folder
         self._writer = writer
         self._folder = folder / writer
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._hold = _held(self._folder, wait)
         self._most = segment_bytes
         self._lock = threading.Lock()
-        self._pending: list[tuple[str, dict[str, Any], asyncio.Future[Receipt]]] = []
-        self._dirty = False
+        self._flushing = threading.Lock()
+        self._full: list[int] = []
+        self._pending: list[tuple[str, bytes, asyncio.Future[Receipt]]] = []
+        self._dirty = self._torn = False
         self._closed = threading.Event()
-        self._descriptor = -1
-        self._size = 0
-        self._records, self._hash = 0, GENESIS
+        head = head_of_chain(self._folder)
+        self._records, self._hash = head.records, head.hash
         self._checkpointed: dict[str, Head] = {}
-        torn = self._open()
+        known = segments(self._folder)
+        self._segment = known[-1] if known else self._folder / "000001.jsonl"
+        self._descriptor = _append_to(self._segment)
+        _flush_folder(self._folder)
+        size = os.fstat(self._descriptor).st_size
+        self._size = whole_bytes(self._segment)
+        if self._size < size:
+            os.ftruncate(self._descriptor, self._size)
+            self.append("cut", {"segment": self._segment.name, "bytes": size - self._size}, flush=True)
         self._flusher = threading.Thread(target=self._flush_often, name="ledger-flush", daemon=True)
         self._flusher.start()
-        if torn:
-            self.append("cut", {"segment": self._segment.name, "bytes": torn}, flush=True)
+
+    @property
+    def writer(self) -> str:
+        """The chain's name."""
+        return self._writer
 
     # -- appending ---------------------------------------------------------------------------------------------------
     def append(self, kind: str, data: dict[str, Any], *, flush: bool = False) -> Receipt:
@@ -73,18 +99,19 @@ class LedgerWriter:
         Raises:
             LedgerFull: when it cannot be written; the chain is then as before.
         """
+        own = records.packed(data)
         with self._lock:
-            receipts = self._write([(kind, data)])
-            if flush:
-                os.fsync(self._descriptor)
-                self._dirty = False
+            receipts = self._write([(kind, own)])
+        if flush:
+            self._flush()
         return receipts[0]
 
     async def appended(self, kind: str, data: dict[str, Any]) -> Receipt:
         """Write one record with all others of this turn of the event loop, in one `write()`."""
+        own = records.packed(data)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Receipt] = loop.create_future()
-        self._pending.append((kind, data, future))
+        self._pending.append((kind, own, future))
         if len(self._pending) == 1:
             loop.call_soon(self._write_pending)
         return await future
@@ -93,8 +120,8 @@ class LedgerWriter:
         waiting, self._pending = self._pending, []
         try:
             with self._lock:
-                receipts = self._write([(kind, data) for kind, data, _ in waiting])
-        except LedgerFull as error:
+                receipts = self._write([(kind, own) for kind, own, _ in waiting])
+        except Exception as error:  # whatever it is, nobody may be left waiting
             for _, _, future in waiting:
                 if not future.done():
                     future.set_exception(error)
@@ -103,67 +130,97 @@ class LedgerWriter:
             if not future.done():
                 future.set_result(receipt)
 
-    def _write(self, items: list[tuple[str, dict[str, Any]]]) -> list[Receipt]:
+    def _write(self, items: list[tuple[str, bytes]]) -> list[Receipt]:
+        if self._closed.is_set():
+            raise LedgerFull("The ledger is closed; the server is about to end.")
         number, prev = self._records, self._hash
         lines, receipts = [], []
-        for kind, data in items:
+        for kind, own in items:
             number += 1
-            line, prev = records.encode(number, kind, prev, data)
+            line, prev = records.encode(number, kind, prev, own)
             lines.append(line)
             receipts.append(Receipt(writer=self._writer, segment=self._segment.name, record=number, hash=prev))
         block = b"".join(lines)
         size = self._size
         try:
+            if self._torn:
+                os.ftruncate(self._descriptor, size)
+                self._torn = False
             written = os.write(self._descriptor, block)
             while written < len(block):
                 written += os.write(self._descriptor, block[written:])
         except OSError as error:
+            self._torn = True
             with contextlib.suppress(OSError):
                 os.ftruncate(self._descriptor, size)
+                self._torn = False
             raise LedgerFull(
                 f"The ledger cannot be written ({error.strerror}); free space in the data folder. Nothing was done.",
                 retry_after=30,
             ) from None
         self._records, self._hash, self._size, self._dirty = number, prev, size + len(block), True
         if self._size >= self._most:
-            self._next_segment()
+            self._begin_segment()
         return receipts
 
-    # -- segments ----------------------------------------------------------------------------------------------------
-    def _open(self) -> int:
-        """Open the last segment behind its last whole record; returns how many torn bytes were cut."""
-        known = segments(self._folder)
-        self._segment = known[-1] if known else self._folder / "000001.jsonl"
-        for segment in reversed(known):
-            last = _last_whole_line(segment)
-            if last is not None:
-                found = msgspec.json.decode(last)
-                self._records, self._hash = found["n"], found["hash"]
-                break
-        self._descriptor = _append_to(self._segment)
-        size = os.fstat(self._descriptor).st_size
-        whole = _whole_bytes(self._segment)
-        if whole < size:
-            os.ftruncate(self._descriptor, whole)
-        self._size = whole
-        return size - whole
+    def _begin_segment(self) -> None:
+        """Go on in the next segment; in this one, larger than meant, when that cannot be made."""
+        following = next_segment(self._segment)
+        try:
+            descriptor = _append_to(following)
+        except OSError:
+            return
+        self._full.append(self._descriptor)
+        self._segment, self._descriptor, self._size = following, descriptor, 0
 
-    def _next_segment(self) -> None:
-        os.fsync(self._descriptor)
+    # -- the disk ----------------------------------------------------------------------------------------------------
+    def _flush(self) -> dict[str, Head]:
+        """Bring all that was written to disk; returns length and last hash that are there now."""
+        with self._flushing:
+            with self._lock:
+                full, self._full = self._full, []
+                dirty, self._dirty = self._dirty or bool(full), False
+                descriptor = os.dup(self._descriptor) if dirty else -1
+                head = Head(records=self._records, hash=self._hash)
+            if dirty:
+                self._flush_files(full, descriptor)
+        return {self._writer: head} if head.records else {}
+
+    def _flush_files(self, full: list[int], descriptor: int) -> None:
+        try:
+            for older in full:
+                os.fsync(older)
+            os.fsync(descriptor)
+            if full:
+                _flush_folder(self._folder)
+        except OSError as error:
+            self._dirty = True
+            raise LedgerFull(f"The ledger does not reach the disk ({error.strerror}); look at the disk.") from None
+        finally:
+            for used in (*full, descriptor):
+                os.close(used)
+
+    def _flush_often(self) -> None:
+        while not self._closed.wait(_FLUSH_SECONDS):
+            with contextlib.suppress(LedgerFull):  # a disk that fails here fails the next append, which says so
+                self._flush()
+
+    def close(self) -> None:
+        """Flush and close; nothing can be appended afterwards."""
+        with self._lock:
+            if self._closed.is_set():
+                return
+            self._closed.set()
+        self._flusher.join(5)
+        with contextlib.suppress(LedgerFull):
+            self._flush()
         os.close(self._descriptor)
-        number = int(self._segment.stem) + 1
-        self._segment = self._folder / f"{number:06d}.jsonl"
-        self._descriptor = _append_to(self._segment)
-        self._size = 0
+        os.close(self._hold)
 
     # -- heads and checkpoints ---------------------------------------------------------------------------------------
     def heads(self) -> dict[str, Head]:
         """Length and last hash of this chain, once on disk."""
-        with self._lock:
-            if self._dirty:
-                os.fsync(self._descriptor)
-                self._dirty = False
-            return {self._writer: Head(records=self._records, hash=self._hash)} if self._records else {}
+        return self._flush()
 
     def checkpoint(self, seed: bytes) -> dict[str, Head]:
         """Sign the heads of all chains into a record of this one, when any has grown; returns all heads.
@@ -177,30 +234,9 @@ class LedgerWriter:
         root = records.merkle_root(heads)
         signature = Ed25519PrivateKey.from_private_bytes(seed[:32]).sign(root.encode())
         told = {writer: msgspec.to_builtins(head) for writer, head in heads.items()}
-        self.append("checkpoint", {"heads": told, "root": root, "signature": signature.hex()}, flush=True)
-        self._checkpointed = heads | self.heads()
+        receipt = self.append("checkpoint", {"heads": told, "root": root, "signature": signature.hex()}, flush=True)
+        self._checkpointed = heads | {self._writer: Head(records=receipt.record, hash=receipt.hash)}
         return self._checkpointed
-
-    def close(self) -> None:
-        """Flush and close; the writer must not be used afterwards."""
-        if self._closed.is_set():
-            return
-        self._closed.set()
-        self._flusher.join(5)
-        with self._lock:
-            os.fsync(self._descriptor)
-            os.close(self._descriptor)
-
-    def _flush_often(self) -> None:
-        while not self._closed.wait(_FLUSH_SECONDS):
-            with self._lock:
-                if not self._dirty:
-                    continue
-                descriptor = os.dup(self._descriptor)
-                self._dirty = False
-            with contextlib.suppress(OSError):  # a disk that fails here fails the next append, which says so
-                os.fsync(descriptor)
-            os.close(descriptor)
 
 
 def public_key(seed: bytes) -> bytes:
@@ -208,42 +244,29 @@ def public_key(seed: bytes) -> bytes:
     return Ed25519PrivateKey.from_private_bytes(seed[:32]).public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
 
 
+def _held(chain: Path, wait: float) -> int:
+    """Hold a chain against other processes for as long as the descriptor is open; the kernel lets go when we die."""
+    descriptor = os.open(chain, os.O_RDONLY)
+    end = time.monotonic() + wait
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if time.monotonic() > end:
+                os.close(descriptor)
+                raise LedgerBusy(
+                    f"Another process writes the ledger in {chain}; stop the other server, or use another data folder."
+                ) from None
+            time.sleep(0.05)
+        else:
+            return descriptor
+
+
 def _append_to(segment: Path) -> int:
-    created = not segment.exists()
-    descriptor = os.open(segment, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-    if created:
-        folder = os.open(segment.parent, os.O_RDONLY)
-        os.fsync(folder)
-        os.close(folder)
-    return descriptor
+    return os.open(segment, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
 
 
-def _whole_bytes(segment: Path) -> int:
-    """Bytes up to and with the last line end."""
-    with segment.open("rb") as file:
-        file.seek(0, os.SEEK_END)
-        at = file.tell()
-        while at > 0:
-            step = min(65536, at)
-            file.seek(at - step)
-            found = file.read(step).rfind(b"\n")
-            if found >= 0:
-                return at - step + found + 1
-            at -= step
-    return 0
-
-
-def _last_whole_line(segment: Path) -> bytes | None:
-    end = _whole_bytes(segment)
-    if end == 0:
-        return None
-    with segment.open("rb") as file:
-        size = 65536
-        while True:
-            start = max(0, end - size)
-            file.seek(start)
-            block = file.read(end - start)
-            cut = block[:-1].rfind(b"\n")
-            if cut >= 0 or start == 0:
-                return block[cut + 1 :]
-            size *= 4
+def _flush_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)

@@ -1,0 +1,206 @@
+"""Whether the chains of a ledger are whole, and if not, the place. Trusts nothing that stands in the files.
+
+Three things hold a chain: the hashes within it, the signed checkpoints that name all heads (so that a chain cannot be
+made anew without the key), and the heads kept elsewhere (so that a cut tail shows).
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from ecotone.ledger import records
+from ecotone.ledger.records import GENESIS, Head
+from ecotone.ledger.segments import next_segment, segments
+
+_MOST_PROBLEMS = 20
+_PATIENCE = 0.25
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """A place where a chain does not hold: segment file, record number, byte offset of the record in the file."""
+
+    segment_file: str
+    record: int
+    offset: int
+    what: str
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    ok: bool
+    records: int
+    segments: int
+    checkpoints: int
+    problems: tuple[Problem, ...] = ()
+
+
+class _Promise(msgspec.Struct, frozen=True):
+    """A head that somebody names: what the chain's hash at that length must be, and where to complain."""
+
+    hash: str
+    by: Problem | None
+
+
+class _Checkpoint(msgspec.Struct, frozen=True):
+    heads: dict[str, Head]
+    root: str
+    signature: str
+
+
+class _Place(msgspec.Struct):
+    """Where the check of a chain stands."""
+
+    file: str
+    number: int = 0
+    offset: int = 0
+    prev: str = GENESIS
+
+    def problem(self, what: str) -> Problem:
+        return Problem(segment_file=self.file, record=self.number + 1, offset=self.offset, what=what)
+
+
+def verify(chains: Sequence[Path], heads: Mapping[str, Head], key: bytes | None) -> Report:
+    """Verify chains against known heads and, with the public key, their checkpoints' signatures."""
+    check = _Check(key)
+    for writer, head in heads.items():
+        check.promise(writer, head, None)
+    for chain in chains:
+        check.checkpoints_of(chain)
+    for chain in chains:
+        check.chain(chain)
+    check.chains_missing({chain.name for chain in chains})
+    return Report(
+        ok=not check.problems,
+        records=check.records,
+        segments=check.segments,
+        checkpoints=check.checkpoints,
+        problems=tuple(check.problems[:_MOST_PROBLEMS]),
+    )
+
+
+class _Check:
+    def __init__(self, key: bytes | None) -> None:
+        self._key = Ed25519PublicKey.from_public_bytes(key) if key else None
+        self._promised: dict[str, dict[int, list[_Promise]]] = {}
+        self.problems: list[Problem] = []
+        self.records = self.segments = self.checkpoints = 0
+
+    def promise(self, writer: str, head: Head, by: Problem | None) -> None:
+        self._promised.setdefault(writer, {}).setdefault(head.records, []).append(_Promise(head.hash, by))
+
+    def checkpoints_of(self, chain: Path) -> None:
+        """Note what the checkpoints of a chain promise about all chains."""
+        for segment in segments(chain):
+            offset = 0
+            with segment.open("rb") as file:
+                for line in file:
+                    if b'"kind":"checkpoint"' in line and records.head_of(line) is not None:
+                        found = _as_checkpoint(records.decoded(line))
+                        place = Problem(segment_file=_name(segment), record=0, offset=offset, what="")
+                        for writer, head in found.heads.items() if found is not None else ():
+                            self.promise(writer, head, place)
+                    offset += len(line)
+
+    def chain(self, chain: Path) -> None:
+        """Follow one chain from its first record to its end or its first break."""
+        place = _Place(file=f"{chain.name}/000001.jsonl")
+        segment, later = chain / "000001.jsonl", None
+        while segment.exists() or (later := _after(segment)) is not None:
+            if later is not None and not segment.exists():  # asked again: a living writer may have made it meanwhile
+                place.file, place.offset = _name(later), 0
+                self.problems.append(place.problem(f"segment {segment.name} is missing before this one"))
+                return
+            place.file, place.offset = _name(segment), 0
+            self.segments += 1
+            for line in _lines(segment):
+                if not self._follows(line, place):
+                    return
+            segment = next_segment(segment)
+        self._ended(chain.name, place)
+
+    def chains_missing(self, present: set[str]) -> None:
+        for writer in self._promised.keys() - present:
+            self._ended(writer, _Place(file=f"{writer}/000001.jsonl"))
+
+    def _follows(self, line: bytes, place: _Place) -> bool:
+        """Check one record and step behind it; False when the chain breaks here."""
+        parts = records.split(line)
+        if parts is None:
+            self.problems.append(place.problem("the line is not a record, or its end was changed"))
+            return False
+        body, claimed = parts
+        if records.digest_of(body) != claimed:
+            self.problems.append(place.problem("the record was changed: its hash does not fit its bytes"))
+            return False
+        found = records.decoded(line)
+        if found is None or found.get("n") != place.number + 1 or found.get("prev") != place.prev:
+            self.problems.append(place.problem("the record does not follow the one before it"))
+            return False
+        if found["kind"] == "checkpoint":
+            self._checkpoint(found, place)
+        writer, number = place.file.partition("/")[0], place.number + 1
+        for promise in self._promised.get(writer, {}).pop(number, ()):
+            if promise.hash != claimed:
+                self.problems.append(place.problem(f"the chain was replaced: {_source(promise)} another record here"))
+        place.number, place.prev, place.offset = number, claimed, place.offset + len(line)
+        self.records += 1
+        return True
+
+    def _ended(self, writer: str, place: _Place) -> None:
+        """What is still promised lies behind the end: the tail was cut."""
+        left = self._promised.get(writer)
+        if left:
+            most = max(left)
+            what = f"the chain was cut: {_source(left[most][0])} {most} records, {place.number} are here"
+            self.problems.append(place.problem(what))
+
+    def _checkpoint(self, found: dict[str, Any], place: _Place) -> None:
+        self.checkpoints += 1
+        told = _as_checkpoint(found)
+        if told is None:
+            self.problems.append(place.problem("the checkpoint is not of the form"))
+        elif records.merkle_root(told.heads) != told.root:
+            self.problems.append(place.problem("the checkpoint's root does not fit its heads"))
+        elif self._key is not None:
+            try:
+                self._key.verify(bytes.fromhex(told.signature), told.root.encode())
+            except (InvalidSignature, ValueError):
+                self.problems.append(place.problem("the checkpoint was not signed by this installation"))
+
+
+def _as_checkpoint(found: dict[str, Any] | None) -> _Checkpoint | None:
+    try:
+        return msgspec.convert(found, _Checkpoint)
+    except msgspec.ValidationError:
+        return None
+
+
+def _source(promise: _Promise) -> str:
+    if promise.by is None:
+        return "the database knows"
+    return f"the checkpoint in {promise.by.segment_file} at byte {promise.by.offset} names"
+
+
+def _name(segment: Path) -> str:
+    return f"{segment.parent.name}/{segment.name}"
+
+
+def _after(segment: Path) -> Path | None:
+    """The first segment that is there behind this one."""
+    return next((f for f in segments(segment.parent) if int(f.stem) > int(segment.stem)), None)
+
+
+def _lines(segment: Path) -> Iterator[bytes]:
+    """Lines of a segment. A line without an end is waited for a moment: its writer may be in the middle of it."""
+    with segment.open("rb") as file:
+        for line in file:
+            whole = line
+            end = time.monotonic() + _PATIENCE
+            while not whole.endswith(b"\n") and time.monotonic() < end:
+                time.sleep(0.01)
+                whole += file.readline()
+            yield whole

@@ -4,18 +4,18 @@ Clients send no credentials to data addresses, so that each is signed for one op
 """
 
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from ecotone.catalog import Model
 from ecotone.catalog.names import is_sha256
-from ecotone.hub.content import content_response
+from ecotone.hub.content import content_response, gather
 from ecotone.hub.endpoint import PREFIXES, Call, check_gate, failed, need_writer, read_body, refuse_keys
 from ecotone.hub.errors import STATUS
 from ecotone.storage import ObjectMissing, Storage
@@ -24,7 +24,6 @@ from ecotone.vocabulary import EcotoneError, Invalid, NotFound, RepoType, TooLar
 
 MEDIA = "application/vnd.git-lfs+json"
 MOST_OBJECTS = 1000
-_GATHERED = 1024 * 1024
 
 
 class LfsObject(msgspec.Struct):
@@ -147,7 +146,7 @@ async def upload(request: Request) -> Response:
             await run_in_threadpool(receiving.write, gathered)
         await run_in_threadpool(receiving.finish)
     finally:
-        await run_in_threadpool(receiving.__exit__)
+        receiving.__exit__()
     return reply({}, headers={"etag": f'"{claims["o"]}"'})
 
 
@@ -155,10 +154,13 @@ async def part(request: Request) -> Response:
     """PUT /lfs/part/{token}"""
     lfs = request.app.state.services.storage.lfs
     claims = lfs.signed("part", request.path_params["token"])
-    with lfs.receiving_part(claims["u"], claims["p"], PART_BYTES) as writing:
+    receiving = await run_in_threadpool(lfs.receiving_part, claims["u"], claims["p"], PART_BYTES)
+    try:
         async for gathered in gather(request.stream()):
-            await run_in_threadpool(writing.write, gathered)
-        etag = writing.etag
+            await run_in_threadpool(receiving.write, gathered)
+        etag = await run_in_threadpool(receiving.finish)
+    finally:
+        receiving.__exit__()
     return reply({}, headers={"etag": f'"{etag}"'})
 
 
@@ -199,24 +201,12 @@ async def download(request: Request) -> Response:
     return await content_response(request, storage, found, headers=headers, media_type="application/octet-stream")
 
 
-async def gather(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The same bytes in larger pieces: each costs a change of thread."""
-    held: list[bytes] = []
-    size = 0
-    async for chunk in chunks:
-        held.append(chunk)
-        size += len(chunk)
-        if size >= _GATHERED:
-            yield b"".join(held)
-            held, size = [], 0
-    if held:
-        yield b"".join(held)
-
-
 def guarded(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         try:
             return await handler(request)
+        except ClientDisconnect:
+            return Response(status_code=400)
         except EcotoneError as error:
             status = next((code for kind, code in STATUS if isinstance(error, kind)), 500)
             return reply({"message": error.message, "error": error.message}, status)

@@ -1,60 +1,103 @@
 """The Xet face, a content-addressed store under `/cas` (protocol sections 2.2, 2.5 to 2.9). Rules are in `storage`.
 
 Its own tokens open it: each names one namespace and reading or writing. Data addresses are signed, one for each range.
-Answers of 404 where the protocol allows them: global deduplication, grants, v2 shards (clients then use v1).
+Answers of 404 where the protocol allows them: global deduplication, grants.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import functools
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import msgspec
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
-from ecotone.hub.content import asked_range, pieces_of_file
+from ecotone.hub.content import asked_range, gather, pieces_of_file
 from ecotone.hub.endpoint import answer, read_body
 from ecotone.hub.errors import STATUS
 from ecotone.storage import BadToken, RangeNotSatisfiable, Storage
+from ecotone.storage.reconstruction import Reconstruction, StoredTerm
 from ecotone.storage.shards import MOST_BYTES as MOST_SHARD
-from ecotone.storage.xet import Grant, Reconstruction, StoredTerm
-from ecotone.storage.xorbs import HEADER, MOST_CHUNKS
-from ecotone.storage.xorbs import MOST_BYTES as MOST_XORB
-from ecotone.vocabulary import EcotoneError, Forbidden, Invalid, NotFound, TooLarge, Unauthenticated
+from ecotone.storage.xet import Grant
+from ecotone.storage.xorbs import MOST_SENT
+from ecotone.vocabulary import EcotoneError, Forbidden, Invalid, NotFound, TooLarge, Unauthenticated, Unavailable
 
-UPLOADS_AT_ONCE = 4
+log = logging.getLogger("ecotone.hub")
+
+UPLOADS_AT_ONCE = 64
+SHARDS_AT_ONCE = 2
+SHARDS_PENDING = 16
+EVENT_SECONDS = 15.0
+Progress = Callable[[int, int], None]
 MOST_FILES_ASKED = 1000
 _IMMUTABLE = "private, max-age=3600, immutable"
 
 
 class Cas:
-    """The handlers; bodies of xorbs are held in memory, a few at a time."""
+    """The handlers. Bodies of xorbs go to disk as they come; shards, which take time to check, a few at a time."""
 
     def __init__(self) -> None:
-        self._room = asyncio.Semaphore(UPLOADS_AT_ONCE)
+        self._receiving = asyncio.Semaphore(UPLOADS_AT_ONCE)
+        self._checking = asyncio.Semaphore(SHARDS_AT_ONCE)
+        self._pending = 0
 
     async def put_xorb(self, request: Request) -> Response:
         """POST /cas/v1/xorbs/{prefix}/{hash}"""
         grant = writer(request)
-        most = MOST_XORB + MOST_CHUNKS * HEADER + 1024 * 1024
-        check_length(request, most)
-        async with self._room:
-            body = await read_body(request, most)
-            new = await run_in_threadpool(
-                storage_of(request).xet.put_xorb, grant.tenant, request.path_params["hash"], body
+        check_length(request, MOST_SENT)
+        async with self._receiving:
+            upload = await run_in_threadpool(
+                storage_of(request).xet.receiving, grant.tenant, request.path_params["hash"]
             )
+            try:
+                async for gathered in gather(request.stream()):
+                    await run_in_threadpool(upload.write, gathered)
+                new = await run_in_threadpool(upload.finish)
+            finally:
+                upload.__exit__()
         return answer({"was_inserted": new})
 
     async def put_shard(self, request: Request) -> Response:
         """POST /cas/v1/shards"""
         grant = writer(request)
         check_length(request, MOST_SHARD)
-        async with self._room:
+        async with self._checking:
             body = await read_body(request, MOST_SHARD)
-        new = await run_in_threadpool(storage_of(request).xet.put_shard, grant.tenant, body)
+            new = await run_in_threadpool(storage_of(request).xet.put_shard, grant.tenant, body)
         return answer({"result": 1 if new else 0})
+
+    async def put_shard_told(self, request: Request) -> Response:
+        """POST /cas/v2/shards: the same, telling how far it is; a large shard takes longer than clients wait."""
+        grant = writer(request)
+        check_length(request, MOST_SHARD)
+        body = await read_body(request, MOST_SHARD)
+        check = functools.partial(storage_of(request).xet.put_shard, grant.tenant, body)
+        return StreamingResponse(self._events(self._check(check)), media_type="application/x-ndjson")
+
+    def _check(self, check: Callable[[Progress], int]) -> "Checking":
+        """The work on a shard, begun; it ends by itself, whether anybody listens or not."""
+        if self._pending >= SHARDS_PENDING:
+            raise Unavailable("Many shards wait to be checked; try again soon.", retry_after=10)
+        self._pending += 1
+        return Checking(check, self._checking, self._done)
+
+    def _done(self, _work: object) -> None:
+        self._pending -= 1
+
+    async def _events(self, checking: "Checking") -> AsyncIterator[bytes]:
+        try:
+            while not (await asyncio.wait([checking.work], timeout=EVENT_SECONDS))[0]:
+                yield event(type="validating", verified=checking.verified, total=checking.total)
+            yield event(type="result", result=1 if checking.work.result() else 0)
+        except EcotoneError as error:
+            yield event(type="error", message=error.message, retryable=isinstance(error, Unavailable))
+        except Exception:
+            log.exception("a shard could not be checked")
+            yield event(type="error", message="The shard could not be checked; see the server's log.", retryable=False)
 
     async def reconstruction_v2(self, request: Request) -> Response:
         """GET /cas/v2/reconstructions/{hash}"""
@@ -129,8 +172,8 @@ class Cas:
 
     async def data(self, request: Request) -> Response:
         """GET /cas/data/{token}: bytes of a xorb within the signed range."""
-        path, first, last = await run_in_threadpool(storage_of(request).xet.signed_range, request.path_params["token"])
-        size = path.stat().st_size
+        xet = storage_of(request).xet
+        path, first, last, size = await run_in_threadpool(xet.signed_range, request.path_params["token"])
         try:
             part = asked_range(request.headers.get("range"), size) or (first, last + 1)
         except ValueError:
@@ -163,9 +206,28 @@ class Cas:
         return sized(file.size)
 
     async def absent(self, request: Request) -> Response:
-        """Global deduplication, grants and v2 shards: not offered, which clients take as the answer no."""
+        """Global deduplication and grants: not offered, which clients take as the answer no."""
         grant_of(request)
         raise NotFound("not offered by this hub")
+
+
+class Checking:
+    """A shard being checked in a worker thread, and how far that is."""
+
+    def __init__(
+        self, check: Callable[[Progress], int], room: asyncio.Semaphore, done: Callable[[object], None]
+    ) -> None:
+        self.verified = 0
+        self.total = 0
+        self.work = asyncio.ensure_future(self._run(check, room))
+        self.work.add_done_callback(done)
+
+    async def _run(self, check: Callable[[Progress], int], room: asyncio.Semaphore) -> int:
+        async with room:
+            return await run_in_threadpool(check, self._progress)
+
+    def _progress(self, verified: int, total: int) -> None:
+        self.verified, self.total = verified, total
 
 
 # -- what the handlers share -----------------------------------------------------------------------------------------
@@ -216,6 +278,11 @@ def data_url(request: Request, xorb: str, first: int, last: int) -> str:
     return f"{services.settings.base_url}/cas/data/{services.storage.xet.sign_range(xorb, first, last)}"
 
 
+def event(**fields: Any) -> bytes:
+    """One line of a shard's progress (protocol section 2.9)."""
+    return msgspec.json.encode(fields) + b"\n"
+
+
 def sized(size: int | None) -> Response:
     if size is None:
         raise NotFound("There is no such object here.")
@@ -228,6 +295,8 @@ def guarded(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Requ
     async def endpoint(request: Request) -> Response:
         try:
             return await handler(request)
+        except ClientDisconnect:
+            return Response(status_code=400)
         except RangeNotSatisfiable as error:
             return answer({"error": error.message}, 416)
         except EcotoneError as error:
@@ -249,7 +318,7 @@ def routes() -> list[BaseRoute]:
         ("HEAD", "/cas/v1/xorbs/{prefix}/{hash}", cas.head_xorb),
         ("HEAD", "/cas/v1/files/{hash}", cas.head_file),
         ("POST", "/cas/v1/shards", cas.put_shard),
-        ("POST", "/cas/v2/shards", cas.absent),
+        ("POST", "/cas/v2/shards", cas.put_shard_told),
         ("GET", "/cas/v1/chunks/{prefix}/{hash}", cas.absent),
         ("POST", "/cas/v1/xorb-grants/{prefix}/{hash}", cas.absent),
     ]

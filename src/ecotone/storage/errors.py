@@ -1,6 +1,6 @@
 """Reasons for which storage refuses."""
 
-from ecotone.vocabulary import Forbidden, Invalid, NotFound, TooLarge
+from ecotone.vocabulary import Forbidden, Invalid, NotFound, TooLarge, Unavailable
 
 
 class BrokenXorb(Invalid):
@@ -45,3 +45,14 @@ class RangeNotSatisfiable(Invalid):
 
 class UploadTooLarge(TooLarge):
     code = "upload_too_large"
+
+
+class StorageFull(Unavailable):
+    """No room on the disk. Nothing of what was being stored is visible."""
+
+    code = "storage_full"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The server's disk is full and nothing was stored; make room on it, then try again.", retry_after=30
+        )

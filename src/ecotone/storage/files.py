@@ -1,11 +1,28 @@
-"""Files and folders that survive a crash: written aside, flushed, renamed into place, the folder flushed too."""
+"""Files and folders that survive a crash: written aside, flushed, put in place in one step, the folder flushed too."""
 
 import contextlib
+import errno
+import fcntl
 import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+from ecotone.storage.errors import StorageFull
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextlib.contextmanager
+def room_on_disk() -> Iterator[None]:
+    """Says that the disk is full, in place of the system's error."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise StorageFull from error
+        raise
 
 
 def flush_folder(folder: Path) -> None:
@@ -30,20 +47,96 @@ def make_folder(folder: Path) -> None:
 @contextlib.contextmanager
 def new_file(target: Path, *, mode: int = 0o400) -> Iterator[BinaryIO]:
     """A file that appears at `target` complete and flushed when the block ends, or not at all when it raises."""
-    make_folder(target.parent)
-    draft = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}")
-    descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w+b") as file:
-            yield file
-            file.flush()
-            os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
-        draft.rename(target)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
-    flush_folder(target.parent)
+    with room_on_disk():
+        make_folder(target.parent)
+        draft = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}")
+        descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, "w+b") as file:
+                yield file
+                file.flush()
+                os.fchmod(file.fileno(), mode)
+                os.fsync(file.fileno())
+            draft.rename(target)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
+        flush_folder(target.parent)
+
+
+class Draft:
+    """Bytes on their way in, in a folder on the disk of their target. Leaving the block drops what was not placed.
+
+    The draft is locked while its writer lives: `sweep` removes those that a dead process left behind.
+    """
+
+    def __init__(self, folder: Path, kind: str) -> None:
+        with room_on_disk():
+            make_folder(folder)
+            self.path = folder / f"{kind}-{secrets.token_hex(8)}"
+            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        self._open = True
+
+    def __enter__(self) -> "Draft":
+        return self
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append all of the data: a nearly full disk may take a part of it without an error."""
+        view = memoryview(data)
+        with room_on_disk():
+            while view:
+                view = view[os.write(self._descriptor, view) :]
+
+    def cut(self, size: int) -> None:
+        """Keep the first `size` bytes; what is written next comes behind them."""
+        os.ftruncate(self._descriptor, size)
+        os.lseek(self._descriptor, size, os.SEEK_SET)
+
+    def place(self, target: Path) -> None:
+        """Put the bytes at `target`, durable when it returns. What is there already stays: the first one wins."""
+        with room_on_disk():
+            os.fchmod(self._descriptor, 0o400)
+            os.fsync(self._descriptor)
+            make_folder(target.parent)
+            try:
+                os.link(self.path, target)
+            except FileExistsError:
+                pass
+            except OSError as error:
+                if error.errno in _FULL:
+                    raise
+                if not target.exists():  # a file system without hard links
+                    self.path.rename(target)
+            flush_folder(target.parent)
+
+    def __exit__(self, *_: object) -> None:
+        if self._open:
+            self._open = False
+            self.path.unlink(missing_ok=True)
+            os.close(self._descriptor)
+
+
+def sweep(folder: Path) -> int:
+    """Remove the drafts in a folder whose writer is gone; returns how many."""
+    removed = 0
+    for path in folder.iterdir():
+        if not path.is_file():
+            continue
+        with contextlib.suppress(FileNotFoundError):
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+                removed += 1
+            except BlockingIOError:
+                pass
+            finally:
+                os.close(descriptor)
+    return removed
 
 
 def sharded(folder: Path, name: str) -> Path:

@@ -3,9 +3,10 @@
 Hash text is not plain hex: the 32 bytes as four little-endian u64, each printed as 16 hex digits.
 """
 
+import itertools
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from blake3 import blake3
 
@@ -38,32 +39,36 @@ def chunk_hash(data: bytes | memoryview) -> bytes:
     return blake3(data, key=DATA_KEY).digest()
 
 
-def tree_root(nodes: Sequence[tuple[bytes, int]]) -> bytes:
+def tree_root(nodes: Iterable[tuple[bytes, int]]) -> bytes:
     """Root over (hash, length) pairs: of a xorb's chunks its hash, of a file's chunks what its hash is made from.
 
     Groups are cut from the left: 3 to 9 nodes, ended by a node from the third on whose last u64 is divisible by 4; a
-    tail of one or two is a group of its own. One node alone is its own root; none gives zeros.
+    tail of one or two is a group of its own. One node alone is its own root; none gives zeros. The first level is cut
+    as the nodes come, so that the chunks of a large file are never all in memory.
     """
-    if not nodes:
+    incoming = iter(nodes)
+    first = list(itertools.islice(incoming, 2))
+    if not first:
         return ZERO
-    level = list(nodes)
+    if len(first) == 1:
+        return first[0][0]
+    level = list(_above(itertools.chain(first, incoming)))
     while len(level) > 1:
-        above: list[tuple[bytes, int]] = []
-        at, count = 0, len(level)
-        while at < count:
-            rest = count - at
-            if rest <= _FEWEST:
-                size = rest
-            else:
-                size = min(_MOST, rest)
-                for i in range(_FEWEST, size):
-                    if level[at + i][0][24] & 3 == 0:  # lowest byte of the last u64 decides divisibility by 4
-                        size = i + 1
-                        break
-            above.append(_node(level[at : at + size]))
-            at += size
-        level = above
+        level = list(_above(level))
     return level[0][0]
+
+
+def _above(level: Iterable[tuple[bytes, int]]) -> Iterator[tuple[bytes, int]]:
+    group: list[tuple[bytes, int]] = []
+    for node in level:
+        group.append(node)
+        count = len(group)
+        # the lowest byte of the last u64 decides whether it is divisible by 4
+        if count == _MOST or (count > _FEWEST and node[0][24] & 3 == 0):
+            yield _node(group)
+            group = []
+    if group:
+        yield _node(group)
 
 
 def _node(children: Sequence[tuple[bytes, int]]) -> tuple[bytes, int]:
@@ -71,9 +76,10 @@ def _node(children: Sequence[tuple[bytes, int]]) -> tuple[bytes, int]:
     return blake3(text.encode(), key=NODE_KEY).digest(), sum(length for _, length in children)
 
 
-def file_hash(nodes: Sequence[tuple[bytes, int]]) -> bytes:
+def file_hash(nodes: Iterable[tuple[bytes, int]]) -> bytes:
     """Of a file from its chunks' (hash, length); zeros for an empty file."""
-    return blake3(tree_root(nodes), key=ZERO).digest() if nodes else ZERO
+    root = tree_root(nodes)
+    return ZERO if root == ZERO else blake3(root, key=ZERO).digest()
 
 
 def verification_hash(chunk_hashes: bytes) -> bytes:

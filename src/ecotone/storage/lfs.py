@@ -2,21 +2,22 @@
 
 import contextlib
 import hashlib
-import os
-import secrets
+import shutil
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from ecotone.database import Database, utc_now
 from ecotone.storage.errors import HashMismatch, ObjectMissing, UploadTooLarge
-from ecotone.storage.files import flush_folder, make_folder, sharded
-from ecotone.storage.models import LfsObjectRow
+from ecotone.storage.files import Draft, sharded
+from ecotone.storage.models import LfsObjectRow, remember
 from ecotone.storage.signing import Signer
 
 URL_SECONDS = 6 * 3600
 PART_BYTES = 64 * 1024 * 1024
 MULTIPART_FROM = 1024 * 1024 * 1024
+PARTS_SECONDS = 7 * 24 * 3600
 _PIECE = 1024 * 1024
 
 
@@ -51,23 +52,19 @@ class LfsStore:
     # -- one upload --------------------------------------------------------------------------------------------------
     def receiving(self, tenant: str, sha256: str, size: int) -> "Upload":
         """An upload to write into; `finish` makes it visible."""
-        make_folder(self._staging)
-        return Upload(self, tenant, sha256, size, self._staging / f"lfs-{secrets.token_hex(8)}")
+        return Upload(self, tenant, sha256, size, Draft(self._staging, "lfs"))
 
     def import_file(self, tenant: str, source: Path) -> tuple[str, int]:
         """Store a local file; returns sha256 and size."""
-        digest = hashlib.sha256()
-        with open(source, "rb") as file:
-            for piece in iter(lambda: file.read(_PIECE), b""):
-                digest.update(piece)
-            size = file.tell()
-            sha256 = digest.hexdigest()
-            if self.size(tenant, sha256) is None:
-                file.seek(0)
-                with self.receiving(tenant, sha256, size) as upload:
-                    for piece in iter(lambda: file.read(_PIECE), b""):
-                        upload.write(piece)
-                    upload.finish()
+        digest, size = hashlib.sha256(), 0
+        for piece in _pieces(source):
+            digest.update(piece)
+            size += len(piece)
+        sha256 = digest.hexdigest()
+        if self.size(tenant, sha256) is None:
+            with self.receiving(tenant, sha256, size) as upload:
+                upload.write_all(_pieces(source))
+                upload.finish()
         return sha256, size
 
     # -- multipart ---------------------------------------------------------------------------------------------------
@@ -75,18 +72,10 @@ class LfsStore:
         """Where a part of a multipart upload is kept."""
         return self._staging / f"parts-{upload_id}" / f"{number:05d}"
 
-    @contextlib.contextmanager
-    def receiving_part(self, upload_id: str, number: int, most: int) -> Iterator["PartWriter"]:
-        """A part to write into; it is there when the block ends, and not when it raises."""
+    def receiving_part(self, upload_id: str, number: int, most: int) -> "PartUpload":
+        """A part to write into; it is there after `finish`."""
         target = self.part(upload_id, number)
-        make_folder(target.parent)
-        draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-        try:
-            with open(draft, "xb") as file:
-                yield PartWriter(file, most)
-            draft.rename(target)
-        finally:
-            draft.unlink(missing_ok=True)
+        return PartUpload(target, Draft(target.parent, target.name), most)
 
     def complete(self, tenant: str, sha256: str, size: int, upload_id: str, parts: int) -> None:
         """Join the parts, verify, make visible.
@@ -97,56 +86,71 @@ class LfsStore:
         """
         folder = self.part(upload_id, 1).parent
         if self.size(tenant, sha256) is not None:
-            _drop(folder)
+            shutil.rmtree(folder, ignore_errors=True)
             return
         with self.receiving(tenant, sha256, size) as upload:
             for number in range(1, parts + 1):
-                part = self.part(upload_id, number)
-                if not part.exists():
-                    raise ObjectMissing(f"Part {number} of {sha256}")
-                with open(part, "rb") as file:
-                    for piece in iter(lambda f=file: f.read(_PIECE), b""):  # type: ignore[misc]
-                        upload.write(piece)
+                try:
+                    upload.write_all(_pieces(self.part(upload_id, number)))
+                except FileNotFoundError:
+                    if self.size(tenant, sha256) is not None:  # the same call, sent twice, was quicker
+                        return
+                    raise ObjectMissing(f"Part {number} of {sha256}") from None
             try:
                 upload.finish()
-            finally:
-                _drop(folder)
+            except HashMismatch:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def sweep(self) -> None:
+        """Drop parts of uploads that were begun long ago and never completed."""
+        for folder in self._staging.glob("parts-*"):
+            with contextlib.suppress(FileNotFoundError):
+                if folder.stat().st_mtime < time.time() - PARTS_SECONDS:
+                    shutil.rmtree(folder, ignore_errors=True)
 
     def make_visible(self, tenant: str, sha256: str, size: int) -> None:
-        with self._database.writing() as session:
-            session.merge(LfsObjectRow(tenant=tenant, sha256=sha256, size=size, created=utc_now()))
+        remember(self._database, [LfsObjectRow(tenant=tenant, sha256=sha256, size=size, created=utc_now())])
 
 
-class PartWriter:
-    """Takes at most as many bytes as a part may have; `etag` is the SHA-256 of what came."""
+class PartUpload:
+    """One part on its way in, of at most as many bytes as was agreed. It is verified with the whole, when all came."""
 
-    def __init__(self, file: BinaryIO, most: int) -> None:
-        self._file = file
+    def __init__(self, target: Path, draft: Draft, most: int) -> None:
+        self._target = target
+        self._draft = draft
         self._most = most
         self._digest = hashlib.sha256()
+
+    def __enter__(self) -> "PartUpload":
+        return self
 
     def write(self, data: bytes) -> None:
         self._most -= len(data)
         if self._most < 0:
             raise UploadTooLarge("The part is larger than the part size that was agreed.")
-        self._file.write(data)
+        self._draft.write(data)
         self._digest.update(data)
 
-    @property
-    def etag(self) -> str:
+    def finish(self) -> str:
+        """Put it in its place; returns its ETag."""
+        self._draft.path.rename(self._target)
         return self._digest.hexdigest()[:32]
+
+    def __exit__(self, *_: object) -> None:
+        self._draft.__exit__()
 
 
 class Upload:
     """One object on its way in. Leaving the block without `finish` drops what came."""
 
-    def __init__(self, store: LfsStore, tenant: str, sha256: str, size: int, draft: Path) -> None:
+    def __init__(self, store: LfsStore, tenant: str, sha256: str, size: int, draft: Draft) -> None:
         self._store = store
         self._tenant = tenant
         self._sha256 = sha256
         self._size = size
         self._draft = draft
-        self._file = open(draft, "xb", buffering=0)  # noqa: SIM115  closed by __exit__
         self._digest = hashlib.sha256()
         self._received = 0
 
@@ -158,7 +162,7 @@ class Upload:
         self._received += len(data)
         if self._received > self._size:
             raise UploadTooLarge(f"More than the {self._size} bytes announced were sent.")
-        self._file.write(data)
+        self._draft.write(data)
         self._digest.update(data)
 
     def write_all(self, pieces: Iterable[bytes]) -> None:
@@ -175,22 +179,13 @@ class Upload:
             raise HashMismatch(f"{self._received} bytes came, {self._size} were announced; send the file again.")
         if self._digest.hexdigest() != self._sha256:
             raise HashMismatch(f"The bytes sent have the sha256 {self._digest.hexdigest()}, not {self._sha256}.")
-        target = self._store.path(self._sha256)
-        if not target.exists():
-            os.fchmod(self._file.fileno(), 0o400)
-            os.fsync(self._file.fileno())
-            make_folder(target.parent)
-            self._draft.rename(target)
-            flush_folder(target.parent)
+        self._draft.place(self._store.path(self._sha256))
         self._store.make_visible(self._tenant, self._sha256, self._size)
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
-        self._draft.unlink(missing_ok=True)
+        self._draft.__exit__()
 
 
-def _drop(folder: Path) -> None:
-    for file in folder.glob("*"):
-        file.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        folder.rmdir()
+def _pieces(path: Path) -> Iterator[bytes]:
+    with open(path, "rb", buffering=0) as file:
+        yield from iter(lambda: file.read(_PIECE), b"")

@@ -1,11 +1,16 @@
 """Tables of storage: which namespace may name which object. The bytes are files."""
 
+from collections.abc import Iterable
 from datetime import datetime
 
+import sqlalchemy as sa
 from sqlalchemy import BigInteger, Index, LargeBinary, String
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, mapped_column
 
-from ecotone.database import Base
+from ecotone.database import Base, Database
+
+_ATTEMPTS = 5
 
 
 class XorbTenantRow(Base):
@@ -41,3 +46,25 @@ class LfsObjectRow(Base):
     sha256: Mapped[str] = mapped_column(String(64), primary_key=True, index=True)
     size: Mapped[int] = mapped_column(BigInteger)
     created: Mapped[datetime]
+
+
+def remember(database: Database, rows: Iterable[Base]) -> int:
+    """Add the rows that are not there yet, in one transaction; returns how many they were.
+
+    Rows of these tables are facts that never change, so a writer that came first was right too.
+    """
+    wanted = list(rows)
+    for attempt in range(_ATTEMPTS):
+        try:
+            with database.writing() as session:
+                new = 0
+                for row in wanted:
+                    key = sa.inspect(type(row)).primary_key_from_instance(row)
+                    if session.get(type(row), tuple(key)) is None:
+                        session.merge(row)
+                        new += 1
+                return new
+        except IntegrityError:
+            if attempt == _ATTEMPTS - 1:
+                raise
+    return 0

@@ -9,7 +9,8 @@ from pathlib import Path
 from ecotone.database import Database
 from ecotone.settings import Settings
 from ecotone.storage.content import Content, blob_id, large
-from ecotone.storage.errors import ObjectMissing
+from ecotone.storage.errors import ContentNotFound, ObjectMissing
+from ecotone.storage.files import sweep
 from ecotone.storage.gitobjects import GitObjects
 from ecotone.storage.lfs import LfsStore
 from ecotone.storage.materialising import Materialised
@@ -26,10 +27,13 @@ class Storage:
         objects = settings.folder("objects")
         signer = Signer(settings.secret("storage"))
         self._git = GitObjects(objects / "git")
-        self.lfs = LfsStore(database, objects / "lfs", settings.folder("staging"), signer)
-        self.xet = XetStore(database, objects / "xorbs", signer)
+        staging = settings.folder("staging")
+        self.lfs = LfsStore(database, objects / "lfs", staging, signer)
+        self.xet = XetStore(database, objects / "xorbs", staging, signer, settings.max_object_bytes)
         folder = settings.folder("materialised")
         self._materialised = Materialised(folder, settings.materialised_bytes, self._write_file)
+        sweep(staging)
+        self.lfs.sweep()
 
     # -- git ---------------------------------------------------------------------------------------------------------
     def put_git_object(self, kind: str, data: bytes) -> str:
@@ -80,7 +84,11 @@ class Storage:
         elif content.kind == "xet" and content.xet_hash:
             yield from self.xet.read(self.xet.any_by_hash(content.xet_hash), start, stop)
         else:
-            with open(self.lfs.path(content.sha256 or ""), "rb", buffering=0) as file:
+            try:
+                file = open(self.lfs.path(content.sha256 or ""), "rb", buffering=0)  # noqa: SIM115  closed below
+            except FileNotFoundError:
+                raise ContentNotFound(f"The object {content.sha256} is no longer here.") from None
+            with file:
                 file.seek(start)
                 while start < stop and (piece := file.read(min(_PIECE, stop - start))):
                     start += len(piece)
@@ -98,7 +106,9 @@ class Storage:
         with open(place, "xb") as file:
             for piece in self.read(content):
                 file.write(piece)
-        place.chmod(0o400)
+            file.flush()
+            os.fchmod(file.fileno(), 0o400)
+            os.fsync(file.fileno())
 
 
 __all__ = ["Storage", "blob_id"]

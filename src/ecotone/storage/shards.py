@@ -4,6 +4,7 @@ import struct
 from dataclasses import dataclass
 
 from ecotone.storage.errors import BrokenShard
+from ecotone.storage.hashes import ZERO, to_text
 
 TAG = b"HFRepoMetaData\0" + bytes.fromhex("55 69 67 45 6a 7b 81 57 83 a5 bd d9 5c cd d1 4a a9")
 HEADER = 48
@@ -61,14 +62,16 @@ def parse(data: bytes) -> list[ShardFile]:
         needed = count * RECORD * (2 if with_verification else 1) + (RECORD if flags & _WITH_METADATA else 0)
         if at + needed > len(data):
             raise BrokenShard(f"The shard announces {count} terms, more than it holds.")
-        if not with_verification:
+        if not count and record[:32] != ZERO:
+            raise BrokenShard(f"File {to_text(record[:32])} of the shard has no terms.")
+        if count and not with_verification:
             raise BrokenShard("A file of the shard has no verification hashes; they are needed.")
         terms = []
         for i in range(count):
             xorb, _, length, start, end = struct.unpack_from("<32sIIII", data, at + i * RECORD)
             proof = data[at + (count + i) * RECORD : at + (count + i) * RECORD + 32]
             terms.append(Term(xorb, start, end, length, proof))
-        at += 2 * count * RECORD
+        at += count * RECORD * (2 if with_verification else 1)
         sha256 = None
         if flags & _WITH_METADATA:
             # the digest went through the hash type of the client: every 8 bytes are reversed

@@ -1,7 +1,14 @@
-"""The xorb format: a sequence of chunks, each with a header of 8 bytes and raw or LZ4 bytes; parsed with bounds."""
+"""The xorb format: a sequence of chunks, each with a header of 8 bytes and raw or LZ4 bytes; parsed with bounds.
 
+At rest a xorb ends with the footer that hf_xet's local store writes (its chunk hashes and offsets), so that bytes and
+index are one file that appears in one step and that other tools read.
+"""
+
+import os
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import lz4.frame
 import numpy as np
@@ -15,6 +22,9 @@ MOST_CHUNK_BYTES = 128 * 1024
 HEADER = 8
 RAW, LZ4, GROUPED_LZ4 = 0, 1, 2
 _FOOTER = b"XETBLOB"
+_HASHES, _BOUNDS = b"XBLBHSH", b"XBLBBND"
+_FOOTER_FIXED, _FOOTER_CHUNK = 92, 40
+MOST_SENT = MOST_BYTES + MOST_CHUNKS * HEADER + _FOOTER_FIXED + _FOOTER_CHUNK * MOST_CHUNKS + 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +43,11 @@ class ChunkIndex:
     def count(self) -> int:
         return len(self.stored_ends)
 
+    @property
+    def stored_size(self) -> int:
+        """Bytes of all chunks as they are stored, headers included."""
+        return int(self.stored_ends[-1])
+
     def stored_start(self, chunk: int) -> int:
         return int(self.stored_ends[chunk - 1]) if chunk else 0
 
@@ -46,22 +61,45 @@ class ChunkIndex:
     def chunk_hashes(self, start: int, end: int) -> bytes:
         return self.hashes[start * 32 : end * 32]
 
-    def nodes(self, start: int, end: int) -> list[tuple[bytes, int]]:
+    def nodes(self, start: int, end: int) -> Iterator[tuple[bytes, int]]:
         """(hash, raw length) of chunks [start, end)."""
-        lengths = np.diff(self.raw_ends, prepend=np.uint32(0))
-        return [(self.hashes[i * 32 : i * 32 + 32], int(lengths[i])) for i in range(start, end)]
+        lengths = np.diff(self.raw_ends[start:end], prepend=np.uint32(self.raw_start(start))).tolist()
+        return ((self.hashes[i * 32 : i * 32 + 32], length) for i, length in enumerate(lengths, start))
 
-    def packed(self) -> bytes:
-        return self.hashes + self.stored_ends.astype("<u4").tobytes() + self.raw_ends.astype("<u4").tobytes()
+    def footer(self, xorb: str) -> bytes:
+        """The footer of a xorb at rest, its length in the last 4 bytes (protocol section 2.5)."""
+        count = struct.pack("<I", self.count)
+        ends = self.stored_ends.astype("<u4").tobytes() + self.raw_ends.astype("<u4").tobytes()
+        bounds = _BOUNDS + b"\1" + count + ends
+        hashed = _HASHES + b"\0" + count + self.hashes
+        body = _FOOTER + b"\1" + hashes.from_text(xorb) + hashed + bounds
+        # distances from the end count the 4 + 4 + 4 + 16 bytes that follow the sections
+        tail = count + struct.pack("<II", len(hashed) + len(bounds) + 28, len(bounds) + 28) + bytes(16)
+        return body + tail + struct.pack("<I", len(body) + len(tail))
 
     @classmethod
-    def unpacked(cls, data: bytes) -> "ChunkIndex":
-        count = len(data) // 40
-        ends = np.frombuffer(data, "<u4", count * 2, count * 32)
-        return cls(data[: count * 32], ends[:count], ends[count:])
+    def of_file(cls, file: BinaryIO) -> "ChunkIndex":
+        """The index from the footer of a stored xorb.
+
+        Raises:
+            BrokenXorb: when the file was damaged.
+        """
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(end - 4, 0))
+        size = int.from_bytes(file.read(4), "little")
+        if size + 4 > end or size > _FOOTER_FIXED + _FOOTER_CHUNK * MOST_CHUNKS:
+            raise BrokenXorb("A stored xorb has no footer; run a check of the store.")
+        file.seek(end - 4 - size)
+        data = file.read(size)
+        count = (size - _FOOTER_FIXED) // _FOOTER_CHUNK
+        hashed, ends = 40 + len(_HASHES) + 5, 40 + len(_HASHES) + 5 + 32 * count + len(_BOUNDS) + 5
+        if not data.startswith(_FOOTER) or size != _FOOTER_FIXED + _FOOTER_CHUNK * count:
+            raise BrokenXorb("A stored xorb has a damaged footer; run a check of the store.")
+        bounds = np.frombuffer(data, "<u4", count * 2, ends)
+        return cls(data[hashed : hashed + 32 * count], bounds[:count], bounds[count:])
 
 
-def verify(data: bytes | bytearray, claimed: str) -> tuple[int, ChunkIndex]:
+def verify(data: bytes | bytearray | memoryview, claimed: str) -> tuple[int, ChunkIndex]:
     """Parse a serialized xorb and check that its chunks give the claimed hash.
 
     Args:
@@ -75,7 +113,7 @@ def verify(data: bytes | bytearray, claimed: str) -> tuple[int, ChunkIndex]:
         BrokenXorb: saying which chunk is wrong and how.
     """
     view = memoryview(data)
-    if len(view) > MOST_BYTES + MOST_CHUNKS * HEADER:
+    if len(view) > MOST_SENT:
         raise BrokenXorb(f"The xorb has {len(view)} bytes; at most {MOST_BYTES} are taken.")
     at, raw_total = 0, 0
     digests, stored_ends, raw_ends = [], [], []
@@ -96,6 +134,8 @@ def verify(data: bytes | bytearray, claimed: str) -> tuple[int, ChunkIndex]:
     if not nodes:
         raise BrokenXorb("The xorb has no chunk.")
     found = hashes.to_text(hashes.tree_root(nodes))
+    if at > MOST_BYTES + MOST_CHUNKS * HEADER:
+        raise BrokenXorb(f"The xorb has {at} bytes of chunks; at most {MOST_BYTES} are taken.")
     if found != claimed:
         raise BrokenXorb(f"The xorb's chunks have the hash {found}, not {claimed} under which it was sent.")
     index = ChunkIndex(b"".join(digests), np.array(stored_ends, "<u4"), np.array(raw_ends, "<u4"))
@@ -127,6 +167,7 @@ def decode(stored: memoryview, scheme: int, length: int, number: int = 0) -> byt
         unpacker = lz4.frame.LZ4FrameDecompressor()
         raw = unpacker.decompress(stored, max_length=length)
         whole = len(raw) == length and (unpacker.eof or not unpacker.decompress(b"", max_length=1))
+        whole = whole and unpacker.eof and not unpacker.unused_data  # others must be able to unpack it too
     except (RuntimeError, EOFError, ValueError):
         raise BrokenXorb(f"Chunk {number} does not unpack as an LZ4 frame.") from None
     if not whole:
@@ -147,19 +188,10 @@ def ungroup(data: bytes) -> bytes:
     return out.tobytes()
 
 
-def chunks_of(data: memoryview, first: int) -> list[bytes | memoryview]:
-    """Raw bytes of consecutive verified chunks, from the stored bytes that hold exactly them."""
-    found, at, number = [], 0, first
+def chunks_of(data: memoryview, first: int) -> Iterator[bytes | memoryview]:
+    """Raw bytes of consecutive verified chunks, from the stored bytes that hold exactly them; one in memory."""
+    at = 0
     while at < len(data):
-        raw, at = _chunk(data, at, number)
-        found.append(raw)
-        number += 1
-    return found
-
-
-def packed_term(xorb: bytes, start: int, end: int, length: int) -> bytes:
-    """A term as kept in the database: 32 bytes of hash, chunk range, raw length."""
-    return struct.pack("<32sIII", xorb, start, end, length)
-
-
-TERM_SIZE = struct.calcsize("<32sIII")
+        raw, at = _chunk(data, at, first)
+        yield raw
+        first += 1

@@ -134,7 +134,15 @@ def test_a_noncommercial_parent_reaches_through_the_whole_graph() -> None:
 
 def test_ones_own_noncommercial_or_copyleft_model_may_be_published() -> None:
     for licence in ("CC-BY-NC-4.0", "GPL-3.0-only", "llama-1-research"):
-        assert judge(KB, family((licence,)), use("publish_weights", "noncommercial")).verdict is Verdict.ALLOW
+        owner = use("publish_weights", "noncommercial", declared_licence=licence)
+        assert judge(KB, family((licence,)), owner).verdict is Verdict.ALLOW
+
+
+def test_who_is_not_the_publisher_may_pass_on_only_what_the_licence_lets_pass() -> None:
+    """`licence check --mode publish_weights` on somebody else's model is not the publisher's question."""
+    assert judge(KB, family(("llama-1-research",)), use("publish_weights")).verdict is Verdict.DENY
+    assert judge(KB, family(("CC-BY-NC-4.0",)), use("publish_weights")).verdict is Verdict.DENY
+    assert judge(KB, family(("Apache-2.0",)), use("publish_weights")).verdict is Verdict.ALLOW_WITH_DUTIES
 
 
 def test_no_licence_and_an_unheard_one_are_unknown_and_never_permission() -> None:
@@ -208,7 +216,7 @@ def test_a_patent_suit_ends_the_patent_licence_alone() -> None:
 def test_an_adapter_file_alone_and_the_loaded_pair_give_different_answers() -> None:
     pair = family(("MIT",), ("base", ("llama-2",), Relation.ADAPTER))
     told = {"org.mau_at.2023-06": 1}
-    publish = use("publish_weights", "noncommercial", variables=told)
+    publish = use("publish_weights", "noncommercial", variables=told, declared_licence="mit")
     assert judge(KB, pair, publish).verdict is Verdict.DENY
     assert judge(KB, pair, publish, {"adapter_is_derivative": "no"}).verdict is Verdict.ALLOW
     assert judge(KB, pair, use(variables=told)).verdict is Verdict.ALLOW_WITH_DUTIES

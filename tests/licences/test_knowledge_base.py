@@ -12,11 +12,44 @@ from ecotone.vocabulary import Relation
 
 KB = KnowledgeBase.load()
 ENTRIES = sorted(KB.entries.values(), key=lambda e: e.id)
-MODALITIES = set(["permit", "prohibit", "require", "limit", "terminate", "disclaim", "silent"])
-ACTIONS = set(
-    ["run", "internal_use", "serve_api", "redistribute_weights", "redistribute_derivative", "distribute_in_product", "modify", "finetune", "merge", "quantise", "use_outputs", "publish_outputs", "train_on_outputs", "distil", "relicense", "sublicense", "patent_use", "trademark_use", "benchmark_publish", "send_inputs", "any"]
-)
-WANTED = ["Apache-2.0", "MIT", "GPL-3.0-only", "GPL-3.0-or-later", "CC-BY-NC-4.0", "llama-2", "llama-3.1", "gemma-terms-2025-03-24", "creativeml-openrail-m", "bigscience-openrail-m", "openai-services-agreement-2026-01-01", "gemini-api-additional-2025-05-20"]
+MODALITIES = {"permit", "prohibit", "require", "limit", "terminate", "disclaim", "silent"}
+ACTIONS = {
+    "run",
+    "internal_use",
+    "serve_api",
+    "redistribute_weights",
+    "redistribute_derivative",
+    "distribute_in_product",
+    "modify",
+    "finetune",
+    "merge",
+    "quantise",
+    "use_outputs",
+    "publish_outputs",
+    "train_on_outputs",
+    "distil",
+    "relicense",
+    "sublicense",
+    "patent_use",
+    "trademark_use",
+    "benchmark_publish",
+    "send_inputs",
+    "any",
+}
+WANTED = [
+    "Apache-2.0",
+    "MIT",
+    "GPL-3.0-only",
+    "GPL-3.0-or-later",
+    "CC-BY-NC-4.0",
+    "llama-2",
+    "llama-3.1",
+    "gemma-terms-2025-03-24",
+    "creativeml-openrail-m",
+    "bigscience-openrail-m",
+    "openai-services-agreement-2026-01-01",
+    "gemini-api-additional-2025-05-20",
+]
 
 
 def test_the_entries_of_the_spine_are_there() -> None:

@@ -12,6 +12,7 @@ from ecotone.licences.composition import inherited, legal_class
 from ecotone.licences.decision import Decision, Duty, Missing, Reason, Way
 from ecotone.licences.entries import Entry, Fact, KnowledgeBase
 from ecotone.licences.errors import EntryNotFound
+from ecotone.licences.expressions import Expression, check_expression
 from ecotone.licences.family import Edge, Family, Node, Use
 from ecotone.licences.identify import Identified, check_card, identify
 from ecotone.licences.judge import judge
@@ -23,6 +24,7 @@ __all__ = [
     "Edge",
     "Entry",
     "EntryNotFound",
+    "Expression",
     "Fact",
     "Family",
     "Identified",
@@ -34,6 +36,7 @@ __all__ = [
     "Use",
     "Way",
     "check_card",
+    "check_expression",
     "identify",
     "inherited",
     "judge",

@@ -2,13 +2,13 @@
 
     inherited(node) = own(node) + union over parent edges e of { (i, path + e) : i in inherited(parent), carries(i, e) }
 
-Relabelling never removes an inherited instrument. Cycles are walked once. A refuted edge carries nothing; a suspected
-one only when asked for.
+Relabelling never removes an inherited instrument. Members of a cycle share what comes down to any of them. A refuted
+edge carries nothing; a suspected one only when asked for.
 """
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from ecotone.licences.entries import Entry, KnowledgeBase
@@ -46,6 +46,13 @@ _OBJECTS: Mapping[str, frozenset[str]] = {
     "weights": frozenset({"weights"}),
 }
 UNTOLD = "a parent you may not see"
+_ALL = "all"
+_LINKING = frozenset({Relation.ADAPTER, Relation.COMPONENT_OF})
+_SAME = frozenset({Relation.MIRROR_OF, *_LINKING})
+_TRANSFORMS = frozenset({Relation.QUANTISED, Relation.CONVERTED})
+_FROM_OUTPUTS = frozenset({Relation.DISTILLED_OUTPUTS, Relation.DISTILLED_LOGITS, Relation.GENERATED_BY})
+_GENERATED_DATA = frozenset({Relation.TRAINED_ON, Relation.GENERATED_BY})
+_NOT_SIMILAR = frozenset({"classifier_internal"})
 
 
 def licence_relation(relation: Relation) -> LicenceRelation | None:
@@ -55,7 +62,7 @@ def licence_relation(relation: Relation) -> LicenceRelation | None:
 
 @dataclass(frozen=True, slots=True)
 class Composition:
-    """All bound instruments of a subject, and what the graph showed."""
+    """All bound instruments of a subject, and what the graph showed. `positions`: choices that mattered on the way."""
 
     own: tuple[Bound, ...]
     inherited: tuple[Bound, ...]
@@ -64,6 +71,17 @@ class Composition:
     suspected: tuple[Edge, ...] = ()
     unknown_data: tuple[str, ...] = ()
     cyclic: bool = False
+    positions: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What decides whether an instrument comes down a path."""
+
+    publishing: bool
+    positions: Mapping[str, str]
+    target_model: str | None
+    mattered: set[str]
 
 
 def compose(
@@ -73,6 +91,7 @@ def compose(
     publishing: bool = False,
     positions: Mapping[str, str] | None = None,
     with_suspected: bool = False,
+    target_model: str | None = None,
 ) -> Composition:
     """Bind the subject's own instruments and those that come down to it.
 
@@ -83,49 +102,96 @@ def compose(
             loaded together with its base (then both bind).
         positions: choices where law is disputed.
         with_suspected: walk suspected edges as if they were verified.
+        target_model: what kind of model was made from outputs, where that was told: texts that reach only models made
+            to perform similarly do not reach a classifier for use inside.
     """
-    chosen = positions or {}
-    parents: dict[str, list[Edge]] = defaultdict(list)
-    for edge in family.edges:
-        parents[edge.child].append(edge)
-    subject = family.node(family.subject)
-    found: dict[tuple[str, str, frozenset[str] | None], Bound] = {}
-    unknown_data: list[str] = []
+    parents: dict[str, list[Edge]] = {}
     suspected: list[Edge] = []
-    cyclic = False
-    # walk up from the subject; `facts` is what would still come down along the path walked so far
-    stack: list[tuple[str, tuple[Edge, ...]]] = [(family.subject, ())]
-    walked: set[tuple[str, tuple[Relation, ...]]] = set()
-    while stack:
-        node_id, path = stack.pop()
-        for edge in parents[node_id]:
-            if edge.status is EdgeStatus.REFUTED or edge.relation is Relation.EVALUATED_ON:
-                continue
+    for edge in family.edges:
+        if edge.status is EdgeStatus.REFUTED or edge.relation is Relation.EVALUATED_ON:
+            continue
+        parents.setdefault(edge.child, []).append(edge)
+    reading = _Reading(publishing, positions or {}, target_model, set())
+    found: dict[tuple[str, str, frozenset[str] | None], Bound] = {}
+    unknown_data: dict[str, None] = {}
+    for node_id, path in _paths(family.subject, parents, suspected, with_suspected):
+        for bound in _bind(knowledge, family.node(node_id), path, reading, unknown_data):
+            found.setdefault((bound.entry.id, bound.node, bound.facts), bound)
+    first = parents.get(family.subject, ())
+    return Composition(
+        own=tuple(_own(knowledge, family.node(family.subject))),
+        inherited=tuple(found.values()),
+        derived=any(e.relation in DERIVING for e in first),
+        adapter=any(e.relation is Relation.ADAPTER for e in first),
+        suspected=tuple(dict.fromkeys(suspected)),
+        unknown_data=tuple(unknown_data),
+        cyclic=_cyclic(family.subject, parents),
+        positions=frozenset(reading.mattered),
+    )
+
+
+def _paths(
+    subject: str, parents: Mapping[str, list[Edge]], suspected: list[Edge], with_suspected: bool
+) -> Iterator[tuple[str, tuple[Relation, ...]]]:
+    """Each ancestor with the relations from it down to the subject, shortest paths first.
+
+    What comes down a path depends on the set of its relations, and a path with fewer of them carries at least as much.
+    So a longer path to the same node is walked only while it lacks a relation of every shorter one: the work stays
+    small on graphs whose paths cannot be counted, and cycles end.
+    """
+    queue: deque[tuple[str, tuple[Relation, ...]]] = deque([(subject, ())])
+    walked: dict[str, list[tuple[frozenset[Relation], tuple[Relation, frozenset[str]]]]] = {}
+    while queue:
+        node_id, path = queue.popleft()
+        for edge in parents.get(node_id, ()):
             if edge.status is EdgeStatus.SUSPECTED and not with_suspected:
                 suspected.append(edge)
                 continue
-            if edge.parent == family.subject or any(edge.parent == e.parent for e in path):
-                cyclic = True
+            if edge.parent == subject:
                 continue
-            longer = (*path, edge)
-            mark = (edge.parent, tuple(e.relation for e in longer))
-            if mark in walked:
+            longer = (edge.relation, *path)
+            relations = _joined(longer)
+            told = (_telling(longer), _objects(relations, publishing=False))
+            before = walked.setdefault(edge.parent, [])
+            if any(known <= relations and same == told for known, same in before):
                 continue
-            walked.add(mark)
-            node = family.node(edge.parent)
-            for bound in _bind(knowledge, node, longer, publishing, chosen, unknown_data):
-                found.setdefault((bound.entry.id, bound.node, bound.facts), bound)
-            stack.append((edge.parent, longer))
-    first = parents[family.subject]
-    return Composition(
-        own=tuple(_own(knowledge, subject)),
-        inherited=tuple(found.values()),
-        derived=any(e.relation in DERIVING and e.status is not EdgeStatus.REFUTED for e in first),
-        adapter=any(e.relation is Relation.ADAPTER for e in first),
-        suspected=tuple(suspected),
-        unknown_data=tuple(dict.fromkeys(unknown_data)),
-        cyclic=cyclic,
-    )
+            before.append((relations, told))
+            yield edge.parent, longer
+            queue.append((edge.parent, longer))
+
+
+def _joined(path: tuple[Relation, ...]) -> frozenset[Relation]:
+    """The relations of a path; being trained on data that a model generated is being distilled from its outputs."""
+    relations = frozenset(path)
+    if relations >= _GENERATED_DATA:
+        return relations - _GENERATED_DATA | {Relation.DISTILLED_OUTPUTS}
+    return relations
+
+
+def _telling(path: tuple[Relation, ...]) -> Relation:
+    """The relation that says what was made of the parent: a quantised fine-tune is a fine-tune first."""
+    return next((r for r in reversed(path) if r not in _TRANSFORMS), path[-1])
+
+
+def _cyclic(subject: str, parents: Mapping[str, list[Edge]]) -> bool:
+    """Whether the ancestors of the subject hold a cycle: some node is never free of unvisited children."""
+    reach = {subject}
+    stack = [subject]
+    while stack:
+        for edge in parents.get(stack.pop(), ()):
+            if edge.parent not in reach:
+                reach.add(edge.parent)
+                stack.append(edge.parent)
+    children = Counter(edge.parent for node in reach for edge in parents.get(node, ()))
+    free = [node for node in reach if not children[node]]
+    seen = 0
+    while free:
+        seen += 1
+        for edge in parents.get(free.pop(), ()):
+            children[edge.parent] -= 1
+            if not children[edge.parent]:
+                free.append(edge.parent)
+    return seen < len(reach)
 
 
 def _own(knowledge: KnowledgeBase, node: Node) -> Iterable[Bound]:
@@ -138,54 +204,83 @@ def _own(knowledge: KnowledgeBase, node: Node) -> Iterable[Bound]:
 def _bind(
     knowledge: KnowledgeBase,
     node: Node,
-    path: tuple[Edge, ...],
-    publishing: bool,
-    positions: Mapping[str, str],
-    unknown_data: list[str],
+    path: tuple[Relation, ...],
+    reading: _Reading,
+    unknown_data: dict[str, None],
 ) -> Iterable[Bound]:
-    """The parent's own instruments, as far as they come down along the whole path."""
-    relations = tuple(str(e.relation) for e in reversed(path))
+    """The parent's own instruments, as far as they come down the whole path (parent first)."""
     name = node.id if node.visible else UNTOLD
+    relations = _joined(path)
+    shown = tuple(str(r) for r in path)
     for instrument in node.instruments or ("none",):
         entry = knowledge.entries.get(instrument) or knowledge.entry("unknown")
-        facts: frozenset[str] | None = None
-        carried = True
-        for edge in reversed(path):  # from the parent down to the subject
-            here = _carries(entry, edge.relation, publishing, positions)
-            if here is None:
-                carried = False
-                break
-            if isinstance(here, frozenset):
-                facts = here if facts is None else facts & here
-        if not carried:
-            if entry.id in ("unknown", "none") and licence_relation(path[-1].relation) is LicenceRelation.TRAIN_ON:
-                unknown_data.append(name)
+        facts = _carried(entry, relations, reading)
+        if facts is None:
+            trains = Relation.TRAINED_ON in relations and reading.positions.get("dataset_propagation") != "none"
+            if trains and entry.kind in ("unknown", "none"):
+                unknown_data[name] = None
             continue
-        linked = all(licence_relation(e.relation) is LicenceRelation.LINK for e in path)
-        objects = frozenset({"weights"}) if linked and not publishing else frozenset({"weights", "derivative"})
-        if linked and publishing:
-            objects = frozenset({"derivative", "adapter"})
-        yield Bound(entry, name, relations, facts, objects, node.visible)
+        yield Bound(
+            entry,
+            name,
+            shown,
+            None if facts == _ALL else frozenset(facts),
+            _objects(relations, publishing=reading.publishing),
+            node.visible,
+            through_outputs=not _FROM_OUTPUTS.isdisjoint(relations),
+            relation=str(_telling(path)),
+        )
 
 
-def _carries(
-    entry: Entry, relation: Relation, publishing: bool, positions: Mapping[str, str]
-) -> frozenset[str] | str | None:
-    """Which facts come down: "all", some ids, or None for nothing."""
+def _objects(relations: frozenset[Relation], *, publishing: bool) -> frozenset[str]:
+    """What the subject is to the parent's text."""
+    if Relation.TRAINED_ON in relations:
+        return frozenset({"data", "derivative"})
+    if relations <= _SAME:
+        if publishing and Relation.ADAPTER in relations:
+            return frozenset({"derivative", "adapter"})
+        return frozenset({"weights"})
+    return frozenset({"weights", "derivative"})
+
+
+def _carried(entry: Entry, relations: frozenset[Relation], reading: _Reading) -> frozenset[str] | str | None:
+    """Which facts of an entry come down over all these relations: "all", some ids, or None for nothing."""
+    facts: frozenset[str] | str = _ALL
+    for relation in relations:
+        here = _carries(entry, relation, reading)
+        if here is None:
+            return None
+        if isinstance(here, frozenset):
+            facts = here if isinstance(facts, str) else facts & here
+    return facts
+
+
+def _carries(entry: Entry, relation: Relation, reading: _Reading) -> frozenset[str] | str | None:
     if relation is Relation.MIRROR_OF:
-        return "all"
-    if relation in (Relation.ADAPTER, Relation.COMPONENT_OF):
-        if not publishing:
-            return "all"  # loaded together, each keeps its licence: the use must satisfy both
-        if relation is Relation.COMPONENT_OF:
-            return "all"
-        named = "adapter" in entry.definitions.derivative_includes
-        return "all" if named or positions.get("adapter_is_derivative") == "yes" else None
+        return _ALL
+    if relation is Relation.ADAPTER and reading.publishing and "adapter" not in entry.definitions.derivative_includes:
+        reading.mattered.add("adapter_is_derivative")
+        return _ALL if reading.positions.get("adapter_is_derivative") == "yes" else None
+    if relation in _LINKING:
+        return _ALL  # loaded together, each keeps its licence: the use must satisfy both
+    if relation is Relation.TRAINED_ON:
+        reading.mattered.add("dataset_propagation")
+        choice = reading.positions.get("dataset_propagation")
+        if choice in ("none", "full"):
+            return None if choice == "none" else _ALL
+    if relation in _FROM_OUTPUTS:
+        test = entry.definitions.derivative_test
+        if test == "perform_similarly" and reading.target_model in _NOT_SIMILAR:
+            return None
+        if entry.kind == "api_terms":
+            reading.mattered.add("api_terms_bind_downstream")
+            if reading.positions.get("api_terms_bind_downstream") == "no":
+                return None
     some: set[str] = set()
     for rule in entry.propagates:
         if relation in rule.via:
-            if rule.what == "all":
-                return "all"
+            if rule.what == _ALL:
+                return _ALL
             some |= set(rule.what)
     return frozenset(some) if some else None
 
@@ -206,7 +301,7 @@ def legal_class(knowledge: KnowledgeBase, family: Family, *, positions: Mapping[
     composition = compose(knowledge, family, positions=positions)
     parts = sorted(
         f"{b.entry.id}|{'>'.join(b.path)}|{','.join(sorted(b.facts)) if b.facts is not None else '*'}|"
-        f"{','.join(sorted(b.objects))}"
+        f"{','.join(sorted(b.objects))}|{b.relation}"
         for b in (*composition.own, *composition.inherited)
     )
     flags = [

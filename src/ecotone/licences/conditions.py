@@ -1,11 +1,15 @@
 """Conditions as data, evaluated in Kleene's strong three-valued logic: True, False, or None for unknown.
 
-`{all: [..]}`, `{any: [..]}`, `{not: ..}`, `{var, op, value}`. A comparison with a variable that the use does not tell
-is unknown, and the variable is remembered as missing. Variables that only terminate (a suit, an ended licence) and the
-tags of special uses default to "no", and that assumption is remembered too.
+`{all: [..]}`, `{any: [..]}`, `{not: ..}`, `{var, op, value}` are compiled once into functions. A comparison with a
+variable that the use does not tell, or tells as something the text does not speak of (a word where a number stands, a
+number of users below zero, a territory that is no country), is unknown, and the variable is remembered as missing.
+Variables that only terminate (a suit, an ended licence) and the tags of special uses default to "no", and that
+assumption is remembered too.
 """
 
-from collections.abc import Mapping
+import datetime
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 OPERATORS = ("==", "!=", "<", "<=", ">", ">=", "in", "not_in", "overlaps", "before", "after")
@@ -23,6 +27,10 @@ _EUROPE = frozenset(
     "AT BE BG HR CY CZ DK EE FI FR DE GR HU IE IT LV LT LU MT NL PL PT RO SK SI ES SE".split()  # noqa: SIM905
 )
 GROUPS: Mapping[str, frozenset[str]] = {"EU": _EUROPE, "EEA": _EUROPE | {"IS", "LI", "NO"}}
+WORLDWIDE = "WORLDWIDE"
+_PLACES = frozenset({"territory", "org.domicile", "org.principal_place"})
+_ALIASES: Mapping[str, str] = {"UK": "GB", "WORLD": WORLDWIDE, "GLOBAL": WORLDWIDE}
+_COUNTRY = re.compile("[A-Z]{2}")
 
 
 class Facts:
@@ -43,21 +51,36 @@ class Facts:
         return found
 
 
-def holds(condition: Any, facts: Facts) -> bool | None:
-    """The truth of a condition under the facts; an absent condition is true."""
+Check = Callable[[Facts], bool | None]
+
+
+def always(_: Facts) -> bool | None:
+    """The absent condition: true."""
+    return True
+
+
+def compiled(condition: Any) -> Check:
+    """The function that evaluates a condition; an absent condition is true."""
     if condition is None:
-        return True
+        return always
     if "var" in condition:
-        return _compare(condition, facts)
+        return _comparison(condition["var"], condition["op"], condition["value"])
     if "not" in condition:
-        inner = holds(condition["not"], facts)
-        return None if inner is None else not inner
+        inner = compiled(condition["not"])
+        return lambda facts: None if (truth := inner(facts)) is None else not truth
     if "all" in condition:
-        return conjunction(holds(part, facts) for part in condition["all"])
-    return disjunction(holds(part, facts) for part in condition["any"])
+        parts = tuple(compiled(part) for part in condition["all"])
+        return lambda facts: conjunction([part(facts) for part in parts])
+    parts = tuple(compiled(part) for part in condition["any"])
+    return lambda facts: disjunction([part(facts) for part in parts])
 
 
-def conjunction(values: Any) -> bool | None:
+def holds(condition: Any, facts: Facts) -> bool | None:
+    """The truth of a condition under the facts."""
+    return compiled(condition)(facts)
+
+
+def conjunction(values: Iterable[bool | None]) -> bool | None:
     """Kleene's and: false wins over unknown, unknown over true. All parts are looked at, so none missing is lost."""
     found: bool | None = True
     for value in values:
@@ -68,7 +91,7 @@ def conjunction(values: Any) -> bool | None:
     return found
 
 
-def disjunction(values: Any) -> bool | None:
+def disjunction(values: Iterable[bool | None]) -> bool | None:
     """Kleene's or: true wins over unknown, unknown over false."""
     found: bool | None = False
     for value in values:
@@ -89,45 +112,107 @@ def variables(condition: Any) -> set[str]:
     return set().union(*(variables(part) for part in inner))
 
 
-def _compare(condition: Any, facts: Facts) -> bool | None:
-    name, operator, wanted = condition["var"], condition["op"], condition["value"]
-    value = facts.get(name)
-    if value is None:
-        facts.missing[name] = None
-        return None
-    try:
-        return bool(_OPERATIONS[operator](value, wanted))
-    except TypeError:  # a value of another kind than the text speaks of tells nothing
-        facts.missing[name] = None
-        return None
+def _comparison(name: str, operator: str, wanted: Any) -> Check:
+    if name in _PLACES:
+        compare = _places(operator, wanted)
+    elif operator in ("in", "not_in", "overlaps"):
+        compare = _members(operator, frozenset(map(_fold, _list(wanted))))
+    elif operator in ("before", "after"):
+        compare = _dates(operator, wanted)
+    elif operator in ("==", "!="):
+        compare = _equal(operator, _fold(wanted))
+    else:
+        compare = _numbers(operator, wanted)
+
+    def check(facts: Facts) -> bool | None:
+        value = facts.get(name)
+        truth = None if value is None else compare(value)
+        if truth is None:
+            facts.missing[name] = None
+        return truth
+
+    return check
+
+
+def _members(operator: str, wanted: frozenset[Any]) -> Callable[[Any], bool | None]:
+    def compare(value: Any) -> bool | None:
+        try:
+            shared = not wanted.isdisjoint(map(_fold, _list(value)))
+        except TypeError:  # members that are no plain values
+            return None
+        return shared is not (operator == "not_in")
+
+    return compare
+
+
+def _equal(operator: str, wanted: Any) -> Callable[[Any], bool | None]:
+    def compare(value: Any) -> bool | None:
+        if isinstance(wanted, bool) is not isinstance(value, bool):
+            return None
+        return (_fold(value) == wanted) is (operator == "==")
+
+    return compare
+
+
+def _numbers(operator: str, wanted: Any) -> Callable[[Any], bool | None]:
+    compare = _ORDER[operator]
+
+    def numbers(value: Any) -> bool | None:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:  # not a number fails too
+            return None
+        return compare(value, wanted)
+
+    return numbers
+
+
+def _dates(operator: str, wanted: Any) -> Callable[[Any], bool | None]:
+    limit = datetime.date.fromisoformat(str(wanted))
+
+    def compare(value: Any) -> bool | None:
+        try:
+            day = datetime.date.fromisoformat(str(value)[:10])
+        except ValueError:
+            return None
+        return day < limit if operator == "before" else day > limit
+
+    return compare
+
+
+def _places(operator: str, wanted: Any) -> Callable[[Any], bool | None]:
+    """Sets of countries: a group stands for its members, worldwide for all; what is no country tells nothing."""
+    limit = _expand(_place(item) for item in _list(wanted))
+
+    def compare(value: Any) -> bool | None:
+        told = [_place(item) for item in _list(value)]
+        shared: bool | None = WORLDWIDE in told or not limit.isdisjoint(_expand(told))
+        if not shared and not all(p in GROUPS or _COUNTRY.fullmatch(p) for p in told):
+            return None
+        return shared is not (operator in ("not_in", "!="))
+
+    return compare
+
+
+def _place(value: Any) -> str:
+    text = str(value).strip().upper()
+    return _ALIASES.get(text, text)
+
+
+def _expand(places: Iterable[str]) -> frozenset[str]:
+    found = set(places)
+    return frozenset(found.union(*(GROUPS.get(p, frozenset()) for p in found)))
+
+
+def _fold(value: Any) -> Any:
+    return value.strip().casefold() if isinstance(value, str) else value
 
 
 def _list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple, set, frozenset)) else [value]
 
 
-def _overlaps(value: Any, wanted: Any) -> bool:
-    """Whether two sets share a member; a country group contains its countries and overlaps them."""
-    return bool(_expand(_list(value)) & _expand(_list(wanted)))
-
-
-def _expand(items: list[Any]) -> set[Any]:
-    found = set(items)
-    for item in items:
-        found |= GROUPS.get(item, frozenset()) if isinstance(item, str) else frozenset()
-    return found
-
-
-_OPERATIONS: Mapping[str, Any] = {
-    "==": lambda a, b: a == b,
-    "!=": lambda a, b: a != b,
-    "<": lambda a, b: a < b,
-    "<=": lambda a, b: a <= b,
-    ">": lambda a, b: a > b,
-    ">=": lambda a, b: a >= b,
-    "in": lambda a, b: bool(_expand(_list(a)) & _expand(_list(b))),
-    "not_in": lambda a, b: not _expand(_list(a)) & _expand(_list(b)),
-    "overlaps": _overlaps,
-    "before": lambda a, b: str(a) < str(b),
-    "after": lambda a, b: str(a) > str(b),
+_ORDER: Mapping[str, Callable[[Any, Any], bool]] = {
+    "<": lambda a, b: bool(a < b),
+    "<=": lambda a, b: bool(a <= b),
+    ">": lambda a, b: bool(a > b),
+    ">=": lambda a, b: bool(a >= b),
 }

@@ -4,85 +4,218 @@ Facts that nobody can change (domicile, users in a month that is past, revenue) 
 one that is missing is.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import msgspec
 
-from ecotone.licences.composition import compose
-from ecotone.licences.decision import Decision, Way
+from ecotone.licences.composition import DERIVING, UNTOLD
+from ecotone.licences.conditions import GROUPS
+from ecotone.licences.decision import Decision, Reason, Way
 from ecotone.licences.entries import KnowledgeBase
-from ecotone.licences.evaluate import PUBLISHING
-from ecotone.licences.family import Family, Use
-from ecotone.vocabulary import Purpose, Verdict
+from ecotone.licences.family import Edge, Family, Use
+from ecotone.licences.weighing import HIDDEN, Weighed, weigh
+from ecotone.vocabulary import Purpose, Relation
 
 _MOST = 6
 _SMALL = 1
+_FREE = (("org.", _SMALL), ("product.", _SMALL))
+_UNKNOWN = ("unknown", "none")
+_DATA = (Relation.TRAINED_ON, Relation.DISTILLED_OUTPUTS, Relation.DISTILLED_LOGITS, Relation.GENERATED_BY)
 
 
 def ways_to_yes(
-    family: Family, use: Use, decision: Decision, again: Callable[[Use], Decision], knowledge: KnowledgeBase
-) -> tuple[Way, ...]:
-    """Changes after which the answer passes, each with the verdict that it leads to."""
-    found: list[Way] = []
-
-    def attempt(change: str, other: Use) -> None:
-        if len(found) < _MOST and (verdict := again(other).verdict).passes:
-            found.append(Way(change=change, verdict=verdict))
-
-    if use.mode in PUBLISHING:
-        _declare(family, use, decision, attempt, knowledge)
-    _tell(use, decision, attempt)
-    for tier in ("paid", "zero_retention"):
-        if use.variables.get("account.tier") not in (None, tier):
-            attempt(f"call the provider under the tier {tier}", _with(use, {"account.tier": tier}))
-    for purpose in (Purpose.INTERNAL_COMMERCIAL, Purpose.NONCOMMERCIAL, Purpose.RESEARCH):
-        if use.purpose is not purpose and use.purpose in (Purpose.COMMERCIAL, Purpose.INTERNAL_COMMERCIAL):
-            attempt(f"use it for purpose {purpose.value}", msgspec.structs.replace(use, purpose=purpose))
-    refusing = [r for r in decision.reasons if r.evaluation in ("false", "ask_licence", "unknown")]
-    if refusing:
-        first = refusing[0]
-        if first.entry in ("unknown", "none"):
-            change = f"find out the licence of {first.node} and state it in its card with the licence's text"
-        else:
-            owner = first.entry
-            title = knowledge.entries[owner].title if owner in knowledge.entries else owner
-            change = f"obtain a licence for this use from the licensor of {first.node} ({title})"
-        found.append(Way(change=change, verdict=Verdict.ALLOW))
-    return tuple(found[:_MOST])
-
-
-def _declare(
+    knowledge: KnowledgeBase,
     family: Family,
     use: Use,
+    positions: Mapping[str, str],
+    weighed: Weighed,
     decision: Decision,
-    attempt: Callable[[str, Use], None],
-    knowledge: KnowledgeBase,
-) -> None:
-    """Publishing: declare what the parents demand."""
-    composition = compose(knowledge, family, publishing=True, positions=decision.positions)
-    demanding = {b.entry.id: b.entry for b in composition.inherited if b.facts is None}
-    for entry in demanding.values():
-        if entry.kind in ("unknown", "none"):
-            continue
-        other = msgspec.structs.replace(use, declared_licence=entry.id)
-        label = entry.names.hf[0] if entry.names.hf else entry.expression
-        attempt(f"declare `license: {label}` and ship its text, notice and policy", other)
-        # what else is unknown about the use may hide that the label is the remedy: say so with what is to be told
-        told = {m.what: _SMALL for m in decision.missing if "." in m.what}
-        if told:
-            change = f"declare `license: {label}`, ship its text, notice and policy, and tell {', '.join(sorted(told))}"
-            attempt(change, _with(other, told))
+) -> tuple[Way, ...]:
+    """Changes after which the answer passes, each with the verdict that it leads to."""
+    search = _Search(knowledge, family, use, positions, weighed, decision)
+    search.rename()
+    search.declare()
+    if not search.tell():  # where telling figures is enough, no larger change is proposed
+        search.change()
+    return tuple(search.found[:_MOST])
 
 
-def _tell(use: Use, decision: Decision, attempt: Callable[[str, Use], None]) -> None:
-    """Declare what is missing, with values that keep below the thresholds of the texts."""
-    numbers = [m for m in decision.missing if m.what.startswith(("org.", "product."))]
-    if numbers:
-        told = {m.what: _SMALL for m in numbers}
-        where = ", ".join(sorted({f"{m.entry} {m.clause}" for m in numbers if m.clause}))
-        attempt(f"declare {', '.join(sorted(told))} below the threshold of {where}", _with(use, told))
-    if any(m.what == "account.tier" for m in decision.missing):
-        attempt("declare account.tier as paid", _with(use, {"account.tier": "paid"}))
+class _Search:
+    """Tries changes in the order of how small they are; a change that only lacks an untold figure is joined with it."""
+
+    def __init__(
+        self,
+        knowledge: KnowledgeBase,
+        family: Family,
+        use: Use,
+        positions: Mapping[str, str],
+        weighed: Weighed,
+        decision: Decision,
+    ) -> None:
+        self.knowledge, self.family, self.use, self.positions = knowledge, family, use, positions
+        self.weighed = weighed
+        self.missing = decision.missing
+        self.refusing = [r for r in decision.reasons if r.evaluation != "true"]
+        self.figures = {m.what: value for m in decision.missing for prefix, value in _FREE if m.what.startswith(prefix)}
+        self.found: list[Way] = []
+
+    def attempt(
+        self,
+        change: str,
+        use: Use | None = None,
+        family: Family | None = None,
+        licensed: frozenset[tuple[str, str]] = frozenset(),
+    ) -> bool:
+        """Keep the change if it leads to yes, if need be together with the figures that nobody told."""
+        if len(self.found) >= _MOST:
+            return False
+        other, graph = use or self.use, family or self.family
+        verdict = weigh(self.knowledge, graph, other, self.positions, licensed=licensed).verdict
+        if not verdict.passes and self.figures:
+            told = _with(other, self.figures)
+            verdict = weigh(self.knowledge, graph, told, self.positions, licensed=licensed).verdict
+            change = f"{change}, and declare {', '.join(sorted(self.figures))} below the threshold"
+        if verdict.passes:
+            self.found.append(Way(change=change, verdict=verdict))
+        return verdict.passes
+
+    def rename(self) -> None:
+        for prefix in {d.text for d in self.weighed.total.duties if d.duty == "name_prefix" and d.status == "missing"}:
+            name = f"{prefix}-{self.family.subject.rsplit('/', 1)[-1]}"
+            self.attempt(f"rename it so that its name begins with {prefix!r}", _with(self.use, {"name": name}))
+
+    def declare(self) -> None:
+        """Publishing: declare what the parents demand."""
+        if not self.weighed.publishing:
+            return
+        demanding = {b.entry.id: b for b in self.weighed.composition.inherited if b.facts is None}
+        for bound in demanding.values():
+            entry = bound.entry
+            if entry.kind in _UNKNOWN or not bound.visible:
+                continue
+            label = entry.names.hf[0] if entry.names.hf else entry.expression
+            other = msgspec.structs.replace(self.use, declared_licence=entry.id)
+            graph = self._labelled(entry.id)
+            self.attempt(f"declare `license: {label}` and ship its text, notice and policy", other, graph)
+
+    def _labelled(self, entry_id: str) -> Family:
+        node = msgspec.structs.replace(self.family.node(self.family.subject), instruments=(entry_id,))
+        return msgspec.structs.replace(self.family, nodes={**self.family.nodes, self.family.subject: node})
+
+    def change(self) -> None:
+        """Larger changes, in their order."""
+        self.tier()
+        self.drop_data()
+        self.leave_territory()
+        self.purpose()
+        self.classifier()
+        self.drop_parent()
+        self.obtain()
+
+    def tell(self) -> bool:
+        """Declare what is missing, with values that keep below the thresholds of the texts."""
+        if self.figures:
+            where = {f"{m.entry} {m.clause}" for m in self.missing if m.what in self.figures and m.entry != HIDDEN}
+            of = f" of {', '.join(sorted(where))}" if where else ""
+            change = f"declare {', '.join(sorted(self.figures))} below the threshold{of}"
+            told, self.figures = self.figures, {}
+            enough = self.attempt(change, _with(self.use, told))
+            self.figures = told
+            return enough
+        return False
+
+    def tier(self) -> None:
+        if any(m.what == "account.tier" for m in self.missing):
+            self.attempt("declare account.tier as paid", _with(self.use, {"account.tier": "paid"}))
+        for tier in ("paid", "zero_retention"):
+            if self.use.variables.get("account.tier") not in (None, tier):
+                self.attempt(f"call the provider under the tier {tier}", _with(self.use, {"account.tier": tier}))
+
+    def drop_data(self) -> None:
+        """Leave out or replace data, one source at a time."""
+        for edge in self._own_edges():
+            if edge.relation in _DATA:
+                self.attempt(f"train without {self._shown(edge)}, or replace it", family=self._without(edge))
+
+    def leave_territory(self) -> None:
+        told = self.use.variables.get("territory")
+        places = [str(p) for p in told] if isinstance(told, (list, tuple)) else []
+        left = [p for p in places if p.upper() not in GROUPS["EEA"] | {"CH", "GB", "UK", "EU", "EEA"}]
+        for place in places if len(places) > 1 else ():
+            rest = [p for p in places if p != place]
+            if self.attempt(f"leave {place} out of the territory", _with(self.use, {"territory": rest})):
+                return
+        if left and len(left) < len(places) - 1:
+            self.attempt("leave the EEA, Switzerland and the UK out", _with(self.use, {"territory": left}))
+
+    def purpose(self) -> None:
+        if self.use.purpose not in (Purpose.COMMERCIAL, Purpose.INTERNAL_COMMERCIAL):
+            others: tuple[Purpose, ...] = (Purpose.RESEARCH,) if self.use.purpose is Purpose.NONCOMMERCIAL else ()
+        else:
+            others = (Purpose.INTERNAL_COMMERCIAL, Purpose.NONCOMMERCIAL, Purpose.RESEARCH)
+        for purpose in others:
+            if purpose is not self.use.purpose:
+                change = f"use it for purpose {purpose.value}"
+                self.attempt(change, msgspec.structs.replace(self.use, purpose=purpose))
+
+    def classifier(self) -> None:
+        told = {"target_model": "classifier_internal", "target.distributed": False}
+        if any(r.entry in self.knowledge.entries and _reads_target(self.knowledge, r) for r in self.refusing):
+            change = (
+                "make a classifier or embedding model for use inside, not to be passed on, and declare target_model"
+            )
+            self.attempt(f"{change} as classifier_internal", _with(self.use, told))
+
+    def drop_parent(self) -> None:
+        edges = [e for e in self._own_edges() if e.relation in DERIVING]
+        for edge in edges if len(edges) > 1 else ():
+            self.attempt(f"make it without {self._shown(edge)}", family=self._without(edge))
+
+    def obtain(self) -> None:
+        """Permission of those who refuse, all of them: what then still refuses was tried above."""
+        names: dict[str, None] = {}
+        pairs: set[tuple[str, str]] = set()
+        for reason in self.refusing:
+            pairs |= self._behind(reason)
+            names[self._wanted(reason)] = None
+        if self.weighed.composition.suspected:
+            rest = msgspec.structs.replace(
+                self.family, edges=tuple(e for e in self.family.edges if e not in self.weighed.composition.suspected)
+            )
+            self.attempt("refute the suspected ancestry with evidence", family=rest)
+        if names:
+            self.attempt("; ".join(list(names)[:3]), licensed=frozenset(pairs))
+
+    def _behind(self, reason: Reason) -> set[tuple[str, str]]:
+        """The instruments behind a reason: a policy's reason is its agreement's, a hidden one any hidden one's."""
+        bounds = (*self.weighed.composition.own, *self.weighed.composition.inherited)
+        return {
+            (b.node, b.entry.id)
+            for b in bounds
+            if (b.node == reason.node or (reason.node == UNTOLD and not b.visible))
+            and (reason.entry in (b.entry.id, HIDDEN) or any(part.ref == reason.entry for part in b.entry.incorporates))
+        }
+
+    def _wanted(self, reason: Reason) -> str:
+        if reason.entry in _UNKNOWN:
+            return f"find out the licence of {reason.node} and state it in its card with the licence's text"
+        entry = self.knowledge.entries.get(reason.entry)
+        title = f" ({entry.title})" if entry else ""
+        return f"obtain a licence for this use from the licensor of {reason.node}{title}"
+
+    def _own_edges(self) -> list[Edge]:
+        return [e for e in self.family.edges if e.child == self.family.subject]
+
+    def _shown(self, edge: Edge) -> str:
+        return edge.parent if self.family.node(edge.parent).visible else UNTOLD
+
+    def _without(self, edge: Edge) -> Family:
+        return msgspec.structs.replace(self.family, edges=tuple(e for e in self.family.edges if e != edge))
+
+
+def _reads_target(knowledge: KnowledgeBase, reason: Reason) -> bool:
+    fact = knowledge.entry(reason.entry).fact(reason.fact)
+    return fact is not None and "target_model" in fact.reads
 
 
 def _with(use: Use, variables: Mapping[str, object]) -> Use:

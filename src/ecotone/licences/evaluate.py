@@ -1,11 +1,12 @@
 """One entry under one use: which actions it grants, forbids, limits, and which duties arise. Names no licence."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ecotone.licences.conditions import Facts, conjunction, disjunction, holds
+from ecotone.licences.conditions import Check, Facts, always, conjunction, disjunction
 from ecotone.licences.decision import Duty, Missing, Reason
 from ecotone.licences.entries import Entry, Fact
+from ecotone.licences.plan import OUTPUT_ACTIONS, Ready, plan_of
 from ecotone.vocabulary import Mode, Verdict
 
 ACTIONS: Mapping[Mode, tuple[str, ...]] = {
@@ -22,7 +23,6 @@ ACTIONS: Mapping[Mode, tuple[str, ...]] = {
     Mode.CALL_PROVIDER: ("run", "send_inputs"),
 }
 PUBLISHING = (Mode.PUBLISH_WEIGHTS, Mode.PUBLISH_ADAPTER)
-_OUTPUT_ACTIONS = {"use_outputs", "publish_outputs", "train_on_outputs", "distil"}
 _ANY = "any"
 _NOT_TOLD = {
     "none": "no licence is declared, and none found is not permission",
@@ -32,7 +32,12 @@ _NOT_TOLD = {
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """An instrument as it binds the subject: the entry, how it got there, and which of its facts came along."""
+    """An instrument as it binds the subject: the entry, how it got there, and which of its facts came along.
+
+    `facts` is None when all of them did. `through_outputs` says that the subject is bound because it was made from
+    outputs, so that the facts on training with outputs are asked, whatever is done with the subject. `relation` says
+    what was made of the parent.
+    """
 
     entry: Entry
     node: str
@@ -40,9 +45,11 @@ class Bound:
     facts: frozenset[str] | None
     objects: frozenset[str]
     visible: bool = True
+    through_outputs: bool = False
+    relation: str | None = None
 
-    def carried(self) -> Iterable[Fact]:
-        return self.entry.facts if self.facts is None else (f for f in self.entry.facts if f.id in self.facts)
+    def brings(self, fact: Fact) -> bool:
+        return self.facts is None or fact.id in self.facts
 
 
 @dataclass(slots=True)
@@ -59,8 +66,15 @@ class Answer:
     positions: set[str] = field(default_factory=set)
 
     def lower(self, verdict: Verdict) -> None:
-        if verdict.rank < self.verdict.rank:
-            self.verdict = verdict
+        self.verdict = worse(self.verdict, verdict)
+
+
+_RANK = {verdict: verdict.rank for verdict in Verdict}
+
+
+def worse(one: Verdict, other: Verdict) -> Verdict:
+    """The worse of two answers."""
+    return one if _RANK[one] <= _RANK[other] else other
 
 
 def actions_of(mode: Mode, kind: str, *, modified: bool, hosting_distributes: bool) -> tuple[str, ...]:
@@ -84,89 +98,108 @@ def evaluate(bound: Bound, actions: tuple[str, ...], facts: Facts) -> Answer:
         facts: variables of the use, of this path and of the positions.
     """
     answer = Answer()
-    carried = list(bound.carried())
+    plan = plan_of(bound.entry)
     for action in actions:
-        _evaluate_action(bound, carried, action, facts, answer)
-    for fact in carried:
-        if fact.modality == "require":
-            _duty(bound, fact, actions, facts, answer)
-        if fact.position:
-            answer.positions.add(fact.position)
+        about = plan.about(action, bound.objects)
+        _evaluate_action(bound, [r for r in about if bound.brings(r.fact)], action, facts, answer)
+    for ready in plan.duties:
+        if bound.brings(ready.fact):
+            _duty(bound, ready, actions, facts, answer)
+    answer.positions |= {r.fact.position for r in plan.facts if r.fact.position and bound.brings(r.fact)}
     if answer.verdict is Verdict.ALLOW and answer.duties:
         answer.verdict = Verdict.ALLOW_WITH_DUTIES
     return answer
 
 
-def _evaluate_action(bound: Bound, carried: list[Fact], action: str, facts: Facts, answer: Answer) -> None:
-    about = [f for f in carried if _concerns(f, action, bound.objects)]
-    forbidden = False
-    for fact in about:
+def _evaluate_action(bound: Bound, about: list[Ready], action: str, facts: Facts, answer: Answer) -> None:
+    """Prohibitions, terminations and limits first; then whether the action is granted at all."""
+    free = True
+    for ready in about:
+        fact = ready.fact
         if fact.modality in ("prohibit", "terminate"):
-            hit = _holds(fact.when, facts, fact, bound, answer)
-            if fact.modality == "prohibit" and hit is not False and fact.unless is not None:
-                exception = _holds(fact.unless, facts, fact, bound, answer)
+            hit = _holds(ready.when, facts, ready, bound, answer)
+            if hit is not False and ready.unless is not None:
+                exception = _holds(ready.unless, facts, ready, bound, answer)
                 hit = conjunction((hit, None if exception is None else not exception))
             if hit is not False:
-                forbidden = True
-                _refuse(bound, fact, Verdict.DENY if hit else Verdict.UNKNOWN, answer)
+                free = False
+                _refuse(bound, ready, Verdict.DENY if hit else Verdict.UNKNOWN, answer)
         elif fact.modality == "limit" and facts.get("actor") not in fact.exempt:
-            inside = _holds(fact.within, facts, fact, bound, answer)
+            inside = _holds(ready.within, facts, ready, bound, answer)
             if inside is None and facts.values.get("policy.assume_below_thresholds") == "yes":
                 facts.assumed[f"{bound.entry.id}:{fact.id}"] = "below the threshold"
                 inside = True
             if inside is not True:
-                _refuse(bound, fact, Verdict(fact.otherwise or "deny") if inside is False else Verdict.UNKNOWN, answer)
-    if not forbidden:
-        _grant(bound, [f for f in about if f.modality == "permit"], action, facts, answer)
+                verdict = Verdict(fact.otherwise or "deny") if inside is False else Verdict.UNKNOWN
+                _refuse(bound, ready, verdict, answer)
+    _grant(bound, [r for r in about if r.fact.modality == "permit"], action, facts, answer, free=free)
 
 
-def _grant(bound: Bound, permits: list[Fact], action: str, facts: Facts, answer: Answer) -> None:
+def _grant(bound: Bound, permits: list[Ready], action: str, facts: Facts, answer: Answer, *, free: bool) -> None:
     """Grants are needed: silence of a completely encoded text is no, of another is unknown."""
     if bound.facts is not None and not permits:
         return  # only some duties or bans came along this path; the grant is another instrument's matter
-    truths = [(fact, _holds(fact.when, facts, fact, bound, answer)) for fact in permits]
+    truths = [(ready, _holds(ready.when, facts, ready, bound, answer)) for ready in permits]
     granted = disjunction(truth for _, truth in truths) if permits else (False if bound.entry.complete else None)
     if granted:
-        giving = [fact for fact, truth in truths if truth]
-        primary = [f for f in giving if bound.entry.authority(f) == "primary"]
-        answer.grants += [_reason(bound, f, "true") for f in (primary or giving)[:1]]
+        giving = [ready for ready, truth in truths if truth]
+        primary = [r for r in giving if r.authority == "primary"]
+        if free:
+            answer.grants += [_reason(bound, r, "true") for r in (primary or giving)[:1]]
         if not primary:
             answer.lower(Verdict.UNKNOWN)
-            answer.secondary += [f"{bound.entry.id}:{f.id}" for f in giving]
+            answer.secondary += [f"{bound.entry.id}:{r.fact.id}" for r in giving]
             answer.missing.append(Missing(what=f"primary text of {bound.entry.id}", entry=bound.entry.id))
         return
-    verdict = Verdict.DENY if granted is False else Verdict.UNKNOWN
-    answer.lower(verdict)
+    answer.lower(Verdict.DENY if granted is False else Verdict.UNKNOWN)
     word = "false" if granted is False else "unknown"
-    refusing = [fact for fact, truth in truths if truth is not True]
+    refusing = [ready for ready, truth in truths if truth is not True]
     if refusing:
-        answer.against += [_reason(bound, f, word) for f in refusing[:1]]
+        answer.against += [_reason(bound, r, word) for r in refusing[:1]]
     else:
-        silent = f"the text grants no right to {action.replace('_', ' ')}"
-        if granted is None:
-            silent = _NOT_TOLD.get(bound.entry.kind, f"what the text says about {action.replace('_', ' ')} is not known")
-        if all(r.means != silent for r in answer.against):
-            answer.against.append(_words(bound, f"silent-{action}", "whole text", silent, word))
-    if granted is None and not permits:
+        _silent(bound, action, word, answer)
+
+
+def _silent(bound: Bound, action: str, word: str, answer: Answer) -> None:
+    """No fact speaks of the action."""
+    spoken = action.replace("_", " ")
+    means = f"the text grants no right to {spoken}"
+    if word == "unknown":
+        means = _NOT_TOLD.get(bound.entry.kind, f"what the text says about {spoken} is not known")
         wanted = f"whether {bound.entry.id} grants {action}"
         if bound.entry.kind in _NOT_TOLD:
             wanted = f"the licence of {bound.node}"
         answer.missing.append(Missing(what=wanted, entry=bound.entry.id))
+    if all(r.means != means for r in answer.against):
+        answer.against.append(
+            Reason(
+                node=bound.node,
+                path=bound.path,
+                entry=bound.entry.id,
+                fact=f"silent-{action}",
+                clause="whole text",
+                means=means,
+                evaluation=word,
+                authority=bound.entry.status.authority,
+            )
+        )
 
 
-def _duty(bound: Bound, fact: Fact, actions: tuple[str, ...], facts: Facts, answer: Answer) -> None:
-    trigger = fact.trigger
+def _duty(bound: Bound, ready: Ready, actions: tuple[str, ...], facts: Facts, answer: Answer) -> None:
+    fact, trigger = ready.fact, ready.fact.trigger
     if trigger is not None:
-        if trigger.on and _ANY not in trigger.on and not set(trigger.on) & set(actions):
+        if trigger.on and _ANY not in trigger.on and set(actions).isdisjoint(trigger.on):
             return
-        objects = bound.objects | ({"outputs"} if _OUTPUT_ACTIONS & set(actions) else set())
-        if trigger.object and not objects & set(trigger.object):
+        objects = bound.objects if OUTPUT_ACTIONS.isdisjoint(actions) else bound.objects | {"outputs"}
+        if trigger.object and objects.isdisjoint(trigger.object):
             return
-    before = dict(facts.missing)
-    hit = holds(trigger.when if trigger else None, facts)
-    wanting = tuple(name for name in facts.missing if name not in before)
-    if hit is None:  # an unknown trigger does not block, so its variable is not missing for the verdict
-        facts.missing = before
+    wanting: tuple[str, ...] = ()
+    hit: bool | None = True
+    if ready.trigger is not always:
+        before = dict(facts.missing)
+        hit = ready.trigger(facts)
+        wanting = tuple(name for name in facts.missing if name not in before)
+        facts.missing = before  # an unknown trigger does not block, so its variable is not missing for the verdict
     if hit is False:
         return
     text, where = fact.params.get("text"), fact.params.get("where") or ()
@@ -184,60 +217,38 @@ def _duty(bound: Bound, fact: Fact, actions: tuple[str, ...], facts: Facts, answ
     (answer.duties if hit else answer.possible).append(made)
 
 
-def _concerns(fact: Fact, action: str, objects: frozenset[str]) -> bool:
-    if fact.modality not in ("permit", "prohibit", "limit", "terminate"):
-        return False
-    if fact.action and action not in fact.action and _ANY not in fact.action:
-        return False
-    if action in _OUTPUT_ACTIONS:
-        return not fact.object or "outputs" in fact.object
-    if action == "send_inputs":
-        return not fact.object or bool({"inputs", "service"} & set(fact.object))
-    return not fact.object or bool(objects & set(fact.object))
-
-
-def _holds(condition: object, facts: Facts, fact: Fact, bound: Bound, answer: Answer) -> bool | None:
-    before = set(facts.missing)
-    truth = holds(condition, facts)
+def _holds(check: Check, facts: Facts, ready: Ready, bound: Bound, answer: Answer) -> bool | None:
+    if check is always:
+        return True
+    told, facts.missing = facts.missing, {}
+    truth = check(facts)
     if truth is None:
         answer.missing += [
-            Missing(what=name, entry=bound.entry.id, clause=fact.clause.sec)
-            for name in facts.missing
-            if name not in before or all(m.what != name for m in answer.missing)
+            Missing(what=name, entry=bound.entry.id, clause=ready.fact.clause.sec) for name in facts.missing
         ]
+    facts.missing = told | facts.missing
     return truth
 
 
-def _refuse(bound: Bound, fact: Fact, verdict: Verdict, answer: Answer) -> None:
+def _refuse(bound: Bound, ready: Ready, verdict: Verdict, answer: Answer) -> None:
     answer.lower(verdict)
     word = {Verdict.DENY: "false", Verdict.UNKNOWN: "unknown"}.get(verdict, verdict.value)
-    answer.against.append(_reason(bound, fact, word))
-    if bound.entry.authority(fact) == "secondary":
-        answer.secondary.append(f"{bound.entry.id}:{fact.id}")
+    reason = _reason(bound, ready, word)
+    if reason not in answer.against:
+        answer.against.append(reason)
+    if ready.authority == "secondary":
+        answer.secondary.append(f"{bound.entry.id}:{ready.fact.id}")
 
 
-def _reason(bound: Bound, fact: Fact, evaluation: str) -> Reason:
+def _reason(bound: Bound, ready: Ready, evaluation: str) -> Reason:
     return Reason(
         node=bound.node,
         path=bound.path,
         entry=bound.entry.id,
-        fact=fact.id,
-        clause=fact.clause.sec,
-        means=fact.means,
+        fact=ready.fact.id,
+        clause=ready.fact.clause.sec,
+        means=ready.fact.means,
         evaluation=evaluation,
-        authority=bound.entry.authority(fact),
-        position=fact.position,
-    )
-
-
-def _words(bound: Bound, fact: str, clause: str, means: str, evaluation: str) -> Reason:
-    return Reason(
-        node=bound.node,
-        path=bound.path,
-        entry=bound.entry.id,
-        fact=fact,
-        clause=clause,
-        means=means,
-        evaluation=evaluation,
-        authority=bound.entry.status.authority,
+        authority=ready.authority,
+        position=ready.fact.position,
     )

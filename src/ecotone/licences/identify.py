@@ -1,14 +1,14 @@
 """From what a card declares to knowledge-base entries. A declared name is a claim; what is not known stays unknown."""
 
-import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from license_expression import ExpressionError, LicenseSymbol, Licensing
 
 from ecotone.licences.entries import Entry, KnowledgeBase
-from ecotone.licences.family import Family, Node, Use
+from ecotone.licences.expressions import Branch, branches_of, names, offers_unknown
+from ecotone.licences.family import Edge, Family, Node, Use
+from ecotone.vocabulary import Relation
 
 if TYPE_CHECKING:
     from ecotone.licences.decision import Decision
@@ -23,14 +23,17 @@ class Identified(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _LONGEST = 500
+_MOST_IDS = 20
+_MOST_PARENTS = 50
 _OTHER = ("other", "unknown", "")
+UNKNOWN = ("unknown",)
 
 
 def identify(knowledge: KnowledgeBase, card: Mapping[str, Any], *, date: Any = None) -> Identified:
     """Instruments for the card's `license`, `license_name` and `license_link`.
 
-    Hub ids are compared without case. `other` is resolved by nothing but a known id in `license_name` that the text
-    would have to confirm, so it stays unknown here. A list of ids is taken as all of them, the stricter reading.
+    Hub ids are compared without case. `other` stays unknown whatever `license_name` says: a name is a hint that the
+    text would have to confirm. A list of ids is taken as all of them, the stricter reading.
 
     Args:
         knowledge: the entries.
@@ -41,88 +44,131 @@ def identify(knowledge: KnowledgeBase, card: Mapping[str, Any], *, date: Any = N
     if declared is None or declared in ("", [], {}):
         return Identified(instruments=("none",), declared=None)
     if isinstance(declared, (list, tuple)):
-        parts = [identify(knowledge, {**card, "license": d}, date=date) for d in declared[:20]]
-        instruments = tuple(dict.fromkeys(i for p in parts for i in p.instruments if i != "none")) or ("unknown",)
-        conflict = ("several licences are declared without saying how they combine; all are taken",)
-        return Identified(
-            instruments=instruments, declared=", ".join(str(d) for d in declared)[:_LONGEST], conflicts=conflict
-        )
-    text = str(declared).strip()[:_LONGEST]
+        return _identify_list(knowledge, card, declared, date)
+    text = str(declared).strip()[:_LONGEST] if isinstance(declared, (str, int, float)) else "unreadable"
     if text.lower() in _OTHER:
         name = card.get("license_name")
-        label = f"{text} ({str(name)[:100]})" if name else text
-        return Identified(instruments=("unknown",), declared=label)
+        label = f"{text} ({str(name)[:100]})" if isinstance(name, str) and name else text
+        return Identified(instruments=UNKNOWN, declared=label)
     entries = declared_entries(knowledge, text, date=date)
+    known = text.casefold() in names(knowledge)
+    if known and len(entries) > 1:
+        conflict = f"{text} stands for {' or '.join(e.id for e in entries)}; the stricter answer is taken"
+        return Identified(instruments=tuple(e.id for e in entries), declared=text, conflicts=(conflict,))
     conflicts: tuple[str, ...] = ()
-    if len(entries) > 1 and " and " not in text.lower():
-        conflicts = (f"{text} stands for {' or '.join(e.id for e in entries)}; the stricter answer is taken",)
-    return Identified(instruments=tuple(e.id for e in entries) or ("unknown",), declared=text, conflicts=conflicts)
+    if not known and entries and len(branches_of(knowledge, text)) > 1:
+        conflicts = (f"{text} offers a choice; {' and '.join(e.id for e in entries)} is taken",)
+    return Identified(instruments=tuple(e.id for e in entries) or UNKNOWN, declared=text, conflicts=conflicts)
 
 
-def declared_entries(knowledge: KnowledgeBase, declared: str | None, *, date: Any = None) -> tuple[Entry, ...]:
+def _identify_list(knowledge: KnowledgeBase, card: Mapping[str, Any], declared: Any, date: Any) -> Identified:
+    parts = [
+        identify(knowledge, {**card, "license": d}, date=date)
+        for d in declared[:_MOST_IDS]
+        if isinstance(d, (str, int, float))
+    ]
+    found = [i for p in parts for i in p.instruments if i != "none"]
+    if len(parts) < len(declared):  # what is left out or no name at all may be anything
+        found.append(UNKNOWN[0])
+    instruments = tuple(dict.fromkeys(found)) or UNKNOWN
+    if len(declared) == 1 and parts:
+        return parts[0]
+    return Identified(
+        instruments=instruments,
+        declared=", ".join(p.declared or "" for p in parts)[:_LONGEST],
+        conflicts=("several licences are declared without saying how they combine; all are taken",),
+    )
+
+
+def declared_entries(knowledge: KnowledgeBase, declared: str | None, *, date: Any = None) -> Branch:
     """Entries for a declared licence: an id of the knowledge base, a Hub id, or an SPDX expression; empty if unknown.
 
-    In an expression `OR` lets any one branch be chosen: the first branch that is known is taken.
+    In an expression `OR` lets whoever uses the work choose a branch: the mildest that is known is taken.
     """
     if not declared:
         return ()
-    text = declared.strip()
-    found = _names(knowledge).get(text.lower())
+    found = names(knowledge).get(declared.strip().casefold())
     if found is not None:
         return tuple(knowledge.entry(i) for i in _of_day(knowledge, found, date))
-    try:
-        parsed = _licensing(knowledge).parse(text, validate=False)
-    except (ExpressionError, ValueError, RecursionError):
-        return ()
-    return () if parsed is None else _from_expression(knowledge, parsed)
+    return next(iter(branches_of(knowledge, declared.strip())), ())
 
 
-def _from_expression(knowledge: KnowledgeBase, node: Any) -> tuple[Entry, ...]:
-    operator = type(node).__name__
-    if operator == "OR":
-        branches = [_from_expression(knowledge, part) for part in node.args]
-        return next((b for b in branches if b), ())
-    if operator == "AND":
-        parts = [_from_expression(knowledge, part) for part in node.args]
-        return tuple(e for p in parts for e in p) if all(parts) else ()
-    if operator == "LicenseWithExceptionSymbol":
+def declared_branches(knowledge: KnowledgeBase, declared: str | None) -> tuple[Branch, ...]:
+    """Every choice that a declaration offers to whoever gets the work; a Hub id that stands for several is one."""
+    if not declared:
         return ()
-    found = _names(knowledge).get(str(getattr(node, "key", "")).lower(), ())
-    return tuple(knowledge.entry(i) for i in found)
+    if declared.strip().casefold() in names(knowledge):
+        return (declared_entries(knowledge, declared),)
+    return branches_of(knowledge, declared.strip())
 
 
 def _of_day(knowledge: KnowledgeBase, ids: tuple[str, ...], date: Any) -> tuple[str, ...]:
     """Of versions of one family, those in effect on the day; all when the day is not told."""
     families = {knowledge.entry(i).family for i in ids}
-    if date is None or len(ids) < 2 or len(families) > 1:
+    since = {i: str(knowledge.entry(i).effective.since or "") for i in ids}
+    if date is None or len(ids) < 2 or len(families) > 1 or len(set(since.values())) < len(ids):
         return ids
     day = str(date)[:10]
-    begun = [i for i in ids if str(knowledge.entry(i).effective.since or "") <= day]
-    latest = max(begun, key=lambda i: str(knowledge.entry(i).effective.since or ""), default=None)
+    latest = max((i for i in ids if since[i] <= day), key=lambda i: since[i], default=None)
     return (latest,) if latest else ids
 
 
-@functools.cache
-def _names(knowledge: KnowledgeBase) -> dict[str, tuple[str, ...]]:
-    """Lower-case names that stand for entries: ids, Hub ids, SPDX ids, `LicenseRef-` forms. No hints."""
-    found: dict[str, tuple[str, ...]] = {}
-    for entry in knowledge.entries.values():
-        if entry.kind == "policy":
-            continue
-        names = {entry.id, f"LicenseRef-{entry.id}", entry.names.spdx or entry.id, *entry.names.hf}
-        for name in {n.lower() for n in names}:
-            found[name] = (*found.get(name, ()), entry.id)
-    return found
+def check_card(
+    knowledge: KnowledgeBase,
+    card: Mapping[str, Any],
+    use: Use,
+    *,
+    name: str = "this model",
+    known: Mapping[str, tuple[str, ...]] | None = None,
+    positions: Mapping[str, str] | None = None,
+) -> "Decision":
+    """The decision on a model of which only the card is known, without a server.
 
-
-@functools.cache
-def _licensing(knowledge: KnowledgeBase) -> Licensing:
-    return Licensing([LicenseSymbol(e.expression) for e in knowledge.entries.values() if e.kind != "policy"])
-
-
-def check_card(knowledge: KnowledgeBase, card: Mapping[str, Any], use: Use, *, name: str = "this model") -> "Decision":
-    """The decision on a model of which only the card is known, without its parents' cards: they stay unknown."""
+    Args:
+        knowledge: the entries.
+        card: front matter of a model card.
+        use: what is wanted.
+        name: how the decision calls the model.
+        known: instruments of parents, by id; a parent that the card names and this does not is unknown, and so is then
+            the answer, unless the card's own licence already refuses.
+        positions: the organisation's choices.
+    """
     from ecotone.licences.judge import judge
 
-    found = identify(knowledge, card)
-    return judge(knowledge, Family(name, {name: Node(name, instruments=found.instruments)}), use)
+    nodes = {name: Node(name, instruments=identify(knowledge, card, date=use.date).instruments)}
+    edges = []
+    for parent, relation in _parents(card):
+        if parent.casefold() == name.casefold():
+            continue
+        dataset = relation is Relation.TRAINED_ON
+        kind = "dataset" if dataset else "weights"
+        nodes[parent] = Node(parent, instruments=(known or {}).get(parent, UNKNOWN), kind=kind)
+        edges.append(Edge(name, parent, relation))
+    return judge(knowledge, Family(name, nodes, tuple(edges)), use, positions)
+
+
+_DECLARED_RELATIONS = {
+    "adapter": Relation.ADAPTER,
+    "merge": Relation.MERGE,
+    "quantized": Relation.QUANTISED,
+    "finetune": Relation.FINETUNE,
+}
+
+
+def _parents(card: Mapping[str, Any]) -> list[tuple[str, Relation]]:
+    """Parents that a card names, with the relation that it says or that its tags show."""
+    bases = _texts(card.get("base_model"))
+    relation = _DECLARED_RELATIONS.get(str(card.get("base_model_relation") or "").strip().lower())
+    if relation is None:
+        peft = str(card.get("library_name") or "").lower() == "peft"
+        relation = Relation.MERGE if len(bases) > 1 else Relation.ADAPTER if peft else Relation.FINETUNE
+    found = [(base, relation) for base in bases]
+    return found + [(f"datasets/{d}", Relation.TRAINED_ON) for d in _texts(card.get("datasets"))]
+
+
+def _texts(value: Any) -> list[str]:
+    items = value if isinstance(value, (list, tuple)) else [value]
+    return [t.strip() for t in items if isinstance(t, str) and t.strip()][:_MOST_PARENTS]
+
+
+__all__ = ["Entry", "Identified", "check_card", "declared_branches", "declared_entries", "identify", "offers_unknown"]

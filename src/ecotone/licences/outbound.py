@@ -5,10 +5,12 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from ecotone.licences.composition import Composition, compose
+from ecotone.licences.conditions import Facts
 from ecotone.licences.decision import Duty, Reason
 from ecotone.licences.entries import Entry, Fact, KnowledgeBase
-from ecotone.licences.evaluate import Bound
+from ecotone.licences.evaluate import Bound, evaluate
 from ecotone.licences.family import Family
+from ecotone.vocabulary import Mode
 
 # restrictions that a licence withholds from everybody downstream: a label without them would grant what is not there
 WITHHOLDING = frozenset(
@@ -71,14 +73,30 @@ def outbound(knowledge: KnowledgeBase, family: Family, positions: Mapping[str, s
         reasons = check(knowledge, (entry,), composition)
         if not reasons:
             return Outbound(
-                licence=entry.names.hf[0], entry=entry.id, expression=entry.expression, rejected=tuple(rejected)
+                licence=entry.names.hf[0],
+                entry=entry.id,
+                expression=entry.expression,
+                duties=_duties(composition),
+                rejected=tuple(rejected),
             )
         first = reasons[0]
         rejected.append(
             Rejection(licence=entry.id, entry=first.entry, node=first.node, clause=first.clause, means=first.means)
         )
     expression = " AND ".join(knowledge.entry(i).expression for i in names) or "NOASSERTION"
-    return Outbound(licence=None, entry=None, expression=expression, rejected=tuple(rejected))
+    return Outbound(
+        licence=None, entry=None, expression=expression, duties=_duties(composition), rejected=tuple(rejected)
+    )
+
+
+def _duties(composition: Composition) -> tuple[Duty, ...]:
+    """What the inherited texts ask of whoever publishes the derivative."""
+    found: dict[Duty, None] = {}
+    for bound in composition.inherited:
+        told = {"mode": str(Mode.PUBLISH_WEIGHTS), "modified": True, "target.distributed": True}
+        answer = evaluate(bound, ("redistribute_derivative",), Facts(told | {"relation": bound.relation}))
+        found |= dict.fromkeys(answer.duties)
+    return tuple(found)
 
 
 def _rejects(bound: Bound, declared: tuple[Entry, ...]) -> tuple[Fact | None, str] | None:

@@ -1,8 +1,12 @@
 """The data faces: nothing but what was announced, verified and signed gets in or out."""
 
+import asyncio
 import hashlib
+import json
 import secrets
 import socket
+import struct
+import time
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,9 +15,21 @@ import httpx
 import pytest
 
 from ecotone.hub import lfs
+from ecotone.hub import xet as xet_face
+from ecotone.storage import hashes, shards
 
 XORB = b"\0\1\0\0\0\1\0\0a"
 NAME = "a4d4ed80fcb2fe5177fc59321d3e6f90faf23e35a48d58303114bf073f34178a"
+_CHUNK = hashes.chunk_hash(b"a")
+SHARD = b"".join(
+    (
+        shards.TAG + struct.pack("<QQ", 2, 0),
+        hashes.file_hash([(_CHUNK, 1)]) + struct.pack("<4I", 1 << 31, 1, 0, 0),
+        hashes.from_text(NAME) + struct.pack("<4I", 0, 1, 0, 1),
+        hashes.verification_hash(_CHUNK) + bytes(16),
+        (b"\xff" * 32 + bytes(16)) * 2,
+    )
+)
 
 
 def xet(http: httpx.Client, repo: str, operation: str) -> tuple[str, dict[str, str]]:
@@ -66,11 +82,43 @@ def test_what_is_not_offered_is_404(server: SimpleNamespace, as_admin: httpx.Cli
     for method, path in (
         ("GET", f"v1/chunks/default/{NAME}"),
         ("POST", f"v1/xorb-grants/default/{NAME}"),
-        ("POST", "v2/shards"),
         ("GET", f"v2/reconstructions/{'0' * 63}1"),
         ("GET", "v1/reconstructions/none"),
     ):
         assert server.http.request(method, f"{cas}/{path}", headers=write).status_code == 404, path
+
+
+def test_a_shard_tells_how_far_it_is(server: SimpleNamespace, as_admin: httpx.Client, repo: str) -> None:
+    """Clients wait five minutes for a silent answer; checking a large shard takes longer."""
+    cas, write = xet(as_admin, repo, "write")
+    server.http.post(f"{cas}/v1/xorbs/default/{NAME}", content=XORB, headers=write)
+    for body, last in ((b"no shard", "error"), (SHARD, "result")):
+        answer = server.http.post(f"{cas}/v2/shards", content=body, headers=write)
+        events = [json.loads(line) for line in answer.text.splitlines()]
+        assert answer.status_code == 200 and answer.headers["content-type"] == "application/x-ndjson"
+        assert events[-1]["type"] == last
+    assert events[-1]["result"] in (0, 1)
+    assert server.http.post(f"{cas}/v2/shards", content=SHARD).status_code == 401
+    _, read = xet(as_admin, repo, "read")
+    assert server.http.post(f"{cas}/v2/shards", content=SHARD, headers=read).status_code == 403
+
+
+def test_events_come_while_a_shard_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(xet_face, "EVENT_SECONDS", 0.05)
+    cas = xet_face.Cas()
+
+    def check(progress: Any) -> int:
+        progress(5, 10)
+        time.sleep(0.2)
+        return 1
+
+    async def heard() -> list[Any]:
+        return [json.loads(line) async for line in cas._events(cas._check(check))]
+
+    events = asyncio.run(heard())
+    assert events[0] == {"type": "validating", "verified": 5, "total": 10}
+    assert len(events) > 2 and events[-1] == {"type": "result", "result": 1}
+    assert cas._pending == 0
 
 
 def test_plain_http_and_store_give_the_bytes_that_xet_took(

@@ -76,9 +76,10 @@ def _axis(height: int) -> list[str]:
 
 def _row(test: Mapping[str, Any], top: int) -> list[str]:
     size = float(test["effect_size"])
-    label = f"{_pair(test.get('targets'))}: {_pair(test.get('attributes'))}"
-    if label == ": ":
-        label = str(test.get("name", test.get("id", "")))
+    label = str(test.get("name", ""))
+    if test.get("targets") and test.get("attributes"):
+        label = f"{_pair(test['targets'])}: {_pair(test['attributes'])}"
+    label = " \u00b7 ".join(part for part in (str(test.get("id", "")), label) if part)
     y, at = top + 26, _x(size)
     parts = [f'<text x="{_LEFT}" y="{top + 10}">{escape(label)}</text>']
     bounds = test.get("interval")
@@ -88,7 +89,7 @@ def _row(test: Mapping[str, Any], top: int) -> list[str]:
         parts += [f'<line x1="{end}" y1="{y - 4}" x2="{end}" y2="{y + 4}" {_MARKS["line"]}/>' for end in (low, high)]
     kind = "clear" if _is_clear(test) else "open"
     parts.append(f'<path d="M{at} {y - 6}L{at + 6} {y}L{at} {y + 6}L{round(at - 6, 1)} {y}Z" {_MARKS[kind]}/>')
-    parts.append(f'<text x="{WIDTH - 12}" y="{y + 4}" text-anchor="end">{_signed(size, 2)}, {_p(test)}</text>')
+    parts.append(f'<text x="{WIDTH - 12}" y="{y + 4}" text-anchor="end">{_signed(size, 2)}, {escape(_p(test))}</text>')
     return parts
 
 

@@ -160,7 +160,6 @@ def snapshot(provider: Provider, dead_port: int) -> Snapshot:
         version=1,
         built=time.time(),
         keys={hashlib.sha256(f"eck_{n}".encode()).hexdigest(): n for n in ("shop", "masked", "house")},
-        users={hashlib.sha256(b"ect_user").hexdigest(): "ann"},
         consumers={
             "shop": consumer("shop"),
             "masked": consumer("masked", PersonalData.PSEUDONYMISE),

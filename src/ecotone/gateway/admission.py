@@ -12,7 +12,11 @@ from ecotone.vocabulary import DataClass, Location, PersonalData
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
-    """A place that may answer, with the decision that lets it. `model` is the name by which it knows the model."""
+    """A place that may answer, with the decision that lets it.
+
+    `model` is the name by which the place knows the model, `name` ours; `masked` says that the text goes out with
+    placeholders, `why` what the answer's header tells.
+    """
 
     target: Target
     model: str
@@ -31,8 +35,15 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     findings: Findings
 
 
-def identify(snapshot: Snapshot, hashed: str | None) -> Consumer:
+USER_TOKEN = "ect_"
+
+
+def identify(snapshot: Snapshot, hashed: str | None, *, prefix: str = "") -> Consumer:
     """The project behind the hash of a key.
+
+    Args:
+        hashed: SHA-256 of the secret that was sent; None when none was.
+        prefix: the first letters of the secret, which tell its kind.
 
     Raises:
         Refusal: 401, also for a secret of the wrong kind, which is named.
@@ -44,7 +55,7 @@ def identify(snapshot: Snapshot, hashed: str | None) -> Consumer:
     project = snapshot.keys.get(hashed)
     consumer = snapshot.consumers.get(project) if project else None
     if consumer is None:
-        if hashed in snapshot.users:
+        if prefix == USER_TOKEN:
             raise Refusal(
                 401,
                 "wrong_kind_of_secret",
@@ -77,23 +88,31 @@ def admit(snapshot: Snapshot, consumer: Consumer, request: Request, findings: Fi
     names = route if route is not None else (request.model,)
     allowed: list[Candidate] = []
     refusals: list[Refusal] = []
+    passed_over: list[str] = []
     for name in names:
         try:
             allowed.append(_candidate(snapshot, consumer, name, findings))
         except Refusal as refusal:
             refusals.append(refusal)
+            if not allowed and (why := _passed_over(name, refusal, findings)):
+                passed_over.append(why)
     if not allowed:
         raise _worst(refusals, request.model, routed=route is not None)
-    moved = next((r for r in refusals if r.code == "personal_data"), None)
-    if moved is not None and route is not None:
-        reason = f"data class {findings.data_class}: kept from an external model"
-        allowed = [msgspec.structs.replace(c, why=f"personal; {reason}") for c in allowed]
+    if passed_over:
+        allowed = [msgspec.structs.replace(c, why="; ".join([*passed_over, *filter(None, [c.why])])) for c in allowed]
     return Admission(
         consumer=consumer,
         route=request.model if route is not None else None,
         candidates=tuple(allowed),
         findings=findings,
     )
+
+
+def _passed_over(name: str, refusal: Refusal, findings: Findings) -> str:
+    """Why a route's earlier candidate was not taken, for the answer's header."""
+    if refusal.code == "personal_data":
+        return f"personal; data class {findings.data_class}: kept from the external model {name}"
+    return f"decision: {name} refused ({refusal.ecotone.get('verdict')})" if refusal.status == 451 else ""
 
 
 def visible(snapshot: Snapshot, consumer: Consumer, name: str) -> Target | None:
@@ -123,8 +142,8 @@ def _candidate(snapshot: Snapshot, consumer: Consumer, name: str, findings: Find
         raise Refusal(
             503, "not_decided_yet", f"The decision on {name} is not computed yet.", headers={"retry-after": "2"}
         )
-    ruling = ruling.about(name)
     if not ruling.allowed:
+        ruling = ruling.about(name)
         told: dict[str, Any] = {
             "model": name,
             "project": consumer.name,

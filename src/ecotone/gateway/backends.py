@@ -1,7 +1,7 @@
 """Providers and remote engines that an administrator made callable as `NAME/model`. Holds no key, only its variable."""
 
 import fnmatch
-import ipaddress
+import os
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -14,6 +14,7 @@ import yaml
 
 from ecotone.accounts import Actor
 from ecotone.database import Database, utc_now
+from ecotone.gateway.addresses import check_address
 from ecotone.gateway.models import BackendRow, RouteRow
 from ecotone.licences import KnowledgeBase
 from ecotone.policy import Policy, RuleKind
@@ -22,6 +23,7 @@ from ecotone.vocabulary import Conflict, Forbidden, Invalid, Location, NotFound,
 
 DIALECTS = ("openai",)
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,46}[a-z0-9])?")
+_TAKEN = frozenset({"local", "none"})  # words of the header x-ecotone-backend
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,99}")
 
 
@@ -85,6 +87,8 @@ class Backends:
             raise Forbidden("Only administrators add backends.")
         if not _NAME.fullmatch(name):
             raise Invalid("A backend's name has 1 to 48 lower-case letters, digits or '-'.", param="name")
+        if name in _TAKEN:
+            raise Invalid(f"{name!r} has a meaning of its own in answers; take another name.", param="name")
         if dialect not in DIALECTS:
             raise Invalid(f"The dialect {dialect!r} is not spoken yet; known: {', '.join(DIALECTS)}.", param="dialect")
         check_address(url)
@@ -109,7 +113,7 @@ class Backends:
             if session.get(BackendRow, name) is not None:
                 raise BackendExists(f"A backend {name!r} exists already; remove it first.", param="name")
             session.add(row)
-        warnings = []
+        warnings = self._warnings(row)
         if terms is None:
             reason = f"administrator {actor.name} made backend {name} callable without naming its terms"
             self._policy.add_rule(RuleKind.PASS_UNKNOWN, f"backend:{name}", reason, actor=actor)
@@ -118,6 +122,23 @@ class Backends:
                 "it pass; name them with --terms ENTRY (`ecotone licence list`)"
             )
         return _backend(row), tuple(warnings)
+
+    @staticmethod
+    def _warnings(row: BackendRow) -> list[str]:
+        found = []
+        if row.key_env is not None and not os.environ.get(row.key_env):
+            found.append(
+                f"{row.key_env} is not set in the server's environment: calls are refused until it is and the server "
+                "was started again"
+            )
+        host = urlsplit(row.url).hostname or ""
+        if (
+            row.key_env is not None
+            and row.url.startswith("http:")
+            and not host.startswith(("127.", "localhost", "::1"))
+        ):
+            found.append("the key and all texts travel unencrypted: the address begins with http, not https")
+        return found
 
     def list(self) -> list[Backend]:
         with self._database.reading() as session:
@@ -155,31 +176,6 @@ class Backends:
                 f"{', '.join(patterns)} (ECOTONE_PROVIDER_KEYS) and not begin with ECOTONE_.",
                 param="key_env",
             )
-
-
-def check_address(url: str) -> None:
-    """Refuse what no provider's address is, and addresses that lead to a cloud's metadata (link-local).
-
-    Raises:
-        Invalid: saying what was expected.
-    """
-    parts = urlsplit(url)
-    try:
-        port = parts.port
-    except ValueError:
-        port = -1
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == -1:
-        raise Invalid(f"{url!r} is no address of an API; expected is e.g. https://api.example.com/v1.", param="url")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise Invalid("The address holds a user, password or query; a key belongs into --key-env.", param="url")
-    try:
-        address = ipaddress.ip_address(parts.hostname)
-    except ValueError:
-        if parts.hostname.lower().rstrip(".") in ("metadata.google.internal", "metadata"):
-            raise Invalid("That address leads to a cloud's metadata service.", param="url") from None
-        return
-    if address.is_link_local or address.is_multicast or address.is_unspecified:
-        raise Invalid(f"{address} is no address of a provider (link-local, multicast or unspecified).", param="url")
 
 
 def default_terms(url: str) -> str | None:

@@ -59,6 +59,8 @@ class SnapshotBuilder:
         self._stopped = threading.Event()
         self._building = threading.Lock()
         self._content: bytes = b""
+        self._ruled: dict[str, Ruling] = {}
+        self._ruled_under: bytes = b""
         self._thread: threading.Thread | None = None
         self.current = Snapshot(built=0.0)
 
@@ -123,11 +125,7 @@ class SnapshotBuilder:
             families.setdefault(
                 target.legal, (family, (f"backend:{backend.name}",), {"account.tier": backend.tier.value})
             )
-        rulings = {
-            f"{legal}|{consumers[p.name].use}": self._rule(family, subjects, more, p, rules)
-            for legal, (family, subjects, more) in families.items()
-            for p in projects.values()
-        }
+        rulings = self._rulings(families, list(projects.values()), rules, positions)
         return Snapshot(
             keys={
                 k.hash: k.project
@@ -135,7 +133,6 @@ class SnapshotBuilder:
                 if k.revoked is None
             }
             | dict.fromkeys(self._accounts.admin_token_hashes(), HOUSE),
-            users={t.id: t.user for t in self._accounts.tokens() if t.revoked is None},
             consumers=consumers,
             targets=targets,
             backends=backends,
@@ -182,6 +179,26 @@ class SnapshotBuilder:
         )
         return target, family
 
+    def _rulings(
+        self,
+        families: dict[str, tuple[Family, tuple[str, ...], dict[str, Any]]],
+        projects: list[Project],
+        rules: list[Rule],
+        positions: dict[str, str],
+    ) -> dict[str, Ruling]:
+        """Decisions by legal class and use: those known since rules, positions or day last changed are kept."""
+        today = utc_now().date()
+        under = msgspec.msgpack.encode((rules, positions, today, self._knowledge.version))
+        known = self._ruled if under == self._ruled_under else {}
+        found: dict[str, Ruling] = {}
+        for legal, (family, subjects, more) in families.items():
+            for project in projects:
+                key = f"{legal}|{_use_of(project)}"
+                if key not in found:
+                    found[key] = known.get(key) or self._rule(family, subjects, more, project, rules)
+        self._ruled, self._ruled_under = found, under
+        return found
+
     def _rule(
         self, family: Family, subjects: tuple[str, ...], more: dict[str, Any], project: Project, rules: list[Rule]
     ) -> Ruling:
@@ -202,11 +219,15 @@ class SnapshotBuilder:
         return msgspec.json.decode(packed, type=Ruling)
 
 
+def _use_of(project: Project) -> str:
+    """The name of a declared use among the decisions."""
+    return hashlib.sha256(msgspec.json.encode(project.use(), order="sorted")).hexdigest()[:16]
+
+
 def _consumer(project: Project) -> Consumer:
-    use = msgspec.json.encode(project.use(), order="sorted")
     return Consumer(
         name=project.name,
-        use=hashlib.sha256(use).hexdigest()[:16],
+        use=_use_of(project),
         personal_data=project.personal_data,
         may_call_private=project.may_call_private,
     )

@@ -2,20 +2,23 @@
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 import time
+import traceback
 from typing import Any, Protocol
+from urllib.parse import unquote
 
 import msgspec
 
 from ecotone.gateway.admission import Admission, admit, identify, look_into, visible
 from ecotone.gateway.answers import Refusal
+from ecotone.gateway.calls import Call
 from ecotone.gateway.parsing import Request, parse
 from ecotone.gateway.relay import Relay
 from ecotone.gateway.snapshot import Consumer, Snapshot
 from ecotone.gateway.upstream import Upstreams
 from ecotone.ledger import Ledger, LedgerWriter, request_id, settle_open
+from ecotone.privacy import Findings
 from ecotone.settings import Settings
 
 log = logging.getLogger("ecotone.gateway")
@@ -50,6 +53,7 @@ class Gateway:
         self._upstreams = Upstreams(settings)
         self._relay = Relay(settings, writer, self._upstreams)
         self._snapshots: Snapshots | None = None
+        self._version = 0
         self._provider_models: dict[str, tuple[float, list[str]]] = {}
 
     def settle_open(self) -> int:
@@ -71,14 +75,15 @@ class Gateway:
     # -- ASGI --------------------------------------------------------------------------------------------------------
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one HTTP request."""
-        call = _Call(scope, receive, send, request_id("server"))
+        call = Call(scope, receive, send, request_id(self._writer.writer), self._settings.upstream_idle)
         watcher: asyncio.Task[None] | None = None
         try:
             snapshot = self._snapshot()
-            consumer = identify(snapshot, call.key_hash())
+            hashed, prefix = call.credential()
+            consumer = identify(snapshot, hashed, prefix=prefix)
             path = scope["path"]
             if path == "/v1/models" or path.startswith("/v1/models/"):
-                await self._models(call, snapshot, consumer, path.removeprefix("/v1/models").strip("/"))
+                await self._models(call, snapshot, consumer, unquote(path.removeprefix("/v1/models").strip("/")))
                 return
             face = FACES.get(path)
             if face is None:
@@ -86,8 +91,9 @@ class Gateway:
             if scope["method"] != "POST":
                 raise Refusal(405, "method_not_allowed", f"{path} takes POST.", headers={"allow": "POST"})
             body = await call.body(self._settings.max_request_bytes)
-            request = parse(face, body)
-            findings = await asyncio.to_thread(look_into, request) if len(body) > _IN_THREAD else look_into(request)
+            request, findings = (
+                await asyncio.to_thread(_read, face, body) if len(body) > _IN_THREAD else _read(face, body)
+            )
             try:
                 admission = await self._admitted(consumer, request, findings)
             except Refusal as refusal:
@@ -102,8 +108,10 @@ class Gateway:
         except (asyncio.CancelledError, ConnectionError):
             if not call.gone:
                 raise
-        except Exception:
-            log.exception("a request failed (%s)", call.id)
+        except Exception as error:
+            # the exception's own text may quote a prompt, so only its kind and place are logged
+            place = "".join(traceback.format_tb(error.__traceback__))
+            log.error("request %s failed: %s\n%s", call.id, type(error).__name__, place)
             await call.refuse(Refusal(500, "internal_error", f"Something failed here; the request's id is {call.id}."))
         finally:
             if watcher is not None:
@@ -114,9 +122,12 @@ class Gateway:
         if time.time() - snapshot.built > self._settings.snapshot_max_age:
             text = "The gateway has had no contact with the decisions for too long; it refuses until it has."
             raise Refusal(503, "snapshot_too_old", text, headers={"retry-after": "5"})
+        if snapshot.version != self._version:
+            self._version = snapshot.version
+            self._upstreams.keep_only({t.socket for t in snapshot.targets.values() if t.socket})
         return snapshot
 
-    async def _admitted(self, consumer: Consumer, request: Request, findings: Any) -> Admission:
+    async def _admitted(self, consumer: Consumer, request: Request, findings: Findings) -> Admission:
         """Candidates; an engine that is starting is waited for as long as the settings say."""
         end = time.monotonic() + self._settings.engine_wait
         while True:
@@ -131,7 +142,7 @@ class Gateway:
             await asyncio.sleep(0.1)
 
     async def _note_refused(
-        self, call: "_Call", consumer: Consumer, request: Request, findings: Any, refusal: Refusal
+        self, call: Call, consumer: Consumer, request: Request, findings: Findings, refusal: Refusal
     ) -> None:
         if refusal.status not in (403, 451):
             return
@@ -141,9 +152,11 @@ class Gateway:
             "caller_id": call.caller_id,
             "project": consumer.name,
             "face": request.face,
-            "model": request.model[:200],
+            "asked": request.model,
+            "model": told.get("model", request.model),
             "status": refusal.status,
             "code": refusal.code,
+            "message": refusal.message,
             "data_class": findings.data_class,
             "kinds": findings.kinds,
             "knowledge_base": told.get("knowledge_base"),
@@ -153,30 +166,25 @@ class Gateway:
             await self._writer.appended("refused", record)
 
     # -- models ------------------------------------------------------------------------------------------------------
-    async def _models(self, call: "_Call", snapshot: Snapshot, consumer: Consumer, wanted: str) -> None:
+    async def _models(self, call: Call, snapshot: Snapshot, consumer: Consumer, wanted: str) -> None:
         if call.scope["method"] not in ("GET", "HEAD"):
             raise Refusal(405, "method_not_allowed", "/v1/models takes GET.", headers={"allow": "GET"})
-        found = {}
-        for name, target in snapshot.targets.items():
-            ruling = snapshot.ruling(target, consumer)
-            if visible(snapshot, consumer, name) is not None and ruling is not None and ruling.allowed:
-                found[name] = "local"
-        for name, target in snapshot.backends.items():
-            ruling = snapshot.ruling(target, consumer)
-            if ruling is not None and ruling.allowed:
-                for model in await self._models_of(name, target.url or "", target.key_env):
-                    found[f"{name}/{model}"] = name
+        found = {name: "local" for name in snapshot.targets if _callable(snapshot, consumer, name)}
+        backends = [t for name, t in snapshot.backends.items() if _callable(snapshot, consumer, f"{name}/any")]
+        lists = await asyncio.gather(*(self._models_of(t.name, t.url or "", t.key_env) for t in backends))
+        for backend, models in zip(backends, lists, strict=True):
+            found |= {f"{backend.name}/{model}": backend.name for model in models}
         for name, targets in snapshot.routes.items():
-            if any(t in found or t.partition("/")[0] in snapshot.backends for t in targets):
+            if any(_callable(snapshot, consumer, target) for target in targets):
                 found[name] = "route"
         rows = [{"id": n, "object": "model", "created": int(snapshot.built), "owned_by": o} for n, o in found.items()]
         if not wanted:
-            await call.json(200, {"object": "list", "data": rows})
+            await call.json(200, {"object": "list", "data": rows}, _NOT_CALLED)
             return
         row = next((r for r in rows if r["id"] == wanted), None)
         if row is None:
             raise Refusal(404, "model_not_found", f"The model {wanted!r} is not among those this key may call.")
-        await call.json(200, row)
+        await call.json(200, row, _NOT_CALLED)
 
     async def _models_of(self, name: str, url: str, key_env: str | None) -> list[str]:
         known = self._provider_models.get(name)
@@ -187,72 +195,15 @@ class Gateway:
         return known[1]
 
 
-class _Call:
-    """One ASGI request: reading its body, writing its answer, noticing that the client has gone."""
+_NOT_CALLED = {"x-ecotone-backend": "none", "x-ecotone-reason": "listed; no model was called"}
 
-    def __init__(self, scope: Any, receive: Any, send: Any, call_id: str) -> None:
-        self.scope = scope
-        self.id = call_id
-        self.gone = False
-        self._receive = receive
-        self._send = send
-        self._begun = False
-        self._headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        self.caller_id = self._headers.get("x-request-id", "")[:128] or None
 
-    def key_hash(self) -> str | None:
-        """SHA-256 of the key that was sent, None when there is none."""
-        scheme, _, key = self._headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not key.strip():
-            return None
-        return hashlib.sha256(key.strip().encode("utf-8", "replace")).hexdigest()
+def _read(face: str, body: bytes) -> tuple[Request, Findings]:
+    request = parse(face, body)
+    return request, look_into(request)
 
-    async def body(self, most: int) -> bytes:
-        """The whole body. Raises Refusal (413) as soon as it is too large."""
-        length = self._headers.get("content-length", "")
-        if length.isdigit() and int(length) > most:
-            raise Refusal(413, "body_too_large", f"The body has {length} bytes; at most {most} are taken.")
-        parts, size = [], 0
-        while True:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                self.gone = True
-                raise ConnectionError
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            if size > most:
-                raise Refusal(413, "body_too_large", f"The body is larger than {most} bytes, the most that is taken.")
-            if not message.get("more_body"):
-                return b"".join(parts)
 
-    async def watch(self, work: asyncio.Task[Any]) -> None:
-        """Cancel the work when the client goes away."""
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        self.gone = True
-        work.cancel()
-
-    async def begin(self, status: int, headers: dict[str, str]) -> None:
-        self._begun = True
-        fields = [(n.encode(), v.encode("latin-1", "replace")) for n, v in {"x-request-id": self.id, **headers}.items()]
-        await self._send({"type": "http.response.start", "status": status, "headers": fields})
-
-    async def write(self, data: bytes, more: bool) -> None:
-        await self._send({"type": "http.response.body", "body": data, "more_body": more})
-
-    async def json(self, status: int, value: Any, headers: dict[str, str] | None = None) -> None:
-        data = value if isinstance(value, bytes) else msgspec.json.encode(value)
-        told = {"content-type": "application/json", "content-length": str(len(data)), **(headers or {})}
-        await self.begin(status, told)
-        await self.write(b"" if self.scope["method"] == "HEAD" else data, False)
-
-    async def refuse(self, refusal: Refusal) -> None:
-        """Say why; as an event when the answer has begun."""
-        if self._begun:
-            await self.write(refusal.event(), False)
-            return
-        headers = dict(refusal.headers)
-        if refusal.status == 401:
-            headers["www-authenticate"] = "Bearer"
-        headers.setdefault("x-ecotone-reason", refusal.code)
-        await self.json(refusal.status, refusal.body(), headers)
+def _callable(snapshot: Snapshot, consumer: Consumer, name: str) -> bool:
+    target = visible(snapshot, consumer, name)
+    ruling = snapshot.ruling(target, consumer) if target is not None else None
+    return ruling is not None and ruling.allowed

@@ -1,6 +1,6 @@
 """What a request used: the provider's figure where it gives one, else a count that is marked as an estimate."""
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import msgspec
 
@@ -12,17 +12,21 @@ class Usage(msgspec.Struct, kw_only=True):
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int = 0
     estimate: bool = True
     characters: int = 0
 
     def take(self, told: Any) -> None:
-        """The provider's own figure."""
+        """The provider's own figure; a later one replaces it, as figures in streams are cumulative."""
         if not isinstance(told, dict):
             return
         prompt, completion = told.get("prompt_tokens"), told.get("completion_tokens", 0)
-        if isinstance(prompt, int) and prompt >= 0:
+        if _is_count(prompt):
             self.prompt_tokens, self.estimate = prompt, False
-            self.completion_tokens = completion if isinstance(completion, int) and completion >= 0 else 0
+            self.completion_tokens = completion if _is_count(completion) else 0
+            details = told.get("prompt_tokens_details")
+            cached = details.get("cached_tokens") if isinstance(details, dict) else None
+            self.cached_tokens = cached if _is_count(cached) else 0
 
     def saw(self, text: str) -> None:
         """Text that came in a stream, for an estimate if no figure follows."""
@@ -40,3 +44,15 @@ def estimated_prompt(request: Request) -> int:
     """Prompt tokens guessed from the size of the body's texts: four characters each."""
     fields = ("messages", "prompt", "input", "tools")
     return (sum(len(bytes(request.fields[f])) for f in fields if f in request.fields) + 3) // 4
+
+
+def reserved_completion(request: Request) -> int:
+    """Completion tokens that the request allows at most, 0 when it sets no limit."""
+    for field in ("max_completion_tokens", "max_tokens"):
+        if _is_count(request.value.get(field)):
+            return int(request.value[field])
+    return 0
+
+
+def _is_count(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53

@@ -1,7 +1,8 @@
 """From bytes to a request: the top level is decoded once, values stay raw, and what is forwarded is rebuilt from it.
 
 So that what is forwarded is what was inspected, anything that two parsers could read differently is refused: duplicate
-keys (escaped ones too), keys equal to one of ours but for case, invalid UTF-8, depth over 64.
+keys anywhere (escaped ones too: two parsers may keep different ones, and only one was looked at), keys equal to one of
+ours but for case, invalid UTF-8, depth over 64.
 """
 
 import re
@@ -12,6 +13,7 @@ import msgspec
 from ecotone.gateway.answers import Refusal
 
 MOST_DEPTH = 64
+_MOST_NAME = 256
 _KNOWN = frozenset({"model", "messages", "stream", "stream_options", "input", "prompt", "tools", "max_tokens"})
 _decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -58,14 +60,18 @@ def parse(face: str, body: bytes) -> Request:
         value = msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         raise _bad("The body is not a JSON object; send one with `model` and what the endpoint needs.") from None
-    if _count_keys(body) != len(fields):
-        raise _bad("A key stands twice in the body; send each once.")
+    if not isinstance(value, dict):
+        raise _bad("The body is not a JSON object; send one with `model` and what the endpoint needs.")
+    if _KEY.findall(body).count(b":") != _keys_of(value):
+        raise _bad("A key stands twice in the same object of the body; send each once.")
     for key in fields:
         if key.lower() in _KNOWN and key not in _KNOWN:
             raise _bad(f"The key {key!r} differs from {key.lower()!r} only in case; write it in lower case.", key)
     model = value.get("model")
     if not isinstance(model, str) or not model:
         raise _bad("`model` is missing; name a model, e.g. one of GET /v1/models.", "model")
+    if len(model) > _MOST_NAME or not model.isprintable():
+        raise _bad(f"`model` is no name of a model: at most {_MOST_NAME} printable characters.", "model")
     needed = {"chat": "messages", "completions": "prompt", "embeddings": "input"}[face]
     if needed not in value:
         raise _bad(f"`{needed}` is missing.", needed)
@@ -76,6 +82,7 @@ def parse(face: str, body: bytes) -> Request:
         raise _bad("`stream` must be true or false.", "stream")
     options = value.get("stream_options")
     wants_usage = isinstance(options, dict) and options.get("include_usage") is True
+    stream = stream and face != "embeddings"
     return Request(face=face, model=model, stream=stream, wants_usage=wants_usage, fields=fields, value=value)
 
 
@@ -99,25 +106,20 @@ def _too_deep(body: bytes) -> bool:
     return False
 
 
-_STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.S)
-
-
-def _count_keys(body: bytes) -> int:
-    """Keys of the top level, each occurrence counted."""
-    depth, count, key_next = 0, 0, False
-    for match in _TOKENS.finditer(body):
-        token = match.group()
-        if token in (b"{", b"["):
-            depth += 1
-            key_next = depth == 1
-        elif token in (b"}", b"]"):
-            depth -= 1
-        elif token == b",":
-            key_next = depth == 1
-        elif depth == 1 and key_next and token[:1] == b'"':
-            count += 1
-            key_next = False
+def _keys_of(value: Any) -> int:
+    """Keys of all objects in a decoded value."""
+    count, todo = 0, [value]
+    while todo:
+        item = todo.pop()
+        if isinstance(item, dict):
+            count += len(item)
+            todo += item.values()
+        elif isinstance(item, list):
+            todo += item
     return count
 
 
-_TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},]', re.S)
+# Strings as JSON has them; outside of strings, brackets; behind strings that are keys, the colon.
+_STRING = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
+_STRUCTURE = re.compile(_STRING + rb"|[\[\]{}]", re.S)
+_KEY = re.compile(_STRING + rb"[ \t\r\n]*(:?)", re.S)

@@ -1,6 +1,8 @@
 """One admitted request on its way to a backend and back: fallback, streaming, restoring, metering, the ledger.
 
-An `opened` record is written before anything is sent, a `settled` one before the last byte of the answer leaves.
+An `opened` record is written before anything is sent, a `settled` one before the last byte of the answer leaves; a
+candidate that failed before another answered leaves a `failed` one. What an upstream says may quote the prompt, so
+records hold our code for an error, never its text.
 """
 
 import asyncio
@@ -15,8 +17,9 @@ import msgspec
 
 from ecotone.gateway.admission import Admission, Candidate
 from ecotone.gateway.answers import Refusal
-from ecotone.gateway.metering import Usage, estimated_prompt
+from ecotone.gateway.metering import Usage, estimated_prompt, reserved_completion
 from ecotone.gateway.parsing import Request
+from ecotone.gateway.snapshot import Ruling, named
 from ecotone.gateway.streams import DONE, EventCutter, StreamReader
 from ecotone.gateway.upstream import Upstreams
 from ecotone.ledger import LedgerFull, LedgerWriter
@@ -25,6 +28,10 @@ from ecotone.settings import Settings
 from ecotone.vocabulary import Location
 
 _MOST_ANSWER = 256 * 1024 * 1024
+_DRAIN_SECONDS = 0.5
+_PROMPT = {"chat": "messages", "completions": "prompt", "embeddings": "input"}
+# Failures behind which an upstream may have worked, and billed.
+_MAY_BE_BILLED = {"upstream_died", "upstream_timeout"}
 
 Begin = Callable[[int, dict[str, str]], Awaitable[None]]
 Write = Callable[[bytes, bool], Awaitable[None]]
@@ -39,11 +46,12 @@ class Relay:
         self._upstreams = upstreams
         self._prompt_key = settings.secret("prompt-hash")
         self._resting: dict[str, float] = {}
+        self._told: dict[int, tuple[Ruling, bytes]] = {}
 
     async def carry(
         self, request_id: str, request: Request, admission: Admission, caller_id: str | None, begin: Begin, write: Write
     ) -> None:
-        """Answer the request.
+        """Answer the request by the first candidate that works.
 
         Args:
             begin: called once with status and headers.
@@ -52,76 +60,61 @@ class Relay:
         Raises:
             Refusal: when nothing was begun; after that, a stream ends with an error event instead.
         """
-        usage = Usage()
-        last: Refusal | None = None
-        for candidate in self._in_order(admission):
-            names = Pseudonyms() if candidate.masked else None
-            attempt = _Attempt(request_id, request, admission, candidate, usage)
+        candidates = self._in_order(admission)
+        for place, candidate in enumerate(candidates, start=1):
+            attempt = _Attempt(request_id, request, admission, candidate)
             await self._opened(attempt, caller_id)
             try:
-                answer = await self._upstreams.send(candidate, request.face, self._body(request, candidate, names))
+                await self._attempted(attempt, begin, write)
             except Refusal as refusal:
-                if names is not None:
-                    refusal.message = names.restore(refusal.message)
-                last = refusal
                 if refusal.retry:
-                    self._rest(candidate)
-                if refusal.retry and admission.route is not None:
-                    continue
-                await self._settled(attempt, "failed", error=refusal.message)
+                    self._resting[candidate.name] = time.monotonic() + self._settings.backend_rest
+                    if place < len(candidates):
+                        await self._failed(attempt, refusal)
+                        why = f"fallback; {candidate.name} failed ({refusal.code})"
+                        following = candidates[place]
+                        candidates[place] = msgspec.structs.replace(
+                            following, why="; ".join(filter(None, [following.why, why]))
+                        )
+                        continue
+                await self._settled(attempt, "upstream_died" if refusal.code == "upstream_died" else "failed", refusal)
+                refusal.headers.setdefault("x-ecotone-backend", candidate.target.backend)
                 raise
-            except asyncio.CancelledError:
+            except (asyncio.CancelledError, ConnectionError):
                 await asyncio.shield(self._settled(attempt, "client_gone"))
                 raise
-            await self._deliver(attempt, answer, names, begin, write)
+            except Exception:
+                await self._settled(attempt, "failed", Refusal(500, "internal_error", ""))
+                raise
             return
-        assert last is not None
-        await self._settled(
-            _Attempt(request_id, request, admission, admission.candidates[-1], usage), "failed", last.message
-        )
-        raise last
 
     # -- candidates --------------------------------------------------------------------------------------------------
     def _in_order(self, admission: Admission) -> list[Candidate]:
-        """Candidates as the route has them, those of a backend that just failed last."""
+        """Candidates as the route has them, those that just failed last."""
         now = time.monotonic()
-        return sorted(admission.candidates, key=lambda c: self._resting.get(_place(c), 0.0) > now)
+        if len(self._resting) > 1000:
+            self._resting = {name: until for name, until in self._resting.items() if until > now}
+        return sorted(admission.candidates, key=lambda c: self._resting.get(c.name, 0.0) > now)
 
-    def _rest(self, candidate: Candidate) -> None:
-        self._resting[_place(candidate)] = time.monotonic() + self._settings.backend_rest
-
-    @staticmethod
-    def _body(request: Request, candidate: Candidate, names: Pseudonyms | None) -> bytes:
-        replaced: dict[str, Any] = {}
-        if names is not None:
-            replaced = dict(names.mask_json(request.value))
-        if request.stream and not request.wants_usage:
-            options = request.value.get("stream_options")
-            replaced["stream_options"] = {**(options if isinstance(options, dict) else {}), "include_usage": True}
-        if names is not None:
-            return msgspec.json.encode({**replaced, "model": candidate.model})
-        return request.forwarded(candidate.model, replaced)
+    async def _attempted(self, attempt: "_Attempt", begin: Begin, write: Write) -> None:
+        """Call one candidate. Raises Refusal as long as nothing was begun."""
+        request, candidate = attempt.request, attempt.candidate
+        names = Pseudonyms() if candidate.masked else None
+        try:
+            answer = await self._upstreams.send(candidate, request.face, _body(request, candidate, names))
+            try:
+                if request.stream:
+                    await self._stream(attempt, answer, names, begin, write)
+                else:
+                    await self._whole(attempt, answer, names, begin, write)
+            finally:
+                answer.close()
+        except Refusal as refusal:
+            if names is not None:
+                refusal.message = names.restore(refusal.message)
+            raise
 
     # -- delivering --------------------------------------------------------------------------------------------------
-    async def _deliver(
-        self,
-        attempt: "_Attempt",
-        answer: aiohttp.ClientResponse,
-        names: Pseudonyms | None,
-        begin: Begin,
-        write: Write,
-    ) -> None:
-        try:
-            if attempt.request.stream:
-                await self._stream(attempt, answer, names, begin, write)
-            else:
-                await self._whole(attempt, answer, names, begin, write)
-        except (asyncio.CancelledError, ConnectionError):
-            await asyncio.shield(self._settled(attempt, "client_gone"))
-            raise
-        finally:
-            answer.close()
-
     async def _whole(
         self,
         attempt: "_Attempt",
@@ -137,25 +130,19 @@ class Relay:
                 size += len(piece)
                 if size > _MOST_ANSWER:
                     raise ValueError("the answer is too large")
-            body = msgspec.json.decode(b"".join(parts))
+            data = b"".join(parts)
+            body = msgspec.json.decode(data)
             if not isinstance(body, dict):
                 raise ValueError("the answer is not an object")
-        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-            message = (
-                f"The backend {attempt.candidate.target.backend} did not finish its answer ({type(error).__name__})."
-            )
-            self._rest(attempt.candidate)
-            await self._settled(attempt, "upstream_died", error=message)
-            raise Refusal(502, "upstream_died", message) from None
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError, RecursionError) as error:
+            raise _died(attempt, f"did not finish its answer ({type(error).__name__})") from None
+        if body.get("error") and not body.get("choices"):
+            raise _died(attempt, "answered with an error where an answer was expected")
         attempt.usage.take(body.get("usage"))
-        body["model"] = attempt.candidate.name
+        if attempt.usage.estimate:
+            _see_texts(attempt.usage, body)
         if names is not None:
-            body = names.restore_json(body)
-        for choice in body.get("choices") or ():
-            said = choice.get("message") if isinstance(choice, dict) else None
-            text = said.get("content") if isinstance(said, dict) else None
-            attempt.usage.saw(text if isinstance(text, str) else "")
-        data = msgspec.json.encode(body)
+            data = msgspec.json.encode(names.restore_json(body))
         await self._settled(attempt, "done")
         await begin(200, {**attempt.headers(), "content-type": "application/json", "content-length": str(len(data))})
         await write(data, False)
@@ -168,109 +155,147 @@ class Relay:
         begin: Begin,
         write: Write,
     ) -> None:
+        """Events as they come. The status is held back until the first one: it may be an error."""
         request = attempt.request
-        reader = StreamReader(
-            attempt.usage, hide_usage=not request.wants_usage, names=names, model=attempt.candidate.name
-        )
+        reader = StreamReader(attempt.usage, request.face, hide_usage=not request.wants_usage, names=names)
         headers = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
-        await begin(200, {**attempt.headers(), **headers})
-        failed: str | None = None
+        headers |= {"x-accel-buffering": "no", **attempt.headers()}
+        begun, failed = False, ""
         cutter = EventCutter()
-        try:
-            async for piece in self._pieces(answer):
-                out = [shown for data in cutter.feed(piece) if (shown := reader.event(data)) is not None]
-                if out:
-                    await write(b"".join(out), True)
-                if reader.done or reader.error:
-                    break
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            failed = "stalled" if isinstance(error, TimeoutError) else f"broke off ({type(error).__name__})"
+        pieces = self._pieces(answer)
+        while not (reader.done or reader.error or failed):
+            try:
+                piece = await anext(pieces, b"")
+                out = b"".join([shown for data in cutter.feed(piece) if (shown := reader.event(data)) is not None])
+            except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+                failed = "stalled" if isinstance(error, TimeoutError) else f"broke off ({type(error).__name__})"
+                break
+            if out:
+                if not begun:
+                    await begin(200, headers)
+                    begun = True
+                await write(out, True)
+            if not piece:
+                break
         if reader.error:
             failed = f"reported an error: {reader.error}"
-        elif failed is None and not (reader.done or reader.finished):
+        elif not failed and not reader.whole:
             failed = "ended before the answer was complete"
-        if failed is not None:
-            name = attempt.candidate.target.backend
-            refusal = Refusal(
-                502, "upstream_died", f"The stream of the backend {name} {failed}; the answer is incomplete."
-            )
-            self._rest(attempt.candidate)
-            await self._settled(attempt, "upstream_died", error=refusal.message)
+        if failed:
+            refusal = _died(attempt, failed)
+            if not begun:
+                raise refusal
+            self._resting[attempt.candidate.name] = time.monotonic() + self._settings.backend_rest
+            if names is not None:
+                refusal.message = names.restore(refusal.message)
+            await self._settled(attempt, "upstream_died", refusal)
             await write(refusal.event(), False)
             return
         await self._settled(attempt, "done")
-        await write(DONE, False)
+        if not begun:
+            await begin(200, headers)
+        await write((reader.rest() or b"") + DONE, False)
+        await _drained(answer)
 
     async def _pieces(self, answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         """Pieces as they come; TimeoutError when the upstream is silent for too long."""
-        first = True
+        limit = self._settings.upstream_first
         while True:
-            limit = self._settings.upstream_first if first else self._settings.upstream_idle
             async with asyncio.timeout(limit):
                 piece = await answer.content.readany()
             if not piece:
                 return
-            first = False
+            limit = self._settings.upstream_idle
             yield piece
 
     # -- ledger ------------------------------------------------------------------------------------------------------
     async def _opened(self, attempt: "_Attempt", caller_id: str | None) -> None:
         request, candidate = attempt.request, attempt.candidate
-        ruling = candidate.ruling
-        field = {"chat": "messages", "completions": "prompt", "embeddings": "input"}[request.face]
-        prompt = hmac.new(self._prompt_key, bytes(request.fields[field]), hashlib.sha256).hexdigest()
+        project = attempt.admission.consumer.name
+        prompt = hmac.new(self._prompt_key, project.encode() + b"\0", hashlib.sha256)
+        prompt.update(bytes(request.fields[_PROMPT[request.face]]))
         record = {
             "request_id": attempt.request_id,
             "caller_id": caller_id,
-            "project": attempt.admission.consumer.name,
+            "project": project,
             "face": request.face,
-            "asked": request.model[:200],
+            "asked": request.model,
             "route": attempt.admission.route,
-            "model": candidate.name[:200],
+            "model": candidate.name,
             "backend": candidate.target.backend,
             "location": candidate.target.location,
             "revision": candidate.target.revision,
             "legal_class": candidate.target.legal,
-            "knowledge_base": ruling.knowledge_base,
-            "decision": {
-                "verdict": ruling.verdict,
-                "message": ruling.message,
-                "reasons": ruling.reasons,
-                "duties": ruling.duties,
-                "rules": ruling.rules,
-                "knowledge_base": ruling.knowledge_base,
-            },
+            "knowledge_base": candidate.ruling.knowledge_base,
+            "decision": self._decision(candidate),
             "data_class": attempt.admission.findings.data_class,
             "kinds": attempt.admission.findings.kinds,
             "pseudonymised": candidate.masked,
             "why": candidate.why or None,
-            "prompt_hash": prompt,
+            "prompt_hash": prompt.hexdigest(),
             "stream": request.stream,
             "reserved_prompt_tokens": estimated_prompt(request),
+            "reserved_completion_tokens": reserved_completion(request),
         }
         try:
             await self._writer.appended("opened", record)
         except LedgerFull as error:
             raise Refusal(503, error.code, error.message, headers={"retry-after": "30"}) from None
 
-    async def _settled(self, attempt: "_Attempt", status: str, error: str | None = None) -> None:
+    def _decision(self, candidate: Candidate) -> msgspec.Raw:
+        """The decision as it stands in the record; written once for each ruling, then only the model's name changes."""
+        ruling = candidate.ruling
+        known = self._told.get(id(ruling))
+        if known is None or known[0] is not ruling:
+            if len(self._told) > 1000:
+                self._told.clear()
+            told = {
+                "verdict": ruling.verdict,
+                "message": ruling.message,
+                "reasons": ruling.reasons,
+                "duties": ruling.duties,
+                "rules": ruling.rules,
+                "knowledge_base": ruling.knowledge_base,
+            }
+            known = self._told[id(ruling)] = (ruling, msgspec.json.encode(told))
+        return msgspec.Raw(named(known[1], candidate.name))
+
+    async def _failed(self, attempt: "_Attempt", refusal: Refusal) -> None:
+        record = {
+            "request_id": attempt.request_id,
+            "model": attempt.candidate.name,
+            "backend": attempt.candidate.target.backend,
+            "error": refusal.code,
+            "seconds": round(time.monotonic() - attempt.began, 4),
+        }
+        try:
+            await self._writer.appended("failed", record)
+        except LedgerFull as error:
+            raise Refusal(503, error.code, error.message, headers={"retry-after": "30"}) from None
+
+    async def _settled(self, attempt: "_Attempt", status: str, refusal: Refusal | None = None) -> None:
         if attempt.settled:
             return
         attempt.settled = True
-        usage = attempt.usage.settled(attempt.request)
-        free = attempt.candidate.target.location is Location.LOCAL
+        usage = attempt.usage
+        if refusal is None or refusal.code in _MAY_BE_BILLED:
+            usage.settled(attempt.request)
+        else:
+            usage.estimate = False
+        free = attempt.candidate.target.location is Location.LOCAL or not (usage.prompt_tokens or usage.estimate)
         record = {
             "request_id": attempt.request_id,
             "project": attempt.admission.consumer.name,
-            "model": attempt.candidate.name[:200],
+            "model": attempt.candidate.name,
             "backend": attempt.candidate.target.backend,
             "status": status,
             "prompt_tokens": usage.prompt_tokens,
             "completion_tokens": usage.completion_tokens,
+            "cached_tokens": usage.cached_tokens,
             "estimate": usage.estimate,
             "cost_usd": 0.0 if free else None,
             "seconds": round(time.monotonic() - attempt.began, 4),
-            "error": error,
+            "error": refusal.code if refusal is not None else None,
         }
         try:
             await self._writer.appended("settled", record)
@@ -282,14 +307,12 @@ class Relay:
 class _Attempt:
     """One request at one candidate."""
 
-    def __init__(
-        self, request_id: str, request: Request, admission: Admission, candidate: Candidate, usage: Usage
-    ) -> None:
+    def __init__(self, request_id: str, request: Request, admission: Admission, candidate: Candidate) -> None:
         self.request_id = request_id
         self.request = request
         self.admission = admission
         self.candidate = candidate
-        self.usage = usage
+        self.usage = Usage()
         self.began = time.monotonic()
         self.settled = False
 
@@ -305,5 +328,40 @@ class _Attempt:
         return found
 
 
-def _place(candidate: Candidate) -> str:
-    return candidate.target.backend if candidate.target.url else candidate.name
+def _body(request: Request, candidate: Candidate, names: Pseudonyms | None) -> bytes:
+    """What goes out: the fields as they came but for the model's name, what is masked, and our wish for usage."""
+    replaced: dict[str, Any] = {}
+    whole = request.value
+    if names is not None:
+        whole = names.mask_json(request.value)
+        replaced = {k: v for k, v in whole.items() if v is not request.value.get(k)}
+    if request.stream and not request.wants_usage:
+        options = whole.get("stream_options")
+        replaced["stream_options"] = {**(options if isinstance(options, dict) else {}), "include_usage": True}
+    if whole.keys() != request.value.keys():
+        return msgspec.json.encode({**whole, **replaced, "model": candidate.model})
+    return request.forwarded(candidate.model, replaced)
+
+
+def _see_texts(usage: Usage, body: dict[str, Any]) -> None:
+    choices = body.get("choices")
+    for choice in choices if isinstance(choices, list) else ():
+        said = choice.get("message") if isinstance(choice, dict) else None
+        for text in ((said or {}).get("content") if isinstance(said, dict) else None, choice.get("text")):
+            if isinstance(text, str):
+                usage.saw(text)
+
+
+def _died(attempt: _Attempt, how: str) -> Refusal:
+    message = f"The backend {attempt.candidate.target.backend} {how}; the answer is incomplete."
+    return Refusal(502, "upstream_died", message, retry=True)
+
+
+async def _drained(answer: aiohttp.ClientResponse) -> None:
+    """Read what follows the end of a stream, so that the connection can be used again."""
+    try:
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            while await answer.content.readany():
+                pass
+    except (aiohttp.ClientError, OSError, TimeoutError):
+        answer.close()

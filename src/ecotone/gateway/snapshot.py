@@ -60,8 +60,12 @@ class Ruling(msgspec.Struct, frozen=True, kw_only=True):
 
     def about(self, model: str) -> "Ruling":
         """The ruling with the model's own name in it."""
-        packed = msgspec.json.encode(self).replace(b"\\u0001", msgspec.json.encode(model)[1:-1])
-        return msgspec.json.decode(packed, type=Ruling)
+        return msgspec.json.decode(named(msgspec.json.encode(self), model), type=Ruling)
+
+
+def named(packed: bytes, model: str) -> bytes:
+    """JSON about the subject with a model's name put in."""
+    return packed.replace(b"\\u0001", msgspec.json.encode(model)[1:-1])
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,7 +74,6 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     version: int = 0
     built: float = 0.0
     keys: dict[str, str] = {}
-    users: dict[str, str] = {}
     consumers: dict[str, Consumer] = {}
     targets: dict[str, Target] = {}
     backends: dict[str, Target] = {}

@@ -1,5 +1,6 @@
 """Server-sent events on their way through: cut from reads of any size, looked at as little as needed, restored."""
 
+import itertools
 from typing import Any
 
 import msgspec
@@ -8,7 +9,12 @@ from ecotone.gateway.metering import Usage
 from ecotone.privacy import Pseudonyms, StreamRestorer
 
 _MOST_EVENT = 8 * 1024 * 1024
+_BOM = b"\xef\xbb\xbf"
 DONE = b"data: [DONE]\n\n"
+# Strings of a delta that are no text of the model's.
+_NO_TEXT = frozenset({"role", "id", "type", "name", "object", "data", "finish_reason"})
+
+Path = tuple[str | int, ...]
 
 
 class EventCutter:
@@ -16,10 +22,16 @@ class EventCutter:
 
     def __init__(self) -> None:
         self._rest = b""
+        self._begun = False
 
     def feed(self, data: bytes) -> list[bytes]:
         """The `data` of each event that is complete now. Raises ValueError when one grows beyond reason."""
         whole = self._rest + data
+        if not self._begun:
+            if _BOM.startswith(whole):
+                self._rest = whole
+                return []
+            whole, self._begun = whole.removeprefix(_BOM), True
         if b"\r" in whole:
             whole, held = (whole[:-1], b"\r") if whole.endswith(b"\r") else (whole, b"")
             whole = whole.replace(b"\r\n", b"\n").replace(b"\r", b"\n") + held
@@ -33,28 +45,37 @@ def _data(event: bytes) -> bytes | None:
     if event.startswith(b"data:") and b"\n" not in event:
         return event[5:].strip()
     lines = [line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:")]
-    return b"\n".join(lines) if lines else None
+    return b"\n".join(lines).strip() if lines else None
 
 
 class StreamReader:
     """Follows one answer stream: usage, whether it came to its end, placeholders put back.
 
+    Events that need no change pass with the bytes they came with.
+
     Args:
         usage: filled on the way.
+        face: chat or completions.
         hide_usage: the client did not ask for the usage event that we asked for.
         names: placeholders to restore, when the text went out with some.
-        model: the name under which the client called.
     """
 
-    def __init__(self, usage: Usage, *, hide_usage: bool, names: Pseudonyms | None, model: str) -> None:
+    def __init__(self, usage: Usage, face: str, *, hide_usage: bool, names: Pseudonyms | None) -> None:
         self._usage = usage
+        self._chat = face == "chat"
         self._hide_usage = hide_usage
         self._names = names
-        self._model = model
-        self._restorers: dict[tuple[Any, ...], StreamRestorer] = {}
-        self.finished = False
+        self._restorers: dict[Path, StreamRestorer] = {}
+        self._open: set[int] = set()
+        self._ended: set[int] = set()
+        self._head: dict[str, Any] = {}
         self.done = False
         self.error: str | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether the stream came to its end: it said so, or each of its choices did."""
+        return self.done or bool(self._ended and not self._open)
 
     def event(self, data: bytes) -> bytes | None:
         """What the client gets for an event's data; None for nothing."""
@@ -63,66 +84,114 @@ class StreamReader:
             return None  # written by the relay once usage is in the ledger
         try:
             chunk = msgspec.json.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             self.error = "an event of the stream is not JSON"
             return None
         if not isinstance(chunk, dict):
             return None
-        if "error" in chunk and not chunk.get("choices"):
-            told = chunk["error"]
-            self.error = str(told.get("message", "") if isinstance(told, dict) else told)[:500] or "unnamed error"
+        choices = _dicts(chunk.get("choices"))
+        if chunk.get("error") and not choices:
+            self.error = _error_text(chunk["error"])
             return None
-        choices = chunk.get("choices") or []
+        changed = b"\n" in data or self._names is not None
         if chunk.get("usage"):
             self._usage.take(chunk["usage"])
             if self._hide_usage:
                 if not choices:
                     return None
-                chunk.pop("usage")
-        changed = self._names is not None or chunk.get("model") != self._model or self._hide_usage
+                del chunk["usage"]
+                changed = True
         for choice in choices:
-            if not isinstance(choice, dict):
-                continue
             self._choice(choice)
-        if changed:
-            chunk["model"] = self._model
-            return b"data: " + msgspec.json.encode(chunk) + b"\n\n"
-        return b"data: " + data + b"\n\n"
+        if self._names is not None:
+            self._head = {k: chunk[k] for k in ("id", "object", "created", "model") if k in chunk}
+        return b"data: " + (msgspec.json.encode(chunk) if changed else data) + b"\n\n"
+
+    def rest(self) -> bytes | None:
+        """A last event with what restorers still hold, for a stream that ended without finishing its choices."""
+        choices = []
+        for number in sorted({int(path[0]) for path in self._restorers}):
+            part: dict[str, Any] = {}
+            self._flush(number, part)
+            if part:
+                choices.append({"index": number, **({"delta": part} if self._chat else part), "finish_reason": None})
+        if not choices:
+            return None
+        return b"data: " + msgspec.json.encode({**self._head, "choices": choices}) + b"\n\n"
 
     def _choice(self, choice: dict[str, Any]) -> None:
-        number = choice.get("index", 0)
-        delta = choice.get("delta")
-        part = delta if isinstance(delta, dict) else choice
-        for field in ("content", "reasoning_content", "refusal", "text"):
-            if isinstance(part.get(field), str):
-                self._usage.saw(part[field])
-                if self._names is not None:
-                    part[field] = self._restorer((number, field)).feed(part[field])
-        for call in part.get("tool_calls") or ():
-            function = call.get("function") if isinstance(call, dict) else None
-            if isinstance(function, dict) and isinstance(function.get("arguments"), str):
-                self._usage.saw(function["arguments"])
-                if self._names is not None:
-                    key = (number, "tool", call.get("index", 0))
-                    function["arguments"] = self._restorer(key, in_json=True).feed(function["arguments"])
+        number = choice.get("index")
+        number = number if isinstance(number, int) else 0
+        if self._chat:
+            part = choice.get("delta")
+            if not isinstance(part, dict):
+                part = choice["delta"] = {}
+            self._texts(part, (number,))
+        else:
+            part = choice
+            if isinstance(choice.get("text"), str):
+                choice["text"] = self._text(choice["text"], (number, "text"))
         if choice.get("finish_reason"):
-            self.finished = True
+            self._open.discard(number)
+            self._ended.add(number)
             self._flush(number, part)
+        elif number not in self._ended:
+            self._open.add(number)
+
+    def _texts(self, part: dict[str, Any], path: Path) -> None:
+        """Every text of a delta: content, refusal, reasoning, tool calls' arguments, transcripts, whatever comes."""
+        for key, inner in part.items():
+            if isinstance(inner, str):
+                if key not in _NO_TEXT:
+                    part[key] = self._text(inner, (*path, key))
+            elif isinstance(inner, dict):
+                self._texts(inner, (*path, key))
+            elif isinstance(inner, list):
+                for place, item in enumerate(inner):
+                    if isinstance(item, dict):
+                        index = item.get("index")
+                        self._texts(item, (*path, key, index if isinstance(index, int) else place))
+
+    def _text(self, text: str, path: Path) -> str:
+        self._usage.saw(text)
+        if self._names is None:
+            return text
+        found = self._restorers.get(path)
+        if found is None:
+            found = self._restorers[path] = self._names.restorer(in_json=path[-1] == "arguments")
+        return found.feed(text)
 
     def _flush(self, number: int, part: dict[str, Any]) -> None:
-        """What restorers still hold goes out with the choice's last event."""
-        for key in [k for k in self._restorers if k[0] == number]:
-            rest = self._restorers.pop(key).finish()
-            if not rest:
-                continue
-            if key[1] == "tool":
-                part.setdefault("tool_calls", []).append({"index": key[2], "function": {"arguments": rest}})
-            else:
-                part[key[1]] = (part.get(key[1]) or "") + rest
+        """What restorers of a choice still hold goes out with its last event."""
+        for path in [p for p in self._restorers if p[0] == number]:
+            rest = self._restorers.pop(path).finish()
+            if rest:
+                _put(part, path[1:], rest)
 
-    def _restorer(self, key: tuple[Any, ...], *, in_json: bool = False) -> StreamRestorer:
-        found = self._restorers.get(key)
+
+def _put(part: dict[str, Any], path: Path, rest: str) -> None:
+    """Append text at a place in a delta, making what lies on the way."""
+    node = part
+    for step, following in itertools.pairwise(path):
+        if isinstance(step, int):
+            continue
+        if not isinstance(following, int):
+            node = node[step] = node.get(step) or {}
+            continue
+        items = node[step] = node.get(step) or []
+        found = next((item for place, item in enumerate(items) if item.get("index", place) == following), None)
         if found is None:
-            assert self._names is not None
-            found = self._restorers[key] = self._names.restorer(in_json=in_json)
-        return found
+            found = {"index": following}
+            items.append(found)
+        node = found
+    last = str(path[-1])
+    node[last] = (node.get(last) or "") + rest
+
+
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _error_text(told: Any) -> str:
+    text = told.get("message") if isinstance(told, dict) else told
+    return str(text)[:500] if text else "unnamed error"

@@ -6,18 +6,23 @@ the environment at the moment of the call and stands in no message.
 
 import asyncio
 import os
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
 import msgspec
 
+from ecotone.gateway.addresses import GuardedResolver
 from ecotone.gateway.admission import Candidate
 from ecotone.gateway.answers import Refusal
 from ecotone.settings import Settings
 
 PATHS = {"chat": "chat/completions", "completions": "completions", "embeddings": "embeddings"}
 _MOST_ERROR = 64 * 1024
+_MOST_LIST = 4 * 1024 * 1024
+_MOST_WAIT = 3600
 _OWN_FAULT = {400, 404, 409, 413, 415, 422}
+_BUSY = {503, 529}
 
 
 class Upstreams:
@@ -52,7 +57,7 @@ class Upstreams:
         name = candidate.target.backend
         try:
             async with asyncio.timeout(self._settings.upstream_first):
-                answer = await session.post(url, data=body, headers=headers, allow_redirects=False)
+                answer = await _posted(session, url, body, headers)
         except TimeoutError:
             raise Refusal(
                 504, "upstream_timeout", f"The backend {name} did not begin to answer in time; try again.", retry=True
@@ -71,13 +76,16 @@ class Upstreams:
 
     async def models(self, url: str, key_env: str | None) -> list[str]:
         """Names of a provider's models; empty when it does not tell within three seconds."""
-        key = os.environ.get(key_env or "", "")
-        headers = {"authorization": f"Bearer {key}"} if key else {}
         try:
-            async with asyncio.timeout(3), self._session().get(f"{url}/models", headers=headers) as answer:
-                found = await answer.json(content_type=None) if answer.status == 200 else {}
+            async with (
+                asyncio.timeout(3),
+                self._session().get(f"{url}/models", headers=_bearer(key_env), allow_redirects=False) as answer,
+            ):
+                raw = await _read(answer, _MOST_LIST) if answer.status == 200 else b"{}"
+            found = msgspec.json.decode(raw)
             data = found.get("data") if isinstance(found, dict) else None
-            return [str(m["id"]) for m in data or [] if isinstance(m, dict) and "id" in m][:500]
+            names = [m.get("id") for m in data or () if isinstance(m, dict)] if isinstance(data, list) else []
+            return [n for n in names if isinstance(n, str) and n][:500]
         except (aiohttp.ClientError, OSError, ValueError, TimeoutError):
             return []
 
@@ -101,15 +109,20 @@ class Upstreams:
 
     def _session(self) -> aiohttp.ClientSession:
         if self._network is None:
-            self._network = self._made(aiohttp.TCPConnector(limit=0, limit_per_host=0, ttl_dns_cache=60))
+            connector = aiohttp.TCPConnector(limit=0, limit_per_host=0, ttl_dns_cache=60, resolver=GuardedResolver())
+            self._network = self._made(connector)
         return self._network
 
     def _made(self, connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._settings.upstream_connect)
+        tracing = aiohttp.TraceConfig()
+        tracing.on_connection_reuseconn.append(_note_reuse)
         return aiohttp.ClientSession(
             connector=connector,
             timeout=timeout,
             cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"user-agent": "ecotone", "accept-encoding": "identity"},
+            trace_configs=[tracing],
             auto_decompress=True,
             read_bufsize=256 * 1024,
         )
@@ -117,10 +130,8 @@ class Upstreams:
     @staticmethod
     def _credentials(candidate: Candidate) -> dict[str, str]:
         variable = candidate.target.key_env
-        if variable is None:
-            return {}
-        key = os.environ.get(variable)
-        if not key:
+        found = _bearer(variable)
+        if variable is not None and not found:
             raise Refusal(
                 503,
                 "backend_without_key",
@@ -128,40 +139,82 @@ class Upstreams:
                 "start it again.",
                 retry=True,
             )
-        return {"authorization": f"Bearer {key}"}
+        return found
 
     @staticmethod
     async def _refused(answer: aiohttp.ClientResponse, name: str) -> Refusal:
         """The upstream's error as ours; what it says about our own credentials is not passed on."""
         try:
             async with asyncio.timeout(10):
-                raw = await answer.content.read(_MOST_ERROR)
-        except (aiohttp.ClientError, TimeoutError, OSError):
+                raw = await _read(answer, _MOST_ERROR)
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
             raw = b""
         finally:
             answer.close()
-        told = _message(raw)
+        told = _error(raw)
+        text = told.get("message", "")
+        after = answer.headers.get("retry-after", "")
+        wait = {"retry-after": str(min(int(after), _MOST_WAIT)) if after.isdecimal() and len(after) < 9 else "1"}
         if answer.status == 429:
-            after = answer.headers.get("retry-after", "1")
-            headers = {"retry-after": after if after.isdigit() else "1"}
-            text = f"The backend {name} limits its rate: {told or 'try again later'}"
-            return Refusal(429, "rate_limit_exceeded", text, headers=headers, retry=True)
+            text = f"The backend {name} limits its rate: {text or 'try again later'}"
+            return Refusal(429, "rate_limit_exceeded", text, headers=wait, retry=True)
         if answer.status in (401, 403):
             text = (
                 f"The backend {name} refused the server's own key ({answer.status}); an administrator must look at it."
             )
             return Refusal(502, "backend_refused_key", text, retry=True)
         if answer.status in _OWN_FAULT:
-            return Refusal(answer.status, "upstream_refused", told or f"The backend {name} refused the request.")
-        text = f"The backend {name} failed ({answer.status}){': ' + told if told else ''}."
+            code = told.get("code") or "upstream_refused"
+            return Refusal(
+                answer.status, code, text or f"The backend {name} refused the request.", param=told.get("param")
+            )
+        text = f"The backend {name} failed ({answer.status}){': ' + text if text else ''}."
+        if answer.status in _BUSY:
+            return Refusal(503, "upstream_busy", text, headers=wait, retry=True)
         return Refusal(502, "upstream_failed", text, retry=True)
 
 
-def _message(raw: bytes) -> str:
+async def _posted(
+    session: aiohttp.ClientSession, url: str, body: bytes, headers: dict[str, str]
+) -> aiohttp.ClientResponse:
+    """Post; once more when a kept connection turns out to have been closed by the other side before it took a byte."""
+    trace: dict[str, bool] = {}
+    try:
+        return await session.post(url, data=body, headers=headers, allow_redirects=False, trace_request_ctx=trace)
+    except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+        if not trace.get("reused"):
+            raise
+    return await session.post(url, data=body, headers=headers, allow_redirects=False)
+
+
+async def _note_reuse(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: Any) -> None:
+    if isinstance(context.trace_request_ctx, dict):
+        context.trace_request_ctx["reused"] = True
+
+
+async def _read(answer: aiohttp.ClientResponse, most: int) -> bytes:
+    """The body, as much of it as is bearable."""
+    raw = b""
+    while len(raw) < most and (piece := await answer.content.read(most - len(raw))):
+        raw += piece
+    return raw
+
+
+def _bearer(variable: str | None) -> dict[str, str]:
+    key = os.environ.get(variable, "").strip() if variable else ""
+    return {"authorization": f"Bearer {key}"} if key else {}
+
+
+def _error(raw: bytes) -> dict[str, str]:
+    """Message, code and param of an error body, as far as it has them."""
     try:
         body: Any = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return ""
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return {}
     error = body.get("error") if isinstance(body, dict) else None
-    told = error.get("message") if isinstance(error, dict) else error
-    return str(told)[:500] if told else ""
+    if isinstance(error, str):
+        return {"message": error[:500]}
+    if not isinstance(error, dict):
+        return {}
+    most = {"message": 500, "code": 64, "param": 100}
+    return {k: v[:n] for k, n in most.items() if isinstance(v := error.get(k), str)}

@@ -1,6 +1,7 @@
 """The data faces: nothing but what was announced, verified and signed gets in or out."""
 
 import asyncio
+import errno
 import hashlib
 import json
 import secrets
@@ -181,6 +182,71 @@ def test_lfs_takes_what_was_announced(server: SimpleNamespace, as_admin: httpx.C
     assert "error" in ask(as_admin, repo, data, size=5)
     assert server.http.put(href.replace("/upload/", "/download/"), content=data).status_code == 405
     assert server.http.get(href.replace("/upload/", "/download/")).status_code == 403
+
+
+def staged(server: SimpleNamespace) -> list[str]:
+    return [p.name for p in (server.services.settings.data / "staging").rglob("*") if p.is_file()]
+
+
+@pytest.mark.parametrize("face", ["lfs", "part", "xorb"])
+def test_an_upload_cut_off_leaves_nothing(
+    face: str, server: SimpleNamespace, as_admin: httpx.Client, repo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, headers, method = secrets.token_bytes(4_000_000), {}, "PUT"
+    if face == "xorb":
+        cas, headers = xet(as_admin, repo, "write")
+        method, path = "POST", f"{cas}/v1/xorbs/default/{NAME}"
+    else:
+        if face == "part":
+            monkeypatch.setattr(lfs, "MULTIPART_FROM", 100)
+        upload = ask(as_admin, repo, data)["actions"]["upload"]
+        path = urlsplit(upload["href"] if face == "lfs" else upload["header"]["1"]).path
+    said = {**headers, "host": "localhost", "content-length": str(len(data))}
+    head = "\r\n".join([f"{method} {path} HTTP/1.1", *(f"{k}: {v}" for k, v in said.items()), "", ""]).encode()
+    with socket.create_connection((urlsplit(server.url).hostname, urlsplit(server.url).port), timeout=10) as raw:
+        raw.sendall(head + data[:3_000_000])
+        for _ in range(500):
+            if staged(server):
+                break
+            time.sleep(0.01)
+        assert staged(server)
+    for _ in range(500):
+        if not staged(server):
+            break
+        time.sleep(0.01)
+    assert not staged(server)
+    if face == "lfs":
+        assert server.http.put(path, content=data).status_code == 200
+
+
+def test_a_full_disk_is_said_and_can_be_tried_again(
+    server: SimpleNamespace, as_admin: httpx.Client, repo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = secrets.token_bytes(100_000)
+    href = ask(as_admin, repo, data)["actions"]["upload"]["href"]
+
+    def full(*_: Any) -> int:
+        raise OSError(errno.ENOSPC, "full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("ecotone.storage.files.os.fsync", full)
+        answer = server.http.put(href, content=data)
+    assert answer.status_code == 503 and "disk is full" in answer.json()["message"] and answer.headers["retry-after"]
+    assert not staged(server) and server.http.put(href, content=data).status_code == 200
+
+
+def test_a_file_that_is_gone_has_no_status_200(
+    server: SimpleNamespace, as_admin: httpx.Client, api: Any, repo: str
+) -> None:
+    data = secrets.token_bytes(3_000_000)
+    name = hashlib.sha256(data).hexdigest()
+    server.http.put(ask(as_admin, repo, data)["actions"]["upload"]["href"], content=data)
+    line = (
+        f'{{"key":"header","value":{{"summary":"x"}}}}\n{{"key":"lfsFile","value":{{"path":"w.bin","oid":"{name}"}}}}'
+    )
+    assert as_admin.post(f"/api/models/{repo}/commit/main", content=line).status_code == 200
+    server.services.storage.lfs.path(name).unlink()
+    assert as_admin.get(f"/{repo}/resolve/main/w.bin").status_code == 404
 
 
 def test_lfs_refuses_bad_objects(as_admin: httpx.Client, repo: str) -> None:

@@ -2,19 +2,16 @@
 
 import hashlib
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import lz4.frame
 import pytest
 
-from ecotone.database import Base, Database
+from ecotone.database import Database
 from ecotone.settings import Settings
 from ecotone.storage import Storage, hashes, shards
-from ecotone.storage import models as _storage
-
-TABLES = _storage
 
 
 def sample(size: int) -> bytes:
@@ -88,15 +85,9 @@ def forge() -> type[Forge]:
 
 
 @pytest.fixture
-def open_storage(tmp_path: Path) -> Iterator[Callable[..., Storage]]:
+def open_storage(tmp_path: Path, database: Database) -> Callable[..., Storage]:
     """Opens the storage in the test's folder, as often as a server is started."""
-    database = Database(f"sqlite:///{tmp_path / 'test.db'}")
-    Base.metadata.create_all(database.engine, tables=[Base.metadata.tables[n] for n in TABLE_NAMES])
-    yield lambda **settings: Storage(database, Settings(data=tmp_path, **settings))
-    database.dispose()
-
-
-TABLE_NAMES = ("xorb_tenants", "xet_files", "lfs_objects")
+    return lambda **settings: Storage(database, Settings(data=tmp_path, **settings))
 
 
 @pytest.fixture

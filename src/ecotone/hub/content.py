@@ -75,18 +75,21 @@ async def content_response(
         data = await run_in_threadpool(_whole, storage, content, start, end)
         return Response(data, status, headers=headers, media_type=media_type)
     chunks = storage.read(content, start, end)
-    return StreamingResponse(_chunks(chunks), status, headers=headers, media_type=media_type)
+    first = await run_in_threadpool(_gathered, chunks)  # an object that is gone is found before a status is sent
+    return StreamingResponse(_chunks(first, chunks), status, headers=headers, media_type=media_type)
 
 
 def _whole(storage: Storage, content: Content, start: int, end: int) -> bytes:
     return b"".join(storage.read(content, start, end)) if end > start else b""
 
 
-async def _chunks(chunks: Iterator[bytes | memoryview]) -> AsyncIterator[bytes]:
-    """A blocking iterator's bytes, about a MiB each time a worker thread is asked; closed when the client goes away."""
+async def _chunks(first: bytes, chunks: Iterator[bytes | memoryview]) -> AsyncIterator[bytes]:
+    """`first`, then a blocking iterator's bytes, about a MiB each time a worker thread is asked; closed at the end."""
     try:
-        while chunk := await run_in_threadpool(_gathered, chunks):
+        chunk = first
+        while chunk:
             yield chunk
+            chunk = await run_in_threadpool(_gathered, chunks)
     finally:
         close = getattr(chunks, "close", None)
         if close is not None:

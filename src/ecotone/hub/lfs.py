@@ -20,7 +20,7 @@ from ecotone.hub.endpoint import PREFIXES, Call, check_gate, failed, need_writer
 from ecotone.hub.errors import STATUS
 from ecotone.storage import ObjectMissing, Storage
 from ecotone.storage.lfs import MULTIPART_FROM, PART_BYTES
-from ecotone.vocabulary import EcotoneError, Invalid, NotFound, RepoType, TooLarge
+from ecotone.vocabulary import EcotoneError, Invalid, NotFound, RepoType, TooLarge, Unavailable
 
 MEDIA = "application/vnd.git-lfs+json"
 MOST_OBJECTS = 1000
@@ -209,7 +209,8 @@ def guarded(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Requ
             return Response(status_code=400)
         except EcotoneError as error:
             status = next((code for kind, code in STATUS if isinstance(error, kind)), 500)
-            return reply({"message": error.message, "error": error.message}, status)
+            wait = {"retry-after": str(error.retry_after)} if isinstance(error, Unavailable) else None
+            return reply({"message": error.message, "error": error.message}, status, wait)
 
     return endpoint
 

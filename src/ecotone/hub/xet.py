@@ -301,7 +301,8 @@ def guarded(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Requ
             return answer({"error": error.message}, 416)
         except EcotoneError as error:
             status = next((code for kind, code in STATUS if isinstance(error, kind)), 500)
-            return answer({"error": error.message}, status)
+            wait = {"retry-after": str(error.retry_after)} if isinstance(error, Unavailable) else None
+            return answer({"error": error.message}, status, wait)
 
     return endpoint
 

@@ -18,7 +18,7 @@ from ecotone.vocabulary import Purpose, Relation
 
 _MOST = 6
 _SMALL = 1
-_FREE = (("org.", _SMALL), ("product.", _SMALL))
+_OUTSIDE = "US"
 _UNKNOWN = ("unknown", "none")
 _DATA = (Relation.TRAINED_ON, Relation.DISTILLED_OUTPUTS, Relation.DISTILLED_LOGITS, Relation.GENERATED_BY)
 
@@ -56,7 +56,7 @@ class _Search:
         self.weighed = weighed
         self.missing = decision.missing
         self.refusing = [r for r in decision.reasons if r.evaluation != "true"]
-        self.figures = {m.what: value for m in decision.missing for prefix, value in _FREE if m.what.startswith(prefix)}
+        self.figures = {m.what: _harmless(m.what) for m in decision.missing if _harmless(m.what) is not None}
         self.found: list[Way] = []
 
     def attempt(
@@ -74,10 +74,17 @@ class _Search:
         if not verdict.passes and self.figures:
             told = _with(other, self.figures)
             verdict = weigh(self.knowledge, graph, told, self.positions, licensed=licensed).verdict
-            change = f"{change}, and declare {', '.join(sorted(self.figures))} below the threshold"
+            change = f"{change}, and declare {self._figures()}"
         if verdict.passes:
             self.found.append(Way(change=change, verdict=verdict))
         return verdict.passes
+
+    def _figures(self) -> str:
+        numbers = sorted(n for n, value in self.figures.items() if value == _SMALL)
+        others = sorted(n for n, value in self.figures.items() if value != _SMALL)
+        told = [f"{', '.join(numbers)} below the threshold"] if numbers else []
+        told += [f"{', '.join(others)} outside what is excluded"] if others else []
+        return " and ".join(told)
 
     def rename(self) -> None:
         for prefix in {d.text for d in self.weighed.total.duties if d.duty == "name_prefix" and d.status == "missing"}:
@@ -117,7 +124,7 @@ class _Search:
         if self.figures:
             where = {f"{m.entry} {m.clause}" for m in self.missing if m.what in self.figures and m.entry != HIDDEN}
             of = f" of {', '.join(sorted(where))}" if where else ""
-            change = f"declare {', '.join(sorted(self.figures))} below the threshold{of}"
+            change = f"declare {self._figures()}{of}"
             told, self.figures = self.figures, {}
             enough = self.attempt(change, _with(self.use, told))
             self.figures = told
@@ -198,7 +205,8 @@ class _Search:
 
     def _wanted(self, reason: Reason) -> str:
         if reason.entry in _UNKNOWN:
-            return f"find out the licence of {reason.node} and state it in its card with the licence's text"
+            found = f"find out the licence of {reason.node}, which must permit this use"
+            return f"{found}, and state it in its card with its text"
         entry = self.knowledge.entries.get(reason.entry)
         title = f" ({entry.title})" if entry else ""
         return f"obtain a licence for this use from the licensor of {reason.node}{title}"
@@ -211,6 +219,15 @@ class _Search:
 
     def _without(self, edge: Edge) -> Family:
         return msgspec.structs.replace(self.family, edges=tuple(e for e in self.family.edges if e != edge))
+
+
+def _harmless(name: str) -> object:
+    """A value that no text limits, for what somebody could declare; None for what is not theirs to declare."""
+    if name in ("org.domicile", "org.principal_place"):
+        return _OUTSIDE
+    if name == "model.modality":
+        return ["text"]
+    return _SMALL if name.startswith(("org.", "product.")) else None
 
 
 def _reads_target(knowledge: KnowledgeBase, reason: Reason) -> bool:

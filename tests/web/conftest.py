@@ -63,11 +63,34 @@ license: mit
 # Nice <script>alert(1)</script>
 <img src=x onerror="alert(2)"> <a href="javascript:alert(3)">press</a> [md](javascript:alert(4))
 <iframe src="https://evil.example"></iframe> <form action="/logout" method="post"><button>go</button></form>
-<style>body{display:none}</style> <svg onload=alert(5)></svg> <p style="position:fixed" onclick="alert(6)" id="main">x</p>
+<style>body{display:none}</style> <svg onload=alert(5)></svg>
+<p style="position:fixed" onclick="alert(6)" id="main">x</p>
 ![track](https://evil.example/pixel.gif) <a href="data:text/html,<script>alert(7)</script>">d</a>
 <base href="https://evil.example/"><meta http-equiv=refresh content="0;url=https://evil.example">
 </div></main><h1>fake</h1>
 """
+
+
+MEASURED = {
+    "suite": "weat",
+    "level": 0.95,
+    "tests": [
+        {
+            "id": f"weat-{number}",
+            "name": name,
+            "targets": ["flowers", "insects <i>"],
+            "attributes": ["pleasant", "unpleasant"],
+            "effect_size": size,
+            "interval": [size - 0.4, size + 0.3],
+            "p_value": p,
+            "p_holm": p,
+            "meaning": "Flowers lie nearer to pleasant than insects do.",
+        }
+        for number, name, size, p in ((1, "Flowers and insects", 1.42, 0.0001), (2, "Instruments", -0.2, 0.7))
+    ],
+    "notes": ["d lies between -2 and 2."],
+    "criticism": [{"says": "It may not transfer.", "source": "Somebody 2021"}],
+}
 
 
 def weights() -> bytes:
@@ -103,6 +126,7 @@ def compose(data: Path, port: int) -> SimpleNamespace:
         jobs=SimpleNamespace(list=lambda: []),
         backends=SimpleNamespace(list=lambda: []),
         routes=SimpleNamespace(list=lambda: []),
+        note=lambda kind, actor, **what: None,
         explain=lambda request_id: explain(ledger, request_id),
         usage=lambda: usage(ledger),
         verify_ledger=lambda: ledger.verify(writer.heads(), None),
@@ -139,6 +163,8 @@ def fill(services: Any) -> None:
     )
     publish(services, "demo/hostile", {"README.md": HOSTILE.encode(), "page.html": b"<script>alert(8)</script>"})
     publish(services, "demo/secret", {"README.md": b"---\nlicense: mit\n---\n# Hidden words\n"}, private=True)
+    model = services.catalog.model("demo/bert-atlas", viewer=SYSTEM)
+    services.catalog.add_measurement(model.id, model.head, "weat", MEASURED, SYSTEM)
     services.catalog.create("demo/rows", repo_type=RepoType.DATASET, private=False, actor=SYSTEM)
 
 

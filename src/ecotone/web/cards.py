@@ -10,6 +10,7 @@ from functools import lru_cache
 from html import escape
 from html.parser import HTMLParser
 from itertools import pairwise
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 import nh3
@@ -18,7 +19,7 @@ from markdown_it.token import Token
 from markupsafe import Markup
 
 MOST_CHARACTERS = 120_000
-HEADING_SHIFT = 2
+TOP_HEADING = 3
 _TAG_NAMES = (
     "a abbr b blockquote br caption code dd del details div dl dt em h2 h3 h4 h5 h6 hr i img ins kbd li ol p pre q s "
     "samp small span strong sub summary sup table tbody td tfoot th thead tr ul var"
@@ -62,9 +63,10 @@ def _heading_ids(state: object) -> None:
 class _Rewriter(HTMLParser):
     """Passes HTML through, but for the addresses and headings that need changing."""
 
-    def __init__(self, page: str, revision: str) -> None:
+    def __init__(self, page: str, revision: str, shift: int) -> None:
         super().__init__(convert_charrefs=False)
         self.parts: list[str] = []
+        self._shift = shift
         self._blob = f"{page}/blob/{revision}/"
         self._resolve = f"{page}/resolve/{revision}/"
 
@@ -75,14 +77,14 @@ class _Rewriter(HTMLParser):
             return
         if tag == "a" and "href" in values:
             values["href"] = self._link(values["href"])
-        level = _level(tag)
+        level = self._level(tag)
         written = "".join(f' {name}="{escape(value)}"' for name, value in values.items())
         self.parts.append(f"<{f'h{level}' if level else tag}{written}>")
 
     handle_startendtag = handle_starttag
 
     def handle_endtag(self, tag: str) -> None:
-        level = _level(tag)
+        level = self._level(tag)
         self.parts.append(f"</{f'h{level}' if level else tag}>")
 
     def handle_data(self, data: str) -> None:
@@ -93,6 +95,11 @@ class _Rewriter(HTMLParser):
 
     def handle_charref(self, name: str) -> None:
         self.parts.append(f"&#{name};")
+
+    def _level(self, tag: str) -> int | None:
+        if len(tag) == 2 and tag[0] == "h" and tag[1] in "123456":
+            return max(TOP_HEADING, min(6, int(tag[1]) + self._shift))
+        return None
 
     def _picture(self, values: dict[str, str]) -> str:
         source, told = values.get("src", "").strip(), values.get("alt", "").strip()
@@ -114,12 +121,6 @@ class _Rewriter(HTMLParser):
         if _is_relative(href):
             return self._blob + _plain(href)
         return href
-
-
-def _level(tag: str) -> int | None:
-    if len(tag) == 2 and tag[0] == "h" and tag[1] in "123456":
-        return min(6, int(tag[1]) + HEADING_SHIFT)
-    return None
 
 
 def _is_relative(address: str) -> bool:
@@ -173,8 +174,11 @@ def card_html(text: str, page: str, revision: str) -> Markup:
         page: the path of the model's page, with what a proxy puts before it.
         revision: the commit whose files relative links and pictures mean.
     """
-    rewriter = _Rewriter(quote(page, safe="/"), revision)
-    rewriter.feed(_MARKDOWN.render(text[:MOST_CHARACTERS]))
+    environment: dict[str, Any] = {}
+    tokens = _MARKDOWN.parse(text[:MOST_CHARACTERS], environment)
+    highest = min((int(token.tag[1]) for token in tokens if token.type == "heading_open"), default=1)
+    rewriter = _Rewriter(quote(page, safe="/"), revision, TOP_HEADING - highest)
+    rewriter.feed(_MARKDOWN.renderer.render(tokens, _MARKDOWN.options, environment))
     rewriter.close()
     clean = nh3.clean(
         "".join(rewriter.parts),

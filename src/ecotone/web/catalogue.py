@@ -133,5 +133,7 @@ def parameters_fact(facts: dict[str, Any]) -> str:
         if item["fact"] == "parameters":
             text = str(item["value"])
             short = text.split(",")[0] if len(text) > 40 else text
-            return short if "not published" in short or "parameter" in short else f"{short} parameters"
+            if "not published" in short:
+                return "size not published"
+            return short if "parameter" in short else f"{short} parameters"
     return ""

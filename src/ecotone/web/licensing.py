@@ -1,10 +1,11 @@
 """What a model page says about licences: verdicts for common uses, the outbound licence, clauses. Decides nothing."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ecotone.licences import Decision, Edge, Entry, Family, KnowledgeBase, Node, Outbound, Use, outbound
+from ecotone.licences import Decision, Edge, Entry, Family, KnowledgeBase, Node, Outbound, Reason, Use, outbound
 from ecotone.vocabulary import Mode, Purpose, Relation, Verdict
 
 VERDICT_WORDS = {
@@ -71,6 +72,7 @@ _PURPOSE_CHOICES = (
     (Purpose.RESEARCH, "for research"),
 )
 _FINE_TUNE = "a fine-tune"
+_COUNTED = re.compile(r"(?:org|product)\.[a-z_]{1,40}(?:\.\d{4}-\d{2})?\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,19 @@ class JudgedUse:
     @property
     def mark(self) -> str:
         return VERDICT_MARKS[self.decision.verdict]
+
+    @property
+    def reasons(self) -> list[tuple[Reason, tuple[str, ...]]]:
+        """Each reason once, with the other members of the family that bring it; none when it is the model's own."""
+        own = (self.decision.subject.get("model"), _FINE_TUNE)
+        merged: dict[tuple[str, str, str, str], tuple[Reason, list[str]]] = {}
+        for reason in self.decision.reasons:
+            key = (reason.entry, reason.clause, reason.means, reason.evaluation)
+            merged.setdefault(key, (reason, []))[1].append(reason.node)
+        return [
+            (reason, () if any(n in own for n in nodes) else tuple(dict.fromkeys(nodes)))
+            for reason, nodes in merged.values()
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +166,23 @@ def own_use(
         mode, purpose = Mode(choices.mode), Purpose(choices.purpose)
     except ValueError:
         return choices, None
-    users = int(choices.users) if choices.users.isascii() and choices.users.isdigit() else None
-    variables = {} if users is None else {"org.mau": users, "product.mau": users}
+    users = _number(choices.users)
+    variables: dict[str, Any] = {} if users is None else {"org.mau": users, "product.mau": users}
+    told = ((name, _number(value)) for name, value in list(query.items())[:20] if _COUNTED.match(name))
+    variables |= {name: value for name, value in told if value is not None}
     return choices, _judged(policy, knowledge, family, "Your use", mode, purpose, variables)
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 15 else None
+
+
+def asked(uses: list[JudgedUse], query: Mapping[str, str]) -> list[tuple[str, str]]:
+    """The figures that verdicts lack, or that the query told: name and value, for the form to ask for."""
+    names = [m.what for use in uses for m in use.decision.missing if _COUNTED.match(m.what)]
+    told = [name for name in list(query)[:20] if _COUNTED.match(name)]
+    known = ("org.mau", "product.mau")
+    return [(name, query.get(name, "")[:15]) for name in dict.fromkeys([*names, *told]) if name not in known][:6]
 
 
 def _judged(

@@ -16,7 +16,7 @@ from ecotone.web.catalogue import parameters_fact
 from ecotone.web.endpoint import Visit, address
 from ecotone.web.files import entries_of
 from ecotone.web.plots import plotted
-from ecotone.web.rendering import count, day, size
+from ecotone.web.rendering import count, day, size, zone
 from ecotone.web.snippets import snippets
 
 _MOST_FILES = 40
@@ -30,6 +30,7 @@ class Licensing:
     uses: list[licensing.JudgedUse]
     choices: licensing.Choices
     own: licensing.JudgedUse | None
+    asked: list[tuple[str, str]]
     entries: list[tuple[Any, tuple[str, ...], list[tuple[str, list[tuple[str, str]]]]]]
     knowledge_base: str
 
@@ -47,7 +48,7 @@ def show(visit: Visit) -> Response:
         here_path=here_path,
         is_dataset=model.repo_type is RepoType.DATASET,
         revision=revision,
-        card=_card(here_path, revision),
+        card=_card(here_path, model, revision),
         card_is_cut=revision is not None and len(revision.card_text) > MOST_CHARACTERS,
         facts=_facts(model, revision),
         licensing=_licensing(visit, model, family),
@@ -63,10 +64,12 @@ def show(visit: Visit) -> Response:
     )
 
 
-def _card(here_path: str, revision: Revision | None) -> Markup | None:
-    if revision is None or not revision.card_text.strip():
+def _card(here_path: str, model: Model, revision: Revision | None) -> Markup | None:
+    if revision is None:
         return None
-    return card_html(revision.card_text, here_path, revision.id)
+    first, _, rest = revision.card_text.lstrip().partition("\n")
+    text = rest if first.strip() == f"# {model.title}" else revision.card_text
+    return card_html(text, here_path, revision.id) if text.strip() else None
 
 
 def _facts(model: Model, revision: Revision | None) -> list[tuple[str, str]]:
@@ -98,10 +101,12 @@ def _facts(model: Model, revision: Revision | None) -> list[tuple[str, str]]:
 
 def _licensing(visit: Visit, model: Model, family: Family) -> Licensing:
     knowledge, policy = visit.services.knowledge, visit.services.policy
+    uses = licensing.common_uses(policy, knowledge, family) if zone(model) != "none" else []
     choices, own = licensing.own_use(policy, knowledge, family, visit.query)
     return Licensing(
         badge=licensing.badge(knowledge, model.licence, model.instruments),
-        uses=licensing.common_uses(policy, knowledge, family),
+        uses=uses,
+        asked=licensing.asked([*uses, *([own] if own else [])], visit.query),
         choices=choices,
         own=own,
         entries=[

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from ecotone.catalog import Model
 from ecotone.vocabulary import ModelKind
 from ecotone.web import static
 
@@ -35,7 +36,7 @@ def _environment() -> Environment:
         "quoted": lambda text: quote(str(text), safe="/"),
         "segment": lambda text: quote(str(text), safe=""),
     }
-    made.globals |= {"static": static.address, "kind_word": kind_word}
+    made.globals |= {"static": static.address, "zone": zone, "zone_word": zone_word}
     return made
 
 
@@ -73,5 +74,12 @@ def words(name: Any) -> str:
     return str(name).replace("_", " ")
 
 
-def kind_word(kind: ModelKind) -> str:
-    return "Proprietary" if kind is ModelKind.API else "Open weights"
+def zone(model: Model) -> str:
+    """On which side of the catalogue a model stands, in a word; a name without a model stands on neither."""
+    if model.head is None and model.facts.get("availability") == "never_published":
+        return "none"
+    return "proprietary" if model.kind is ModelKind.API else "open"
+
+
+def zone_word(model: Model) -> str:
+    return {"none": "No model published", "proprietary": "Proprietary", "open": "Open weights"}[zone(model)]

@@ -59,6 +59,7 @@ def _openai(base: str, name: str, embeds: bool) -> str:
     )
     return (
         "from openai import OpenAI\n\n"
-        f'client = OpenAI(base_url="{base}/v1", api_key="eck_...")  # ecotone key create --project NAME\n'
+        "# the key: ecotone key create --project NAME\n"
+        f'client = OpenAI(base_url="{base}/v1", api_key="eck_...")\n'
         f"answer = {call}\n"
     )

@@ -1,0 +1,166 @@
+"""Pages as people meet them: on a telephone, at night, by keyboard, without script."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+PAGES = (
+    "/",
+    "/?search=zzzz",
+    "/demo/bert-atlas",
+    "/meta-llama/Llama-2-7b?mode=serve_api&purpose=commercial",
+    "/openai/gpt-4o",
+    "/unpublished/titan-nlp",
+    "/demo/bert-atlas/tree/main",
+    "/demo/bert-atlas/blob/main/docs/notes.md",
+    "/demo/bert-atlas/commits/main",
+    "/datasets/demo/rows",
+    "/login",
+)
+Visit = Callable[..., Any]
+
+# the contrast of each element's own text against the first background that is not transparent (WCAG 2.2, 1.4.3)
+CONTRAST = """() => {
+  const channel = v => { v /= 255; return v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4; };
+  const parse = c => { const m = c.match(/[\\d.]+/g).map(Number); return m.length < 4 ? [...m, 1] : m; };
+  const light = ([r, g, b]) => .2126 * channel(r) + .7152 * channel(g) + .0722 * channel(b);
+  const behind = e => {
+    for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor); if (c[3] > .99) return c; }
+    return [255, 255, 255, 1];
+  };
+  const poor = [];
+  for (const e of document.querySelectorAll("body *")) {
+    const own = [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim());
+    if (!own || !e.checkVisibility() || e.closest("svg, .hidden, .skip, [aria-hidden=true]")) continue;
+    const [a, b] = [light(parse(getComputedStyle(e).color)), light(behind(e))].sort((x, y) => y - x);
+    const ratio = (a + .05) / (b + .05);
+    if (ratio < 4.5) poor.push(`${e.tagName}.${e.className} ${ratio.toFixed(2)} ${e.textContent.trim().slice(0, 30)}`);
+  }
+  return poor;
+}"""
+OUTLINE = """() => { const e = document.activeElement; const s = getComputedStyle(e);
+  return e !== document.body && (parseFloat(s.outlineWidth) >= 2 && s.outlineStyle !== "none"); }"""
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_pages_fit_a_telephone(visit: Visit, path: str) -> None:
+    page = visit(width=360)
+    page.goto(path)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("path", PAGES)
+def test_text_can_be_read_and_nothing_goes_wrong(visit: Visit, server: SimpleNamespace, path: str, scheme: str) -> None:
+    page = visit(scheme=scheme)
+    page.goto(path)
+    for summary in page.query_selector_all("details:not([open]) > summary"):
+        summary.click()
+    assert page.evaluate(CONTRAST) == []
+    assert page.wrong == []
+    assert all(asked.startswith(server.url + "/") for asked in page.asked), page.asked
+
+
+def test_light_and_dark_differ(visit: Visit) -> None:
+    seen = []
+    for scheme in ("light", "dark"):
+        page = visit(scheme=scheme)
+        page.goto("/")
+        seen.append(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+    assert seen[0] != seen[1]
+
+
+def test_a_model_is_found_by_keyboard_alone(visit: Visit) -> None:
+    page = visit()
+    page.goto("/")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
+    page.keyboard.press("Enter")
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        assert page.evaluate(OUTLINE), "the focus cannot be seen"
+        if page.evaluate("document.activeElement.id") == "search":
+            break
+    page.keyboard.type("bert-atlas")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/?search=bert-atlas*")
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.getAttribute('href')") == "/demo/bert-atlas":
+            break
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/demo/bert-atlas")
+    assert page.title().startswith("demo/bert-atlas")
+
+
+def test_reasons_open_by_keyboard(visit: Visit) -> None:
+    page = visit()
+    page.goto("/demo/bert-atlas")
+    page.focus(".use summary")
+    page.keyboard.press("Enter")
+    assert page.is_visible(".use[open] .reasons")
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_pages_have_landmarks_and_names(visit: Visit, path: str) -> None:
+    page = visit()
+    page.goto(path)
+    counts = page.evaluate("""() => ({
+        h1: document.querySelectorAll("h1").length, main: document.querySelectorAll("main").length,
+        lang: document.documentElement.lang,
+        unnamed: [...document.querySelectorAll("a, button, input:not([type=hidden]), select")]
+            .filter(e => e.checkVisibility() && !(e.textContent.trim() || e.getAttribute("aria-label") || e.labels?.length))
+            .map(e => e.outerHTML),
+        captions: [...document.querySelectorAll("main > * table:not(.card table)")].filter(t => !t.caption && !t.closest(".card")).length,
+        ids: [...document.querySelectorAll("[id]")].length - new Set([...document.querySelectorAll("[id]")].map(e => e.id)).size,
+        jumps: [...document.querySelectorAll("h1,h2,h3,h4,h5,h6")].map(h => +h.tagName[1])
+            .filter((level, i, all) => i && level > all[i - 1] + 1).length,
+    })""")  # noqa: E501
+    assert counts == {"h1": 1, "main": 1, "lang": "en", "unnamed": [], "captions": 0, "ids": 0, "jumps": 0}
+
+
+def test_pages_work_without_script(visit: Visit) -> None:
+    page = visit(script=False)
+    page.goto("/?search=bert-atlas")
+    page.click("main h3 a")
+    assert page.is_visible("strong:has-text('144 facts')")
+    page.click(".use summary >> nth=0")
+    assert page.is_visible(".use .reasons >> nth=0")
+    page.select_option("select[name=mode]", "serve_api")
+    page.click("button:has-text('Judge')")
+    assert page.is_visible("summary:has-text('Your use')")
+
+
+def test_a_hostile_card_does_nothing(visit: Visit, server: SimpleNamespace) -> None:
+    page = visit()
+    page.goto("/demo/hostile")
+    page.wait_for_timeout(300)
+    assert all(asked.startswith(server.url + "/") for asked in page.asked)
+    assert [w for w in page.wrong if "404" not in w] == []
+    assert page.is_visible("footer")
+
+
+def test_login_in_a_browser(visit: Visit, server: SimpleNamespace) -> None:
+    page = visit(width=375)
+    page.goto("/demo/secret")
+    page.click("main >> text=Log in")
+    page.wait_for_selector("#token")
+    assert page.evaluate("document.activeElement.id") == "token"
+    page.keyboard.type(server.services.settings.admin_token)
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/demo/secret")
+    assert page.is_visible("h1:has-text('Hidden words')")
+    page.click("button:has-text('Log out')")
+    page.wait_for_url(server.url + "/")
+    page.goto("/demo/secret")
+    assert page.is_visible("h1:has-text('Nothing here')")
+
+
+def test_snippets_can_be_copied(visit: Visit) -> None:
+    page = visit()
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.goto("/demo/bert-atlas")
+    page.click(".copy >> nth=0")
+    assert "hf download demo/bert-atlas" in page.evaluate("navigator.clipboard.readText()")

@@ -22,19 +22,22 @@ class EventCutter:
 
     def __init__(self) -> None:
         self._rest = b""
-        self._begun = False
+        self._begun = self._after_return = False
 
     def feed(self, data: bytes) -> list[bytes]:
         """The `data` of each event that is complete now. Raises ValueError when one grows beyond reason."""
+        if data and self._after_return:
+            data = data.removeprefix(b"\n")  # the second half of a line's end whose first half ended the last read
+            self._after_return = False
+        if b"\r" in data:
+            self._after_return = data.endswith(b"\r")
+            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         whole = self._rest + data
         if not self._begun:
             if _BOM.startswith(whole):
                 self._rest = whole
                 return []
             whole, self._begun = whole.removeprefix(_BOM), True
-        if b"\r" in whole:
-            whole, held = (whole[:-1], b"\r") if whole.endswith(b"\r") else (whole, b"")
-            whole = whole.replace(b"\r\n", b"\n").replace(b"\r", b"\n") + held
         *events, self._rest = whole.split(b"\n\n")
         if len(self._rest) > _MOST_EVENT:
             raise ValueError("an event of the stream is too large")

@@ -5,7 +5,6 @@
 Spec: `suite`, `folder`, `seed`. Result: the suite's, with how the vectors were taken and by what.
 """
 
-import os
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -14,12 +13,9 @@ from typing import Any
 from ecotone.audits.suites import Embedded, find
 from ecotone.jobs.child_side import receive
 
-_NICE = 5
-
 
 def main() -> int:
     spec, report = receive()
-    os.nice(_NICE)  # serving goes first
     report({"progress": 0.0, "text": "loading libraries"})
     try:
         from ecotone.audits.encoding import CannotEmbed, TextEncoder

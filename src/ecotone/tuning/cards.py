@@ -73,6 +73,9 @@ def record(run: Run, terms: Terms) -> dict[str, Any]:
             "trainable_parameters": figures["trainable_parameters"],
             "parent_parameters": figures["parameters"],
             "losses": figures["losses"],
+            "loss_before": figures["loss_before"],
+            "loss_after": figures["loss_after"],
+            "loss_rows": figures["loss_rows"],
             "warnings": [*plan.warnings, *figures["warnings"]],
         },
         "privacy": "none: no differential privacy",
@@ -120,7 +123,7 @@ def _recipe(plan: Plan) -> str:
 
 def _figures(run: Run) -> str:
     figures = run.figures
-    losses = figures["losses"]
+    sample = f"on {figures['loss_rows']} of the training rows"
     return _table(
         [
             ("rows", str(run.plan.rows)),
@@ -128,8 +131,8 @@ def _figures(run: Run) -> str:
             ("trained tokens", str(figures["trained_tokens"])),
             ("parameters of the adapter", f"{figures['trainable_parameters']:,}"),
             ("parameters of the parent", f"{figures['parameters']:,}"),
-            ("training loss, first epoch", f"{losses[0]:.4f} nats per token"),
-            ("training loss, last epoch", f"{losses[-1]:.4f} nats per token"),
+            ("loss before", f"{figures['loss_before']:.4f} nats per token, {sample}"),
+            ("loss after", f"{figures['loss_after']:.4f} nats per token, {sample}"),
         ]
     )
 

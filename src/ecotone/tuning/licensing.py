@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from ecotone.licences import Duty, Family, KnowledgeBase, Use, inherited, judge, outbound
+from ecotone.licences import Duty, Family, KnowledgeBase, Use, judge, outbound
 from ecotone.vocabulary import Mode, Purpose
 
 _UNDECIDED = ("unknown", "none")
@@ -25,9 +25,9 @@ def terms(knowledge: KnowledgeBase, family: Family, today: datetime.date) -> Ter
 
     Where an ancestor's licence is not known none is promised: the card says `other`.
     """
-    bound = inherited(knowledge, family)
     found = outbound(knowledge, family)
-    if any(entry in _UNDECIDED for entry in bound) or not bound:
+    ancestors = [node for name, node in family.nodes.items() if name != family.subject]
+    if any(entry in _UNDECIDED for node in ancestors for entry in node.instruments):
         card = {"license": "other", "license_name": "unknown"}
         remark = "The licence of an ancestor is not known, so none can be promised for this model."
         label = "unknown"

@@ -25,7 +25,6 @@ from ecotone.tuning.recipes import Recipe
 Report = Callable[[dict[str, Any]], None]
 
 MOST_CONTEXT = 8192
-_NICE = 5
 
 
 class CannotTune(Exception):
@@ -34,7 +33,6 @@ class CannotTune(Exception):
 
 def main() -> int:
     spec, report = receive()
-    os.nice(_NICE)  # serving goes first
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
     report({"progress": 0.0, "text": "loading libraries"})
     try:
@@ -63,7 +61,7 @@ def run(spec: dict[str, Any], report: Report) -> dict[str, Any]:
     """Train and write the adapter; returns the figures."""
     import torch
 
-    from ecotone.tuning.training import add_lora, train
+    from ecotone.tuning.training import SAMPLE, add_lora, train
 
     recipe = msgspec.convert(spec["recipe"], Recipe)
     folder = Path(spec["parent"])
@@ -93,6 +91,9 @@ def run(spec: dict[str, Any], report: Report) -> dict[str, Any]:
         "steps": trained.steps,
         "trained_tokens": trained.trained_tokens,
         "losses": [round(loss, 6) for loss in trained.losses],
+        "loss_before": round(trained.before, 6),
+        "loss_after": round(trained.after, 6),
+        "loss_rows": min(len(rows), SAMPLE),
         "trainable_parameters": trained.parameters,
         "parameters": sum(p.numel() for p in model.parameters()) - trained.parameters,
         "context": context,

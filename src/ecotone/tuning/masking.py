@@ -1,7 +1,7 @@
 """Which tokens of a chat row are trained: the assistant's, its end-of-turn token included, and no others.
 
-Works on any tokenizer with a chat template. A template with generation markers says itself which tokens are the
-assistant's; for others the prompt must be a strict prefix of prompt plus answer, in tokens, as it is when serving.
+Works on any tokenizer with a chat template: the prompt must be a prefix of prompt plus answer, in tokens, as it is when
+serving. A template that breaks this, by rewriting earlier turns, may mark the assistant's turns itself.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,6 +13,10 @@ IGNORED = -100
 
 class BadRow(Exception):
     """A row that this model cannot learn; the text is the reason."""
+
+
+class _Rewritten(BadRow):
+    """The template writes a turn otherwise than it prompts for it."""
 
 
 class Encoder:
@@ -39,10 +43,12 @@ class Encoder:
         plain: list[Message] = [{key: m[key] for key in ("role", "content", "name") if key in m} for m in messages]
         self._check_forgery(plain)
         weights = [m.get("weight", 1) for m in messages]
-        if self._marked and all(weights):
-            ids, labels = self._by_markers(plain)
-        else:
+        try:
             ids, labels = self._by_prefix(plain, weights)
+        except _Rewritten:
+            if not (self._marked and all(weights)):
+                raise
+            ids, labels = self._by_markers(plain)
         if len(ids) > self._context:
             raise BadRow(f"{len(ids)} tokens, and the model takes {self._context}; shorten or split the row")
         if all(label == IGNORED for label in labels):
@@ -78,7 +84,7 @@ class Encoder:
             prompt = self._tokens(messages[:number], prompt=True)
             answered = self._tokens(messages[: number + 1])
             if answered[: len(prompt)] != prompt or whole[: len(answered)] != answered:
-                raise BadRow(
+                raise _Rewritten(
                     f"the chat template writes message {number + 1} otherwise than it would prompt for it, so that "
                     "what is trained would not be what is asked"
                 )

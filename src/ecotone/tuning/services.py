@@ -321,8 +321,8 @@ class Tuning:
             "rows": plan.rows,
             "steps": run.figures["steps"],
             "trained_tokens": run.figures["trained_tokens"],
-            "first_loss": run.figures["losses"][0],
-            "last_loss": run.figures["losses"][-1],
+            "loss_before": run.figures["loss_before"],
+            "loss_after": run.figures["loss_after"],
             "adapter_sha256": run.adapter_sha256,
             "warnings": [*plan.warnings, *run.figures["warnings"], *published.warnings],
         }

@@ -20,6 +20,8 @@ Watch = Callable[[int, int, float], None]
 
 _LOGITS_BYTES = 512 * 1024 * 1024
 _PATIENCE = 5
+_WORSE = 1.0
+SAMPLE = 64
 
 
 class Diverged(Exception):
@@ -28,11 +30,14 @@ class Diverged(Exception):
 
 @dataclass(frozen=True)
 class Trained:
-    """What a run did. `losses` are means over the trained tokens of each epoch, in nats."""
+    """What a run did. Losses are means over trained tokens, in nats: `losses` of each epoch, `before` and `after` of
+    the same rows (at most `SAMPLE`) under the parent and under the result."""
 
     steps: int
     trained_tokens: int
     losses: tuple[float, ...]
+    before: float
+    after: float
     parameters: int
 
 
@@ -58,13 +63,17 @@ def train(model: Any, rows: Sequence[Row], recipe: Recipe, watch: Watch) -> Trai
         watch: called after each step with step, total and the loss of the step.
 
     Raises:
-        Diverged: loss or gradient is no number, or the loss stays far above where it began.
+        Diverged: loss or gradient is no number, or the loss stays far above, or ends above, where it began.
     """
     trainable = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(trainable, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     order = torch.Generator().manual_seed(recipe.seed)
     total, step, seen = steps(recipe, len(rows)), 0, 0
-    ceiling, above = math.inf, 0
+    sample = [rows[i] for i in torch.randperm(len(rows), generator=order).tolist()[:SAMPLE]]
+    before = _loss(model, sample, recipe.batch_size)
+    if not math.isfinite(before):
+        raise Diverged(f"the parent's loss is {before:g} before the first step; its weights are damaged")
+    ceiling, above = max(3 * before, before + math.log(model.config.get_text_config().vocab_size)), 0
     losses = []
     model.train()
     for _ in range(recipe.epochs):
@@ -75,8 +84,6 @@ def train(model: Any, rows: Sequence[Row], recipe: Recipe, watch: Watch) -> Trai
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate_at(recipe, step, total)
             loss, tokens = _step(model, batch, optimiser, trainable, recipe, step)
-            if step == 0:
-                ceiling = max(3 * loss, loss + math.log(model.config.get_text_config().vocab_size))
             above = above + 1 if loss > ceiling else 0
             if above >= _PATIENCE:
                 raise Diverged(
@@ -88,21 +95,46 @@ def train(model: Any, rows: Sequence[Row], recipe: Recipe, watch: Watch) -> Trai
             watch(step, total, loss)
         seen += counted
         losses.append(summed / counted)
+    after = _loss(model, sample, recipe.batch_size)
+    if not after <= before + _WORSE:
+        raise Diverged(
+            f"the loss rose from {before:.2f} to {after:.2f}; lower the learning rate ({recipe.learning_rate:g})"
+        )
     _check_moved(model)
-    return Trained(step, seen, tuple(losses), sum(p.numel() for p in trainable))
+    return Trained(step, seen, tuple(losses), before, after, sum(p.numel() for p in trainable))
+
+
+def _loss(model: Any, rows: Sequence[Row], batch_size: int) -> float:
+    """Mean loss over the trained tokens of rows, without training."""
+    summed, tokens = 0.0, 0
+    with torch.no_grad():
+        for start in range(0, len(rows), batch_size):
+            batch = list(rows[start : start + batch_size])
+            summed += sum(float(part) for part in _sums(model, batch))
+            tokens += _trained(batch)
+    return summed / tokens
+
+
+def _trained(batch: Sequence[Row]) -> int:
+    return sum(label != IGNORED for _, labels in batch for label in labels[1:])
+
+
+def _sums(model: Any, batch: list[Row]) -> Iterator[Any]:
+    """Summed loss of a batch, piece by piece."""
+    for ids, labels, mask in _pieces(batch, model.config.get_text_config().vocab_size, model.device):
+        logits = model(input_ids=ids, attention_mask=mask).logits[:, :-1].float()
+        yield torch.nn.functional.cross_entropy(
+            logits.reshape(-1, logits.shape[-1]), labels[:, 1:].reshape(-1), ignore_index=IGNORED, reduction="sum"
+        )
 
 
 def _step(model: Any, batch: list[Row], optimiser: Any, trainable: list[Any], recipe: Recipe, step: int) -> Any:
     """One optimiser step; the loss is the mean over the trained tokens of the whole batch, however it is split."""
-    tokens = sum(label != IGNORED for _, labels in batch for label in labels[1:])
+    tokens = _trained(batch)
     optimiser.zero_grad(set_to_none=True)
     loss = 0.0
-    for ids, labels, mask in _pieces(batch, model.config.get_text_config().vocab_size, model.device):
-        logits = model(input_ids=ids, attention_mask=mask).logits[:, :-1].float()
-        part = torch.nn.functional.cross_entropy(
-            logits.reshape(-1, logits.shape[-1]), labels[:, 1:].reshape(-1), ignore_index=IGNORED, reduction="sum"
-        )
-        part = part / tokens
+    for summed in _sums(model, batch):
+        part = summed / tokens
         part.backward()  # type: ignore[no-untyped-call, unused-ignore]
         loss += float(part.detach())
     norm = float(torch.nn.utils.clip_grad_norm_(trainable, recipe.clip))

@@ -59,7 +59,7 @@ class Forge:
     @classmethod
     def file(cls, terms: list[dict[str, Any]], sha256: str | None, **wrong: Any) -> bytes:
         """The records of one file of a shard; `name`, `flags` and `count` may be wrong."""
-        name = wrong.get("name", hashes.file_hash([n for t in terms for n in t["nodes"]]))
+        name = wrong.get("name") or hashes.file_hash([n for t in terms for n in t["nodes"]])
         flags = wrong.get("flags", 1 << 31 | (1 << 30 if sha256 else 0))
         out = cls.record(name, flags, wrong.get("count", len(terms)))
         out += b"".join(cls.record(t["xorb"], 0, t["length"], t["start"], t["end"]) for t in terms)

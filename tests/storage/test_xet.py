@@ -213,7 +213,7 @@ def test_bounds_of_what_is_rebuilt(open_storage: Callable[..., Storage], forge: 
     storage.xet.put_xorb("demo", xorb, body)
     term = forge.term(xorb, chunks, 0, 8000)
     with pytest.raises(BrokenShard, match="at most 1000000"):
-        storage.xet.put_shard("demo", forge.shard(forge.file([term] * 200, None)))
+        storage.xet.put_shard("demo", forge.shard(forge.file([term] * 200, None, name=bytes(31) + b"\1")))
     with pytest.raises(BrokenShard, match="far more than"):
         storage.xet.put_shard("demo", forge.shard(forge.file([term] * 20, None, name=bytes(31) + b"\1")))
 

@@ -1,16 +1,19 @@
 """Tables of storage: which namespace may name which object. The bytes are files."""
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, Index, LargeBinary, String
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from ecotone.database import Base, Database
 
 _ATTEMPTS = 5
+_BATCH = 200
 
 
 class XorbTenantRow(Base):
@@ -49,22 +52,36 @@ class LfsObjectRow(Base):
 
 
 def remember(database: Database, rows: Iterable[Base]) -> int:
-    """Add the rows that are not there yet, in one transaction; returns how many they were.
+    """Add the rows of one table that are not there yet, in one transaction; returns how many they were.
 
     Rows of these tables are facts that never change, so a writer that came first was right too.
     """
-    wanted = list(rows)
+    wanted = {tuple(sa.inspect(type(row)).primary_key_from_instance(row)): row for row in rows}
     for attempt in range(_ATTEMPTS):
         try:
             with database.writing() as session:
                 new = 0
-                for row in wanted:
-                    key = sa.inspect(type(row)).primary_key_from_instance(row)
-                    if session.get(type(row), tuple(key)) is None:
-                        session.merge(row)
-                        new += 1
+                for some in _batches(wanted):
+                    new += _add(session, dict(some))
                 return new
-        except IntegrityError:
+        except IntegrityError:  # another process added one of them in between
             if attempt == _ATTEMPTS - 1:
                 raise
     return 0
+
+
+def _add(session: Session, rows: dict[tuple[Any, ...], Base]) -> int:
+    mapper = sa.inspect(type(next(iter(rows.values()))))
+    key = sa.tuple_(*mapper.primary_key)
+    known = {tuple(found) for found in session.execute(sa.select(*mapper.primary_key).where(key.in_(list(rows))))}
+    fresh = [row for name, row in rows.items() if name not in known]
+    if fresh:
+        names = [column.key for column in mapper.columns]
+        session.execute(sa.insert(mapper.class_), [{name: getattr(row, name) for name in names} for row in fresh])
+    return len(fresh)
+
+
+def _batches(rows: dict[tuple[Any, ...], Base]) -> Iterator[list[tuple[tuple[Any, ...], Base]]]:
+    items = iter(rows.items())
+    while some := list(itertools.islice(items, _BATCH)):
+        yield some

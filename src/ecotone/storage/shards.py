@@ -10,6 +10,7 @@ TAG = b"HFRepoMetaData\0" + bytes.fromhex("55 69 67 45 6a 7b 81 57 83 a5 bd d9 5
 HEADER = 48
 RECORD = 48
 MOST_BYTES = 64 * 1024 * 1024 + 4096
+MOST_FILES = 100_000
 _WITH_VERIFICATION, _WITH_METADATA = 1 << 31, 1 << 30
 _END = b"\xff" * 32
 
@@ -57,6 +58,8 @@ def parse(data: bytes) -> list[ShardFile]:
         at += RECORD
         if record[:32] == _END:
             return files
+        if len(files) >= MOST_FILES:
+            raise BrokenShard(f"The shard has more than {MOST_FILES} files; send them in several.")
         flags, count = struct.unpack_from("<II", record, 32)
         with_verification = bool(flags & _WITH_VERIFICATION)
         needed = count * RECORD * (2 if with_verification else 1) + (RECORD if flags & _WITH_METADATA else 0)

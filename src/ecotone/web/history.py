@@ -16,6 +16,8 @@ PAGE_SIZE = 50
 MOST_CHANGES = 200
 MOST_DIFF_BYTES = 48 * 1024
 MOST_DIFF_LINES = 600
+MOST_DIFFED_LINES = 2000
+MOST_DIFFS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ def commit(visit: Visit) -> Response:
 def _changes(visit: Visit, revision: Revision, parent: Revision | None, may_read: bool) -> Iterator[Change]:
     new = visit.catalog.manifest(revision)
     old = visit.catalog.manifest(parent) if parent is not None else {}
-    budget = MOST_DIFF_LINES
+    budget, diffs = MOST_DIFF_LINES, 0
     for path in sorted({*new, *old}):
         before, after = old.get(path), new.get(path)
         if before is not None and after is not None and before.content.git_oid == after.content.git_oid:
@@ -79,8 +81,10 @@ def _changes(visit: Visit, revision: Revision, parent: Revision | None, may_read
         what = "added" if before is None else "removed" if after is None else "changed"
         shown = after or before
         assert shown is not None
-        lines = _diff(visit, before, after)[:budget] if may_read and budget > 0 and _is_small(before, after) else None
-        budget -= len(lines or ())
+        lines: list[tuple[str, str]] = []
+        if may_read and budget > 0 and diffs < MOST_DIFFS and _is_small(before, after):
+            lines = _diff(visit, before, after)[:budget]
+            budget, diffs = budget - len(lines), diffs + 1
         yield Change(path, what, shown.content.size, lines or None)
 
 
@@ -89,12 +93,12 @@ def _is_small(*files: File | None) -> bool:
 
 
 def _diff(visit: Visit, before: File | None, after: File | None) -> list[tuple[str, str]]:
-    """Lines of a unified diff with what each is: add, drop, place or same; empty when one side is no text."""
+    """Lines of a unified diff with what each is: add, drop, place or same; empty for what is no text, or too long."""
     texts = []
     for file in (before, after):
         data = b"".join(visit.services.storage.read(file.content)) if file is not None and file.content.size else b""
         text = as_text(data)
-        if text is None:
+        if text is None or text.count("\n") > MOST_DIFFED_LINES:
             return []
         texts.append(text.splitlines())
     marks = {"+": "add", "-": "drop", "@": "place"}

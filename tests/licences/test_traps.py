@@ -265,6 +265,11 @@ def test_t39_a_missing_variable_is_named_and_nonsense_is_missing() -> None:
         assert decision.to_json()["missing"] == ["org.mau_at.2024-06"]
 
 
+def test_t39_what_another_fact_has_decided_is_not_missing() -> None:
+    asked = use(org__principal_place=None)
+    assert judge(KB, family(("llama-3.2",)), asked).to_json()["missing"] == ["model.modality", "org.principal_place"]
+
+
 def test_t42_minors_and_medicine() -> None:
     for tag in ("minors", "medical"):
         assert verdict(GEMINI, use(account__tier="paid", use_tags=[tag]), "api") is Verdict.DENY
@@ -332,6 +337,7 @@ def test_a_card_alone_says_nothing_of_its_parents() -> None:
 def test_expressions_know_our_symbols() -> None:
     found = check_expression(KB, "mit OR (apache-2.0 and licenseref-llama-2)")
     assert found.normalised == "MIT OR (Apache-2.0 AND LicenseRef-llama-2)"
+    assert found.entries == ("MIT", "Apache-2.0", "llama-2")
     assert found.branches == (("MIT",), ("Apache-2.0", "llama-2"))
     assert check_expression(KB, "MIT AND Nobody-1.0").unknown == ("Nobody-1.0",)
     assert check_expression(KB, "MIT AND (").error

@@ -69,10 +69,22 @@ def compiled(condition: Any) -> Check:
         inner = compiled(condition["not"])
         return lambda facts: None if (truth := inner(facts)) is None else not truth
     if "all" in condition:
-        parts = tuple(compiled(part) for part in condition["all"])
-        return lambda facts: conjunction([part(facts) for part in parts])
-    parts = tuple(compiled(part) for part in condition["any"])
-    return lambda facts: disjunction([part(facts) for part in parts])
+        return _joined(conjunction, tuple(compiled(part) for part in condition["all"]))
+    return _joined(disjunction, tuple(compiled(part) for part in condition["any"]))
+
+
+def _joined(join: Callable[[Iterable[bool | None]], bool | None], parts: tuple[Check, ...]) -> Check:
+    """All parts are looked at; where they decide, what some of them missed does not matter."""
+
+    def check(facts: Facts) -> bool | None:
+        known = len(facts.missing)
+        truth = join([part(facts) for part in parts])
+        if truth is not None and len(facts.missing) > known:
+            for name in list(facts.missing)[known:]:
+                del facts.missing[name]
+        return truth
+
+    return check
 
 
 def holds(condition: Any, facts: Facts) -> bool | None:
@@ -81,7 +93,7 @@ def holds(condition: Any, facts: Facts) -> bool | None:
 
 
 def conjunction(values: Iterable[bool | None]) -> bool | None:
-    """Kleene's and: false wins over unknown, unknown over true. All parts are looked at, so none missing is lost."""
+    """Kleene's and: false wins over unknown, unknown over true."""
     found: bool | None = True
     for value in values:
         if value is False:

@@ -35,12 +35,13 @@ def check_expression(knowledge: KnowledgeBase, text: str) -> Expression:
         return Expression(text=text, error=parsed)
     known: dict[str, None] = {}
     unknown: dict[str, None] = {}
-    for symbol in parsed.symbols:
+    symbols = sorted(parsed.symbols, key=lambda s: (text.casefold().find(str(s.key).casefold()), str(s.key)))
+    for symbol in symbols:
         ids = names(knowledge).get(str(symbol.key).casefold(), ())
         known |= dict.fromkeys(ids)
         if not ids:
             unknown[str(symbol.key)] = None
-    rendered = {str(s.key): _proper(knowledge, str(s.key)) for s in parsed.symbols}
+    rendered = {str(s.key): _proper(knowledge, str(s.key)) for s in symbols}
     normalised = parsed.simplify().render() if hasattr(parsed, "simplify") else str(parsed)
     for key, proper in rendered.items():
         normalised = " ".join(_swap(part, key, proper) for part in normalised.split(" "))

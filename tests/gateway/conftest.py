@@ -50,6 +50,11 @@ class Provider:
                 model = body["model"]
                 if "refuses" in model:
                     return self.answer(429, {"error": {"message": "slow down"}}, {"retry-after": "7"})
+                if "quotes" in model:
+                    told = f"cannot read {body['messages'][-1]['content']!r}"
+                    return self.answer(400, {"error": {"message": told, "code": "context_length_exceeded"}})
+                if "overloaded" in model:
+                    return self.answer(529, {"error": {"message": "overloaded"}}, {"retry-after": "99999999"})
                 if "fails" in model:
                     return self.answer(500, {"error": {"message": "boom"}})
                 if "key" in model:
@@ -73,34 +78,53 @@ class Provider:
                 return self.stream(model, text, body)
 
             def stream(self, model: str, text: str, body: dict[str, Any]) -> None:
+                if "plain" in model:
+                    return self.answer(200, {"message": "no stream today"})
                 self.send_response(200)
                 self.send_header("content-type", "text/event-stream")
                 self.send_header("connection", "close")
                 self.end_headers()
                 self.close_connection = True
+                if "first-error" in model:
+                    return self.event({"error": {"message": f"overloaded by {text}", "code": 503}})
+                if "calls" in model:
+                    return self.calls(body["messages"][-1]["content"])
                 if "junk" in model:
                     self.wfile.write(b"data: {not json\n\n")
-                    return
+                    return None
                 for i in range(0, len(text), 2):
                     self.event(
                         {"choices": [{"index": 0, "delta": {"content": text[i : i + 2]}, "finish_reason": None}]}
                     )
                     if i > 5 and "dies" in model:
                         self.connection.shutdown(socket.SHUT_RDWR)
-                        return
+                        return None
                     if i > 5 and "stalls" in model:
                         provider.stopped.wait(20)
-                        return
+                        return None
                     if i > 5 and "errs" in model:
-                        self.event({"error": {"message": "overloaded"}})
-                        return
+                        self.event({"error": {"message": f"overloaded by {text}"}})
+                        return None
                 if "short" in model:
-                    return
+                    return None
                 self.event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
                 if (body.get("stream_options") or {}).get("include_usage"):
                     self.event({"choices": [], "usage": USAGE})
                 if "no-done" not in model:
                     self.wfile.write(b"data: [DONE]\n\n")
+                return None
+
+            def calls(self, text: str) -> None:
+                """A tool call whose arguments hold what was said, torn into pieces of three letters."""
+                arguments = json.dumps({"to": text})
+                head = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "f", "arguments": ""}}
+                calls = [head] + [
+                    {"index": 0, "function": {"arguments": arguments[i : i + 3]}} for i in range(0, len(arguments), 3)
+                ]
+                for call in calls:
+                    self.event({"choices": [{"index": 0, "delta": {"tool_calls": [call]}, "finish_reason": None}]})
+                self.event({"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]})
+                self.wfile.write(b"data: [DONE]\n\n")
 
             def event(self, value: dict[str, Any]) -> None:
                 head = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
@@ -182,6 +206,7 @@ def snapshot(provider: Provider, dead_port: int) -> Snapshot:
             "assistant": ("fake/gpt-test", "demo/local"),
             "rescue": ("gone/x", "fake/gpt-fails", "fake/gpt-test"),
             "denied": ("demo/nc",),
+            "stream-rescue": ("fake/gpt-first-error", "fake/gpt-plain", "fake/gpt-test"),
             "hopeless": ("gone/x", "fake/gpt-refuses"),
         },
         rulings={"free|commercial": yes, "nc|commercial": no},

@@ -158,6 +158,7 @@ class SnapshotBuilder:
             socket=deployment.socket,
             private=model.private,
             ready=deployment.state == DeploymentState.READY,
+            starting=deployment.state == DeploymentState.STARTING,
             note=deployment.error or str(deployment.state),
             projects=tuple(deployment.projects),
             task=deployment.task,

@@ -135,7 +135,7 @@ class Gateway:
             ready = tuple(c for c in admission.candidates if c.target.ready)
             if ready:
                 return msgspec.structs.replace(admission, candidates=ready)
-            if time.monotonic() > end or all(c.target.note != "starting" for c in admission.candidates):
+            if time.monotonic() > end or not any(c.target.starting for c in admission.candidates):
                 first = admission.candidates[0]
                 text = f"The engine of {first.name} is not ready ({first.target.note}); `ecotone ps` shows its state."
                 raise Refusal(503, "engine_not_ready", text, param="model", headers={"retry-after": "5"})

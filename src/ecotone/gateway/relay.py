@@ -72,10 +72,7 @@ class Relay:
                     if place < len(candidates):
                         await self._failed(attempt, refusal)
                         why = f"fallback; {candidate.name} failed ({refusal.code})"
-                        following = candidates[place]
-                        candidates[place] = msgspec.structs.replace(
-                            following, why="; ".join(filter(None, [following.why, why]))
-                        )
+                        candidates[place] = _because(candidates[place], why)
                         continue
                 await self._settled(attempt, "upstream_died" if refusal.code == "upstream_died" else "failed", refusal)
                 refusal.headers.setdefault("x-ecotone-backend", candidate.target.backend)
@@ -94,7 +91,11 @@ class Relay:
         now = time.monotonic()
         if len(self._resting) > 1000:
             self._resting = {name: until for name, until in self._resting.items() if until > now}
-        return sorted(admission.candidates, key=lambda c: self._resting.get(c.name, 0.0) > now)
+        found = sorted(admission.candidates, key=lambda c: self._resting.get(c.name, 0.0) > now)
+        first = admission.candidates[0]
+        if found[0] is not first:
+            found[0] = _because(found[0], f"fallback; {first.name} rests after a failure")
+        return found
 
     async def _attempted(self, attempt: "_Attempt", begin: Begin, write: Write) -> None:
         """Call one candidate. Raises Refusal as long as nothing was begun."""
@@ -326,6 +327,11 @@ class _Attempt:
         else:
             found["x-ecotone-reason"] = self.candidate.why or f"asked for; verdict {self.candidate.ruling.verdict}"
         return found
+
+
+def _because(candidate: Candidate, why: str) -> Candidate:
+    """The candidate with one more reason for the answer's header."""
+    return msgspec.structs.replace(candidate, why="; ".join(filter(None, [candidate.why, why])))
 
 
 def _body(request: Request, candidate: Candidate, names: Pseudonyms | None) -> bytes:

@@ -26,8 +26,9 @@ class Consumer(msgspec.Struct, frozen=True, kw_only=True):
 class Target(msgspec.Struct, frozen=True, kw_only=True):
     """A callable model, or a backend whose models are called `NAME/...`.
 
-    `legal` names its legal class among the decisions. An engine has a `socket` once it is `ready`; a backend an address
-    and the server's variable that holds its key. `projects` limits who may call; empty is everybody.
+    `legal` names its legal class among the decisions. An engine has a `socket` once it is `ready`, and is
+    waited for while it is `starting`; a backend has an address and the server's variable that holds its key. `projects`
+    limits who may call; empty is everybody.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     tier: str | None = None
     private: bool = False
     ready: bool = True
+    starting: bool = False
     note: str = ""
     projects: tuple[str, ...] = ()
     task: str | None = None

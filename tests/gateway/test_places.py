@@ -1,0 +1,273 @@
+"""Backends, routes and the snapshot built from them: what an administrator sets is in force for the next request."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import pytest
+
+from ecotone.accounts import SYSTEM, Accounts, Actor
+from ecotone.catalog import Catalog
+from ecotone.database import Database
+from ecotone.gateway import BackendExists, BackendNotFound, Backends, RouteNotFound, Routes, SnapshotBuilder
+from ecotone.gateway import models as _models
+from ecotone.gateway.admission import admit, identify, look_into
+from ecotone.gateway.answers import Refusal
+from ecotone.gateway.parsing import parse
+from ecotone.gateway.snapshot import load
+from ecotone.ledger import LedgerWriter
+from ecotone.licences import KnowledgeBase
+from ecotone.policy import Policy
+from ecotone.publishing import AddRegular, Commit, Publishing
+from ecotone.settings import Settings
+from ecotone.storage import Storage
+from ecotone.vocabulary import Conflict, Forbidden, Invalid, Location, Mode, PersonalData, Purpose, Tier, Verdict
+
+TABLES = _models
+READER = Actor(kind="user", name="ann", role=None, project=None)
+
+
+@pytest.fixture
+def place(tmp_path: Path, database: Database) -> Iterator[SimpleNamespace]:
+    """Everything that a snapshot is built from; engines are a list of what runs."""
+    settings = Settings(data=tmp_path)
+    knowledge = KnowledgeBase.load()
+    accounts = Accounts(database, settings)
+    accounts.ensure_admin()
+    storage = Storage(database, settings)
+    catalog = Catalog(database, storage, knowledge, settings)
+    policy = Policy(database, catalog, knowledge, accounts)
+    writer = LedgerWriter(settings.folder("ledger"), "test")
+    running: list[Any] = []
+    engines = SimpleNamespace(deployments=lambda: list(running))
+    backends, routes = Backends(database, settings, knowledge, policy), Routes(database)
+    builder = SnapshotBuilder(
+        settings=settings, catalog=catalog, policy=policy, accounts=accounts, engines=engines,
+        backends=backends, routes=routes, knowledge=knowledge,
+    )  # fmt: skip
+    yield SimpleNamespace(
+        settings=settings, accounts=accounts, backends=backends, routes=routes, builder=builder, policy=policy,
+        catalog=catalog, running=running, publishing=Publishing(catalog, storage, policy, knowledge, writer),
+    )  # fmt: skip
+    builder.stop()
+    writer.close()
+
+
+def add(place: Any, name: str = "fake", **more: Any) -> Any:
+    wanted: dict[str, Any] = {
+        "dialect": "openai", "url": "http://127.0.0.1:9/v1/", "key_env": "FAKE_API_KEY", "location": Location.EXTERNAL,
+        "tier": Tier.PAID, "terms": None, "actor": SYSTEM,
+    }  # fmt: skip
+    return place.backends.add(name, **{**wanted, **more})
+
+
+def project(place: Any, name: str, purpose: Purpose = Purpose.COMMERCIAL) -> str:
+    place.accounts.create_project(
+        name, mode=Mode.SERVE_API, purpose=purpose, personal_data=PersonalData.LOCAL_ONLY, users=None, revenue=None,
+        territory=(), variables={}, actor=SYSTEM,
+    )  # fmt: skip
+    return str(place.accounts.create_key(name, actor=SYSTEM)[1])
+
+
+def asked(place: Any, secret: str, model: str) -> Any:
+    from ecotone.accounts import secret_hash
+
+    snapshot = place.builder.build()
+    request = parse("chat", msgspec.json.encode({"model": model, "messages": [{"role": "user", "content": "Hi"}]}))
+    return admit(snapshot, identify(snapshot, secret_hash(secret)), request, look_into(request))
+
+
+def refused(call: Callable[[], Any]) -> Refusal:
+    with pytest.raises(Refusal) as found:
+        call()
+    return found.value
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "says"),
+    [
+        ({"name": "Fake"}, Invalid, "lower-case"),
+        ({"name": "local"}, Invalid, "another name"),
+        ({"name": "a/b"}, Invalid, "lower-case"),
+        ({"dialect": "telnet"}, Invalid, "openai"),
+        ({"url": "http://169.254.169.254/"}, Invalid, "no address of a provider"),
+        ({"key_env": "ECOTONE_ADMIN_API_KEY"}, Forbidden, "not begin with ECOTONE_"),
+        ({"key_env": "PATH"}, Forbidden, r"\*_API_KEY"),
+        ({"key_env": "sk-abcdef"}, Forbidden, "ECOTONE_PROVIDER_KEYS"),
+        ({"terms": "no-such-entry"}, Exception, "no-such-entry"),
+        ({"actor": READER}, Forbidden, "administrators"),
+    ],
+)
+def test_a_backend_that_may_not_be_is_refused_with_a_sentence(place: Any, wrong: Any, error: Any, says: str) -> None:
+    with pytest.raises(error, match=says):
+        add(place, **wrong)
+    assert place.backends.list() == []
+
+
+def test_backends_are_added_listed_shown_and_removed(place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, warnings = add(place)
+    assert made.url == "http://127.0.0.1:9/v1"
+    assert any("FAKE_API_KEY is not set" in w for w in warnings)
+    assert any("no terms are known" in w for w in warnings)
+    with pytest.raises(BackendExists):
+        add(place)
+    assert place.backends.get("fake") == made == place.backends.list()[0]
+    place.routes.set("assistant", ("fake/gpt", "demo/x"), actor=SYSTEM)
+    with pytest.raises(Conflict, match="assistant"):
+        place.backends.remove("fake")
+    place.routes.remove("assistant")
+    place.backends.remove("fake")
+    assert place.policy.rules() == []
+    for gone in (lambda: place.backends.get("fake"), lambda: place.backends.remove("fake")):
+        with pytest.raises(BackendNotFound):
+            gone()
+    monkeypatch.setenv("FAKE_API_KEY", "sk-1")
+    _, warnings = add(place, "clear", url="http://provider.example/v1")
+    assert any("unencrypted" in w for w in warnings)
+
+
+def test_routes_are_validated(place: Any) -> None:
+    for name, to in (
+        ("a/b", ("x/y",)),
+        ("", ("x/y",)),
+        ("a", ()),
+        ("a", ("x/y", "x/y")),
+        ("a", ("nolash",)),
+        ("a", ("x/y\n",)),
+    ):
+        with pytest.raises(Invalid):
+            place.routes.set(name, to, actor=SYSTEM)
+    with pytest.raises(RouteNotFound):
+        place.routes.get("a")
+    with pytest.raises(RouteNotFound):
+        place.routes.remove("a")
+
+
+def test_unknown_terms_pass_by_the_administrators_rule_and_the_decision_says_so(place: Any) -> None:
+    key = project(place, "shop")
+    add(place)
+    candidate = asked(place, key, "fake/gpt").candidates[0]
+    assert candidate.ruling.verdict is Verdict.UNKNOWN
+    assert any("without naming its terms" in r["means"] for r in candidate.ruling.reasons)
+    for rule in place.policy.rules():
+        place.policy.remove_rule(rule.id)
+    assert refused(lambda: asked(place, key, "fake/gpt")).status == 451
+
+
+def test_a_known_providers_host_gets_its_terms(place: Any) -> None:
+    key = project(place, "shop")
+    for name, url in (
+        ("oai", "https://api.openai.com/v1"),
+        ("gem", "https://generativelanguage.googleapis.com/v1beta/openai"),
+    ):
+        made, warnings = add(place, name, url=url)
+        assert made.terms
+        assert not any("terms" in w for w in warnings)
+        candidate = asked(place, key, f"{name}/some-model").candidates[0]
+        assert candidate.ruling.verdict.passes
+        assert candidate.ruling.knowledge_base
+        assert any(r.get("clause") for r in candidate.ruling.reasons)
+    assert place.policy.rules() == []
+
+
+def publish(place: Any, model_id: str, licence: str) -> str:
+    place.catalog.create(model_id, private=False, actor=SYSTEM)
+    card = f"---\nlicense: {licence}\n---\n# {model_id}\n".encode()
+    commit = Commit(message="Add", parent=None, operations=(AddRegular("README.md", card),))
+    return str(place.publishing.commit(model_id, "main", commit, actor=SYSTEM).revision_id)
+
+
+def serve(place: Any, model_id: str, revision: str, **more: Any) -> None:
+    known = {
+        "state": "ready",
+        "socket": f"/tmp/{len(place.running)}.sock",
+        "projects": (),
+        "error": None,
+        "task": "chat",
+    }
+    place.running.append(SimpleNamespace(model=model_id, revision=revision, **{**known, **more}))
+
+
+def test_models_of_one_legal_class_share_a_decision_that_names_each(place: Any) -> None:
+    shop, lab = project(place, "shop"), project(place, "lab", Purpose.RESEARCH)
+    for name in ("demo/one", "demo/two"):
+        serve(place, name, publish(place, name, "cc-by-nc-4.0"))
+    snapshot = place.builder.build()
+    assert snapshot.targets["demo/one"].legal == snapshot.targets["demo/two"].legal
+    assert len(snapshot.rulings) == 3
+    for name in ("demo/one", "demo/two"):
+        no = refused(lambda name=name: asked(place, shop, name))
+        assert (no.status, no.ecotone["model"]) == (451, name)
+        assert name in no.message
+        assert "\x01" not in msgspec.json.encode(no.ecotone).decode()
+        assert no.ecotone["would_allow"]
+        assert asked(place, lab, name).candidates[0].target.revision
+
+
+def test_changes_are_in_force_at_the_next_build_and_nothing_is_judged_twice(
+    place: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = project(place, "shop")
+    serve(place, "demo/open", publish(place, "demo/open", "apache-2.0"))
+    assert asked(place, key, "demo/open").candidates
+    version = place.builder.current.version
+    judged: list[Any] = []
+    real = place.policy.judge_family
+    monkeypatch.setattr(place.policy, "judge_family", lambda *a: judged.append(a) or real(*a))
+    place.builder.build()
+    assert (place.builder.current.version, judged) == (version, [])
+    project(place, "other")
+    place.builder.build()
+    assert place.builder.current.version == version + 1
+    assert judged == []
+    add(place, url="https://api.openai.com/v1")  # brings no rule with it: what was judged stays judged
+    place.builder.build()
+    assert len(judged) == len(place.builder.current.rulings) // 2
+    place.accounts.revoke_key(place.accounts.keys("shop")[0].id)
+    assert refused(lambda: asked(place, key, "demo/open")).code == "invalid_api_key"
+
+
+def test_the_saved_snapshot_is_the_one_in_force_and_a_changed_byte_is_seen(place: Any) -> None:
+    key = project(place, "shop")
+    add(place)
+    built = place.builder.build()
+    folder = place.settings.folder("snapshot")
+    assert load(folder) == built
+    file = folder / "snapshot"
+    raw = bytearray(file.read_bytes())
+    assert key.encode() not in raw
+    raw[len(raw) // 2] ^= 1
+    file.write_bytes(raw)
+    with pytest.raises(ValueError, match="not whole"):
+        load(folder)
+
+
+def test_a_change_told_to_the_builder_is_in_force_within_two_seconds(place: Any) -> None:
+    key = project(place, "shop")
+    place.builder.build()
+    place.builder.start()
+    add(place)
+    place.builder.notify()
+    end = time.monotonic() + 2
+    while "fake" not in place.builder.current.backends and time.monotonic() < end:
+        time.sleep(0.01)
+    assert "fake" in place.builder.current.backends
+    assert time.monotonic() < end
+    assert key
+
+
+def test_private_models_and_those_of_other_projects_are_not_known_to_a_key(place: Any) -> None:
+    key = project(place, "shop")
+    revision = publish(place, "demo/open", "apache-2.0")
+    serve(place, "demo/open", revision, projects=("lab",))
+    answers = [refused(lambda m=m: asked(place, key, m)) for m in ("demo/open", "demo/none")]
+    assert {a.status for a in answers} == {404}
+
+
+def test_the_admins_token_acts_as_a_key_of_the_house(place: Any) -> None:
+    token = (place.settings.data / "admin-token").read_text().strip()
+    add(place)
+    assert asked(place, token, "fake/gpt").consumer.name == "house"

@@ -1,4 +1,4 @@
-"""Clients and providers that cheat, stall and smuggle; what they say reaches no header, no ledger and no other party."""
+"""Clients and providers that cheat, stall and smuggle; what they say reaches no header, no ledger, no third party."""
 
 import asyncio
 import json
@@ -122,15 +122,16 @@ def test_tool_calls_come_back_restored_and_stay_valid_json(house: Any) -> None:
 
 
 def test_a_first_event_that_is_an_error_is_a_status_and_a_route_goes_on(house: Any) -> None:
+    for why in ("fake/gpt-plain failed (upstream_died)", "fake/gpt-first-error rests after a failure"):
+        answer = house.post("stream-rescue", stream=True)
+        assert answer.status_code == 200
+        assert answer.headers["x-ecotone-model"] == "fake/gpt-test"
+        assert answer.headers["x-ecotone-reason"] == f"fallback; {why}"
+        assert answer.text.endswith("data: [DONE]\n\n")
     for model in ("fake/gpt-first-error", "fake/gpt-plain", "fake/gpt-junk"):
         answer = house.post(model, stream=True)
         assert (answer.status_code, answer.json()["error"]["code"]) == (502, "upstream_died")
         assert house.settled(answer)["status"] == "upstream_died"
-    answer = house.post("stream-rescue", stream=True)
-    assert answer.status_code == 200
-    assert answer.headers["x-ecotone-model"] == "fake/gpt-test"
-    assert answer.headers["x-ecotone-reason"].startswith("fallback")
-    assert answer.text.endswith("data: [DONE]\n\n")
 
 
 def test_an_overloaded_provider_is_503_and_its_wait_is_bounded(house: Any) -> None:

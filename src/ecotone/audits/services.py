@@ -21,6 +21,7 @@ CHILD = "ecotone.audits.suite_child"
 MayAudit = Callable[[str, str, str | None], Outcome]
 
 _NEEDS = ("torch", "transformers", "safetensors")
+_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE"}  # threads that wait leave the processor to those who serve
 
 
 class Audits:
@@ -93,7 +94,7 @@ class Audits:
         suite = find(params["suite"])
         with self._catalog.materialise(model, revision) as folder:
             spec = {"suite": suite.name, "folder": str(folder), "seed": params["seed"]}
-            measured = context.run(CHILD, spec, what=f"The audit of {model.id} failed")
+            measured = context.run(CHILD, spec, env=_ENVIRONMENT, what=f"The audit of {model.id} failed")
         context.check()
         result = {
             "suite": suite.name,

@@ -25,6 +25,7 @@ from ecotone.tuning.recipes import Recipe
 Report = Callable[[dict[str, Any]], None]
 
 MOST_CONTEXT = 8192
+_SMALL = 20_000_000  # parameters below which threads wait for each other longer than they work
 
 
 class CannotTune(Exception):
@@ -68,6 +69,8 @@ def run(spec: dict[str, Any], report: Report) -> dict[str, Any]:
     data = Path(spec["data"]).read_bytes()
     report({"progress": 0.02, "text": "loading the parent"})
     model, tokenizer = load(folder, str(spec["parent_id"]))
+    if sum(p.numel() for p in model.parameters()) < _SMALL:
+        torch.set_num_threads(1)
     context = context_of(model.config, tokenizer)
     encoder = Encoder(tokenizer, context)
     rows, silent = _encode(encoder, rows_of.read(data), stop_tokens(model, tokenizer))
@@ -123,7 +126,9 @@ def load(folder: Path, parent_id: str) -> tuple[Any, Any]:
             dtype="auto" if on_gpu else torch.float32,
             attn_implementation="eager",
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # whatever a stranger's files make the libraries say
         raise CannotTune(f"{parent_id} cannot be loaded as a causal language model: {str(error)[:400]}") from None
     if not tokenizer.chat_template:
         raise CannotTune(f"{parent_id} has no chat template, so that rows of messages cannot be written for it")

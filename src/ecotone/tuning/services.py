@@ -39,6 +39,7 @@ MayTune = Callable[[str, str, str | None], Outcome]
 
 _NEEDS = ("torch", "transformers", "peft", "safetensors")
 _OWN_FILES = {".gitattributes", "README.md", "LICENSE", "NOTICE"}
+_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE"}  # threads that wait leave the processor to those who serve
 _SWEEP_AFTER = 600.0
 
 
@@ -259,7 +260,7 @@ class Tuning:
                 "out": str(out),
                 "recipe": msgspec.to_builtins(plan.recipe),
             }
-            figures = context.run(CHILD, spec, what=f"Tuning {parent.id} failed")
+            figures = context.run(CHILD, spec, env=_ENVIRONMENT, what=f"Tuning {parent.id} failed")
         context.check()
         context.progress(0.97, "publishing")
         weights = {p: f.content.sha256 or f.content.git_oid for p, f in self._catalog.manifest(revision).items()}

@@ -27,7 +27,8 @@ def terms(knowledge: KnowledgeBase, family: Family, today: datetime.date) -> Ter
     """
     found = outbound(knowledge, family)
     ancestors = [node for name, node in family.nodes.items() if name != family.subject]
-    if any(entry in _UNDECIDED for node in ancestors for entry in node.instruments):
+    bound = {entry for node in ancestors for entry in node.instruments or _UNDECIDED}
+    if any(entry in _UNDECIDED or entry not in knowledge.entries for entry in bound):
         card = {"license": "other", "license_name": "unknown"}
         remark = "The licence of an ancestor is not known, so none can be promised for this model."
         label = "unknown"

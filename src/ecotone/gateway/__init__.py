@@ -1,14 +1,19 @@
 """The request path in front of local engines and providers, and the snapshot that it reads.
 
 On the path: parse, admit (key, route, decision, data class), relay, meter. These modules import no database, no
-catalogue and no web framework; `builder` alone does, in the server process.
+catalogue and no web framework; `backends`, `routing` and `builder` do, in the server process. Names are imported when
+they are first asked for, so that a process that only relays never loads those.
 """
 
-from ecotone.gateway.backends import Backend, BackendExists, BackendNotFound, Backends
-from ecotone.gateway.builder import SnapshotBuilder
-from ecotone.gateway.face import Gateway
-from ecotone.gateway.routing import Route, RouteNotFound, Routes
-from ecotone.gateway.snapshot import Snapshot
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ecotone.gateway.backends import Backend, BackendExists, BackendNotFound, Backends
+    from ecotone.gateway.builder import SnapshotBuilder
+    from ecotone.gateway.face import Gateway
+    from ecotone.gateway.routing import Route, RouteNotFound, Routes
+    from ecotone.gateway.snapshot import Snapshot
 
 __all__ = [
     "Backend",
@@ -22,3 +27,18 @@ __all__ = [
     "Snapshot",
     "SnapshotBuilder",
 ]
+
+_HOMES = {
+    "backends": ("Backend", "BackendExists", "BackendNotFound", "Backends"),
+    "builder": ("SnapshotBuilder",),
+    "face": ("Gateway",),
+    "routing": ("Route", "RouteNotFound", "Routes"),
+    "snapshot": ("Snapshot",),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -54,7 +54,7 @@ class LedgerWriter:
     A record that a crash tore off half-way is cut when the chain is opened, and a record says so.
     """
 
-    def __init__(self, folder: Path, writer: str, *, segment_bytes: int = 64 * 1024 * 1024, wait: float = 10.0) -> None:
+    def __init__(self, folder: Path, writer: str, *, segment_bytes: int = 64 * 1024 * 1024, wait: float = 20.0) -> None:
         self._root = folder
         self._writer = writer
         self._folder = folder / writer

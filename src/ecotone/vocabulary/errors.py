@@ -67,7 +67,9 @@ class Unavailable(EcotoneError):
 
     code = "unavailable"
 
-    def __init__(self, message: str, *, code: str | None = None, param: str | None = None, retry_after: int = 1) -> None:
+    def __init__(
+        self, message: str, *, code: str | None = None, param: str | None = None, retry_after: int = 1
+    ) -> None:
         super().__init__(message, code=code, param=param)
         self.retry_after = retry_after
 

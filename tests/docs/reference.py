@@ -4,13 +4,17 @@ Settings from `ecotone.settings`, commands from the command line's own help, end
 from the route tables of hub and gateway.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import typer
+from starlette.routing import BaseRoute, Route
 from typer.main import get_command
 
+from ecotone import hub, web
 from ecotone.api import ENDPOINTS, PREFIX
 from ecotone.cli.main import app
+from ecotone.gateway.face import FACES
 from ecotone.settings import options
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -58,7 +62,7 @@ def _describe(command: object, path: list[str], lines: list[str]) -> None:
                 _describe(group[name], [*path, name], lines)
         return
     parameters = [p for p in command.params if p.name != "help"]  # type: ignore[attr-defined]
-    arguments = [p.make_metavar(typer.Context(command)) for p in parameters if p.param_type_name == "argument"]  # type: ignore[arg-type]
+    arguments = [_placeholder(p) for p in parameters if p.param_type_name == "argument"]
     lines += [f"## `{' '.join([*path, *arguments])}`", "", (command.help or "").strip(), ""]  # type: ignore[attr-defined]
     rows = [
         f"| `{'`, `'.join(p.opts)}` | {(getattr(p, 'help', None) or '').replace('|', chr(92) + '|')} |"
@@ -67,6 +71,11 @@ def _describe(command: object, path: list[str], lines: list[str]) -> None:
     ]
     if rows:
         lines += ["| option | |", "|---|---|", *rows, ""]
+
+
+def _placeholder(argument: Any) -> str:
+    name = argument.metavar or argument.name.upper()
+    return name if argument.required else f"[{name}]"
 
 
 def api_page() -> str:
@@ -82,7 +91,37 @@ def api_page() -> str:
         "|---|---|---|",
     ]
     lines += [f"| `{e.method} {e.path}` | {e.need.value} | {e.summary} |" for e in ENDPOINTS]
+    lines += [
+        "",
+        "## Gateway",
+        "",
+        "OpenAI's API under `/v1`, with a project's key as `Authorization: Bearer KEY`:",
+        "",
+        *[f"- `POST {path}`" for path in FACES],
+        "- `GET /v1/models`, `GET /v1/models/{id}`",
+        "",
+        "## Hub",
+        "",
+        "The Hugging Face Hub's API, for its own clients: set `HF_ENDPOINT` to this server and `HF_TOKEN` to a user's",
+        "token.",
+        "",
+        *_routes_of(hub.routes()),
+        "",
+        "## Pages and health",
+        "",
+        "- `GET /health`, `GET /health/ready`",
+        *_routes_of(web.routes()),
+    ]
     return "\n".join([*lines, ""])
+
+
+def _routes_of(routes: Sequence[BaseRoute]) -> list[str]:
+    """A line for each address, with its methods."""
+    methods: dict[str, set[str]] = {}
+    for route in routes:
+        if isinstance(route, Route):
+            methods.setdefault(route.path, set()).update((route.methods or {"GET"}) - {"HEAD"})
+    return [f"- `{', '.join(sorted(found))} {path}`" for path, found in methods.items()]
 
 
 PAGES = {"settings.md": settings_page, "commands.md": commands_page, "api.md": api_page}

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from typing import Any
 
@@ -53,7 +54,7 @@ class _Supervisor:
     def __init__(self, settings: Settings, listener: socket.socket) -> None:
         self._settings = settings
         self._listener = listener
-        self._stopping = False
+        self._stopping = threading.Event()
         self._child: subprocess.Popen[bytes] | None = None
 
     def run(self) -> int:
@@ -63,15 +64,14 @@ class _Supervisor:
         while True:
             began = time.monotonic()
             self._child = self._start()
-            if self._stopping:
+            if self._stopping.is_set():
                 self._child.terminate()
             status = self._child.wait()
-            if self._stopping or status == NOT_RESTARTED:
-                return 0 if self._stopping else 1
+            if self._stopping.is_set() or status == NOT_RESTARTED:
+                return 0 if self._stopping.is_set() else 1
             pause = 0.5 if time.monotonic() - began > _CALM_SECONDS else min(pause * 2, _LONGEST_PAUSE)
             print(f"ecotone: the server ended with status {status}; starting it again in {pause:g} s", file=sys.stderr)
-            time.sleep(pause)
-            if self._stopping:
+            if self._stopping.wait(pause):
                 return 0
 
     def _start(self) -> subprocess.Popen[bytes]:
@@ -90,7 +90,7 @@ class _Supervisor:
         return child
 
     def _stop(self, _number: int, _frame: Any) -> None:
-        self._stopping = True
+        self._stopping.set()
         if self._child is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._child.terminate()

@@ -27,6 +27,17 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_backends")),
     )
     op.create_table(
+        "deployments",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("model", sa.String(length=200), nullable=False),
+        sa.Column("revision", sa.String(length=40), nullable=False),
+        sa.Column("projects", sa.JSON(), nullable=False),
+        sa.Column("actor", sa.String(length=96), nullable=False),
+        sa.Column("created", UtcDateTime(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_deployments")),
+        sa.UniqueConstraint("model", name=op.f("uq_deployments_model")),
+    )
+    op.create_table(
         "jobs",
         sa.Column("id", sa.String(length=32), nullable=False),
         sa.Column("kind", sa.String(length=32), nullable=False),
@@ -333,5 +344,6 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_jobs_created"))
 
     op.drop_table("jobs")
+    op.drop_table("deployments")
     op.drop_table("backends")
     # ### end Alembic commands ###

@@ -8,8 +8,8 @@ from types import ModuleType
 import httpx
 import pytest
 
-from conftest import Shelf, running
 from ecotone.accounts import SYSTEM
+from tests.engines.shelf import Shelf, running
 
 Connect = Callable[[str | None], httpx.Client]
 

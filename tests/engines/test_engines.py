@@ -14,12 +14,12 @@ from typing import Any
 import httpx
 import pytest
 
-from conftest import Shelf, outcome, running
 from ecotone.accounts import SYSTEM, Actor
 from ecotone.catalog import ModelNotFound, RevisionNotFound
 from ecotone.engines import DeploymentNotFound, EngineFailed, Engines, ExtraMissing
 from ecotone.engines.errors import NotServable
 from ecotone.vocabulary import DeploymentState, Refused, Role
+from tests.engines.shelf import Shelf, outcome, running
 
 Until = Callable[..., None]
 Gone = Callable[[int], bool]
@@ -222,8 +222,8 @@ def test_stopping_a_model_that_starts_does_not_wait_for_it(engines: Engines, unt
 def test_no_engine_outlives_a_killed_server(tmp_path: Path, made: dict[str, Path], until: Until, gone: Gone) -> None:
     program = f"""
 import sys, time, pathlib
-sys.path.insert(0, {str(Path(__file__).parent)!r})
-from conftest import Shelf, running, SYSTEM
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+from tests.engines.shelf import SYSTEM, Shelf, running
 shelf = Shelf()
 shelf.put("demo/llama", pathlib.Path({str(made["llama"])!r}))
 with running(pathlib.Path({str(tmp_path)!r}), shelf) as engines:

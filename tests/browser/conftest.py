@@ -36,9 +36,10 @@ house = _house()
 server = house.server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """A browser; tests that need it are skipped where the system has none."""
+    """A browser; tests that need it are skipped where the system has none. Ends with its module: while Playwright runs,
+    an event loop runs in this thread, and no other test could start its own."""
     found = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
     if found is None:
         pytest.skip("needs Chromium: apt-get install chromium")

@@ -24,14 +24,16 @@ def settings_page() -> str:
     lines = [
         "# Settings",
         "",
-        "Read from the environment once, at start. `ecotone up` takes the first five as flags too.",
+        "Read from the environment once, at start. Those marked with a flag can be given to `ecotone up` too.",
         "",
-        "| variable | default | meaning |",
-        "|---|---|---|",
+        "| variable | flag | default | meaning |",
+        "|---|---|---|---|",
     ]
+    flags = {name: p.opts[0] for p in get_command(app).commands["up"].params if (name := p.name)}  # type: ignore[attr-defined]
     for option in options():
+        flag = f"`{flags[option.name]}`" if option.name in flags else ""
         default = "" if option.default in (None, "") else f"`{option.default}`"
-        lines.append(f"| `{option.variable}` | {default} | {option.doc.replace('|', chr(92) + '|')} |")
+        lines.append(f"| `{option.variable}` | {flag} | {default} | {option.doc.replace('|', chr(92) + '|')} |")
     lines += [
         "",
         "The command line reads `ECOTONE_URL` (default `http://127.0.0.1:7070`) and `ECOTONE_TOKEN` (default: the file",

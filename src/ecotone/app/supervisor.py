@@ -5,6 +5,7 @@ imports no web framework and no database.
 """
 
 import contextlib
+import fcntl
 import os
 import signal
 import socket
@@ -12,6 +13,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from ecotone.settings import Settings, options
@@ -25,8 +28,31 @@ NOT_RESTARTED = 3  # the server's status for "starting again will not help"
 def run(settings: Settings) -> int:
     """Run until told to stop; returns the exit status."""
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    listener = listen(settings)
-    return _Supervisor(settings, listener).run()
+    with only_one(settings.data):
+        return _Supervisor(settings, listen(settings)).run()
+
+
+@contextlib.contextmanager
+def only_one(data: Path) -> Iterator[None]:
+    """Hold the data folder: two servers must not write in one.
+
+    Raises:
+        EcotoneError: naming the process that holds it.
+    """
+    with open(data / "supervisor.lock", "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            raise EcotoneError(
+                f"Another Ecotone (process {holder}) uses the data folder {data}; stop it first, or name another folder "
+                "with --data or ECOTONE_DATA."
+            ) from None
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
 
 
 def listen(settings: Settings) -> socket.socket:

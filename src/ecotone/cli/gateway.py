@@ -36,7 +36,7 @@ def add_backend(
         "terms": terms,
     }
     made = Server().post("/backends", body)
-    for warning in made.get("warnings", []):
+    for warning in made.pop("warnings", []):
         note(f"warning: {warning}")
     show.record(made, as_json=as_json)
 

@@ -26,6 +26,12 @@ def up(
     host: Annotated[str | None, typer.Option(help="Address to listen on (ECOTONE_HOST), default 127.0.0.1")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on (ECOTONE_PORT), default 7070")] = None,
     database_url: Annotated[str | None, typer.Option(help="SQLAlchemy URL (ECOTONE_DATABASE_URL)")] = None,
+    admin_token: Annotated[
+        str | None,
+        typer.Option(
+            help="First administrator's token (ECOTONE_ADMIN_TOKEN, which other users of the machine cannot see)"
+        ),
+    ] = None,
     public_url: Annotated[str | None, typer.Option(help="Address that clients use (ECOTONE_PUBLIC_URL)")] = None,
 ) -> None:
     """Start the server: hub, pages, API and gateway on one port."""
@@ -33,7 +39,7 @@ def up(
     from ecotone.settings import Settings
 
     settings = Settings.from_environment(
-        data=data, host=host, port=port, database_url=database_url, public_url=public_url
+        data=data, host=host, port=port, database_url=database_url, admin_token=admin_token, public_url=public_url
     )
     raise SystemExit(run(settings))
 

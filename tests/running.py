@@ -1,0 +1,135 @@
+"""`ecotone up` as a user starts it: a process of its own, a free port, an empty data folder, and its command line."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+ECOTONE = Path(sys.executable).parent / "ecotone"
+ADMIN = "ect_administrator_of_these_tests"
+_OURS = ("ECOTONE_", "HF_", "OPENAI_")
+
+
+def free_port() -> int:
+    with socket.socket() as opened:
+        opened.bind(("127.0.0.1", 0))
+        port: int = opened.getsockname()[1]
+        return port
+
+
+def clean_environment(**more: str) -> dict[str, str]:
+    """This process's environment without anything that would lead a client elsewhere."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(_OURS)} | more
+
+
+class Running:
+    """One installation: `start`, `stop` and `kill` its server, `cli` runs a command against it, `http` is an admin."""
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.data = folder / "data"
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log_file = folder / "server.log"
+        self.env = clean_environment(
+            ECOTONE_DATA=str(self.data),
+            ECOTONE_PORT=str(self.port),
+            ECOTONE_URL=self.url,
+            ECOTONE_ADMIN_TOKEN=ADMIN,
+            ECOTONE_TOKEN=ADMIN,
+            NO_COLOR="1",
+            COLUMNS="200",
+            **settings,
+        )
+        self.process: subprocess.Popen[bytes] | None = None
+        self.http = httpx.Client(base_url=self.url, headers={"authorization": f"Bearer {ADMIN}"}, timeout=60)
+
+    def start(self, *flags: str) -> None:
+        with open(self.log_file, "ab") as log:
+            self.process = subprocess.Popen(
+                [ECOTONE, "up", *flags], env=self.env, cwd=self.folder, stdout=log, stderr=log, start_new_session=True
+            )
+        self.wait_until_it_answers()
+
+    def wait_until_it_answers(self, seconds: float = 60) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            assert self.process is not None and self.process.poll() is None, self.log[-3000:]
+            try:
+                if httpx.get(self.url + "/health", timeout=2).status_code == 200:
+                    return
+            except httpx.HTTPError:
+                time.sleep(0.05)
+        raise AssertionError("the server did not answer:\n" + self.log[-3000:])
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
+
+    @property
+    def server_pid(self) -> int:
+        """The server process, child of the supervisor."""
+        assert self.process is not None
+        pid = self.process.pid
+        return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+
+    def stop(self) -> int:
+        """SIGTERM to the supervisor; its exit status."""
+        if self.process is None or self.process.poll() is not None:
+            return 0
+        self.process.terminate()
+        return self.process.wait(30)
+
+    def kill(self) -> None:
+        """`kill -9` of everything that the start began."""
+        assert self.process is not None
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(10)
+
+    def cli(
+        self, *argv: str, env: dict[str, str] | None = None, timeout: float = 120
+    ) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [ECOTONE, *argv],
+            env=self.env | (env or {}),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            cwd=self.folder,
+        )
+
+    def told(self, *argv: str) -> Any:
+        """What a command prints with `--json`; it must succeed."""
+        done = self.cli(*argv, "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def publish(self, model_id: str, files: dict[str, bytes]) -> None:
+        """Upload small files with the installed huggingface_hub client."""
+        from huggingface_hub import CommitOperationAdd, HfApi
+
+        api = HfApi(endpoint=self.url, token=ADMIN)
+        api.create_repo(model_id, exist_ok=True)
+        operations = [CommitOperationAdd(path, data) for path, data in files.items()]
+        api.create_commit(model_id, operations=operations, commit_message="Add")
+
+
+@contextmanager
+def running(folder: Path, *flags: str, **settings: str) -> Iterator[Running]:
+    found = Running(folder, **settings)
+    try:
+        found.start(*flags)
+        yield found
+    finally:
+        found.http.close()
+        found.stop()

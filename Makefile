@@ -34,7 +34,7 @@ check: $(VENV)/installed-dev ## format, lint, types, import order, docs, licence
 test: check ## everything that CI runs on each change, without PostgreSQL
 	$(BIN)/pytest -m "not slow" --cov --cov-report=term:skip-covered
 
-STATEFUL := tests/database tests/accounts tests/storage tests/catalog tests/publishing tests/policy tests/jobs tests/gateway tests/hub
+STATEFUL := tests/database tests/accounts tests/storage tests/catalog tests/publishing tests/policy tests/jobs tests/tuning tests/audits tests/gateway tests/hub tests/app
 
 test-rest: $(VENV)/installed-dev ## what `make test` leaves out: slow tests, and the stateful packages on PostgreSQL
 	$(BIN)/pytest -m "slow"

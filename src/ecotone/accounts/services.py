@@ -186,12 +186,16 @@ class Accounts:
         """A project that declares its use; one made by an administrator may call private models."""
         if not _NAME.fullmatch(name):
             raise Invalid(
-                "A project's name has 1 to 64 lower-case letters, digits, '.', '_' or '-', and begins and ends with a "
-                "letter or digit.",
+                f"{name!r} is no name of a project: 1 to 64 lower-case letters, digits, '.', '_' or '-', beginning and "
+                "ending with a letter or digit.",
                 param="name",
             )
-        if any(not _TERRITORY.fullmatch(t) for t in territory):
-            raise Invalid("A territory is a country as two capitals (DE), EU, EEA or worldwide.", param="territory")
+        for place in territory:
+            if not _TERRITORY.fullmatch(place):
+                raise Invalid(
+                    f"{place!r} is no territory: a country as two capitals (DE), EU, EEA or worldwide is expected.",
+                    param="territory",
+                )
         if (users is not None and users < 0) or (revenue is not None and revenue < 0):
             raise Invalid("Users and revenue cannot be negative.", param="users")
         row = ProjectRow(

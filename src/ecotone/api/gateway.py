@@ -62,7 +62,12 @@ def remove_backend(call: Call) -> Any:
 def set_route(call: Call) -> Any:
     route = call.services.routes.set(call.path["name"], tuple(call.body.to), actor=call.actor)
     call.services.note("route.set", call.actor, route=route.name, to=list(route.to))
-    return route
+    warnings = [
+        f"{target} is not in the catalogue and no backend has its name; requests pass it over until there is one"
+        for target in route.to
+        if not call.services.is_known(target)
+    ]
+    return {**msgspec.to_builtins(route), "warnings": warnings}
 
 
 @endpoint("GET", "/routes", need=Need.USER, summary="All routes")

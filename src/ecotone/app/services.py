@@ -20,7 +20,7 @@ from ecotone.publishing import Publishing
 from ecotone.settings import Settings
 from ecotone.storage import Storage
 from ecotone.tuning import Tuning
-from ecotone.vocabulary import Conflict
+from ecotone.vocabulary import Conflict, NotFound
 
 log = logging.getLogger("ecotone.app")
 
@@ -82,6 +82,16 @@ class Services:
         for route in self.routes.list():
             if model_id in route.to:
                 raise Conflict(f"The route {route.name} leads to {model_id}; change the route first.", param="model")
+
+    def is_known(self, model_id: str) -> bool:
+        """Whether a route's candidate leads anywhere: a model of the catalogue, or a backend's."""
+        if self.backend_of(model_id) is not None:
+            return True
+        try:
+            self.catalog.model(model_id.partition("@")[0], viewer=SYSTEM)
+        except NotFound:
+            return False
+        return True
 
     def backend_of(self, model_id: str) -> Backend | None:
         """The backend whose models are called `NAME/...`, when `model_id` is one of those."""

@@ -46,8 +46,8 @@ def only_one(data: Path) -> Iterator[None]:
             file.seek(0)
             holder = file.read().strip() or "unknown"
             raise EcotoneError(
-                f"Another Ecotone (process {holder}) uses the data folder {data}; stop it first, or name another folder "
-                "with --data or ECOTONE_DATA."
+                f"Another Ecotone (process {holder}) uses the data folder {data}; stop it first, or name another "
+                "folder with --data or ECOTONE_DATA."
             ) from None
         file.truncate(0)
         file.write(f"{os.getpid()}\n")

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from ecotone.cli import options, show
-from ecotone.cli.client import Server, note, print_json
+from ecotone.cli.client import Server, note, print_json, segment
 
 project = typer.Typer(
     help="Projects: consumers inside the organisation, with their declared use.", no_args_is_help=True
@@ -55,13 +55,13 @@ def list_projects(as_json: options.Json = False) -> None:
 @project.command("show")
 def show_project(name: str, as_json: options.Json = False) -> None:
     """One project."""
-    show.record(Server().get(f"/projects/{name}"), as_json=as_json)
+    show.record(Server().get(f"/projects/{segment(name)}"), as_json=as_json)
 
 
 @project.command("remove")
 def remove_project(name: str, as_json: options.Json = False) -> None:
     """Remove a project and its keys."""
-    show.record(Server().delete(f"/projects/{name}"), as_json=as_json)
+    show.record(Server().delete(f"/projects/{segment(name)}"), as_json=as_json)
 
 
 @key.command("create")
@@ -88,13 +88,13 @@ def list_keys(
 @key.command("show")
 def show_key(key_id: str, as_json: options.Json = False) -> None:
     """One key, without its secret."""
-    show.record(Server().get(f"/keys/{key_id}"), as_json=as_json)
+    show.record(Server().get(f"/keys/{segment(key_id)}"), as_json=as_json)
 
 
 @key.command("revoke")
 def revoke_key(key_id: str, as_json: options.Json = False) -> None:
     """Revoke a key; in force within two seconds."""
-    show.record(Server().delete(f"/keys/{key_id}"), as_json=as_json)
+    show.record(Server().delete(f"/keys/{segment(key_id)}"), as_json=as_json)
 
 
 key.command("remove", help="The same as revoke.", hidden=True)(revoke_key)
@@ -125,7 +125,7 @@ def list_tokens(as_json: options.Json = False) -> None:
 @token.command("revoke")
 def revoke_token(token_id: str, as_json: options.Json = False) -> None:
     """Revoke a user's token."""
-    show.record(Server().delete(f"/tokens/{token_id}"), as_json=as_json)
+    show.record(Server().delete(f"/tokens/{segment(token_id)}"), as_json=as_json)
 
 
 @rule.command("add")
@@ -151,7 +151,7 @@ def list_rules(as_json: options.Json = False) -> None:
 @rule.command("remove")
 def remove_rule(rule_id: str, as_json: options.Json = False) -> None:
     """Remove a rule."""
-    show.record(Server().delete(f"/rules/{rule_id}"), as_json=as_json)
+    show.record(Server().delete(f"/rules/{segment(rule_id)}"), as_json=as_json)
 
 
 def add_to(app: typer.Typer) -> None:

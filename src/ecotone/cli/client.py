@@ -5,6 +5,7 @@ import os
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
+from urllib.parse import quote
 
 import httpx
 
@@ -48,6 +49,11 @@ class Server:
         if answer.is_success:
             return answer.json() if answer.content else None
         fail(_reason(answer))
+
+
+def segment(name: str, *, id: bool = False) -> str:  # noqa: A002
+    """A name as one segment of a path; with `id` a model's id, namespace/name, as two."""
+    return quote(name, safe="/" if id else "")
 
 
 def _reason(answer: httpx.Response) -> str:

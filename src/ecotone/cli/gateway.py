@@ -1,11 +1,11 @@
 """`ecotone backend`, `route`, `why`, `ledger`: where requests go, and why they went there."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ecotone.cli import options, show
-from ecotone.cli.client import Server, fail, note, print_json
+from ecotone.cli.client import Server, fail, note, print_json, segment
 
 backend = typer.Typer(help="Providers and remote engines that the gateway may call.", no_args_is_help=True)
 route = typer.Typer(help="Public model names with candidates in order.", no_args_is_help=True)
@@ -35,10 +35,7 @@ def add_backend(
         "tier": tier,
         "terms": terms,
     }
-    made = Server().post("/backends", body)
-    for warning in made.pop("warnings", []):
-        note(f"warning: {warning}")
-    show.record(made, as_json=as_json)
+    _show_made(Server().post("/backends", body), as_json=as_json)
 
 
 @backend.command("list")
@@ -50,13 +47,13 @@ def list_backends(as_json: options.Json = False) -> None:
 @backend.command("show")
 def show_backend(name: str, as_json: options.Json = False) -> None:
     """One backend."""
-    show.record(Server().get(f"/backends/{name}"), as_json=as_json)
+    show.record(Server().get(f"/backends/{segment(name)}"), as_json=as_json)
 
 
 @backend.command("remove")
 def remove_backend(name: str, as_json: options.Json = False) -> None:
     """Remove a backend; requests to its models get 404 within two seconds."""
-    show.record(Server().delete(f"/backends/{name}"), as_json=as_json)
+    show.record(Server().delete(f"/backends/{segment(name)}"), as_json=as_json)
 
 
 @route.command("set")
@@ -66,7 +63,7 @@ def set_route(
     as_json: options.Json = False,
 ) -> None:
     """The first candidate that the decision and the data class allow and that works answers."""
-    show.record(Server().put(f"/routes/{name}", {"to": to}), as_json=as_json)
+    _show_made(Server().put(f"/routes/{segment(name)}", {"to": to}), as_json=as_json)
 
 
 @route.command("list")
@@ -78,20 +75,26 @@ def list_routes(as_json: options.Json = False) -> None:
 @route.command("show")
 def show_route(name: str, as_json: options.Json = False) -> None:
     """One route."""
-    show.record(Server().get(f"/routes/{name}"), as_json=as_json)
+    show.record(Server().get(f"/routes/{segment(name)}"), as_json=as_json)
 
 
 @route.command("remove")
 def remove_route(name: str, as_json: options.Json = False) -> None:
     """Remove a route."""
-    show.record(Server().delete(f"/routes/{name}"), as_json=as_json)
+    show.record(Server().delete(f"/routes/{segment(name)}"), as_json=as_json)
+
+
+def _show_made(made: dict[str, Any], *, as_json: bool) -> None:
+    for warning in made.pop("warnings", []):
+        note(f"warning: {warning}")
+    show.record(made, as_json=as_json)
 
 
 def why(
     request_id: Annotated[str, typer.Argument(help="The x-request-id of an answer")], as_json: options.Json = False
 ) -> None:
     """Replay the decision on a request: inputs (not the prompt), clauses, backend, revision, tokens, cost."""
-    told = Server().get(f"/why/{request_id}")
+    told = Server().get(f"/why/{segment(request_id)}")
     if as_json:
         print_json(told)
         return

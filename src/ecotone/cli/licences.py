@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from ecotone.cli import options, show
-from ecotone.cli.client import Server, print_json
+from ecotone.cli.client import Server, print_json, segment
 from ecotone.vocabulary import Verdict
 
 EXIT = {
@@ -61,7 +61,7 @@ def list_entries(as_json: options.Json = False) -> None:
 @group.command("show")
 def show_entry(entry: str, as_json: options.Json = False) -> None:
     """One licence with every fact and its clause."""
-    value = Server().get(f"/licences/{entry}")
+    value = Server().get(f"/licences/{segment(entry)}")
     if as_json:
         print_json(value)
         return

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from ecotone.cli import options, show
-from ecotone.cli.client import Server, note
+from ecotone.cli.client import Server, note, segment
 
 model = typer.Typer(help="Models of the catalogue, open and proprietary.", no_args_is_help=True)
 
@@ -24,13 +24,13 @@ def list_models(
 @model.command("show")
 def show_model(model_id: str, as_json: options.Json = False) -> None:
     """One model."""
-    show.record(Server().get(f"/models/{model_id}"), as_json=as_json)
+    show.record(Server().get(f"/models/{segment(model_id, id=True)}"), as_json=as_json)
 
 
 @model.command("remove")
 def remove_model(model_id: str, as_json: options.Json = False) -> None:
     """Delete a model; a tombstone with its lineage and licence remains."""
-    show.record(Server().delete(f"/models/{model_id}"), as_json=as_json)
+    show.record(Server().delete(f"/models/{segment(model_id, id=True)}"), as_json=as_json)
 
 
 def serve(
@@ -49,7 +49,7 @@ def serve(
 
 def unserve(name: Annotated[str, typer.Argument(metavar="MODEL")], as_json: options.Json = False) -> None:
     """Stop a model's engine."""
-    show.record(Server().delete(f"/deployments/{name}"), as_json=as_json)
+    show.record(Server().delete(f"/deployments/{segment(name, id=True)}"), as_json=as_json)
 
 
 def ps(as_json: options.Json = False) -> None:
@@ -59,7 +59,7 @@ def ps(as_json: options.Json = False) -> None:
 
 def engine_log(name: Annotated[str, typer.Argument(metavar="MODEL")]) -> None:
     """What a model's engine wrote to its log."""
-    print(Server().get(f"/deployments/{name}/log")["log"], end="")
+    print(Server().get(f"/deployments/{segment(name, id=True)}/log")["log"], end="")
 
 
 def add_to(app: typer.Typer) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ecotone.cli import options, show
-from ecotone.cli.client import FAILURE, Server, fail, note, print_json
+from ecotone.cli.client import FAILURE, Server, fail, note, print_json, segment
 from ecotone.vocabulary import JobState
 
 audit = typer.Typer(help="Bias and safety measured on a revision, in its card.", no_args_is_help=True)
@@ -94,19 +94,19 @@ def list_jobs(as_json: options.Json = False) -> None:
 @job.command("show")
 def show_job(job_id: str, as_json: options.Json = False) -> None:
     """One job."""
-    show.record(Server().get(f"/jobs/{job_id}"), as_json=as_json)
+    show.record(Server().get(f"/jobs/{segment(job_id)}"), as_json=as_json)
 
 
 @job.command("logs")
 def job_logs(job_id: str) -> None:
     """What a job wrote to its log."""
-    print(Server().get(f"/jobs/{job_id}/log")["log"], end="")
+    print(Server().get(f"/jobs/{segment(job_id)}/log")["log"], end="")
 
 
 @job.command("cancel")
 def cancel_job(job_id: str, as_json: options.Json = False) -> None:
     """Stop a job; nothing of it is published."""
-    show.record(Server().post(f"/jobs/{job_id}/cancel"), as_json=as_json)
+    show.record(Server().post(f"/jobs/{segment(job_id)}/cancel"), as_json=as_json)
 
 
 def _wait(server: Server, started: dict[str, Any], *, as_json: bool) -> None:
@@ -129,7 +129,7 @@ def _wait(server: Server, started: dict[str, Any], *, as_json: bool) -> None:
 
 def _poll(server: Server, job_id: str) -> dict[str, Any]:
     while True:
-        found: dict[str, Any] = server.get(f"/jobs/{job_id}")
+        found: dict[str, Any] = server.get(f"/jobs/{segment(job_id)}")
         if JobState(found["state"]).ended:
             return found
         time.sleep(0.3)
@@ -142,7 +142,7 @@ def _follow(server: Server, job_id: str) -> dict[str, Any]:
     with Progress(console=Console(stderr=True)) as progress:
         bar = progress.add_task("waiting", total=1.0)
         while True:
-            found: dict[str, Any] = server.get(f"/jobs/{job_id}")
+            found: dict[str, Any] = server.get(f"/jobs/{segment(job_id)}")
             progress.update(bar, completed=found["progress"] or 0.0, description=found["message"] or found["state"])
             if JobState(found["state"]).ended:
                 return found

@@ -40,7 +40,7 @@ class Routes:
     def set(self, name: str, to: tuple[str, ...], *, actor: Actor) -> Route:
         """Make or replace a route. Raises Invalid for a bad name or no candidates."""
         if not _NAME.fullmatch(name):
-            raise Invalid("A route's name has letters, digits, '.', '_' or '-' and no slash.", param="name")
+            raise Invalid(f"{name!r} is no name of a route: letters, digits, '.', '_' or '-', no slash.", param="name")
         if not 1 <= len(to) <= _MOST or len(set(to)) != len(to):
             raise Invalid(f"A route has 1 to {_MOST} different candidates.", param="to")
         for target in to:

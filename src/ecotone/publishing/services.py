@@ -44,6 +44,8 @@ ATTEMPTS = 8
 MOST_MESSAGE = 20_000
 _NOT_DERIVED = (Relation.TRAINED_ON, Relation.EVALUATED_ON, Relation.GENERATED_BY, Relation.MIRROR_OF)
 
+_UNNAMED = "this/model"
+
 
 class Publishing:
     """The service. Thread-safe; writers on one branch are ordered by the catalogue's transaction."""
@@ -252,18 +254,18 @@ class Publishing:
         the viewer may not see count as unknown ones.
         """
         try:
-            read = read_card(content, self._knowledge, model_id=model_id or "this/model")
+            read = read_card(content, self._knowledge, model_id=model_id or _UNNAMED)
         except BadCard as error:
             return [error.message], []
         if repo_type is not RepoType.MODEL:
             return [], list(read.findings)
         edges = tuple(edge for edge in read.edges if self._may_name(edge, viewer))
-        node = Node(id=model_id or "this/model", instruments=read.instruments or ("none",))
+        node = Node(id=model_id or _UNNAMED, instruments=read.instruments or ("none",))
         family = self._catalog.compose_family(node, edges, viewer=viewer)
         outcome, _ = self._judge(family, edges, read.declared_licence, node.id)
         if not outcome.allowed:
             return [refusal(model_id or "The model", read.declared_licence, outcome, self._knowledge).message], []
-        return [], [*read.findings, *_outcome_warnings(outcome)]
+        return [], [text.replace(_UNNAMED, "this model") for text in (*read.findings, *_outcome_warnings(outcome))]
 
     def _may_name(self, edge: LineageEdge, viewer: Actor) -> bool:
         if viewer.may_read_private:

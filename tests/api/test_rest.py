@@ -1,0 +1,176 @@
+"""The REST API over a running server: who may call what, what an error says, and what the document says."""
+
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jsonschema
+import pytest
+
+from ecotone.api import ENDPOINTS, PREFIX
+from ecotone.api.endpoint import Endpoint, Need
+from tests.running import Running, running
+
+CARD = b"---\nlicense: apache-2.0\n---\n# A model\n"
+USE = {"mode": "serve_api", "purpose": "commercial"}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with running(tmp_path_factory.mktemp("api")) as found:
+        found.publish("demo/plain", {"README.md": CARD, "config.json": b"{}"})
+        yield found
+
+
+def token(server: Running, user: str, role: str) -> str:
+    made = server.http.post(PREFIX + "/tokens", json={"user": user, "role": role})
+    assert made.status_code == 201, made.text
+    return str(made.json()["token"])
+
+
+def call(server: Running, endpoint: Endpoint, secret: str | None) -> httpx.Response:
+    path = re.sub(r"{\w+(:\w+)?}", "nothing", endpoint.path)
+    headers = {"authorization": f"Bearer {secret}"} if secret else {}
+    body = {} if endpoint.method in ("POST", "PUT") else None
+    return httpx.request(endpoint.method, server.url + PREFIX + path, headers=headers, json=body, timeout=30)
+
+
+def ids(endpoint: Endpoint) -> str:
+    return f"{endpoint.method} {endpoint.path}"
+
+
+@pytest.mark.parametrize("endpoint", [e for e in ENDPOINTS if e.need is not Need.READ], ids=ids)
+def test_without_a_token_nothing_is_told(server: Running, endpoint: Endpoint) -> None:
+    answer = call(server, endpoint, None)
+    assert answer.status_code == 401
+    assert "ECOTONE_TOKEN" in answer.json()["error"]["message"]
+
+
+@pytest.fixture(scope="module")
+def reader(server: Running) -> str:
+    return token(server, "rita", "read")
+
+
+@pytest.fixture(scope="module")
+def writer(server: Running) -> str:
+    return token(server, "will", "write")
+
+
+@pytest.mark.parametrize("endpoint", [e for e in ENDPOINTS if e.need in (Need.WRITE, Need.ADMIN)], ids=ids)
+def test_who_may_read_changes_nothing(server: Running, endpoint: Endpoint, reader: str) -> None:
+    assert call(server, endpoint, reader).status_code == 403
+
+
+@pytest.mark.parametrize("endpoint", [e for e in ENDPOINTS if e.need is Need.ADMIN], ids=ids)
+def test_who_may_write_administers_nothing(server: Running, endpoint: Endpoint, writer: str) -> None:
+    assert call(server, endpoint, writer).status_code == 403
+
+
+@pytest.mark.parametrize("endpoint", [e for e in ENDPOINTS if e.body is not None], ids=ids)
+@pytest.mark.parametrize("body", [b"{no json", b"[]", b'"text"', b'{"surprise": 1}', b"\xff\xfe", b"[" * 20000])
+def test_a_body_that_does_not_fit_is_named(server: Running, endpoint: Endpoint, body: bytes) -> None:
+    path = re.sub(r"{\w+(:\w+)?}", "nothing", endpoint.path)
+    answer = server.http.request(endpoint.method, PREFIX + path, content=body)
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["error"]["message"]
+    assert "Traceback" not in answer.text
+
+
+def test_a_key_is_refused_and_named(server: Running) -> None:
+    server.http.post(PREFIX + "/projects", json={"name": "keyed", **USE})
+    key = server.http.post(PREFIX + "/keys", json={"project": "keyed"}).json()["key"]
+    answer = httpx.get(server.url + PREFIX + "/projects", headers={"authorization": f"Bearer {key}"})
+    assert answer.status_code == 401
+    assert "eck_" in answer.json()["error"]["message"] and "ect_" in answer.json()["error"]["message"]
+
+
+def test_a_token_on_the_gateway_is_refused_and_named(server: Running, writer: str) -> None:
+    answer = httpx.get(server.url + "/v1/models", headers={"authorization": f"Bearer {writer}"})
+    assert answer.status_code == 401
+    assert "eck_" in answer.json()["error"]["message"]
+
+
+def test_a_revoked_token_is_worth_nothing_within_two_seconds(server: Running) -> None:
+    made = server.http.post(PREFIX + "/tokens", json={"user": "rob", "role": "admin"}).json()
+    headers = {"authorization": f"Bearer {made['token']}"}
+    assert httpx.get(server.url + PREFIX + "/me", headers=headers).json() == {"user": "rob", "role": "admin"}
+    server.http.delete(f"{PREFIX}/tokens/{made['id']}")
+    time.sleep(2.1)
+    assert httpx.get(server.url + PREFIX + "/me", headers=headers).status_code == 401
+
+
+def test_each_noun_is_made_listed_shown_and_removed(server: Running) -> None:
+    nouns: list[tuple[str, str, dict[str, Any], str]] = [
+        ("projects", "POST", {"name": "whole", **USE}, "whole"),
+        ("backends", "POST", {"name": "whole-backend", "url": "http://127.0.0.1:9/v1"}, "whole-backend"),
+        ("routes", "PUT", {"to": ["demo/plain"]}, "whole-route"),
+    ]
+    for noun, method, body, name in nouns:
+        at = f"{PREFIX}/{noun}" + (f"/{name}" if method == "PUT" else "")
+        made = server.http.request(method, at, json=body)
+        assert made.is_success, made.text
+        assert name in [row["name"] for row in server.http.get(f"{PREFIX}/{noun}").json()]
+        assert server.http.get(f"{PREFIX}/{noun}/{name}").json()["name"] == name
+        assert server.http.delete(f"{PREFIX}/{noun}/{name}").is_success
+        gone = server.http.get(f"{PREFIX}/{noun}/{name}")
+        assert gone.status_code == 404 and name in gone.json()["error"]["message"]
+
+
+def test_a_model_is_not_deleted_while_a_route_leads_to_it(server: Running) -> None:
+    server.publish("demo/routed", {"README.md": CARD})
+    server.http.put(PREFIX + "/routes/leads", json={"to": ["demo/routed"]})
+    refused = server.http.delete(PREFIX + "/models/demo/routed")
+    assert refused.status_code == 409 and "leads" in refused.json()["error"]["message"]
+    server.http.delete(PREFIX + "/routes/leads")
+    assert server.http.delete(PREFIX + "/models/demo/routed").is_success
+    assert server.http.get(PREFIX + "/models/demo/routed").status_code == 404
+
+
+def test_a_private_model_looks_absent_to_those_who_may_not_see_it(server: Running) -> None:
+    from huggingface_hub import HfApi
+
+    HfApi(endpoint=server.url, token=server.env["ECOTONE_TOKEN"]).create_repo("demo/hidden", private=True)
+    for path in ("/models/demo/{}", "/audits?model=demo/{}"):
+        hidden = httpx.get(server.url + PREFIX + path.format("hidden"))
+        absent = httpx.get(server.url + PREFIX + path.format("absent"))
+        assert hidden.status_code == absent.status_code == 404
+        assert hidden.text.replace("hidden", "absent") == absent.text
+    listed = httpx.get(server.url + PREFIX + "/models", params={"search": "hidden"}).json()
+    assert listed == []
+
+
+def test_the_document_is_openapi_and_names_every_endpoint(server: Running) -> None:
+    document = httpx.get(server.url + PREFIX + "/openapi.json").json()
+    assert document["openapi"].startswith("3.1")
+    served = {(m.upper(), p) for p, methods in document["paths"].items() for m in methods}
+    assert served == {(e.method, PREFIX + e.path) for e in ENDPOINTS}
+    for schema in document["components"]["schemas"].values():
+        jsonschema.Draft202012Validator.check_schema(schema)
+
+
+def test_a_licence_question_is_answered_with_clauses(server: Running) -> None:
+    ask = {"model": "demo/plain", **USE}
+    answer = httpx.post(server.url + PREFIX + "/licence/check", json=ask).json()
+    assert answer["verdict"] in ("allow", "allow_with_duties")
+    assert answer["reasons"] and all(r["clause"] for r in answer["reasons"])
+    entries = httpx.get(server.url + PREFIX + "/licences").json()
+    assert {"Apache-2.0", "MIT"} <= {e["id"] for e in entries}
+    wrong = httpx.post(server.url + PREFIX + "/licence/check", json={**ask, "mode": "wish"})
+    assert wrong.status_code == 400 and "mode" in wrong.json()["error"]["message"]
+
+
+def test_why_of_an_unknown_request_says_where_to_find_one(server: Running) -> None:
+    answer = server.http.get(PREFIX + "/why/req-nothing")
+    assert answer.status_code == 404 and "x-request-id" in answer.json()["error"]["message"]
+
+
+def test_a_body_without_end_is_cut(server: Running, tmp_path: Path) -> None:
+    def parts() -> Iterator[bytes]:
+        for _ in range(70):
+            yield b" " * 1024 * 1024
+
+    answer = server.http.post(PREFIX + "/projects", content=parts())
+    assert answer.status_code == 413

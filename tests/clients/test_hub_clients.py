@@ -1,0 +1,110 @@
+"""Unmodified clients from PyPI, today's (Xet) and an old one (LFS): what one sends the other gets back, byte by byte."""
+
+import hashlib
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.clients.environments import environment
+from tests.running import ADMIN, Running, clean_environment, running
+
+pytestmark = pytest.mark.slow
+CLIENTS = ("hub-2.4", "hub-0.36")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with running(tmp_path_factory.mktemp("clients")) as found:
+        yield found
+
+
+def folder_of(at: Path, card: str = "license: apache-2.0") -> Path:
+    """A model folder with weights of some megabytes."""
+    at.mkdir(parents=True)
+    size = 6_000_000
+    header = json.dumps({"w": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}).encode()
+    (at / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + os.urandom(size))
+    (at / "config.json").write_text('{"architectures": ["BertModel"], "model_type": "bert"}')
+    (at / "README.md").write_text(f"---\n{card}\n---\n# A model\n")
+    (at / "sub").mkdir()
+    (at / "sub" / "tokens.txt").write_text("a\nb\n")
+    return at
+
+
+def hf(server: Running, client: str, home: Path, *argv: str) -> "subprocess.CompletedProcess[str]":
+    env = clean_environment(
+        HF_ENDPOINT=server.url, HF_TOKEN=ADMIN, HF_HOME=str(home), HF_HUB_DISABLE_TELEMETRY="1", NO_COLOR="1"
+    )
+    return subprocess.run([environment(client) / "hf", *argv], env=env, capture_output=True, text=True, timeout=200)
+
+
+def digest(folder: Path) -> dict[str, str]:
+    return {
+        str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hexdigest()
+        for f in sorted(folder.rglob("*"))
+        if f.is_file() and ".cache" not in f.parts
+    }
+
+
+@pytest.mark.parametrize("sender", CLIENTS)
+def test_the_same_bytes_come_back_to_each_client(server: Running, tmp_path: Path, sender: str) -> None:
+    source = folder_of(tmp_path / "model")
+    repo = f"demo/from-{sender}"
+    up = hf(server, sender, tmp_path / "home", "upload", repo, str(source))
+    assert up.returncode == 0, up.stdout + up.stderr
+    for receiver in CLIENTS:
+        back = tmp_path / f"back-{receiver}"
+        down = hf(server, receiver, tmp_path / f"home-{receiver}", "download", repo, "--local-dir", str(back))
+        assert down.returncode == 0, down.stdout + down.stderr
+        got = digest(back)
+        assert {k: v for k, v in got.items() if k != ".gitattributes"} == digest(source)
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_refusal_prints_licence_and_clause(server: Running, tmp_path: Path, client: str) -> None:
+    claim = folder_of(tmp_path / "model", card="license: mit\nbase_model: meta-llama/Llama-2-7b")
+    up = hf(server, client, tmp_path / "home", "upload", f"demo/claim-{client}", str(claim))
+    said = up.stdout + up.stderr
+    assert up.returncode != 0
+    assert "Llama 2" in said and "1.b" in said
+    seen = hf(server, client, tmp_path / "home", "download", f"demo/claim-{client}", "model.safetensors")
+    assert seen.returncode != 0, "nothing of a refused upload may be visible"
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_who_is_not_known_is_told_so(server: Running, tmp_path: Path, client: str) -> None:
+    env = clean_environment(HF_ENDPOINT=server.url, HF_TOKEN="hf_wrong", HF_HOME=str(tmp_path))
+    code = "from huggingface_hub import HfApi; HfApi().whoami()"
+    done = subprocess.run([environment(client) / "python", "-c", code], env=env, capture_output=True, text=True)
+    assert done.returncode != 0 and "401" in done.stderr
+
+
+def test_transformers_reads_a_model_by_its_name(server: Running, tmp_path: Path) -> None:
+    """`AutoModel.from_pretrained("demo/...")` with `HF_ENDPOINT` set, and nothing else, gives the same outputs."""
+    pytest.importorskip("torch", reason="needs the engine extra (torch, transformers)")
+    import sys
+
+    from tests.engines import tiny
+
+    folder = tiny.bert(tmp_path / "bert")
+    (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n# Tiny\n")
+    up = hf(server, "hub-2.4", tmp_path / "home", "upload", "demo/tiny-bert", str(folder))
+    assert up.returncode == 0, up.stdout + up.stderr
+    code = """
+import sys, torch
+from transformers import AutoModel, AutoTokenizer
+outputs = []
+for name in sys.argv[1:]:
+    model, tokenizer = AutoModel.from_pretrained(name), AutoTokenizer.from_pretrained(name)
+    outputs.append(model(**tokenizer("hello", return_tensors="pt")).last_hidden_state)
+assert torch.equal(*outputs)
+print("equal", tuple(outputs[0].shape))
+"""
+    env = clean_environment(HF_ENDPOINT=server.url, HF_TOKEN=ADMIN, HF_HOME=str(tmp_path / "transformers"))
+    argv = [sys.executable, "-c", code, "demo/tiny-bert", str(folder)]
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=120)
+    assert "equal" in done.stdout, done.stderr

@@ -33,7 +33,10 @@ def test_the_wheel_gives_hub_licences_and_gateway_without_torch(tmp_path: Path) 
         home.wait_until_it_answers(30)
         assert time.monotonic() - began < 30
         assert "<html" in httpx.get(home.url + "/").text
-        home.publish("demo/plain", {"README.md": b"---\nlicense: mit\n---\n", "config.json": b"{}"})
+        header = b'{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+        weights = len(header).to_bytes(8, "little") + header + bytes(4)
+        card = b"---\nlicense: mit\n---\n"
+        home.publish("demo/plain", {"README.md": card, "config.json": b"{}", "model.safetensors": weights})
 
         def run(*argv: str) -> "subprocess.CompletedProcess[str]":
             return subprocess.run([ecotone, *argv], env=home.env, capture_output=True, text=True)

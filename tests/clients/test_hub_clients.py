@@ -1,9 +1,10 @@
-"""Unmodified clients from PyPI, today's (Xet) and an old one (LFS): what one sends the other gets back, byte by byte."""
+"""Unmodified clients from PyPI, today's (Xet) and an old one (LFS): what one sends, the other gets back whole."""
 
 import hashlib
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,8 +87,6 @@ def test_who_is_not_known_is_told_so(server: Running, tmp_path: Path, client: st
 def test_transformers_reads_a_model_by_its_name(server: Running, tmp_path: Path) -> None:
     """`AutoModel.from_pretrained("demo/...")` with `HF_ENDPOINT` set, and nothing else, gives the same outputs."""
     pytest.importorskip("torch", reason="needs the engine extra (torch, transformers)")
-    import sys
-
     from tests.engines import tiny
 
     folder = tiny.bert(tmp_path / "bert")

@@ -14,6 +14,7 @@ from ecotone.catalog import (
     ReservedId,
     RevisionNotFound,
 )
+from ecotone.catalog.errors import MeasurementNotFound
 from ecotone.vocabulary import Conflict, Forbidden, Invalid, ModelKind, RepoType, Role
 
 WRITER = Actor("user", "will", Role.WRITE)
@@ -219,6 +220,11 @@ def test_measurements_likes_and_downloads(house: SimpleNamespace) -> None:
     model = house.catalog.model("demo/one", viewer=SYSTEM)
     house.catalog.add_measurement("demo/one", model.head, "weat", {"effect_size": 1.0}, SYSTEM)
     assert [m.result for m in house.catalog.measurements("demo/ONE", model.head)] == [{"effect_size": 1.0}]
+    (kept,) = house.catalog.measurements("demo/one")
+    assert house.catalog.remove_measurement(kept.id) == kept
+    assert house.catalog.measurements("demo/one") == []
+    with pytest.raises(MeasurementNotFound, match="audit list"):
+        house.catalog.remove_measurement(kept.id)
     for _ in range(2):
         house.catalog.like(model, READER, likes=True)
         house.catalog.count_download(model, "client")

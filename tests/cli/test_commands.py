@@ -71,9 +71,12 @@ def test_each_noun_from_birth_to_death(server: Running) -> None:
 
     rule = server.told("rule", "add", "pass_unknown", "demo/odd", "--reason", "counsel, 2026-11-02")
     assert rule["id"] in server.cli("rule", "list").stdout
+    assert server.told("rule", "show", rule["id"])["reason"] == "counsel, 2026-11-02"
     server.told("rule", "remove", rule["id"])
+    assert server.told("rule", "add", "no_private", "project:x", "--reason", "r")["subject"] == "project:x"
     token = server.told("token", "create", "ann", "--role", "write")
     assert token["id"] in server.cli("token", "list").stdout
+    assert server.told("token", "show", token["id"])["user"] == "ann"
     server.told("token", "revoke", token["id"])
     assert server.told("model", "show", "demo/plain")["licence"] == "apache-2.0"
     assert "demo/plain" in [m["id"] for m in server.told("model", "list", "--search", "plain")]
@@ -112,6 +115,10 @@ def test_data_as_json_and_for_people(server: Running) -> None:
         (("audit", "run", "demo/plain", "--suite", "no-such"), "weat"),
         (("why", "req-none"), "req-none"),
         (("job", "show", "job-none"), "job-none"),
+        (("audit", "remove", "12"), "12"),
+        (("token", "show", "t-none"), "t-none"),
+        (("rule", "show", "r-none"), "r-none"),
+        (("rule", "add", "no_private", "shop", "--reason", "r"), "project:NAME"),
     ],
     ids=lambda v: " ".join(v)[:60] if isinstance(v, tuple) else None,
 )

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecotone.policy import Action, Outcome, Rule, RuleKind, best, decide
+from ecotone.policy import Action, Outcome, Rule, RuleKind, best, decide, may_call_private
 from ecotone.vocabulary import Verdict
 
 TODAY = date(2026, 11, 24)
@@ -81,6 +81,15 @@ def test_an_organisation_may_hold_unknown_back_from_publishing() -> None:
         decision(Verdict.UNKNOWN), Action.PUBLISH, [rule(RuleKind.HOLD_BACK, "*")], subjects=("demo/nc",), today=TODAY
     )
     assert not held.allowed
+
+
+def test_a_rule_closes_private_models_to_one_project_or_to_all() -> None:
+    closed = [rule(RuleKind.NO_PRIVATE, "project:shop")]
+    assert not may_call_private("shop", True, closed, TODAY)
+    assert may_call_private("lab", True, closed, TODAY)
+    assert not may_call_private("lab", False, closed, TODAY)
+    assert not may_call_private("lab", True, [rule(RuleKind.NO_PRIVATE, "*")], TODAY)
+    assert may_call_private("shop", True, [rule(RuleKind.NO_PRIVATE, "*", expires=TODAY)], TODAY)
 
 
 @given(st.lists(st.tuples(st.sampled_from(Verdict), st.sampled_from(Action)), min_size=1))

@@ -25,5 +25,5 @@ class KeyNotFound(NotFound):
     code = "key_not_found"
 
     def __init__(self, key_id: str) -> None:
-        super().__init__(f"There is no key {key_id!r}; `ecotone key list` shows the ids of all keys.", param="key")
+        super().__init__(f"There is no key {key_id!r}; `ecotone key list` and `token list` show ids.", param="key")
         self.key_id = key_id

@@ -162,6 +162,13 @@ class Accounts:
             wanted = sa.select(TokenRow.hash).where(TokenRow.role == Role.ADMIN.value, TokenRow.revoked.is_(None))
             return tuple(session.scalars(wanted))
 
+    def token(self, token_id: str) -> TokenInfo:
+        """One token, without its secret. Raises KeyNotFound."""
+        found = next((t for t in self.tokens() if t.id == token_id), None)
+        if found is None:
+            raise KeyNotFound(token_id)
+        return found
+
     def revoke_token(self, token_id: str) -> None:
         with self._database.writing() as session:
             row = session.get(TokenRow, token_id)

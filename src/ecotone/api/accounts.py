@@ -111,6 +111,11 @@ def list_tokens(call: Call) -> Any:
     return [_token(t) for t in call.services.accounts.tokens()]
 
 
+@endpoint("GET", "/tokens/{id}", need=Need.ADMIN, summary="One token, without its secret")
+def show_token(call: Call) -> Any:
+    return _token(call.services.accounts.token(call.path["id"]))
+
+
 @endpoint("DELETE", "/tokens/{id}", need=Need.ADMIN, summary="Revoke a user's token")
 def revoke_token(call: Call) -> Any:
     call.services.accounts.revoke_token(call.path["id"])
@@ -131,6 +136,11 @@ def create_rule(call: Call) -> Any:
 @endpoint("GET", "/rules", need=Need.USER, summary="The organisation's rules")
 def list_rules(call: Call) -> Any:
     return call.services.policy.rules()
+
+
+@endpoint("GET", "/rules/{id}", need=Need.USER, summary="One rule")
+def show_rule(call: Call) -> Any:
+    return call.services.policy.rule(call.path["id"])
 
 
 @endpoint("DELETE", "/rules/{id}", need=Need.ADMIN, summary="Remove a rule")

@@ -66,6 +66,16 @@ def list_measurements(call: Call) -> Any:
     return [msgspec.to_builtins(m) for model in models for m in catalog.measurements(model.id)]
 
 
+@endpoint("DELETE", "/audits/{id}", need=Need.ADMIN, summary="Withdraw a stored measurement")
+def remove_measurement(call: Call) -> Any:
+    number = call.path["id"]
+    removed = call.services.catalog.remove_measurement(int(number) if number.isdecimal() and len(number) < 10 else 0)
+    call.services.note(
+        "measurement.removed", call.actor, model=removed.model, revision=removed.revision, suite=removed.suite
+    )
+    return {"removed": removed.id, "model": removed.model, "suite": removed.suite}
+
+
 @endpoint("GET", "/jobs", need=Need.USER, summary="Jobs, newest first")
 def list_jobs(call: Call) -> Any:
     return [_job(j) for j in call.services.jobs.list()]

@@ -70,6 +70,13 @@ class RefExists(Conflict):
     code = "ref_exists"
 
 
+class MeasurementNotFound(NotFound):
+    code = "measurement_not_found"
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"There is no measurement {number}; `ecotone audit list` shows those there are.", param="id")
+
+
 class StaleParent(Conflict):
     """The branch moved on since the commit's parent was read."""
 

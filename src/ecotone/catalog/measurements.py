@@ -6,6 +6,7 @@ import sqlalchemy as sa
 
 from ecotone.accounts import Actor
 from ecotone.catalog.entities import Measurement
+from ecotone.catalog.errors import MeasurementNotFound
 from ecotone.catalog.models import MeasurementRow
 from ecotone.catalog.names import key_of
 from ecotone.catalog.part import Part
@@ -40,6 +41,16 @@ class Measurements(Part):
         with self._database.reading() as session:
             found = session.scalars(wanted.order_by(MeasurementRow.created.desc(), MeasurementRow.key.desc()))
             return [_measurement(row) for row in found]
+
+    def remove_measurement(self, number: int) -> Measurement:
+        """Withdraw what was measured. Raises MeasurementNotFound."""
+        with self._database.writing() as session:
+            row = session.get(MeasurementRow, number)
+            if row is None:
+                raise MeasurementNotFound(number)
+            found = _measurement(row)
+            session.delete(row)
+        return found
 
 
 def _measurement(row: MeasurementRow) -> Measurement:

@@ -122,16 +122,25 @@ def list_tokens(as_json: options.Json = False) -> None:
     show.table(Server().get("/tokens"), _TOKEN, as_json=as_json, empty="There is no token.")
 
 
+@token.command("show")
+def show_token(token_id: str, as_json: options.Json = False) -> None:
+    """One token, without its secret."""
+    show.record(Server().get(f"/tokens/{segment(token_id)}"), as_json=as_json)
+
+
 @token.command("revoke")
 def revoke_token(token_id: str, as_json: options.Json = False) -> None:
     """Revoke a user's token."""
     show.record(Server().delete(f"/tokens/{segment(token_id)}"), as_json=as_json)
 
 
+token.command("remove", help="The same as revoke.", hidden=True)(revoke_token)
+
+
 @rule.command("add")
 def add_rule(
-    kind: Annotated[str, typer.Argument(help="waiver, pass_unknown, hold_back or position")],
-    subject: Annotated[str, typer.Argument(help="Model id, backend:NAME, a position's name, or *")],
+    kind: Annotated[str, typer.Argument(help="waiver, pass_unknown, hold_back, position or no_private")],
+    subject: Annotated[str, typer.Argument(help="Model id, backend:NAME, project:NAME, a position's name, or *")],
     reason: Annotated[str, typer.Option(help="Shown wherever the rule decides")],
     value: Annotated[str | None, typer.Option(help="The choice, for a position")] = None,
     expires: Annotated[str | None, typer.Option(help="Day on which it ends, YYYY-MM-DD")] = None,
@@ -146,6 +155,12 @@ def add_rule(
 def list_rules(as_json: options.Json = False) -> None:
     """The organisation's rules."""
     show.table(Server().get("/rules"), _RULE, as_json=as_json, empty="There is no rule.")
+
+
+@rule.command("show")
+def show_rule(rule_id: str, as_json: options.Json = False) -> None:
+    """One rule."""
+    show.record(Server().get(f"/rules/{segment(rule_id)}"), as_json=as_json)
 
 
 @rule.command("remove")

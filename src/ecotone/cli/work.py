@@ -69,7 +69,9 @@ def list_audits(
 ) -> None:
     """Measurements that are stored."""
     rows = Server().get("/audits", model=model)
-    show.table(rows, ["model", "revision", "suite", "created"], as_json=as_json, empty="Nothing was measured yet.")
+    show.table(
+        rows, ["id", "model", "revision", "suite", "created"], as_json=as_json, empty="Nothing was measured yet."
+    )
 
 
 @audit.command("show")
@@ -83,6 +85,14 @@ def show_audit(model: str, as_json: options.Json = False) -> None:
             _print_tests(measurement["result"])
     if as_json:
         print_json(rows)
+
+
+@audit.command("remove")
+def remove_audit(
+    number: Annotated[str, typer.Argument(metavar="ID", help="As `audit list` shows it")], as_json: options.Json = False
+) -> None:
+    """Withdraw a stored measurement; the ledger keeps that it was withdrawn, and by whom."""
+    show.record(Server().delete(f"/audits/{segment(number)}"), as_json=as_json)
 
 
 @job.command("list")

@@ -5,6 +5,7 @@ import hashlib
 import logging
 import threading
 import time
+from datetime import date
 from typing import Any, Protocol
 
 import msgspec
@@ -16,7 +17,7 @@ from ecotone.gateway.backends import Backend, Backends
 from ecotone.gateway.routing import Routes
 from ecotone.gateway.snapshot import SUBJECT, Consumer, Ruling, Snapshot, Target, save
 from ecotone.licences import Family, KnowledgeBase, legal_class
-from ecotone.policy import Action, Policy, Rule, decide
+from ecotone.policy import Action, Policy, Rule, decide, may_call_private
 from ecotone.settings import Settings
 from ecotone.vocabulary import DeploymentState, EcotoneError, Location
 
@@ -107,8 +108,9 @@ class SnapshotBuilder:
     # -- reading -----------------------------------------------------------------------------------------------------
     def _read(self) -> Snapshot:
         projects = {p.name: p for p in self._accounts.projects()}
-        consumers = {p.name: _consumer(p) for p in projects.values()}
         rules = self._policy.rules()
+        today = utc_now().date()
+        consumers = {p.name: _consumer(p, rules, today) for p in projects.values()}
         positions = dict(self._policy.positions())
         targets: dict[str, Target] = {}
         families: dict[str, tuple[Family, tuple[str, ...], dict[str, Any]]] = {}
@@ -225,12 +227,12 @@ def _use_of(project: Project) -> str:
     return hashlib.sha256(msgspec.json.encode(project.use(), order="sorted")).hexdigest()[:16]
 
 
-def _consumer(project: Project) -> Consumer:
+def _consumer(project: Project, rules: list[Rule], today: date) -> Consumer:
     return Consumer(
         name=project.name,
         use=_use_of(project),
         personal_data=project.personal_data,
-        may_call_private=project.may_call_private,
+        may_call_private=may_call_private(project.name, project.may_call_private, rules, today),
     )
 
 

@@ -26,16 +26,18 @@ class Action(StrEnum):
 class RuleKind(StrEnum):
     """`pass_unknown`: unknown passes for a subject. `hold_back`: unknown and ask_licence refuse publishing too.
     `waiver`: the decision passes whatever the verdict, which stays as it is. `position`: the organisation's choice
-    where law is disputed (subject is the position's name, value its choice)."""
+    where law is disputed (subject is the position's name, value its choice). `no_private`: a project (subject
+    `project:NAME`) may not call private models."""
 
     PASS_UNKNOWN = "pass_unknown"
     HOLD_BACK = "hold_back"
     WAIVER = "waiver"
     POSITION = "position"
+    NO_PRIVATE = "no_private"
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
-    """A rule of the organisation. `subject` is a model id, `backend:NAME`, a position's name, or `*`."""
+    """A rule. `subject` is a model id, `backend:NAME`, `project:NAME`, the name of a position, or `*`."""
 
     id: str
     kind: RuleKind
@@ -118,6 +120,12 @@ def decide(
         knowledge_base=decision.get("knowledge_base", ""),
         decision=decision,
     )
+
+
+def may_call_private(project: str, granted: bool, rules: Iterable[Rule], today: date) -> bool:
+    """Whether a project may call private models: granted when it was made, until a rule says otherwise."""
+    against = (r for r in rules if r.kind is RuleKind.NO_PRIVATE and r.applies((f"project:{project}",), today))
+    return granted and not any(against)
 
 
 def best(outcomes: Iterable[Outcome]) -> Outcome | None:

@@ -10,10 +10,10 @@ from ecotone.accounts import HOUSE, SYSTEM, Accounts, Actor, Project
 from ecotone.catalog import Catalog
 from ecotone.database import Database, utc_now
 from ecotone.licences import Decision, Family, KnowledgeBase, Node, Use, judge
-from ecotone.policy.decide import Action, Outcome, Rule, RuleKind, best, decide
+from ecotone.policy.decide import Action, Outcome, Rule, RuleKind, best, decide, may_call_private
 from ecotone.policy.errors import RuleNotFound
 from ecotone.policy.models import RuleRow
-from ecotone.vocabulary import Invalid, Mode
+from ecotone.vocabulary import Forbidden, Invalid, Mode
 
 
 class Policy:
@@ -56,7 +56,14 @@ class Policy:
         wanted = tuple(projects)
         found = [self._accounts.project(name) for name in wanted] if wanted else self._accounts.projects()
         if self._catalog.model(model_id, viewer=SYSTEM).private:
-            found = [p for p in found if p.may_call_private] or found
+            rules, today = self.rules(), utc_now().date()
+            found = [p for p in found if may_call_private(p.name, p.may_call_private, rules, today)]
+            if not found:
+                raise Forbidden(
+                    f"{model_id} is private, and no project that is meant may call private models: a rule forbids it "
+                    "(`ecotone rule list`).",
+                    param="projects",
+                )
         outcome = best(self.for_project(model_id, rev, project, Action.SERVE) for project in found)
         if outcome is None:
             raise Invalid("No project could be asked; name one that exists with --project.", param="projects")
@@ -72,6 +79,13 @@ class Policy:
     def rules(self) -> list[Rule]:
         with self._database.reading() as session:
             return [_rule(row) for row in session.scalars(sa.select(RuleRow).order_by(RuleRow.created, RuleRow.id))]
+
+    def rule(self, rule_id: str) -> Rule:
+        with self._database.reading() as session:
+            row = session.get(RuleRow, rule_id)
+        if row is None:
+            raise RuleNotFound(rule_id)
+        return _rule(row)
 
     def positions(self) -> Mapping[str, str]:
         """The organisation's choices where law is disputed."""
@@ -97,6 +111,8 @@ class Policy:
             raise Invalid("A rule needs a reason: it is shown wherever the rule decides.", param="reason")
         if kind is RuleKind.POSITION and not value:
             raise Invalid("A position needs a value, e.g. --value deny.", param="value")
+        if kind is RuleKind.NO_PRIVATE and subject != "*" and not subject.startswith("project:"):
+            raise Invalid(f"{subject!r} is no project; write project:NAME, or * for all.", param="subject")
         row = RuleRow(
             id="r" + secrets.token_hex(4),
             kind=kind.value,

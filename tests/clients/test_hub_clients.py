@@ -65,6 +65,27 @@ def test_the_same_bytes_come_back_to_each_client(server: Running, tmp_path: Path
         assert {k: v for k, v in got.items() if k != ".gitattributes"} == digest(source)
 
 
+def test_weights_sent_before_can_be_sent_again_elsewhere(tmp_path: Path) -> None:
+    """hf_xet remembers for weeks what it sent; neither another namespace nor a new installation has it."""
+    source, home = folder_of(tmp_path / "model"), tmp_path / "home"
+    with running(tmp_path / "first") as first:
+        for repo in ("demo/weights", "prod/weights", "demo/weights-again"):
+            up = hf(first, "hub-2.4", home, "upload", repo, str(source))
+            assert up.returncode == 0, (repo, up.stdout + up.stderr)
+    second = Running(tmp_path / "second")
+    second.port, second.url = first.port, first.url
+    second.env |= {"ECOTONE_PORT": str(first.port), "ECOTONE_URL": first.url}
+    try:
+        second.start()
+        up = hf(second, "hub-2.4", home, "upload", "demo/weights", str(source))
+        assert up.returncode == 0, up.stdout + up.stderr
+        down = hf(second, "hub-2.4", tmp_path / "other", "download", "demo/weights", "--local-dir", f"{tmp_path}/back")
+        assert down.returncode == 0
+        assert (tmp_path / "back" / "model.safetensors").read_bytes() == (source / "model.safetensors").read_bytes()
+    finally:
+        second.stop()
+
+
 @pytest.mark.parametrize("client", CLIENTS)
 def test_a_refusal_prints_licence_and_clause(server: Running, tmp_path: Path, client: str) -> None:
     claim = folder_of(tmp_path / "model", card="license: mit\nbase_model: meta-llama/Llama-2-7b")

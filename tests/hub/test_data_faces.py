@@ -74,7 +74,7 @@ def test_a_xorb_is_taken_under_its_own_hash_only(server: SimpleNamespace, as_adm
 @pytest.mark.parametrize("token", ["x", "x.y", "\u00e9.\u00e9", "e30.", "ect_admin"])
 def test_wrong_tokens_are_refused(server: SimpleNamespace, token: str) -> None:
     headers = {"authorization": f"Bearer {token}".encode("latin-1")}
-    assert server.http.get(f"/cas/v2/reconstructions/{NAME}", headers=headers).status_code == 401
+    assert server.http.get(f"/cas/any/v2/reconstructions/{NAME}", headers=headers).status_code == 401
     assert server.http.get(f"/cas/data/{'x.y'}").status_code == 403
 
 
@@ -161,6 +161,10 @@ def test_a_file_of_another_namespace_is_unknown(
     as_admin.post("/api/repos/create", json={"name": "other/repo"})
     cas, read = xet(as_admin, "other/repo", "read")
     assert server.http.get(f"{cas}/v2/reconstructions/{name}", headers=read).status_code == 404
+    own, owner = xet(as_admin, repo, "read")
+    assert own != cas, "a client that remembers by address what it sent must not take it for sent here"
+    assert server.http.get(f"{own}/v2/reconstructions/{name}", headers=read).status_code == 401
+    assert server.http.get(f"{own}/v2/reconstructions/{name}", headers=owner).status_code == 200
     claim = {"path": "stolen.bin", "algo": "sha256", "oid": hashlib.sha256(data).hexdigest(), "size": len(data)}
     lines = (
         b'{"key":"header","value":{"summary":"x"}}\n'

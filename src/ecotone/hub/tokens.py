@@ -13,7 +13,7 @@ def xet_token(call: Call, model: Model, operation: str) -> Any:
     token, expires = call.services.storage.xet.token(
         f"{PREFIXES[model.repo_type]}{model.id}", model.namespace, operation
     )
-    cas = f"{call.base}/cas"
+    cas = f"{call.base}/cas/{call.services.storage.xet.scope(model.namespace)}"
     headers = {
         "x-xet-cas-url": cas,
         "x-xet-access-token": token,

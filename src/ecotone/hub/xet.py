@@ -1,4 +1,4 @@
-"""The Xet face, a content-addressed store under `/cas` (protocol sections 2.2, 2.5 to 2.9). Rules are in `storage`.
+"""The Xet face, a content-addressed store under `/cas/{scope}` (protocol sections 2.2, 2.5 to 2.9). Rules: `storage`.
 
 Its own tokens open it: each names one namespace and reading or writing. Data addresses are signed, one for each range.
 Answers of 404 where the protocol allows them: global deduplication, grants.
@@ -46,7 +46,7 @@ class Cas:
         self._pending = 0
 
     async def put_xorb(self, request: Request) -> Response:
-        """POST /cas/v1/xorbs/{prefix}/{hash}"""
+        """POST /cas/{scope}/v1/xorbs/{prefix}/{hash}"""
         grant = writer(request)
         check_length(request, MOST_SENT)
         async with self._receiving:
@@ -62,7 +62,7 @@ class Cas:
         return answer({"was_inserted": new})
 
     async def put_shard(self, request: Request) -> Response:
-        """POST /cas/v1/shards"""
+        """POST /cas/{scope}/v1/shards"""
         grant = writer(request)
         check_length(request, MOST_SHARD)
         async with self._checking:
@@ -71,7 +71,7 @@ class Cas:
         return answer({"result": 1 if new else 0})
 
     async def put_shard_told(self, request: Request) -> Response:
-        """POST /cas/v2/shards: the same, telling how far it is; a large shard takes longer than clients wait."""
+        """POST /cas/{scope}/v2/shards: the same, telling how far it is; large ones take longer than clients wait."""
         grant = writer(request)
         check_length(request, MOST_SHARD)
         body = await read_body(request, MOST_SHARD)
@@ -100,11 +100,11 @@ class Cas:
             yield event(type="error", message="The shard could not be checked; see the server's log.", retryable=False)
 
     async def reconstruction_v2(self, request: Request) -> Response:
-        """GET /cas/v2/reconstructions/{hash}"""
+        """GET /cas/{scope}/v2/reconstructions/{hash}"""
         return answer(await run_in_threadpool(self._reconstruct, request, 2))
 
     async def reconstruction_v1(self, request: Request) -> Response:
-        """GET /cas/v1/reconstructions/{hash}"""
+        """GET /cas/{scope}/v1/reconstructions/{hash}"""
         return answer(await run_in_threadpool(self._reconstruct, request, 1))
 
     def _reconstruct(self, request: Request, version: int) -> dict[str, Any]:
@@ -147,7 +147,7 @@ class Cas:
         }
 
     async def several(self, request: Request) -> Response:
-        """GET, POST /cas/v1/reconstructions: several whole files in one answer; unknown ones are left out."""
+        """GET, POST /cas/{scope}/v1/reconstructions: several whole files in one answer; unknown ones are left out."""
         grant = grant_of(request)
         if request.method == "POST":
             body = await read_body(request, 1024 * 1024)
@@ -194,13 +194,13 @@ class Cas:
         )
 
     async def head_xorb(self, request: Request) -> Response:
-        """HEAD /cas/v1/xorbs/{prefix}/{hash}"""
+        """HEAD /cas/{scope}/v1/xorbs/{prefix}/{hash}"""
         grant = grant_of(request)
         size = await run_in_threadpool(storage_of(request).xet.xorb_size, grant.tenant, request.path_params["hash"])
         return sized(size)
 
     async def head_file(self, request: Request) -> Response:
-        """HEAD /cas/v1/files/{hash}"""
+        """HEAD /cas/{scope}/v1/files/{hash}"""
         grant = grant_of(request)
         file = await run_in_threadpool(storage_of(request).xet.file, grant.tenant, request.path_params["hash"])
         return sized(file.size)
@@ -237,14 +237,18 @@ def storage_of(request: Request) -> Storage:
 
 
 def grant_of(request: Request) -> Grant:
-    """What the request's token allows. Raises Unauthenticated."""
+    """What the request's token allows at the address it came to. Raises Unauthenticated."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise Unauthenticated("A token of this store is needed; the hub's xet-read-token gives one out.")
+    xet = storage_of(request).xet
     try:
-        return storage_of(request).xet.grant(token.strip())
+        grant = xet.grant(token.strip())
+        if xet.scope(grant.tenant) != request.path_params["scope"]:
+            raise BadToken("for another part of the store")
     except BadToken as error:
         raise Unauthenticated(error.message) from None
+    return grant
 
 
 def writer(request: Request) -> Grant:
@@ -310,17 +314,17 @@ def guarded(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Requ
 def routes() -> list[BaseRoute]:
     cas = Cas()
     table: list[tuple[str, str, Callable[[Request], Awaitable[Response]]]] = [
-        ("GET", "/cas/v2/reconstructions/{hash}", cas.reconstruction_v2),
-        ("GET", "/cas/v1/reconstructions/{hash}", cas.reconstruction_v1),
-        ("GET", "/cas/v1/reconstructions", cas.several),
-        ("POST", "/cas/v1/reconstructions", cas.several),
+        ("GET", "/cas/{scope}/v2/reconstructions/{hash}", cas.reconstruction_v2),
+        ("GET", "/cas/{scope}/v1/reconstructions/{hash}", cas.reconstruction_v1),
+        ("GET", "/cas/{scope}/v1/reconstructions", cas.several),
+        ("POST", "/cas/{scope}/v1/reconstructions", cas.several),
         ("GET", "/cas/data/{token}", cas.data),
-        ("POST", "/cas/v1/xorbs/{prefix}/{hash}", cas.put_xorb),
-        ("HEAD", "/cas/v1/xorbs/{prefix}/{hash}", cas.head_xorb),
-        ("HEAD", "/cas/v1/files/{hash}", cas.head_file),
-        ("POST", "/cas/v1/shards", cas.put_shard),
-        ("POST", "/cas/v2/shards", cas.put_shard_told),
-        ("GET", "/cas/v1/chunks/{prefix}/{hash}", cas.absent),
-        ("POST", "/cas/v1/xorb-grants/{prefix}/{hash}", cas.absent),
+        ("POST", "/cas/{scope}/v1/xorbs/{prefix}/{hash}", cas.put_xorb),
+        ("HEAD", "/cas/{scope}/v1/xorbs/{prefix}/{hash}", cas.head_xorb),
+        ("HEAD", "/cas/{scope}/v1/files/{hash}", cas.head_file),
+        ("POST", "/cas/{scope}/v1/shards", cas.put_shard),
+        ("POST", "/cas/{scope}/v2/shards", cas.put_shard_told),
+        ("GET", "/cas/{scope}/v1/chunks/{prefix}/{hash}", cas.absent),
+        ("POST", "/cas/{scope}/v1/xorb-grants/{prefix}/{hash}", cas.absent),
     ]
     return [Route(path, guarded(handler), methods=[method]) for method, path, handler in table]

@@ -82,6 +82,15 @@ class XetStore:
         token = self._signer.sign(claims, seconds=TOKEN_SECONDS)
         return token, int(self._signer.verify(token, purpose="xet")["exp"])
 
+    def scope(self, namespace: str) -> str:
+        """The name of a namespace's part of the store in addresses.
+
+        hf_xet remembers, for weeks and by the store's address, which chunks it has sent, and names them in later shards
+        without sending them again. So each namespace of each installation has an address of its own: what was sent to
+        another one, or to another installation behind the same address, is not taken for sent.
+        """
+        return self._signer.label(namespace)
+
     def grant(self, token: str) -> Grant:
         """What a token allows; taken for some minutes after its end, since clients renew by their own clock.
 

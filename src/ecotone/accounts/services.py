@@ -106,7 +106,7 @@ class Accounts:
         """Make sure an administrator and the house project exist.
 
         Returns:
-            The file that holds the generated token, or None when the token came from the settings.
+            The file that holds the generated token, or None when the token came from the settings or was revoked.
         """
         given = self._settings.admin_token
         file = self._settings.data / "admin-token"
@@ -121,7 +121,8 @@ class Accounts:
                 stored = "ect_" + secrets.token_urlsafe(32)
                 _write_private(file, stored + "\n")
             self._keep_admin(session, stored, note="made at first start")
-        return file
+            wanted = sa.select(TokenRow.revoked).where(TokenRow.hash == secret_hash(stored))
+            return None if session.scalar(wanted) else file
 
     @staticmethod
     def _keep_admin(session: Session, token: str, *, note: str) -> None:
@@ -170,10 +171,20 @@ class Accounts:
         return found
 
     def revoke_token(self, token_id: str) -> None:
+        """Revoke a user's token. Raises Conflict for the last one of an administrator: nobody could make another."""
         with self._database.writing() as session:
             row = session.get(TokenRow, token_id)
             if row is None:
                 raise KeyNotFound(token_id)
+            others = sa.select(TokenRow.id).where(
+                TokenRow.role == Role.ADMIN.value, TokenRow.revoked.is_(None), TokenRow.id != token_id
+            )
+            if row.role == Role.ADMIN.value and session.scalar(others.limit(1)) is None:
+                raise Conflict(
+                    "This is the last administrator's token; make another one first: "
+                    "`ecotone token create NAME --role admin`.",
+                    param="id",
+                )
             row.revoked = row.revoked or utc_now()
 
     # -- projects ----------------------------------------------------------------------------------------------------

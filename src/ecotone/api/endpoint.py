@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, get_type_hints
 from urllib.parse import unquote
 
 import msgspec
@@ -19,7 +19,7 @@ from starlette.routing import BaseRoute, Route
 
 from ecotone.accounts import Actor
 from ecotone.api.errors import error_response
-from ecotone.vocabulary import EcotoneError, Forbidden, Invalid, TooLarge, Unauthenticated
+from ecotone.vocabulary import EcotoneError, Forbidden, Invalid, NotFound, TooLarge, Unauthenticated
 
 PREFIX = "/api/ecotone/v1"
 MAX_BODY_BYTES = 64 * 1024 * 1024
@@ -102,7 +102,15 @@ def check(actor: Actor, need: Need) -> None:
 def routes() -> list[BaseRoute]:
     """One Starlette route for each registered endpoint, plain paths before those with parameters."""
     ordered = sorted(ENDPOINTS, key=lambda e: (e.path.count("{"), e.path))
-    return [Route(PREFIX + e.path, _handle(e), methods=[e.method], name=e.handler.__name__) for e in ordered]
+    found = [Route(PREFIX + e.path, _handle(e), methods=[e.method], name=e.handler.__name__) for e in ordered]
+    return [*found, Route(PREFIX + "/{path:path}", _nothing, methods=["GET", "POST", "PUT", "PATCH", "DELETE"])]
+
+
+async def _nothing(request: Request) -> Response:
+    path = request.path_params["path"]
+    return error_response(
+        NotFound(f"There is no endpoint {request.method} /{path} here; {PREFIX}/openapi.json lists them.", param="path")
+    )
 
 
 def _handle(spec: Endpoint) -> Callable[[Request], Any]:
@@ -148,6 +156,17 @@ def decode(raw: bytes, kind: type) -> Any:
         return msgspec.json.decode(raw or b"{}", type=kind)
     except msgspec.ValidationError as error:
         where = re.search(r"`\$\.?([^`]*)`", str(error))
-        raise Invalid(f"The body does not fit: {error}.", param=where.group(1) if where else None) from None
+        field_name = where.group(1) if where else None
+        choices = _choices(kind, field_name)
+        expected = f"; {field_name} is one of {', '.join(choices)}" if choices else ""
+        raise Invalid(f"The body does not fit: {error}{expected}.", param=field_name) from None
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         raise Invalid("The body is not JSON; send a JSON object with `Content-Type: application/json`.") from None
+
+
+def _choices(kind: type, field_name: str | None) -> list[str]:
+    """The words that a field of an enumeration takes; empty for any other field."""
+    if field_name is None or field_name not in getattr(kind, "__struct_fields__", ()):
+        return []
+    wanted = get_type_hints(kind)[field_name]
+    return [str(member) for member in wanted] if isinstance(wanted, type) and issubclass(wanted, Enum) else []

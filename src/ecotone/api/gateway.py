@@ -92,7 +92,8 @@ def why_request(call: Call) -> Any:
     told = call.services.explain(call.path["request_id"])
     if told is None:
         raise NotFound(
-            f"The ledger has no request {call.path['request_id']!r}; take the x-request-id of an answer.",
+            f"The ledger has no request {call.path['request_id']!r}; take the x-request-id of an answer. Requests that "
+            "came to no decision (400, 401, 404, 413) are not recorded.",
             param="request_id",
         )
     return told

@@ -7,12 +7,13 @@ import msgspec
 from ecotone.api.endpoint import Call, Need, endpoint
 from ecotone.catalog import Model
 from ecotone.engines import Deployment
+from ecotone.policy import Action
 
 
 class NewDeployment(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     model: str
     revision: str = "main"
-    projects: list[str] = []
+    projects: list[str] | None = None
 
 
 @endpoint("GET", "/models", need=Need.READ, summary="Search models, open and proprietary")
@@ -48,15 +49,21 @@ def remove_model(call: Call) -> Any:
 @endpoint("POST", "/deployments", need=Need.WRITE, body=NewDeployment, status=201, summary="Serve a model; waits")
 def serve_model(call: Call) -> Any:
     new: NewDeployment = call.body
-    for project in new.projects:
-        call.services.accounts.project(project)
-    model = call.services.catalog.model(new.model, viewer=call.actor)
-    deployment = call.services.engines.serve(model.id, new.revision, tuple(new.projects), call.actor)
-    call.services.note(
-        "model.served", call.actor, model=model.id, revision=deployment.revision, projects=list(new.projects)
-    )
+    services = call.services
+    model = services.catalog.model(new.model, viewer=call.actor)
+    before = next((d.projects for d in services.engines.deployments() if d.model == model.id), ())
+    projects = before if new.projects is None else tuple(new.projects)
+    declared = [services.accounts.project(name) for name in projects]
+    deployment = services.engines.serve(model.id, new.revision, projects, call.actor)
+    services.note("model.served", call.actor, model=model.id, revision=deployment.revision, projects=list(projects))
     warnings = []
-    if model.private and not new.projects:
+    if new.projects is None and before:
+        warnings.append(f"still for {', '.join(before)} alone, as it was; --everybody lifts that")
+    for project in declared:
+        outcome = services.policy.for_project(model.id, deployment.revision, project, Action.CALL)
+        if not outcome.allowed:
+            warnings.append(f"calls of project {project.name} are refused: {outcome.message}")
+    if model.private and not projects:
         warnings.append(
             f"{model.id} is private and is served to every project that may call private models; "
             "name some with --project to limit that."

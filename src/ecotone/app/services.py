@@ -120,7 +120,7 @@ def compose(settings: Settings) -> Services:
     engines = Engines(database, catalog, settings, may_serve=may_serve)
     tuning = Tuning(catalog, publishing, jobs, storage, settings, may_tune=policy.may_tune)
     audits = Audits(catalog, jobs, settings, may_audit=policy.may_audit)
-    backends = Backends(database, settings, knowledge, policy)
+    backends = Backends(database, settings, knowledge, policy, provider_terms=catalog.provider_terms)
     routes = Routes(database)
     builder = SnapshotBuilder(
         settings=settings,

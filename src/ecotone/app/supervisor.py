@@ -27,7 +27,13 @@ NOT_RESTARTED = 3  # the server's status for "starting again will not help"
 
 def run(settings: Settings) -> int:
     """Run until told to stop; returns the exit status."""
-    settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise EcotoneError(
+            f"The data folder {settings.data} cannot be made: {error.strerror}. Choose another with --data or "
+            "ECOTONE_DATA."
+        ) from None
     with only_one(settings.data):
         return _Supervisor(settings, listen(settings)).run()
 
@@ -39,6 +45,10 @@ def only_one(data: Path) -> Iterator[None]:
     Raises:
         EcotoneError: naming the process that holds it.
     """
+    if not os.access(data, os.W_OK | os.X_OK):
+        raise EcotoneError(
+            f"The data folder {data} cannot be written to by this user; change its owner or take another."
+        )
     with open(data / "supervisor.lock", "a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

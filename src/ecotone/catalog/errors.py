@@ -34,6 +34,17 @@ class ModelNotFound(NotFound):
         self.model_id = model_id
 
 
+class NoWeightsHere(ModelNotFound):
+    """An entry of the starter catalogue without files."""
+
+    def __init__(self, model_id: str) -> None:
+        super().__init__(model_id)
+        self.message = (
+            f"{model_id!r} is known to the catalogue, but this hub holds none of its files; an administrator may "
+            "import open weights by an upload."
+        )
+
+
 class RevisionNotFound(NotFound):
     code = "revision_not_found"
 

@@ -65,7 +65,7 @@ class Repositories(Part):
         Raises:
             RepoExists: carrying the model that has the name.
             ReservedId: for an id of the starter catalogue, unless an administrator asks.
-            Forbidden: when the namespace is new and the caller no administrator.
+            Forbidden: when the namespace is new, or the starter catalogue's, and the caller no administrator.
             BadName: when the id is not legal.
         """
         namespace, name = split_id(model_id, self.reserved_segments)
@@ -124,7 +124,13 @@ class Repositories(Part):
         )
 
     def _check_namespace(self, session: Session, namespace: str, actor: Actor) -> None:
-        if actor.is_admin or namespace.casefold() == actor.name.casefold():
+        if actor.is_admin:
+            return
+        if any(known.partition("/")[0] == namespace.casefold() for known in self._starter):
+            raise Forbidden(
+                f"The namespace {namespace!r} is reserved by the starter catalogue; only an administrator uploads there."
+            )
+        if namespace.casefold() == actor.name.casefold():
             return
         known = sa.select(ModelRow.namespace).where(
             sa.func.lower(ModelRow.namespace) == namespace.casefold(), ModelRow.buried == 0
@@ -154,6 +160,11 @@ class Repositories(Part):
     def api_models(self) -> list[Model]:
         """Starter entries that are reachable only through a provider."""
         return [m for m in self._starter.values() if m.kind is ModelKind.API]
+
+    def provider_terms(self, namespace: str) -> str | None:
+        """The terms that the starter catalogue knows for all models of a provider, if those are known and the same."""
+        found = {i for m in self.api_models() if m.namespace == namespace for i in m.instruments}
+        return found.pop() if len(found) == 1 else None
 
     # -- changing ----------------------------------------------------------------------------------------------------
     def update(

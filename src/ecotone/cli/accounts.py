@@ -6,6 +6,7 @@ import typer
 
 from ecotone.cli import options, show
 from ecotone.cli.client import Server, note, print_json, segment
+from ecotone.vocabulary import PersonalData, Role
 
 project = typer.Typer(
     help="Projects: consumers inside the organisation, with their declared use.", no_args_is_help=True
@@ -25,7 +26,9 @@ def create_project(
     name: str,
     mode: options.Mode,
     purpose: options.Purpose,
-    personal_data: Annotated[str, typer.Option(help="local-only or pseudonymise")] = "local-only",
+    personal_data: Annotated[
+        PersonalData, typer.Option(help="What happens to personal data that would leave the house")
+    ] = PersonalData.LOCAL_ONLY,
     users: options.Users = None,
     revenue: options.Revenue = None,
     territory: options.Territory = None,
@@ -103,7 +106,7 @@ key.command("remove", help="The same as revoke.", hidden=True)(revoke_key)
 @token.command("create")
 def create_token(
     user: str,
-    role: Annotated[str, typer.Option(help="read, write or admin")] = "read",
+    role: Annotated[Role, typer.Option(help="What it may do")] = Role.READ,
     about: Annotated[str, typer.Option("--note", help="What it is for")] = "",
     as_json: options.Json = False,
 ) -> None:

@@ -18,6 +18,8 @@ class Server:
 
     def __init__(self) -> None:
         self.url = os.environ.get("ECOTONE_URL", "http://127.0.0.1:7070").rstrip("/")
+        if not self.url.startswith(("http://", "https://")):
+            fail(f"ECOTONE_URL is {self.url!r}; it must begin with http:// or https://.")
         token = os.environ.get("ECOTONE_TOKEN") or _local_token()
         self._client = httpx.Client(
             base_url=self.url + PREFIX,
@@ -51,9 +53,17 @@ class Server:
         fail(_reason(answer))
 
 
-def segment(name: str, *, id: bool = False) -> str:  # noqa: A002
-    """A name as one segment of a path; with `id` a model's id, namespace/name, as two."""
-    return quote(name, safe="/" if id else "")
+def segment(name: str) -> str:
+    """A name as one segment of a path."""
+    return quote(name, safe="")
+
+
+def model_path(model_id: str) -> str:
+    """A model's id as two segments of a path; ends the program for what is no id."""
+    namespace, slash, name = model_id.partition("/")
+    if not (namespace and slash and name) or "/" in name:
+        fail(f"{model_id!r} is no model: namespace/name is expected, e.g. demo/minilm.")
+    return f"{segment(namespace)}/{segment(name)}"
 
 
 def _reason(answer: httpx.Response) -> str:

@@ -6,6 +6,7 @@ import typer
 
 from ecotone.cli import options, show
 from ecotone.cli.client import Server, fail, note, print_json, segment
+from ecotone.vocabulary import Location, Tier
 
 backend = typer.Typer(help="Providers and remote engines that the gateway may call.", no_args_is_help=True)
 route = typer.Typer(help="Public model names with candidates in order.", no_args_is_help=True)
@@ -20,8 +21,8 @@ def add_backend(
     url: Annotated[str, typer.Option(help="Base address, e.g. https://api.openai.com/v1")],
     key_env: Annotated[str | None, typer.Option(help="The server's environment variable that holds the key")] = None,
     dialect: Annotated[str, typer.Option(help="Wire format; openai")] = "openai",
-    location: Annotated[str, typer.Option(help="external or local")] = "external",
-    tier: Annotated[str, typer.Option(help="free, paid or zero_retention")] = "paid",
+    location: Annotated[Location, typer.Option(help="Whether texts leave the house")] = Location.EXTERNAL,
+    tier: Annotated[Tier, typer.Option(help="Of the account; terms differ by it")] = Tier.PAID,
     terms: Annotated[str | None, typer.Option(help="Entry of the knowledge base, see `ecotone licence list`")] = None,
     as_json: options.Json = False,
 ) -> None:
@@ -101,7 +102,8 @@ def why(
     decision = told.pop("decision", None) or {}
     show.record({k: v for k, v in told.items() if v is not None}, as_json=False)
     if decision:
-        print(f"decision: {decision.get('verdict')} (knowledge base {decision.get('knowledge_base')})")
+        rules = f", allowed by rule {', '.join(decision['rules'])}" if decision.get("rules") else ""
+        print(f"decision: {decision.get('verdict')}{rules} (knowledge base {decision.get('knowledge_base')})")
         for reason in decision.get("reasons", []):
             print(f"  - {reason.get('entry')} {reason.get('clause')}: {reason.get('means')}")
 

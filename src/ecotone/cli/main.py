@@ -17,6 +17,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
@@ -50,6 +51,21 @@ def version() -> None:
     from ecotone import __version__
 
     print(__version__)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    _: Annotated[
+        bool, typer.Option("--version", help="Print the version and end", callback=_version, is_eager=True)
+    ] = (False),
+) -> None:
+    """Hub, licences, gateway, engines, tuning, privacy and audits on one decision."""
 
 
 licences.add_to(app)

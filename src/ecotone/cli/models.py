@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from ecotone.cli import options, show
-from ecotone.cli.client import Server, note, segment
+from ecotone.cli.client import Server, model_path, note
 
 model = typer.Typer(help="Models of the catalogue, open and proprietary.", no_args_is_help=True)
 
@@ -24,24 +24,33 @@ def list_models(
 @model.command("show")
 def show_model(model_id: str, as_json: options.Json = False) -> None:
     """One model."""
-    show.record(Server().get(f"/models/{segment(model_id, id=True)}"), as_json=as_json)
+    show.record(Server().get(f"/models/{model_path(model_id)}"), as_json=as_json)
 
 
 @model.command("remove")
 def remove_model(model_id: str, as_json: options.Json = False) -> None:
     """Delete a model; a tombstone with its lineage and licence remains."""
-    show.record(Server().delete(f"/models/{segment(model_id, id=True)}"), as_json=as_json)
+    show.record(Server().delete(f"/models/{model_path(model_id)}"), as_json=as_json)
 
 
 def serve(
     name: Annotated[str, typer.Argument(metavar="MODEL[@REV]")],
-    project: Annotated[list[str] | None, typer.Option("--project", help="Who may call it; repeatable")] = None,
+    project: Annotated[
+        list[str] | None,
+        typer.Option("--project", help="Who may call it; repeatable. A model that is served already keeps its limit"),
+    ] = None,
+    everybody: Annotated[bool, typer.Option("--everybody", help="Lift the limit that it had")] = False,
     as_json: options.Json = False,
 ) -> None:
     """Start a local engine for a model and wait until it is ready to answer."""
     model_id, _, rev = name.partition("@")
+    if project and everybody:
+        raise typer.BadParameter("--project and --everybody exclude each other")
     note(f"starting an engine for {name} ...")
-    made = Server().post("/deployments", {"model": model_id, "revision": rev or "main", "projects": project or []})
+    body: dict[str, object] = {"model": model_id, "revision": rev or "main"}
+    if project or everybody:
+        body["projects"] = project or []
+    made = Server().post("/deployments", body)
     for warning in made.pop("warnings", []):
         note(f"note: {warning}")
     show.record(made, as_json=as_json)
@@ -49,7 +58,7 @@ def serve(
 
 def unserve(name: Annotated[str, typer.Argument(metavar="MODEL")], as_json: options.Json = False) -> None:
     """Stop a model's engine."""
-    show.record(Server().delete(f"/deployments/{segment(name, id=True)}"), as_json=as_json)
+    show.record(Server().delete(f"/deployments/{model_path(name)}"), as_json=as_json)
 
 
 def ps(as_json: options.Json = False) -> None:
@@ -59,7 +68,7 @@ def ps(as_json: options.Json = False) -> None:
 
 def engine_log(name: Annotated[str, typer.Argument(metavar="MODEL")]) -> None:
     """What a model's engine wrote to its log."""
-    print(Server().get(f"/deployments/{segment(name, id=True)}/log")["log"], end="")
+    print(Server().get(f"/deployments/{model_path(name)}/log")["log"], end="")
 
 
 def add_to(app: typer.Typer) -> None:

@@ -4,9 +4,11 @@ from typing import Annotated
 
 import typer
 
+from ecotone import vocabulary
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout")]
-Mode = Annotated[str, typer.Option("--mode", help="run, serve_api, embed_product, publish_weights, finetune, ...")]
-Purpose = Annotated[str, typer.Option("--purpose", help="research, noncommercial, internal_commercial, commercial")]
+Mode = Annotated[vocabulary.Mode, typer.Option("--mode", help="What is done with the model")]
+Purpose = Annotated[vocabulary.Purpose, typer.Option("--purpose", help="What it is done for")]
 Users = Annotated[int | None, typer.Option("--users", help="Today's monthly users of organisation and product", min=0)]
 Revenue = Annotated[float | None, typer.Option("--revenue", help="Annual revenue in USD", min=0)]
 Territory = Annotated[

@@ -1,5 +1,6 @@
 """How results look on a terminal: tables and records, plain when piped."""
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,9 @@ def table(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, as_json: bo
     if not rows:
         print(empty)
         return
+    if not sys.stdout.isatty():
+        _plain(rows, columns)
+        return
     from rich.console import Console
     from rich.table import Table
 
@@ -23,6 +27,14 @@ def table(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, as_json: bo
     for row in rows:
         shown.add_row(*(text(row.get(column)) for column in columns))
     Console(highlight=False, markup=False, soft_wrap=False).print(shown)
+
+
+def _plain(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
+    """Columns in line, nothing broken: for `grep` and `awk`."""
+    lines = [[c.replace("_", " ") for c in columns], *([text(row.get(c)) for c in columns] for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
 def record(value: dict[str, Any], *, as_json: bool) -> None:

@@ -77,7 +77,10 @@ def list_audits(
 @audit.command("show")
 def show_audit(model: str, as_json: options.Json = False) -> None:
     """The measurements of one model."""
-    for measurement in (rows := Server().get("/audits", model=model)):
+    rows = Server().get("/audits", model=model)
+    if not rows and not as_json:
+        print(f"Nothing was measured of {model} yet; `ecotone audit run {model} --suite weat` does.")
+    for measurement in rows:
         if not as_json:
             print(
                 f"{measurement['model']}@{measurement['revision'][:8]} {measurement['suite']} {measurement['created']}"

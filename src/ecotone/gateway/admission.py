@@ -134,7 +134,7 @@ def _candidate(snapshot: Snapshot, consumer: Consumer, name: str, findings: Find
             404,
             "model_not_found",
             f"The model {name!r} is not served here or not for this project; GET /v1/models lists what the key may "
-            "call, and `ecotone serve` starts an engine.",
+            "call. `ecotone serve` starts an engine for weights, `ecotone backend add` adds a provider's models.",
             param="model",
         )
     ruling = snapshot.ruling(target, consumer)

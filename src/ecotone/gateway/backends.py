@@ -3,7 +3,7 @@
 import fnmatch
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -55,11 +55,20 @@ class BackendNotFound(NotFound):
 class Backends:
     """The backends of this installation."""
 
-    def __init__(self, database: Database, settings: Settings, knowledge: KnowledgeBase, policy: Policy) -> None:
+    def __init__(
+        self,
+        database: Database,
+        settings: Settings,
+        knowledge: KnowledgeBase,
+        policy: Policy,
+        *,
+        provider_terms: Callable[[str], str | None] = lambda _name: None,
+    ) -> None:
         self._database = database
         self._settings = settings
         self._knowledge = knowledge
         self._policy = policy
+        self._provider_terms = provider_terms
 
     def add(
         self,
@@ -75,8 +84,9 @@ class Backends:
     ) -> tuple[Backend, tuple[str, ...]]:
         """Add a backend; returns it with warnings.
 
-        Without terms, and for a host whose terms are not known, the verdict on its models stays unknown; that an
-        administrator added it is recorded as a rule of the organisation that lets unknown pass for it.
+        Without terms they are those of the address's host, else those that the catalogue knows for the models of that
+        name. Where neither is known the verdict on its models stays unknown; that an administrator added it is recorded
+        as a rule of the organisation that lets unknown pass for it.
 
         Raises:
             Forbidden: when the caller is no administrator or the variable may not hold a provider's key.
@@ -93,7 +103,8 @@ class Backends:
             raise Invalid(f"The dialect {dialect!r} is not spoken yet; known: {', '.join(DIALECTS)}.", param="dialect")
         check_address(url)
         self._check_variable(key_env)
-        terms = terms or default_terms(url)
+        given = terms or default_terms(url)
+        terms = given or self._provider_terms(name)
         if terms is not None and (entry := self._knowledge.entry(terms)).kind != "api_terms":
             raise Invalid(
                 f"{entry.id} is not a provider's terms but {entry.kind}; see `ecotone licence list`.", param="terms"
@@ -114,6 +125,11 @@ class Backends:
                 raise BackendExists(f"A backend {name!r} exists already; remove it first.", param="name")
             session.add(row)
         warnings = self._warnings(row)
+        if terms is not None and given is None:
+            warnings.append(
+                f"its terms are taken to be {terms}, which the catalogue knows for {name}/...; where the address is "
+                "another company's, name its terms with --terms"
+            )
         if terms is None:
             reason = f"administrator {actor.name} made backend {name} callable without naming its terms"
             self._policy.add_rule(RuleKind.PASS_UNKNOWN, f"backend:{name}", reason, actor=actor)

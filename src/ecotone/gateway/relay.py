@@ -326,6 +326,8 @@ class _Attempt:
             )
         else:
             found["x-ecotone-reason"] = self.candidate.why or f"asked for; verdict {self.candidate.ruling.verdict}"
+        if rules := self.candidate.ruling.rules:
+            found["x-ecotone-reason"] += f"; allowed by rule {', '.join(rules)}"
         return found
 
 

@@ -16,6 +16,7 @@ from starlette.routing import BaseRoute, Route
 
 from ecotone.accounts import Actor
 from ecotone.catalog import BadName, Catalog, Model, ModelNotFound, RepoExists
+from ecotone.catalog.errors import NoWeightsHere
 from ecotone.catalog.names import is_name
 from ecotone.hub.errors import GatedRepo, error_response
 from ecotone.vocabulary import EcotoneError, Forbidden, Invalid, RepoType, TooLarge, Unauthenticated
@@ -66,7 +67,7 @@ class Call:
             raise ModelNotFound(repo_id)
         found = self.catalog.model(repo_id, viewer=self.actor, repo_type=self.repo_type)
         if found.head is None:
-            raise ModelNotFound(repo_id)
+            raise NoWeightsHere(repo_id)
         return found
 
     def url(self, model: Model) -> str:

@@ -13,7 +13,7 @@ from ecotone.licences import Decision, Family, KnowledgeBase, Node, Use, judge
 from ecotone.policy.decide import Action, Outcome, Rule, RuleKind, best, decide, may_call_private
 from ecotone.policy.errors import RuleNotFound
 from ecotone.policy.models import RuleRow
-from ecotone.vocabulary import Forbidden, Invalid, Mode
+from ecotone.vocabulary import Conflict, Forbidden, Invalid, Mode
 
 
 class Policy:
@@ -109,8 +109,10 @@ class Policy:
         """Record a rule; the reason is shown wherever the rule decides."""
         if not reason.strip():
             raise Invalid("A rule needs a reason: it is shown wherever the rule decides.", param="reason")
-        if kind is RuleKind.POSITION and not value:
-            raise Invalid("A position needs a value, e.g. --value deny.", param="value")
+        if expires is not None and expires <= utc_now().date():
+            raise Invalid(f"The rule would end on {expires}, which is not after today.", param="expires")
+        if kind is RuleKind.POSITION:
+            self._check_position(subject, value)
         if kind is RuleKind.NO_PRIVATE and subject != "*" and not subject.startswith("project:"):
             raise Invalid(f"{subject!r} is no project; write project:NAME, or * for all.", param="subject")
         row = RuleRow(
@@ -126,6 +128,20 @@ class Policy:
         with self._database.writing() as session:
             session.add(row)
         return _rule(row)
+
+    def _check_position(self, name: str, value: str | None) -> None:
+        """Raises Invalid for a position or a value that is not known, Conflict where one is chosen already."""
+        known = self._knowledge.positions
+        if name not in known:
+            raise Invalid(f"There is no position {name!r}; known: {', '.join(sorted(known))}.", param="subject")
+        if value not in known[name]["values"]:
+            choices = " or ".join(known[name]["values"])
+            raise Invalid(f"The position {name} ({known[name]['means']}) is {choices}; got {value!r}.", param="value")
+        if name in self.positions():
+            raise Conflict(
+                f"A reading of {name} is chosen already; remove that rule first (`ecotone rule list`).",
+                param="subject",
+            )
 
     def remove_rule(self, rule_id: str) -> Rule:
         with self._database.writing() as session:

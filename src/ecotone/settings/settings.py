@@ -13,6 +13,7 @@ from typing import Any
 from ecotone.vocabulary import Invalid
 
 MIB = 1024 * 1024
+LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
 def _option(default: Any, doc: str) -> Any:
@@ -68,7 +69,19 @@ class Settings:
             values["data"] = Path(values["data"]).expanduser().absolute()
         else:
             values["data"] = Path("data").absolute()
-        return cls(**values)
+        found = cls(**values)
+        found.check()
+        return found
+
+    def check(self) -> None:
+        """Raises Invalid, naming the variable, for a value that no server can run with."""
+        if not 0 < self.port < 65536:
+            raise Invalid(f"ECOTONE_PORT is {self.port}, but a port is from 1 to 65535.", param="ECOTONE_PORT")
+        if self.log_level.lower() not in LOG_LEVELS:
+            raise Invalid(
+                f"ECOTONE_LOG_LEVEL is {self.log_level!r}, but {', '.join(LOG_LEVELS)} is expected.",
+                param="ECOTONE_LOG_LEVEL",
+            )
 
     @property
     def is_loopback(self) -> bool:

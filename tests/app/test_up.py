@@ -87,6 +87,22 @@ def test_a_setting_that_makes_no_sense_is_named(tmp_path: Path) -> None:
     assert "ECOTONE_ENGINE_WAIT" in done.stderr and "'soon'" in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("flags", "env", "words"),
+    [
+        (("--port", "99999"), {}, "65535"),
+        (("--data", "/proc/nope"), {}, "/proc/nope"),
+        ((), {"ECOTONE_LOG_LEVEL": "loud"}, "'loud'"),
+    ],
+)
+def test_what_cannot_be_is_a_sentence_at_start(
+    tmp_path: Path, flags: tuple[str, ...], env: dict[str, str], words: str
+) -> None:
+    done = Running(tmp_path).cli("up", *flags, env=env)
+    assert done.returncode == 1
+    assert words in done.stderr and "Traceback" not in done.stderr
+
+
 def test_two_servers_do_not_share_a_data_folder(tmp_path: Path) -> None:
     with running(tmp_path) as one:
         done = one.cli("up", "--port", str(free_port()), timeout=30)

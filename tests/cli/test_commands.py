@@ -99,7 +99,9 @@ def test_data_as_json_and_for_people(server: Running) -> None:
     ("command", "words"),
     [
         (("licence", "check", "demo/absent", *USE), "demo/absent"),
-        (("licence", "check", "demo/plain", "--mode", "wish", "--purpose", "commercial"), "wish"),
+        (("licence", "check", "demo/plain", "--mode", "wish", "--purpose", "commercial"), "serve_api"),
+        (("model", "show", "nope"), "namespace/name"),
+        (("model", "remove", "meta-llama/Llama-2-7b"), "meta-llama/Llama-2-7b"),
         (("project", "create", "Bad Name", *USE), "Bad Name"),
         (("project", "create", "later", *USE, "--territory", "Atlantis"), "Atlantis"),
         (("key", "create", "--project", "absent"), "absent"),
@@ -130,6 +132,49 @@ def test_an_error_is_a_sentence_that_names_what_was_wrong(
     assert words in done.stderr
     assert not done.stdout
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (("position", "nc_foo", "--value", "allow"), "nc_internal"),
+        (("position", "nc_internal", "--value", "maybe"), "deny or allow"),
+        (("waiver", "demo/odd", "--expires", "2020-01-01"), "2020-01-01"),
+    ],
+)
+def test_a_rule_that_could_do_nothing_is_refused(server: Running, command: tuple[str, ...], words: str) -> None:
+    done = server.cli("rule", "add", *command, "--reason", "r")
+    assert done.returncode == 1 and words in done.stderr
+    assert server.told("rule", "list") == [r for r in server.told("rule", "list") if r["kind"] != command[0]]
+
+
+def test_one_question_has_one_reading(server: Running) -> None:
+    rule = server.told("rule", "add", "position", "nc_internal", "--value", "allow", "--reason", "counsel")
+    again = server.cli("rule", "add", "position", "nc_internal", "--value", "deny", "--reason", "other counsel")
+    server.told("rule", "remove", rule["id"])
+    assert again.returncode == 1 and "chosen already" in again.stderr
+
+
+def test_the_last_administrator_cannot_lock_everybody_out(server: Running) -> None:
+    (only,) = [t for t in server.told("token", "list") if t["role"] == "admin" and not t["revoked"]]
+    refused = server.cli("token", "revoke", only["id"])
+    assert refused.returncode == 1 and "--role admin" in refused.stderr
+    other = server.told("token", "create", "eve", "--role", "admin")
+    assert server.told("token", "revoke", other["id"])["revoked"] == other["id"]
+
+
+def test_a_backend_named_as_a_provider_has_that_providers_terms(server: Running) -> None:
+    server.told("backend", "add", "openai", "--url", "http://127.0.0.1:9/v1")
+    use = ("--mode", "train_on_outputs", "--purpose", "commercial", "--set", "target_model=other_llm")
+    done = server.cli("licence", "check", "openai/gpt-5", *use)
+    server.told("backend", "remove", "openai")
+    assert done.returncode == 4, "what the catalogue knows to be forbidden must not become unknown"
+    assert not [r for r in server.told("rule", "list") if r["subject"] == "backend:openai"]
+
+
+def test_tables_can_be_cut_by_other_programs(server: Running) -> None:
+    lines = server.cli("model", "list", env={"COLUMNS": "40"}).stdout.splitlines()
+    assert any(line.startswith("meta-llama/Llama-3.1-8B-Instruct ") for line in lines)
 
 
 def test_a_route_to_nowhere_is_made_with_a_warning(server: Running) -> None:

@@ -128,7 +128,7 @@ class Repositories(Part):
             return
         if any(known.partition("/")[0] == namespace.casefold() for known in self._starter):
             raise Forbidden(
-                f"The namespace {namespace!r} is reserved by the starter catalogue; only an administrator uploads there."
+                f"The namespace {namespace!r} is reserved by the starter catalogue; only an administrator may upload."
             )
         if namespace.casefold() == actor.name.casefold():
             return

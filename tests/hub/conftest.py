@@ -96,6 +96,7 @@ def compose(settings: Settings) -> SimpleNamespace:
         ledger_writer=writer,
         publishing=Publishing(catalog, storage, policy, knowledge, writer),
         note=lambda *a, **k: None,
+        intend=lambda *a, **k: None,
         changed=lambda: None,
     )
 

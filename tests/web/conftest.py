@@ -127,6 +127,7 @@ def compose(data: Path, port: int) -> SimpleNamespace:
         backends=SimpleNamespace(list=lambda: []),
         routes=SimpleNamespace(list=lambda: []),
         note=lambda kind, actor, **what: None,
+        intend=lambda kind, actor, **what: None,
         explain=lambda request_id: explain(ledger, request_id),
         usage=lambda: usage(ledger),
         verify_ledger=lambda: ledger.verify(writer.heads(), None),

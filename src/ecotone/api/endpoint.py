@@ -56,6 +56,11 @@ class Endpoint:
     body: type | None
     status: int
 
+    @property
+    def acts(self) -> bool:
+        """Whether a call changes something that the ledger has to know."""
+        return self.method != "GET" and self.need in (Need.WRITE, Need.ADMIN)
+
 
 ENDPOINTS: list[Endpoint] = []
 
@@ -126,7 +131,7 @@ def _handle(spec: Endpoint) -> Callable[[Request], Any]:
                 body=decode(raw, spec.body) if spec.body is not None else None,
                 raw=raw,
             )
-            result = await run_in_threadpool(spec.handler, call)
+            result = await run_in_threadpool(_answered, spec, call)
         except EcotoneError as error:
             return error_response(error)
         if isinstance(result, Response):
@@ -134,6 +139,13 @@ def _handle(spec: Endpoint) -> Callable[[Request], Any]:
         return Response(msgspec.json.encode(result), status_code=spec.status, media_type="application/json")
 
     return handle
+
+
+def _answered(spec: Endpoint, call: Call) -> Any:
+    """What the handler returns. An act is in the ledger before it is done: what cannot be recorded does not happen."""
+    if spec.acts:
+        call.services.intend(spec.handler.__name__, call.actor, **{f"path_{k}": v for k, v in call.path.items()})
+    return spec.handler(call)
 
 
 async def _read(request: Request) -> bytes:

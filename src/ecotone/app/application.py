@@ -10,14 +10,14 @@ from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from ecotone import __version__, api, hub, web
 from ecotone.app.authentication import Authenticator
-from ecotone.app.gate import Gate
+from ecotone.app.gate import Gate, body_missing
 from ecotone.app.services import LEDGER_KEY, Services, compose
 from ecotone.settings import Settings
 
@@ -50,7 +50,7 @@ def build(settings: Settings) -> ASGIApp:
             *hub.routes(),
             *web.routes(),
         ],
-        exception_handlers=web.exception_handlers(),
+        exception_handlers={**web.exception_handlers(), ClientDisconnect: body_missing},
         lifespan=lifespan,
     )
     router.state.services = services
@@ -72,6 +72,7 @@ async def _start(services: Services) -> None:
     services.listeners.append(services.builder.notify)
     services.engines.on_change(services.builder.notify)
     await services.gateway.start()
+    await run_in_threadpool(_checkpoint, services)
     services.jobs.start()
     services.engines.restore()
 

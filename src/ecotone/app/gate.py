@@ -1,5 +1,6 @@
 """The outermost ASGI layer: Host check, raw paths, who calls, request ids, and faces that answer before the router."""
 
+import asyncio
 import logging
 import secrets
 from ipaddress import ip_address
@@ -18,8 +19,9 @@ from ecotone.vocabulary import Unauthenticated
 
 log = logging.getLogger("ecotone.requests")
 
-OWN_CREDENTIALS = ("/cas/", "/lfs/", "/v1/", "/v1", "/health")
-OPEN_TO_ALL = ("/login", "/logout", "/static/", "/health", "/oauth/")
+OWN_CREDENTIALS = frozenset({"cas", "lfs", "v1", "health"})
+BODY_IDLE_SECONDS = 60.0
+OPEN_TO_ALL = frozenset({"login", "logout", "static", "health", "oauth"})
 
 
 class Gate:
@@ -46,8 +48,8 @@ class Gate:
         if self._prefix and path.startswith(self._prefix + "/"):
             path = path[len(self._prefix) :]
         scope = {**scope, "path": path, "state": dict(scope.get("state") or {})}
-        headers = dict(scope["headers"])
-        if not self._host_is_ours(headers.get(b"host", b"").decode("latin-1")):
+        hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+        if len(hosts) != 1 or not self._host_is_ours(hosts[0]):
             answer: Response = JSONResponse(
                 {"error": "Unknown Host header; add the name to ECOTONE_ALLOWED_HOSTS or set ECOTONE_PUBLIC_URL."}, 421
             )
@@ -63,7 +65,7 @@ class Gate:
         state: dict[str, Any] = scope["state"]
         state["actor"] = ANONYMOUS
         state["request_id"] = request_id = secrets.token_hex(12)
-        if not path.startswith(OWN_CREDENTIALS):
+        if _first_segment(path) not in OWN_CREDENTIALS:
             try:
                 state["actor"] = await run_in_threadpool(self._authenticator.actor, request)
             except Unauthenticated as error:
@@ -72,10 +74,13 @@ class Gate:
             if state["actor"] is ANONYMOUS and not self._settings.anonymous_may_read and not _open(path):
                 await _login_needed(path, request_id, self._prefix)(scope, receive, send)
                 return
-        await self._router(scope, receive, _with_request_id(send, request_id))
+        await self._router(scope, _Patient(receive), _with_request_id(send, request_id))
 
     def _host_is_ours(self, host: str) -> bool:
-        name = urlsplit("//" + host).hostname or ""
+        try:
+            name = urlsplit("//" + host).hostname or ""
+        except ValueError:
+            return False
         if name in self._hosts:
             return True
         try:
@@ -91,8 +96,12 @@ def _own_hosts(settings: Settings) -> frozenset[str]:
     return frozenset(["localhost", settings.host, *named, *([public] if public else [])])
 
 
+def _first_segment(path: str) -> str:
+    return path[1:].partition("/")[0]
+
+
 def _open(path: str) -> bool:
-    return path.startswith(OPEN_TO_ALL)
+    return _first_segment(path) in OPEN_TO_ALL
 
 
 def _is_for_programs(path: str) -> bool:
@@ -122,6 +131,12 @@ def _login_needed(path: str, request_id: str, prefix: str) -> Response:
     return JSONResponse({"error": message}, 401, headers=headers)
 
 
+async def body_missing(_request: Request, _error: Exception) -> Response:
+    """The answer to whoever left, or fell silent, in the middle of a body."""
+    text = f"The body ended too early, or nothing came of it for {BODY_IDLE_SECONDS:g} seconds; send it again."
+    return JSONResponse({"error": text}, 408, headers={"connection": "close"})
+
+
 def _with_request_id(send: Send, request_id: str) -> Send:
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -131,3 +146,22 @@ def _with_request_id(send: Send, request_id: str) -> Send:
         await send(message)
 
     return sending
+
+
+class _Patient:
+    """Receives a body; a client that sends nothing of it for too long counts as gone."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._whole = False
+
+    async def __call__(self) -> Message:
+        if self._whole:  # only the end of the connection is waited for now
+            return await self._receive()
+        try:
+            async with asyncio.timeout(BODY_IDLE_SECONDS):
+                message = await self._receive()
+        except TimeoutError:
+            return {"type": "http.disconnect"}
+        self._whole = message["type"] != "http.request" or not message.get("more_body")
+        return message

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -11,6 +12,7 @@ import threading
 import uvicorn
 
 from ecotone.app.application import build
+from ecotone.app.protocol import BoundedHttp
 from ecotone.app.supervisor import NOT_RESTARTED
 from ecotone.settings import Settings
 from ecotone.vocabulary import EcotoneError
@@ -18,6 +20,7 @@ from ecotone.vocabulary import EcotoneError
 
 def main() -> None:
     """Build the application on the inherited socket and serve until SIGTERM."""
+    _open_many_files()
     listener = socket.socket(fileno=int(sys.argv[1]))
     _end_with_supervisor(int(sys.argv[2]))
     settings = Settings.from_environment()
@@ -30,7 +33,7 @@ def main() -> None:
     config = uvicorn.Config(
         application,
         loop="uvloop" if sys.platform != "win32" else "asyncio",
-        http="httptools",
+        http=BoundedHttp,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -39,11 +42,16 @@ def main() -> None:
         timeout_keep_alive=75,
         lifespan="on",
         proxy_headers=False,
-        h11_max_incomplete_event_size=64 * 1024,
     )
     server = uvicorn.Server(config)
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         runner.run(server.serve(sockets=[listener]))
+
+
+def _open_many_files() -> None:
+    """As many descriptors as the system lets us have: each connection, upload and engine takes some."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _end_with_supervisor(pipe: int) -> None:

@@ -1,5 +1,6 @@
 """The composed services of one server: settings in, everything that the faces call out."""
 
+import itertools
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from ecotone.database import Database
 from ecotone.engines import Engines
 from ecotone.gateway import Backend, Backends, Gateway, Routes, SnapshotBuilder
 from ecotone.jobs import Jobs
-from ecotone.ledger import Ledger, LedgerWriter, Report, UsageLine, explain, public_key, usage
+from ecotone.ledger import Ledger, LedgerFull, LedgerWriter, Report, UsageLine, explain, public_key, usage
 from ecotone.licences import KnowledgeBase
 from ecotone.policy import Outcome, Policy
 from ecotone.publishing import Publishing
@@ -53,9 +54,21 @@ class Services:
     gateway: Gateway
     listeners: list[Callable[[], None]] = field(default_factory=list)
 
+    def intend(self, kind: str, actor: Actor, **what: Any) -> None:
+        """Record, at once on disk, an act that is about to be done.
+
+        Raises:
+            LedgerFull: when it cannot be recorded; then it must not be done.
+        """
+        self.ledger_writer.append("intent", {"act": kind, "actor": actor.name, **what}, flush=True)
+
     def note(self, kind: str, actor: Actor, **what: Any) -> None:
-        """Record an act of administration in the ledger, at once on disk, and let the gateway see the change."""
-        self.ledger_writer.append("admin", {"act": kind, "actor": actor.name, **what}, flush=True)
+        """Record an act that was done, and let the gateway see the change. That it was meant is recorded already, so
+        the act stands even when this cannot be written."""
+        try:
+            self.ledger_writer.append("admin", {"act": kind, "actor": actor.name, **what}, flush=True)
+        except LedgerFull:
+            log.exception("%s by %s was done, but only its intent is in the ledger", kind, actor.name)
         self.changed()
 
     def changed(self) -> None:
@@ -111,7 +124,8 @@ def compose(settings: Settings) -> Services:
     policy = Policy(database, catalog, knowledge, accounts)
     jobs = Jobs(database, settings)
     folder = settings.folder("ledger")
-    writer = LedgerWriter(folder, WRITER, segment_bytes=settings.ledger_segment_bytes)
+    heads = LedgerHeads(database)
+    writer = LedgerWriter(folder, _chain(Ledger(folder), heads), segment_bytes=settings.ledger_segment_bytes)
     publishing = Publishing(catalog, storage, policy, knowledge, writer)
 
     def may_serve(model_id: str, revision: str, projects: tuple[str, ...] = ()) -> Outcome:
@@ -144,7 +158,7 @@ def compose(settings: Settings) -> Services:
         jobs=jobs,
         ledger=Ledger(folder),
         ledger_writer=writer,
-        ledger_heads=LedgerHeads(database),
+        ledger_heads=heads,
         publishing=publishing,
         engines=engines,
         tuning=tuning,
@@ -156,6 +170,18 @@ def compose(settings: Settings) -> Services:
     )
     catalog.on_delete(lambda model: services.refuse_if_used(model.id))
     return services
+
+
+def _chain(ledger: Ledger, heads: LedgerHeads) -> str:
+    """The chain to go on with. One that lacks what the database knows of it was cut or replaced: it stays as it is, for
+    `verify` to name, and a new chain is begun beside it."""
+    known = heads.known()
+    for number in itertools.count(1):
+        name = WRITER if number == 1 else f"{WRITER}{number}"
+        if name not in known or ledger.holds(name, known[name]):
+            return name
+        log.error("the ledger's chain %s was cut or replaced; `ecotone ledger verify` names the place", name)
+    raise AssertionError
 
 
 __all__ = ["SYSTEM", "Services", "compose"]

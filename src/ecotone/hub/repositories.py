@@ -60,8 +60,10 @@ def create(call: Call) -> Any:
     need_writer(call.actor)
     new = call.json(NewRepo)
     repo_type = type_named(new.type)
+    repo_id = _full_id(new.organization, new.name, call)
+    call.services.intend("repository.create", call.actor, model=repo_id)
     made = call.catalog.create(
-        _full_id(new.organization, new.name, call),
+        repo_id,
         repo_type=repo_type,
         private=_private(new.visibility, new.private) or False,
         actor=call.actor,
@@ -77,6 +79,7 @@ def delete(call: Call) -> Any:
     model = call.catalog.model(
         _full_id(named.organization, named.name, call), viewer=call.actor, repo_type=type_named(named.type)
     )
+    call.services.intend("repository.delete", call.actor, model=model.id)
     call.catalog.delete(model, call.actor)
     _note(call, "repository.delete", model)
     return Response(b"OK", media_type="text/plain")
@@ -87,6 +90,7 @@ def move(call: Call) -> Any:
     need_writer(call.actor)
     asked = call.json(Move)
     model = call.catalog.model(asked.from_repo, viewer=call.actor, repo_type=type_named(asked.type))
+    call.services.intend("repository.move", call.actor, model=model.id, to=asked.to_repo[:200])
     moved = call.catalog.move(model, asked.to_repo, actor=call.actor)
     _note(call, "repository.move", moved, was=model.id)
     return {"url": call.url(moved)}
@@ -98,9 +102,9 @@ def settings(call: Call) -> Any:
     asked = call.json(RepoSettings)
     if asked.gated is True:
         raise Invalid("gated is true; expected 'auto', 'manual' or false.", param="gated")
-    changed = call.catalog.update(
-        call.model(), actor=call.actor, private=_private(asked.visibility, asked.private), gated=asked.gated
-    )
+    model, private = call.model(), _private(asked.visibility, asked.private)
+    call.services.intend("repository.settings", call.actor, model=model.id, private=private)
+    changed = call.catalog.update(model, actor=call.actor, private=private, gated=asked.gated)
     _note(call, "repository.settings", changed, private=changed.private, gated=changed.gated)
     return {"private": changed.private, "gated": changed.gated or False}
 

@@ -63,6 +63,16 @@ class Ledger:
         heads = {chain.name: head_of_chain(chain) for chain in self.chains() if chain.name != besides}
         return {writer: head for writer, head in heads.items() if head.records}
 
+    def holds(self, writer: str, head: Head) -> bool:
+        """Whether a chain has the record that a head names, with its hash."""
+        needle = f',"hash":"{head.hash}"}}\n'.encode()
+        start = f'{{"n":{head.records},'.encode()
+        for segment in reversed(segments(self._folder / writer)):
+            with segment.open("rb") as file:
+                if any(line.startswith(start) and line.endswith(needle) for line in file):
+                    return True
+        return False
+
     def verify(self, heads: Mapping[str, Head] | None = None, key: bytes | None = None) -> Report:
         """Check every hash, every link, every number, the signed checkpoints, and the heads known from elsewhere.
 

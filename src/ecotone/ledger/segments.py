@@ -11,7 +11,9 @@ _BLOCK = 65536
 
 def segments(chain: Path) -> list[Path]:
     """The segment files of one chain in order."""
-    return sorted((f for f in chain.glob("*.jsonl") if f.stem.isdecimal()), key=lambda f: (int(f.stem), f.name))
+    return sorted(
+        (f for f in chain.glob("*.jsonl") if f.stem.isdecimal() and f.is_file()), key=lambda f: (int(f.stem), f.name)
+    )
 
 
 def next_segment(segment: Path) -> Path:

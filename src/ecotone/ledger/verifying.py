@@ -109,8 +109,8 @@ class _Check:
         """Follow one chain from its first record to its end or its first break."""
         place = _Place(file=f"{chain.name}/000001.jsonl")
         segment, later = chain / "000001.jsonl", None
-        while segment.exists() or (later := _after(segment)) is not None:
-            if later is not None and not segment.exists():  # asked again: a living writer may have made it meanwhile
+        while segment.is_file() or (later := _after(segment)) is not None:
+            if later is not None and not segment.is_file():  # asked again: a living writer may have made it meanwhile
                 place.file, place.offset = _name(later), 0
                 self.problems.append(place.problem(f"segment {segment.name} is missing before this one"))
                 return

@@ -5,14 +5,15 @@ its description, for readers who do not see it.
 """
 
 import hashlib
+import re
 from collections.abc import Mapping
 from html import escape
 from typing import Any
 
 from ecotone.catalog import Measurement
 
-WIDTH = 560
-_LEFT, _RIGHT = 16, 400
+WIDTH = 690
+_LEFT, _RIGHT = 16, 530
 _ROW = 46
 _TOP = 58
 _LIMIT = 2.0
@@ -78,7 +79,8 @@ def _row(test: Mapping[str, Any], top: int) -> list[str]:
     size = float(test["effect_size"])
     label = str(test.get("name", ""))
     if test.get("targets") and test.get("attributes"):
-        label = f"{_pair(test['targets'])}: {_pair(test['attributes'])}"
+        told = re.findall(r"\(([^()]+)\)", label)  # what tells tests on the same words apart stands in brackets
+        label = f"{_pair(test['targets'])}: {_pair(test['attributes'])}" + (f" ({', '.join(told)})" if told else "")
     label = " \u00b7 ".join(part for part in (str(test.get("id", "")), label) if part)
     y, at = top + 26, _x(size)
     parts = [f'<text x="{_LEFT}" y="{top + 10}">{escape(label)}</text>']

@@ -42,6 +42,7 @@ def show(visit: Visit) -> Response:
     revision = visit.catalog.revision(model) if model.head is not None else None
     family = visit.catalog.family(model, revision, viewer=visit.actor)
     deployments = [d for d in visit.services.engines.deployments() if d.model == model.id]
+    backends = _backends(visit, model)
     return visit.page(
         "model.html",
         model=model,
@@ -58,8 +59,14 @@ def show(visit: Visit) -> Response:
         **_files(visit, revision),
         measurements=plotted(_measurements(visit, model)),
         deployments=deployments,
-        backends=_backends(visit, model),
-        snippets=snippets(visit.services.settings.base_url, model, revision, is_served=bool(deployments)),
+        backends=backends,
+        snippets=snippets(
+            visit.services.settings.base_url,
+            model,
+            revision,
+            is_served=bool(deployments),
+            backends=[b.name for b in backends],
+        ),
         more_data=_more_data(model),
     )
 

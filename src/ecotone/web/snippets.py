@@ -1,5 +1,6 @@
 """How to use a model, as lines to copy that work against this very server."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from ecotone.catalog import Model, Revision
@@ -14,15 +15,18 @@ class Snippet:
     text: str
 
 
-def snippets(base: str, model: Model, revision: Revision | None, *, is_served: bool) -> list[Snippet]:
+def snippets(
+    base: str, model: Model, revision: Revision | None, *, is_served: bool, backends: Collection[str] = ()
+) -> list[Snippet]:
     """What a visitor would type next.
 
     Args:
         base: the address of this server.
         is_served: whether an engine answers for the model by now.
+        backends: names of backends through which it may be reached.
     """
     if revision is None:
-        return [Snippet("Through the gateway", _openai(base, f"BACKEND/{model.name}", False))] if _is_api(model) else []
+        return _through_a_backend(base, model, backends) if _is_api(model) else []
     kind = " --repo-type dataset" if model.repo_type is RepoType.DATASET else ""
     found = [
         Snippet("Download", f"pip install huggingface_hub\nexport HF_ENDPOINT={base}\nhf download {model.id}{kind}\n")
@@ -35,6 +39,17 @@ def snippets(base: str, model: Model, revision: Revision | None, *, is_served: b
     serve = "" if is_served else f"# once, in a shell: ecotone serve {model.id}\n"
     found.append(Snippet("OpenAI client", serve + _openai(base, model.id, embeds)))
     return found
+
+
+def _through_a_backend(base: str, model: Model, backends: Collection[str]) -> list[Snippet]:
+    if backends:
+        return [Snippet("Through the gateway", _openai(base, f"{next(iter(backends))}/{model.name}", False))]
+    name = model.namespace.lower()
+    add = f"ecotone backend add {name} --url https://... --key-env {name.replace('-', '_').upper()}_API_KEY\n"
+    return [
+        Snippet("Once, by an administrator", add),
+        Snippet("Through the gateway", _openai(base, f"{name}/{model.name}", False)),
+    ]
 
 
 def _is_api(model: Model) -> bool:

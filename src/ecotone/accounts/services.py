@@ -5,6 +5,7 @@ import hashlib
 import os
 import re
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -67,6 +68,16 @@ def use_variables(
     if territory:
         found["territory"] = list(territory)
     return found | others
+
+
+def check_territory(territory: Iterable[str]) -> None:
+    """Raises Invalid for what is neither a country, a group of countries nor everywhere."""
+    for place in territory:
+        if not _TERRITORY.fullmatch(place):
+            raise Invalid(
+                f"{place!r} is no territory: a country as two capitals (DE), EU, EEA or worldwide is expected.",
+                param="territory",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,12 +219,7 @@ class Accounts:
                 "ending with a letter or digit.",
                 param="name",
             )
-        for place in territory:
-            if not _TERRITORY.fullmatch(place):
-                raise Invalid(
-                    f"{place!r} is no territory: a country as two capitals (DE), EU, EEA or worldwide is expected.",
-                    param="territory",
-                )
+        check_territory(territory)
         if (users is not None and users < 0) or (revenue is not None and revenue < 0):
             raise Invalid("Users and revenue cannot be negative.", param="users")
         row = ProjectRow(

@@ -7,6 +7,7 @@ import msgspec
 
 from ecotone.accounts import KeyInfo, Project, TokenInfo
 from ecotone.api.endpoint import Call, Need, endpoint
+from ecotone.licences import check_variables
 from ecotone.policy import RuleKind
 from ecotone.vocabulary import Mode, PersonalData, Purpose, Role
 
@@ -43,6 +44,7 @@ class NewRule(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 @endpoint("POST", "/projects", need=Need.ADMIN, body=NewProject, status=201, summary="Declare a project and its use")
 def create_project(call: Call) -> Any:
     new: NewProject = call.body
+    check_variables(call.services.knowledge, new.variables)
     project = call.services.accounts.create_project(
         new.name,
         mode=new.mode,

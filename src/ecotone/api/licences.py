@@ -4,9 +4,9 @@ from typing import Any
 
 import msgspec
 
-from ecotone.accounts.services import use_variables
+from ecotone.accounts.services import check_territory, use_variables
 from ecotone.api.endpoint import Call, Need, endpoint
-from ecotone.licences import Use
+from ecotone.licences import Use, check_variables
 from ecotone.vocabulary import Mode, NotFound, Purpose
 
 
@@ -24,6 +24,8 @@ class LicenceQuestion(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 @endpoint("POST", "/licence/check", need=Need.READ, body=LicenceQuestion, summary="May we use this for that, and why?")
 def check_licence(call: Call) -> Any:
     ask: LicenceQuestion = call.body
+    check_territory(ask.territory)
+    check_variables(call.services.knowledge, ask.variables)
     use = Use(
         mode=ask.mode,
         purpose=ask.purpose,

@@ -17,6 +17,7 @@ from ecotone.licences.family import Edge, Family, Node, Use
 from ecotone.licences.identify import Identified, check_card, identify
 from ecotone.licences.judge import judge
 from ecotone.licences.outbound import Outbound, outbound
+from ecotone.licences.variables import check_variables
 
 __all__ = [
     "Decision",
@@ -37,6 +38,7 @@ __all__ = [
     "Way",
     "check_card",
     "check_expression",
+    "check_variables",
     "identify",
     "inherited",
     "judge",

@@ -102,6 +102,11 @@ def _from_card(
     findings: list[str],
 ) -> Contents:
     identified = identify(knowledge, card, date=datetime.datetime.now(datetime.UTC).date())
+    if identified.declared and "unknown" in identified.instruments:
+        findings.append(
+            f"The licence {identified.declared!r} is not in the knowledge base, so what may be done stays unknown; "
+            "`ecotone licence list` shows what it holds."
+        )
     edges = [
         LineageEdge(
             child=model_id,

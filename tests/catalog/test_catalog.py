@@ -1,5 +1,6 @@
 """What people see of the catalogue: names, privacy, search, history, lineage."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -245,3 +246,26 @@ def test_a_folder_shows_the_newest_commit_within_it(house: SimpleNamespace) -> N
     shown = {f.path: f.last_commit for f in house.catalog.folders(revision)}
     assert shown["a"] == shown["a/e"] == revision.id != shown["a/b"] == shown["z"]
     assert house.catalog.titles(model, shown.values())[revision.id][0] == "Add"
+
+
+def test_an_adapter_is_judged_by_the_revision_it_was_made_from(house: SimpleNamespace) -> None:
+    make(house, "demo/base", "license: apache-2.0")
+    made_from = house.catalog.model("demo/base", viewer=SYSTEM).head
+    make(house, "demo/adapter")
+    config = {"base_model_name_or_path": "demo/base", "peft_type": "LORA", "revision": made_from}
+    card = b"---\nlicense: apache-2.0\nbase_model: demo/base\n---\n# An adapter\n"
+    house.publish("demo/adapter", {"README.md": card, "adapter_config.json": json.dumps(config).encode()})
+    house.publish("demo/base", {"README.md": b"---\nlicense: cc-by-nc-4.0\n---\n# Stricter now\n"})
+    adapter = house.catalog.model("demo/adapter", viewer=SYSTEM)
+    revision = house.catalog.revision(adapter)
+    assert [(e.parent, e.parent_revision) for e in revision.edges] == [("demo/base", made_from)]
+    base = house.catalog.family(adapter, revision).nodes["demo/base"]
+    assert (base.revision, base.instruments) == (made_from, ("Apache-2.0",))
+    now = house.catalog.model("demo/base", viewer=SYSTEM)
+    assert house.catalog.family(now, house.catalog.revision(now)).nodes["demo/base"].instruments == ("CC-BY-NC-4.0",)
+
+
+def test_a_licence_that_nobody_knows_is_said_on_the_page(house: SimpleNamespace) -> None:
+    make(house, "demo/odd", "license: madeup-1.0")
+    model = house.catalog.model("demo/odd", viewer=SYSTEM)
+    assert any("madeup-1.0" in finding for finding in house.catalog.revision(model).findings)

@@ -36,6 +36,14 @@ def test_datasets_are_parents_and_addresses_are_cut_to_ids() -> None:
     assert edges(base_model="https://huggingface.co/meta-llama/Llama-2-7b/")[0][0] == "meta-llama/Llama-2-7b"
 
 
+def test_an_adapter_names_the_commit_of_its_base() -> None:
+    sha = "0123456789abcdef0123456789abcdef01234567"
+    for told, wanted in ((sha, sha), ("main", None), (None, None), (7, None), (sha + "0", None)):
+        config = {"base_model_name_or_path": "a/b", "revision": told}
+        found = declared_edges({"base_model": ["a/b", "c/d"]}, adapter_config=config)
+        assert [(e.parent, e.revision) for e in found] == [("a/b", wanted), ("c/d", None)]
+
+
 JUNK = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=300)),
     lambda inner: st.one_of(st.lists(inner, max_size=5), st.dictionaries(st.text(max_size=5), inner, max_size=3)),

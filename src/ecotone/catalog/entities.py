@@ -103,11 +103,13 @@ class Refs(msgspec.Struct, frozen=True):
 
 
 class LineageEdge(msgspec.Struct, frozen=True, kw_only=True):
-    """Child <- parent with a relation, who asserted it and on what evidence."""
+    """Child <- parent with a relation, who asserted it and on what evidence. Without `parent_revision` the parent's
+    newest one is meant."""
 
     child: str
     child_revision: str | None = None
     parent: str
+    parent_revision: str | None = None
     relation: Relation
     status: EdgeStatus = EdgeStatus.DECLARED
     asserted_by: str = ""

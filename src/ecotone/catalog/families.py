@@ -1,6 +1,7 @@
 """Families: the graph of a revision's ancestors across tables and starter catalogue, as the licence engine reads it.
 
-A parent that nobody here knows binds as `unknown`. A deleted parent still binds through its tombstone, a private one
+A parent counts as it was at the revision that the edge names, else as it is now. One that nobody here knows binds as
+`unknown`. A deleted parent still binds through its tombstone, a private one
 binds without being shown. Walks are bounded in nodes and depth and visit each model once.
 """
 
@@ -13,7 +14,7 @@ from sqlalchemy.orm import Session
 from ecotone.accounts import SYSTEM, Actor
 from ecotone.catalog.entities import LineageEdge, Model, Revision
 from ecotone.catalog.history import edge_of
-from ecotone.catalog.models import EdgeRow, ModelRow
+from ecotone.catalog.models import EdgeRow, ModelRow, RevisionRow
 from ecotone.catalog.names import key_of
 from ecotone.catalog.part import Part, visible
 from ecotone.licences import Edge, Family, Node
@@ -70,7 +71,7 @@ class Families(Part):
                     if len(nodes) >= MOST_NODES or depth > MOST_DEPTH:
                         member = _Member(Node(id=wanted, instruments=UNKNOWN), ())
                     else:
-                        member = self._member(session, edge.parent, dataset, viewer)
+                        member = self._member(session, edge, dataset, viewer)
                     folded.add(key_of(wanted))
                     names[key_of(wanted)] = member.node.id
                     nodes[member.node.id] = member.node
@@ -80,7 +81,8 @@ class Families(Part):
                     found.append(made)
         return Family(subject=subject.id, nodes=nodes, edges=tuple(found))
 
-    def _member(self, session: Session, parent: str, dataset: bool, viewer: Actor) -> _Member:
+    def _member(self, session: Session, edge: LineageEdge, dataset: bool, viewer: Actor) -> _Member:
+        parent = edge.parent
         repo_type = RepoType.DATASET if dataset else RepoType.MODEL
         prefix = DATASET_PREFIX if dataset else ""
         row = self._row(session, parent, repo_type) or self._tombstone(session, parent, repo_type)
@@ -92,22 +94,26 @@ class Families(Part):
             return _Member(node, starter_edges(starter))
         assert row is not None
         model = self._entity(row)
+        pinned = session.get(RevisionRow, (row.key, edge.parent_revision)) if edge.parent_revision else None
+        of_starter = starter.instruments if starter is not None else ()
+        instruments = model.instruments if pinned is None else (*of_starter, *pinned.instruments)
+        sha = row.head if pinned is None else pinned.sha
         node = Node(
             id=prefix + model.id,
-            revision=row.head,
-            instruments=_bound(model.instruments),
+            revision=sha,
+            instruments=_bound(dict.fromkeys(instruments)),
             kind="dataset" if dataset else "weights",
             visible=visible(row.private, viewer),
         )
         known = starter_edges(starter) if starter is not None else ()
-        return _Member(node, (*known, *self._edges_at(session, row)))
+        return _Member(node, (*known, *self._edges_at(session, row, sha)))
 
     def _tombstone(self, session: Session, model_id: str, repo_type: RepoType) -> ModelRow | None:
         wanted = sa.select(ModelRow).where(ModelRow.repo_type == repo_type.value, ModelRow.folded == key_of(model_id))
         return session.scalars(wanted.order_by(ModelRow.key.desc()).limit(1)).first()
 
-    def _edges_at(self, session: Session, row: ModelRow) -> tuple[LineageEdge, ...]:
-        wanted = sa.select(EdgeRow).where(EdgeRow.model_key == row.key, EdgeRow.sha == (row.head or ""))
+    def _edges_at(self, session: Session, row: ModelRow, sha: str | None) -> tuple[LineageEdge, ...]:
+        wanted = sa.select(EdgeRow).where(EdgeRow.model_key == row.key, EdgeRow.sha == (sha or ""))
         prefix = DATASET_PREFIX if row.repo_type == RepoType.DATASET else ""
         child = f"{prefix}{row.namespace}/{row.name}"
         return tuple(edge_of(edge, child) for edge in session.scalars(wanted.order_by(EdgeRow.key).limit(200)))

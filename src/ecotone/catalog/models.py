@@ -103,6 +103,7 @@ class EdgeRow(Base):
     sha: Mapped[str] = mapped_column(String(40))
     parent: Mapped[str] = mapped_column(String(200))
     parent_folded: Mapped[str] = mapped_column(String(600), index=True)
+    parent_revision: Mapped[str | None] = mapped_column(String(40))
     relation: Mapped[str] = mapped_column(String(32))
     status: Mapped[str] = mapped_column(String(16))
     asserted_by: Mapped[str] = mapped_column(String(96))

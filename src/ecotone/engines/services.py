@@ -192,8 +192,9 @@ class Engines:
             yield Files(folder, None if base is None else stack.enter_context(self._catalog.materialise(*base)))
 
     def _base(self, model: Model, revision: Revision, folder: Path, viewer: Actor) -> tuple[Model, Revision] | None:
-        """An adapter's base: what its configuration names, else what its card names, if the viewer may see it (an
-        adapter must not be a way to call somebody's private model)."""
+        """An adapter's base, at the revision that the adapter was made from where that is told: what its configuration
+        names, else what its card names, if the viewer may see it (an adapter must not be a way to call somebody's
+        private model)."""
         try:
             named = base_of(folder)
         except Unloadable as error:
@@ -201,12 +202,13 @@ class Engines:
         if named is None:
             return None
         check_extra("peft")
+        pinned = next((e.parent_revision for e in revision.edges if e.parent_revision), None)
         card = revision.card.get("base_model")
         for candidate in (named, *(card if isinstance(card, list) else [card])):
             try:
                 base = self._catalog.model(str(candidate), viewer=viewer)
                 if base.head is not None:
-                    return base, self._catalog.revision(base, "main")
+                    return base, self._catalog.revision(base, pinned or "main")
             except NotFound:
                 continue
         raise NotServable(

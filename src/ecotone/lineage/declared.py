@@ -1,8 +1,9 @@
-"""The family that a model card declares: its base models and data sets. A claim, weak and without revision.
+"""The family that a model card declares: its base models and data sets. A claim, weak and mostly without revision.
 
 Fields are Hugging Face's (Model cards: `base_model`, `base_model_relation`, `datasets`, `library_name`).
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from ecotone.vocabulary import Relation
 
 EDGE_LIMIT: Final = 500
 _ID_LIMIT: Final = 200
+_COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _RELATIONS: Final = {"quantized": Relation.QUANTISED, **{r.value: r for r in Relation}}
 _HOSTS: Final = ("https://huggingface.co/", "http://huggingface.co/", "hf.co/", "https://hf.co/")
 
@@ -24,12 +26,14 @@ class DeclaredEdge(msgspec.Struct, frozen=True):
         relation: what the child is to it.
         field: where the claim stands.
         inferred: whether the relation is our reading, since the card does not tell it.
+        revision: the parent's commit, where an adapter's configuration names one (PEFT's field `revision`).
     """
 
     parent: str
     relation: Relation
     field: str
     inferred: bool = False
+    revision: str | None = None
 
 
 def declared_edges(card: Mapping[str, Any], *, adapter_config: Mapping[str, Any] | None = None) -> list[DeclaredEdge]:
@@ -41,13 +45,17 @@ def declared_edges(card: Mapping[str, Any], *, adapter_config: Mapping[str, Any]
     """
     bases = _ids(card.get("base_model"))
     relation, inferred = _relation(card, len(bases), adapter_config is not None)
-    edges = [DeclaredEdge(parent, relation, "base_model", inferred) for parent in bases]
-    if adapter_config is not None:
-        edges += [
-            DeclaredEdge(parent, Relation.ADAPTER, "adapter_config.json")
-            for parent in _ids(adapter_config.get("base_model_name_or_path"))
-            if parent not in bases
-        ]
+    adapted = _ids(adapter_config.get("base_model_name_or_path")) if adapter_config is not None else []
+    pinned = _commit(adapter_config.get("revision")) if adapter_config is not None else None
+    edges = [
+        DeclaredEdge(parent, relation, "base_model", inferred, pinned if parent in adapted else None)
+        for parent in bases
+    ]
+    edges += [
+        DeclaredEdge(parent, Relation.ADAPTER, "adapter_config.json", revision=pinned)
+        for parent in adapted
+        if parent not in bases
+    ]
     edges += [DeclaredEdge(data, Relation.TRAINED_ON, "datasets") for data in _ids(card.get("datasets"))]
     return edges[:EDGE_LIMIT]
 
@@ -61,6 +69,10 @@ def _relation(card: Mapping[str, Any], count: int, has_adapter: bool) -> tuple[R
     if has_adapter or (isinstance(library, str) and library.strip().lower() == "peft"):
         return Relation.ADAPTER, True
     return (Relation.MERGE if count > 1 else Relation.FINETUNE), True
+
+
+def _commit(value: Any) -> str | None:
+    return value if isinstance(value, str) and _COMMIT.fullmatch(value) else None
 
 
 def _ids(value: Any) -> list[str]:

@@ -111,6 +111,7 @@ def _from_card(
         LineageEdge(
             child=model_id,
             parent=edge.parent,
+            parent_revision=edge.revision,
             relation=edge.relation,
             status=EdgeStatus.DECLARED,
             evidence=f"{CARD_EVIDENCE}: {edge.field}{_INFERRED if edge.inferred else ''}",

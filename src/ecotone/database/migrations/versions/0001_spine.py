@@ -232,6 +232,7 @@ def upgrade() -> None:
         sa.Column("sha", sa.String(length=40), nullable=False),
         sa.Column("parent", sa.String(length=200), nullable=False),
         sa.Column("parent_folded", sa.String(length=600), nullable=False),
+        sa.Column("parent_revision", sa.String(length=40), nullable=True),
         sa.Column("relation", sa.String(length=32), nullable=False),
         sa.Column("status", sa.String(length=16), nullable=False),
         sa.Column("asserted_by", sa.String(length=96), nullable=False),

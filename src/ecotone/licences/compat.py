@@ -38,15 +38,20 @@ _UNTOLD = frozenset({"unknown", "none", "family"})
 _NO_CHILD = _UNTOLD | {"api_terms", "policy"}
 _OWN_TERMS = "own_terms"
 _PARENT, _CHILD = "parent", "child"
+_SHOWN = 200
 
 
 class Compatibility(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer. `parent` and `child` are the entries that were weighed (of an OR, the branch chosen for the parent);
-    `conditions` are limits of the parent's text inside which the answer holds; `disputed` what another position in law
-    would answer."""
+    """The answer.
+
+    `asked` are parent and child as written; `parent` and `child` the entries that were weighed, of an OR the branch
+    chosen for the parent; `conditions` are limits of the parent's text inside which the answer holds; `disputed` says
+    what another position in law would answer.
+    """
 
     verdict: Verdict
     relation: str
+    asked: dict[str, str]
     parent: tuple[str, ...]
     child: tuple[tuple[str, ...], ...]
     reasons: tuple[Reason, ...] = ()
@@ -143,6 +148,7 @@ def compat(
     return Compatibility(
         verdict=found.verdict,
         relation=str(relation),
+        asked={_PARENT: parent[:_SHOWN], _CHILD: child[:_SHOWN]},
         parent=tuple(e.id for e in found.parent),
         child=tuple(tuple(e.id for e in branch) for branch in offered.branches),
         reasons=tuple(dict.fromkeys([*found.refusals, *found.grants])),

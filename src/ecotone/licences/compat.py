@@ -36,6 +36,7 @@ _ALONE: Mapping[str, tuple[str, ...]] = {
 _REACHES_ALL = DERIVING | {Relation.COMPONENT_OF, Relation.MIRROR_OF}
 _UNTOLD = frozenset({"unknown", "none", "family"})
 _NO_CHILD = _UNTOLD | {"api_terms", "policy"}
+_WORKS = frozenset({"code", "data", "docs"})
 _OWN_TERMS = "own_terms"
 _PARENT, _CHILD = "parent", "child"
 _SHOWN = 200
@@ -229,7 +230,7 @@ def _evaluate(found: _Weighed, bound: Bound, actions: tuple[str, ...], question:
     hosting = question.relation == LicenceRelation.HOST
     if hosting and "hosted_service" in bound.entry.definitions.distribution_includes:
         actions = (*actions, "redistribute_weights")
-    answer = evaluate(bound, actions, Facts(_told(bound, question, hosting=hosting)))
+    answer = evaluate(_of_its_kind(bound), actions, Facts(_told(bound, question, hosting=hosting)))
     open_limits = [
         r
         for r in answer.against
@@ -249,6 +250,14 @@ def _evaluate(found: _Weighed, bound: Bound, actions: tuple[str, ...], question:
     found.possible += answer.possible
     found.secondary += answer.secondary
     found.mattered |= answer.positions
+
+
+def _of_its_kind(bound: Bound) -> Bound:
+    """The instrument on the kind of work that its text is made for: nobody said that the work is a model."""
+    governs = frozenset(bound.entry.governs)
+    if "weights" in governs or "weights" not in bound.objects:
+        return bound
+    return replace(bound, objects=bound.objects - {"weights"} | governs & _WORKS)
 
 
 def _told(bound: Bound, question: _Question, *, hosting: bool) -> dict[str, Any]:

@@ -246,6 +246,11 @@ def _evaluate(found: _Weighed, bound: Bound, actions: tuple[str, ...], question:
     told = {r.fact for r in answer.against}
     narrowing = [f for f in bound.entry.facts if f.id not in told and _narrows(f, bound)]
     found.conditions += [_said(bound.entry, f.means, fact=f, evaluation="condition") for f in narrowing]
+    if bound.facts is not None and not (answer.against or answer.duties or answer.possible or narrowing):
+        came = next((f for f in bound.entry.facts if f.id in bound.facts), None)
+        found.grants.append(
+            _said(bound.entry, "no more of the text reaches what was made so, and here it asks nothing", fact=came)
+        )
     found.duties += answer.duties
     found.possible += answer.possible
     found.secondary += answer.secondary

@@ -108,7 +108,7 @@ def compose(settings: Settings) -> Services:
     accounts = Accounts(database, settings)
     storage = Storage(database, settings)
     catalog = Catalog(database, storage, knowledge, settings)
-    policy = Policy(database, catalog, knowledge, accounts)
+    policy = Policy(database, catalog, knowledge, accounts, four_eyes=not settings.single_person_waivers)
     jobs = Jobs(database, settings)
     folder = settings.folder("ledger")
     writer = LedgerWriter(folder, WRITER, segment_bytes=settings.ledger_segment_bytes)
@@ -130,7 +130,6 @@ def compose(settings: Settings) -> Services:
         engines=engines,
         backends=backends,
         routes=routes,
-        knowledge=knowledge,
     )
     gateway = Gateway(settings, writer)
     services = Services(

@@ -326,6 +326,8 @@ class _Attempt:
             )
         else:
             found["x-ecotone-reason"] = self.candidate.why or f"asked for; verdict {self.candidate.ruling.verdict}"
+        if self.candidate.ruling.warning is not None:
+            found["x-ecotone-warning"] = self.candidate.ruling.warning
         return found
 
 

@@ -20,7 +20,7 @@ from ecotone.gateway.parsing import parse
 from ecotone.gateway.snapshot import load
 from ecotone.ledger import LedgerWriter
 from ecotone.licences import KnowledgeBase
-from ecotone.policy import Policy
+from ecotone.policy import Policy, Stance
 from ecotone.publishing import AddRegular, Commit, Publishing
 from ecotone.settings import Settings
 from ecotone.storage import Storage
@@ -46,7 +46,7 @@ def place(tmp_path: Path, database: Database) -> Iterator[SimpleNamespace]:
     backends, routes = Backends(database, settings, knowledge, policy), Routes(database)
     builder = SnapshotBuilder(
         settings=settings, catalog=catalog, policy=policy, accounts=accounts, engines=engines,
-        backends=backends, routes=routes, knowledge=knowledge,
+        backends=backends, routes=routes,
     )  # fmt: skip
     yield SimpleNamespace(
         settings=settings, accounts=accounts, backends=backends, routes=routes, builder=builder, policy=policy,
@@ -215,8 +215,8 @@ def test_changes_are_in_force_at_the_next_build_and_nothing_is_judged_twice(
     assert asked(place, key, "demo/open").candidates
     version = place.builder.current.version
     judged: list[Any] = []
-    real = place.policy.judge_family
-    monkeypatch.setattr(place.policy, "judge_family", lambda *a: judged.append(a) or real(*a))
+    real = Stance.judge_family
+    monkeypatch.setattr(Stance, "judge_family", lambda *a: judged.append(a) or real(*a))
     place.builder.build()
     assert (place.builder.current.version, judged) == (version, [])
     project(place, "other")

@@ -55,7 +55,8 @@ def serve_model(call: Call) -> Any:
     call.services.note(
         "model.served", call.actor, model=model.id, revision=deployment.revision, projects=list(new.projects)
     )
-    warnings = []
+    outcome = call.services.policy.may_serve(model.id, deployment.revision, new.projects)
+    warnings = [outcome.warning] if outcome.warning else []
     if model.private and not new.projects:
         warnings.append(
             f"{model.id} is private and is served to every project that may call private models; "

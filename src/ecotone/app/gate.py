@@ -19,6 +19,7 @@ from ecotone.vocabulary import Unauthenticated
 log = logging.getLogger("ecotone.requests")
 
 OWN_CREDENTIALS = ("/cas/", "/lfs/", "/v1/", "/v1", "/health")
+OWN_PAGES = "/ecotone/"
 OPEN_TO_ALL = ("/login", "/logout", "/static/", "/health", "/oauth/")
 
 
@@ -69,7 +70,11 @@ class Gate:
             except Unauthenticated as error:
                 await _unauthenticated(error.message, request_id)(scope, receive, send)
                 return
-            if state["actor"] is ANONYMOUS and not self._settings.anonymous_may_read and not _open(path):
+            if (
+                state["actor"] is ANONYMOUS
+                and not self._settings.anonymous_may_read
+                and not _open(path, scope["method"])
+            ):
                 await _login_needed(path, request_id, self._prefix)(scope, receive, send)
                 return
         await self._router(scope, receive, _with_request_id(send, request_id))
@@ -91,8 +96,9 @@ def _own_hosts(settings: Settings) -> frozenset[str]:
     return frozenset(["localhost", settings.host, *named, *([public] if public else [])])
 
 
-def _open(path: str) -> bool:
-    return path.startswith(OPEN_TO_ALL)
+def _open(path: str, method: str) -> bool:
+    """Whether a face answers strangers itself: forms of pages say who sent them in a field, which is read there."""
+    return path.startswith(OPEN_TO_ALL) or (method == "POST" and path.startswith(OWN_PAGES))
 
 
 def _is_for_programs(path: str) -> bool:

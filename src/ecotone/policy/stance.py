@@ -118,7 +118,10 @@ def agreement_id(rule: Rule) -> str:
 
 
 def with_agreements(knowledge: KnowledgeBase, rules: tuple[Rule, ...]) -> KnowledgeBase:
-    """The knowledge base with an entry for each agreement; itself when there is none."""
+    """The knowledge base with an entry for each agreement; itself when there is none.
+
+    What stands in such an entry may be read by whoever reads verdicts, so the contract is named by its rule alone.
+    """
     made = {agreement_id(r): _entry(r, knowledge.entries) for r in rules if replaced_entry(r) in knowledge.entries}
     if not made:
         return knowledge
@@ -134,8 +137,8 @@ def _entry(rule: Rule, entries: Mapping[str, Entry]) -> Entry:
         "id": "grant",
         "modality": "permit",
         "action": list(granted_actions(rule)),
-        "clause": {"sec": rule.evidence or f"rule {rule.id}"},
-        "means": rule.told,
+        "clause": {"sec": f"rule {rule.id}"},
+        "means": f"an agreement that the organisation holds grants it, until {rule.expires}",
     }
     return msgspec.convert(
         {

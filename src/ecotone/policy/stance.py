@@ -151,7 +151,10 @@ def _entry(rule: Rule, entries: Mapping[str, Entry]) -> Entry:
             "kind": "agreement",
             "governs": list(replaced.governs),
             "text": {},
-            "definitions": msgspec.to_builtins(replaced.definitions),
+            "definitions": {
+                "derivative_includes": list(replaced.definitions.derivative_includes),
+                "derivative_test": replaced.definitions.derivative_test,
+            },
             "facts": [grant],
             "propagates": [{"via": via, "what": "all"}] if via else [],
             "restricts": [],

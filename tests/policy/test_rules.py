@@ -167,14 +167,16 @@ def test_an_agreement_takes_the_place_of_an_entry_for_the_models_it_names(noncom
     house = noncommercial
     house.catalog.create("team/child", private=False, actor=ANN)
     house.publish("team/child", card("cc-by-nc-4.0", "team/nc"))
-    wanted = {"value": "CC-BY-NC-4.0=serve_api", "expires": SOON, "evidence": "contract 2026-17, secret sum"}
+    wanted = {"value": "CC-BY-NC-4.0=run,serve_api", "expires": SOON, "evidence": "contract 2026-17, secret sum"}
     with pytest.raises(Invalid, match="no entry"):
         add(house, RuleKind.AGREEMENT, "team/*", **{**wanted, "value": "no-such"})
+    with pytest.raises(Invalid, match="no action"):
+        add(house, RuleKind.AGREEMENT, "team/*", **{**wanted, "value": "CC-BY-NC-4.0=serve"})
     rule = add(house, RuleKind.AGREEMENT, "team/*", **wanted)
     assert called(house, "team/child").verdict is Verdict.DENY
     house.policy.approve_rule(rule.id, actor=BOB)
     decision = house.policy.judge("team/child", "main", CALL)
-    assert decision.verdict.passes
+    assert decision.verdict.passes, decision.reasons
     assert any(r.clause == f"rule {rule.id}" and str(SOON) in r.means for r in decision.reasons)
     assert "contract" not in str(decision.to_json()), "what the contract is, users read in the rule"
     assert not house.policy.judge("team/nc", "main", Use(mode=Mode.MERGE, purpose=Purpose.COMMERCIAL)).verdict.passes

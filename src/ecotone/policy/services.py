@@ -14,7 +14,7 @@ from ecotone.policy.decide import Outcome, best, may_call_private
 from ecotone.policy.errors import OwnApproval, RuleNotFound
 from ecotone.policy.models import RuleRow
 from ecotone.policy.rules import FOUR_EYES, Action, Rule, RuleKind, check_rule
-from ecotone.policy.stance import Stance, with_agreements
+from ecotone.policy.stance import Stance, granted_actions, replaced_entry, with_agreements
 from ecotone.vocabulary import Conflict, Forbidden, Invalid, Mode
 
 _LONGEST_REASON = 1000
@@ -207,12 +207,18 @@ class Policy:
         if not (evidence or "").strip():
             raise Invalid(f"A rule of kind {kind} needs --evidence: {what}.", param="evidence")
         if kind is RuleKind.AGREEMENT:
-            replaced = (value or "").partition("=")[0].strip()
+            replaced = replaced_entry(value)
             if replaced not in self._knowledge.entries:
                 raise Invalid(
                     "An agreement takes the place of an entry: give --value ENTRY, or ENTRY=ACTION,ACTION for what it "
                     f"grants; {replaced!r} is no entry (`ecotone licence list`).",
                     param="value",
+                )
+            known = {a for entry in self._knowledge.entries.values() for fact in entry.facts for a in fact.action}
+            unknown = set(granted_actions(value)) - known - {"any"}
+            if unknown:
+                raise Invalid(
+                    f"{', '.join(sorted(unknown))} is no action; known: {', '.join(sorted(known))}.", param="value"
                 )
         elif not value or "unknown" in identify(self._knowledge, {"license": value}).instruments:
             raise Invalid(f"{value!r} is no licence that the knowledge base knows.", param="value")

@@ -57,7 +57,7 @@ class Stance:
     def _overridden(self, node: Node, rules: list[Rule]) -> Node:
         names = node_names(node)
         spoken = [r for r in rules if r.speaks_of(names)]
-        agreements = {replaced_entry(r): agreement_id(r) for r in spoken if r.kind is RuleKind.AGREEMENT}
+        agreements = {replaced_entry(r.value): agreement_id(r) for r in spoken if r.kind is RuleKind.AGREEMENT}
         concluded = [r for r in spoken if r.kind is RuleKind.CONCLUDED]
         instruments = node.instruments
         if concluded:
@@ -102,14 +102,14 @@ def node_names(node: Node) -> tuple[str, ...]:
     return (*names_of(node.id), f"backend:{node.id.partition('/')[0]}")
 
 
-def replaced_entry(rule: Rule) -> str:
+def replaced_entry(value: str | None) -> str:
     """The entry that an agreement takes the place of: `ENTRY`, or `ENTRY=ACTION,ACTION`."""
-    return (rule.value or "").partition("=")[0].strip()
+    return (value or "").partition("=")[0].strip()
 
 
-def granted_actions(rule: Rule) -> tuple[str, ...]:
+def granted_actions(value: str | None) -> tuple[str, ...]:
     """The actions that an agreement grants; any when it names none."""
-    named = (rule.value or "").partition("=")[2]
+    named = (value or "").partition("=")[2]
     return tuple(word.strip() for word in named.split(",") if word.strip()) or ("any",)
 
 
@@ -122,7 +122,9 @@ def with_agreements(knowledge: KnowledgeBase, rules: tuple[Rule, ...]) -> Knowle
 
     What stands in such an entry may be read by whoever reads verdicts, so the contract is named by its rule alone.
     """
-    made = {agreement_id(r): _entry(r, knowledge.entries) for r in rules if replaced_entry(r) in knowledge.entries}
+    made = {
+        agreement_id(r): _entry(r, knowledge.entries) for r in rules if replaced_entry(r.value) in knowledge.entries
+    }
     if not made:
         return knowledge
     digest = hashlib.sha256(knowledge.digest.encode() + msgspec.json.encode(rules)).hexdigest()
@@ -131,12 +133,12 @@ def with_agreements(knowledge: KnowledgeBase, rules: tuple[Rule, ...]) -> Knowle
 
 
 def _entry(rule: Rule, entries: Mapping[str, Entry]) -> Entry:
-    replaced = entries[replaced_entry(rule)]
+    replaced = entries[replaced_entry(rule.value)]
     via = sorted({relation for p in replaced.propagates for relation in p.via})
     grant = {
         "id": "grant",
         "modality": "permit",
-        "action": list(granted_actions(rule)),
+        "action": list(granted_actions(rule.value)),
         "clause": {"sec": f"rule {rule.id}"},
         "means": f"an agreement that the organisation holds grants it, until {rule.expires}",
     }

@@ -1,6 +1,6 @@
 """Licence questions over REST: the knowledge base, and "may we use this for that?"."""
 
-from datetime import date
+import datetime
 from typing import Any
 
 import msgspec
@@ -28,7 +28,7 @@ class LicenceQuestion(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     territory: list[str] = []
     modified: bool = False
     declared_licence: str | None = None
-    date: date | None = None
+    date: datetime.date | None = None
     variables: dict[str, Any] = {}
 
 

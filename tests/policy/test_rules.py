@@ -184,6 +184,18 @@ def test_an_agreement_takes_the_place_of_an_entry_for_the_models_it_names(noncom
     assert called(house, "team/child").verdict is Verdict.DENY
 
 
+def test_a_contract_with_a_provider_takes_the_place_of_its_public_terms(house: SimpleNamespace) -> None:
+    family = house.policy.api_family("openai", ["openai-services-agreement-2026-01-01"])
+    train = Use(mode=Mode.TRAIN_ON_OUTPUTS, purpose=Purpose.COMMERCIAL, variables={"target_model": "other_llm"})
+    assert not house.policy.judge_family(family, train).verdict.passes
+    value = "openai-services-agreement-2026-01-01"
+    rule = add(house, RuleKind.AGREEMENT, "backend:openai", value=value, expires=SOON, evidence="contract 8")
+    house.policy.approve_rule(rule.id, actor=BOB)
+    assert house.policy.judge_family(family, train).verdict.passes
+    elsewhere = house.policy.api_family("azure", ["openai-services-agreement-2026-01-01"])
+    assert not house.policy.judge_family(elsewhere, train).verdict.passes
+
+
 # -- the organisation's profile ----------------------------------------------------------------------------------------
 def test_a_llama_answer_is_not_unknown_for_want_of_a_number(house: SimpleNamespace) -> None:
     model = "meta-llama/Llama-3.1-8B"

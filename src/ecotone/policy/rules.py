@@ -156,9 +156,11 @@ def _check_subject(kind: RuleKind, subject: str) -> None:
         if subject != "*" and sort != "project":
             raise Invalid(f"{subject!r} is no project; write project:NAME, or * for all.", param="subject")
         return
-    if kind in _OF_MODELS:
-        allowed = _MODEL.fullmatch(subject) is not None and (kind is RuleKind.AGREEMENT or not subject.endswith("/*"))
-        expected = "a model id" if kind is RuleKind.CONCLUDED else "a model id or namespace/*"
+    if kind is RuleKind.CONCLUDED:
+        allowed, expected = bool(_MODEL.fullmatch(subject)) and not subject.endswith("/*"), "a model id"
+    elif kind is RuleKind.AGREEMENT:
+        allowed = bool(_MODEL.fullmatch(subject)) or bool(sort == "backend" and name)
+        expected = "a model id, namespace/* or backend:NAME"
     else:
         of_texts = kind in _OF_TEXTS
         prefixes = ("licence", "kind", "backend") if of_texts else ("backend",)

@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -174,3 +175,53 @@ def test_a_body_without_end_is_cut(server: Running, tmp_path: Path) -> None:
 
     answer = server.http.post(PREFIX + "/projects", content=parts())
     assert answer.status_code == 413
+
+
+def test_a_waiver_needs_two_administrators_and_the_ledger_tells_both(server: Running) -> None:
+    day = (datetime.now(UTC) + timedelta(days=20)).date().isoformat()
+    ask = {"kind": "waiver", "subject": "demo/plain", "reason": "counsel said so"}
+    assert "expires" in server.http.post(PREFIX + "/rules", json=ask).json()["error"]["message"]
+    made = server.http.post(PREFIX + "/rules", json={**ask, "expires": day}).json()
+    assert made["state"] == "waiting for approval" and made["approved_by"] is None
+    at = f"{PREFIX}/rules/{made['id']}/approve"
+    own = server.http.post(at)
+    assert own.status_code == 403 and "another administrator" in own.json()["error"]["message"]
+    second = {"authorization": f"Bearer {token(server, 'dora', 'admin')}"}
+    approved = httpx.post(server.url + at, headers=second).json()
+    assert (approved["by"], approved["approved_by"], approved["state"]) == ("admin", "dora", "in force")
+    assert httpx.post(server.url + at, headers=second).status_code == 409
+    written = b"".join(f.read_bytes() for f in server.data.glob("ledger/**/*") if f.is_file())
+    assert b"rule.proposed" in written and b"rule.approved" in written and b"dora" in written
+    answer = server.http.post(PREFIX + "/licence/check", json={"model": "demo/plain", **USE}).json()
+    assert answer["policy"]["allowed"]
+    server.http.delete(f"{PREFIX}/rules/{made['id']}")
+
+
+def test_the_profile_is_told_once_kept_whole_and_noted(server: Running, reader: str) -> None:
+    before = server.http.get(PREFIX + "/profile").json()
+    assert not before["told"] and "2024-06" in before["asked_months"]
+    ask = {"model": "meta-llama/Llama-3.1-8B", **USE}
+    assert server.http.post(PREFIX + "/licence/check", json=ask).json()["verdict"] == "unknown"
+    told = {"users": 4321, "mau_at": {"2024-06": 1234}, "domicile": "de", "positions": {"nc_internal": "deny"}}
+    kept = server.http.put(PREFIX + "/profile", json=told).json()
+    assert (kept["profile"]["domicile"], kept["updated_by"], kept["told"]) == ("DE", "admin", True)
+    answer = httpx.post(server.url + PREFIX + "/licence/check", json=ask)
+    assert answer.json()["verdict"] == "allow_with_duties"
+    assert "1234" not in answer.text and "4321" not in answer.text, "who has no account learns no figure"
+    assert "policy" not in answer.json()
+    more = httpx.post(server.url + PREFIX + "/licence/check", json={**ask, "variables": {"org.mau_at.2024-06": 8e8}})
+    assert more.json()["verdict"] == "ask_licence"
+    assert httpx.get(server.url + PREFIX + "/profile").status_code == 401
+    seen = httpx.get(server.url + PREFIX + "/profile", headers={"authorization": f"Bearer {reader}"})
+    assert seen.json()["profile"]["users"] == 4321
+    assert server.http.put(PREFIX + "/profile", json={"users": -4}).status_code == 400
+    assert b"profile.set" in b"".join(f.read_bytes() for f in server.data.glob("ledger/**/*") if f.is_file())
+
+
+def test_a_question_may_tell_the_day_the_licence_declared_and_that_it_was_changed(server: Running) -> None:
+    ask = {"model": "demo/plain", "mode": "publish_weights", "purpose": "noncommercial", "modified": True}
+    answer = httpx.post(
+        server.url + PREFIX + "/licence/check", json={**ask, "declared_licence": "mit", "date": "2026-01-02"}
+    ).json()
+    assert answer["use"]["declared_licence"] == "mit" and answer["use"]["date"] == "2026-01-02"
+    assert answer["use"]["modified"]

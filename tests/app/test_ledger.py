@@ -9,8 +9,9 @@ import pytest
 
 from ecotone.accounts import SYSTEM
 from ecotone.api import ENDPOINTS
-from ecotone.api.accounts import NewKey, NewProject, NewRule, NewToken
+from ecotone.api.accounts import NewKey, NewProject, NewToken
 from ecotone.api.endpoint import Call, _answered
+from ecotone.api.policy import NewRule
 from ecotone.app.services import Services, compose
 from ecotone.ledger import LedgerFull
 from ecotone.policy import RuleKind
@@ -47,7 +48,7 @@ def full(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         ("create_key", NewKey(project="house"), lambda s: s.accounts.keys()),
         ("create_token", NewToken(user="eve", role=Role.ADMIN), lambda s: s.accounts.tokens()),
-        ("create_rule", NewRule(kind=RuleKind.WAIVER, subject="*", reason="r"), lambda s: s.policy.rules()),
+        ("create_rule", NewRule(kind=RuleKind.HOLD_BACK, subject="*", reason="r"), lambda s: s.policy.rules()),
     ],
 )
 def test_an_act_that_the_ledger_cannot_take_is_not_done(

@@ -11,6 +11,8 @@ from alembic.migration import MigrationContext
 from ecotone import database as _database
 from ecotone.app import tables
 from ecotone.database import Database
+from ecotone.licences import KnowledgeBase
+from ecotone.policy import Policy
 
 FOLDER = Path(_database.__file__).with_name("migrations")
 
@@ -31,6 +33,23 @@ def test_the_history_gives_the_tables_of_the_code(database: Database) -> None:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         differences = [d for d in compare_metadata(context, tables.METADATA) if "test_" not in repr(d)[:200]]
     assert differences == []
+
+
+def test_rules_made_before_approvals_survive_and_a_waiver_waits_for_its_second_pair_of_eyes(database: Database) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(FOLDER))
+    with emptied(database).engine.connect() as connection:
+        connection.execute(sa.text("drop table if exists alembic_version"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001_spine")
+        row = "insert into rules (id, kind, subject, value, reason, created, created_by, expires) values "
+        for name, kind in (("r1", "waiver"), ("r2", "pass_unknown")):
+            told = f"('{name}', '{kind}', 'demo/nc', null, 'old', '2026-11-01 08:00:00', 'ann', null)"
+            connection.execute(sa.text(row + told))
+        connection.commit()
+    database.migrate()
+    policy = Policy(database, None, KnowledgeBase.load(), None)  # type: ignore[arg-type]
+    assert [(r.id, r.reason, r.waits) for r in policy.rules()] == [("r1", "old", True), ("r2", "old", False)]
 
 
 def test_the_history_can_run_twice_and_be_undone(database: Database) -> None:

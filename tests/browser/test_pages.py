@@ -18,7 +18,16 @@ PAGES = (
     "/demo/bert-atlas/commits/main",
     "/datasets/demo/rows",
     "/login",
+    "/demo/bert-both?mode=publish_weights&purpose=commercial",
+    "/ecotone/licences",
+    "/ecotone/licences?search=zzzz",
+    "/ecotone/licences/llama-3.1?mode=serve_api&purpose=commercial",
+    "/ecotone/licences/CC-BY-NC-4.0?mode=run&purpose=internal_commercial",
+    "/ecotone/licences/openai-services-agreement-2026-01-01",
+    "/ecotone/profile",
+    "/ecotone/status",
 )
+ADMINS = ("/ecotone/profile", "/ecotone/status")
 Visit = Callable[..., Any]
 
 # the contrast of each element's own text against the first background that is not transparent (WCAG 2.2, 1.4.3)
@@ -44,10 +53,24 @@ OUTLINE = """() => { const e = document.activeElement; const s = getComputedStyl
   return e !== document.body && (parseFloat(s.outlineWidth) >= 2 && s.outlineStyle !== "none"); }"""
 
 
-@pytest.mark.parametrize("path", PAGES)
-def test_pages_fit_a_telephone(visit: Visit, path: str) -> None:
-    page = visit(width=360)
+def log_in(page: Any, server: SimpleNamespace) -> None:
+    page.goto("/login")
+    page.fill("#token", server.services.settings.admin_token)
+    page.keyboard.press("Enter")
+    page.wait_for_url(server.url + "/")
+
+
+def go(page: Any, server: SimpleNamespace, path: str) -> None:
+    """Open a page, as an administrator where only those may."""
+    if path.startswith(ADMINS):
+        log_in(page, server)
     page.goto(path)
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_pages_fit_a_telephone(visit: Visit, server: SimpleNamespace, path: str) -> None:
+    page = visit(width=360)
+    go(page, server, path)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
@@ -55,7 +78,7 @@ def test_pages_fit_a_telephone(visit: Visit, path: str) -> None:
 @pytest.mark.parametrize("path", PAGES)
 def test_text_can_be_read_and_nothing_goes_wrong(visit: Visit, server: SimpleNamespace, path: str, scheme: str) -> None:
     page = visit(scheme=scheme)
-    page.goto(path)
+    go(page, server, path)
     for summary in page.query_selector_all("details:not([open]) > summary"):
         summary.click()
     assert page.evaluate(CONTRAST) == []
@@ -104,9 +127,9 @@ def test_reasons_open_by_keyboard(visit: Visit) -> None:
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_pages_have_landmarks_and_names(visit: Visit, path: str) -> None:
+def test_pages_have_landmarks_and_names(visit: Visit, server: SimpleNamespace, path: str) -> None:
     page = visit()
-    page.goto(path)
+    go(page, server, path)
     counts = page.evaluate("""() => ({
         h1: document.querySelectorAll("h1").length, main: document.querySelectorAll("main").length,
         lang: document.documentElement.lang,
@@ -124,13 +147,79 @@ def test_pages_have_landmarks_and_names(visit: Visit, path: str) -> None:
 def test_pages_work_without_script(visit: Visit) -> None:
     page = visit(script=False)
     page.goto("/?search=bert-atlas")
-    page.click("main h3 a")
+    page.click("main h3 a[href='/demo/bert-atlas']")
     assert page.is_visible("strong:has-text('144 facts')")
     page.click(".use summary >> nth=0")
     assert page.is_visible(".use .reasons >> nth=0")
     page.select_option("select[name=mode]", "serve_api")
     page.click("button:has-text('Judge')")
     assert page.is_visible("summary:has-text('Your use')")
+
+
+@pytest.mark.parametrize("path", ["/meta-llama/Llama-3.1-8B", "/ecotone/licences/llama-3.1"])
+def test_the_answer_changes_while_the_use_changes(visit: Visit, path: str) -> None:
+    page = visit()
+    page.goto(path)
+    assert page.inner_text("#answer").strip() == ""
+    page.select_option("select[name=mode]", "serve_api")
+    page.wait_for_selector("#answer .verdict-unknown")
+    page.fill("input[name='org.mau_at.2024-06']", "1000")
+    page.wait_for_selector("#answer .verdict-allow_with_duties")
+    assert page.evaluate("document.activeElement.name") == "org.mau_at.2024-06", "nobody is torn out of a field"
+    page.fill("input[name='org.mau_at.2024-06']", "800000000")
+    page.wait_for_selector("#answer .verdict-ask_licence")
+    assert "org.mau_at.2024-06=800000000" in page.url
+    assert "Not legal advice" in page.inner_text("#answer") and "Knowledge base" in page.inner_text("#answer")
+    assert page.wrong == []
+
+
+def test_the_family_tree_follows_the_use_and_can_be_walked_by_keyboard(visit: Visit) -> None:
+    page = visit()
+    page.goto("/demo/bert-both?mode=run&purpose=research")
+    tree = page.locator("#family-tree")
+    assert tree.locator("a[href='/demo/bert-rivers']").count() == 1
+    assert "Allowed" in tree.inner_text() and "a private model" in tree.inner_text()
+    assert "demo/secret" not in page.inner_text("#licence") + page.inner_text("#family")
+    page.focus("#family-tree summary >> nth=0")
+    page.keyboard.press("Enter")
+    assert not page.is_visible("#family-tree a[href='/google-bert/bert-base-uncased']")
+    page.keyboard.press("Enter")
+    assert page.is_visible("#family-tree a[href='/google-bert/bert-base-uncased']")
+    page.goto("/demo/bert-atlas")
+    assert page.is_visible("#family-tree a[href='/demo/bert-rivers']")
+    before = page.inner_text("#family-tree")
+    page.select_option("select[name=purpose]", "research")
+    page.wait_for_function("before => document.querySelector('#family-tree').innerText !== before", arg=before)
+    assert "research" in page.inner_text("#family-tree")
+
+
+@pytest.mark.parametrize("script", [True, False])
+def test_the_profile_is_told_in_a_browser_and_answers_follow(
+    visit: Visit, server: SimpleNamespace, script: bool
+) -> None:
+    page = visit(script=script)
+    log_in(page, server)
+    question = "/meta-llama/Llama-3.1-8B?mode=serve_api&purpose=commercial"
+    page.goto(question)
+    assert page.locator("#answer .verdict-unknown").count() == 1
+    page.goto("/ecotone/profile")
+    page.fill("input[name='mau.2024-06']", "one")
+    page.click("button:has-text('Save')")
+    assert page.is_visible("[role=alert]:has-text('whole number')")
+    assert page.input_value("input[name='mau.2024-06']") == "one"
+    page.fill("input[name='mau.2024-06']", "12,000")
+    page.fill("#domicile", "us")
+    page.click("button:has-text('Save')")
+    assert page.is_visible("[role=status]:has-text('Saved')")
+    assert page.input_value("#domicile") == "US"
+    page.goto(question)
+    assert page.locator("#answer .verdict-allow_with_duties").count() == 1
+    page.goto("/ecotone/profile")
+    page.fill("input[name='mau.2024-06']", "")
+    page.fill("#domicile", "")
+    page.click("button:has-text('Save')")
+    page.goto(question)
+    assert page.locator("#answer .verdict-unknown").count() == 1
 
 
 def test_a_hostile_card_does_nothing(visit: Visit, server: SimpleNamespace) -> None:

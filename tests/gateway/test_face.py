@@ -102,6 +102,17 @@ def test_a_refusal_by_licence_is_451_with_model_clause_and_way_out(house: Any) -
     assert house.provider.seen == []
 
 
+def test_a_warning_of_the_organisation_reaches_the_caller(house: Any) -> None:
+    assert "x-ecotone-warning" not in house.post("demo/local").headers
+    now = house.snapshots.current
+    warned = msgspec.structs.replace(now.rulings["free|commercial"], warning="look twice (rule r1).", rules=("r1",))
+    house.snapshots.current = msgspec.structs.replace(now, rulings={**now.rulings, "free|commercial": warned})
+    answer = house.post("demo/local")
+    assert answer.status_code == 200
+    assert answer.headers["x-ecotone-warning"] == "look twice (rule r1)."
+    assert house.settled(answer)
+
+
 def test_a_route_keeps_personal_data_local_and_says_why(house: Any) -> None:
     plain = house.post("assistant")
     assert plain.headers["x-ecotone-backend"] == "fake"

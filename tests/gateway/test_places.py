@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,9 +10,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from ecotone.accounts import SYSTEM, Accounts, Actor
+from ecotone.accounts import SYSTEM, Accounts, Actor, Profile
 from ecotone.catalog import Catalog
-from ecotone.database import Database
+from ecotone.database import Database, utc_now
 from ecotone.gateway import BackendExists, BackendNotFound, Backends, RouteNotFound, Routes, SnapshotBuilder
 from ecotone.gateway import models as _models
 from ecotone.gateway.admission import admit, identify, look_into
@@ -20,11 +21,11 @@ from ecotone.gateway.parsing import parse
 from ecotone.gateway.snapshot import load
 from ecotone.ledger import LedgerWriter
 from ecotone.licences import KnowledgeBase
-from ecotone.policy import Policy
+from ecotone.policy import Policy, RuleKind, Stance
 from ecotone.publishing import AddRegular, Commit, Publishing
 from ecotone.settings import Settings
 from ecotone.storage import Storage
-from ecotone.vocabulary import Conflict, Forbidden, Invalid, Location, Mode, PersonalData, Purpose, Tier, Verdict
+from ecotone.vocabulary import Conflict, Forbidden, Invalid, Location, Mode, PersonalData, Purpose, Role, Tier, Verdict
 
 TABLES = _models
 READER = Actor(kind="user", name="ann", role=None, project=None)
@@ -46,7 +47,7 @@ def place(tmp_path: Path, database: Database) -> Iterator[SimpleNamespace]:
     backends, routes = Backends(database, settings, knowledge, policy), Routes(database)
     builder = SnapshotBuilder(
         settings=settings, catalog=catalog, policy=policy, accounts=accounts, engines=engines,
-        backends=backends, routes=routes, knowledge=knowledge,
+        backends=backends, routes=routes,
     )  # fmt: skip
     yield SimpleNamespace(
         settings=settings, accounts=accounts, backends=backends, routes=routes, builder=builder, policy=policy,
@@ -215,8 +216,8 @@ def test_changes_are_in_force_at_the_next_build_and_nothing_is_judged_twice(
     assert asked(place, key, "demo/open").candidates
     version = place.builder.current.version
     judged: list[Any] = []
-    real = place.policy.judge_family
-    monkeypatch.setattr(place.policy, "judge_family", lambda *a: judged.append(a) or real(*a))
+    real = Stance.judge_family
+    monkeypatch.setattr(Stance, "judge_family", lambda *a: judged.append(a) or real(*a))
     place.builder.build()
     assert (place.builder.current.version, judged) == (version, [])
     project(place, "other")
@@ -271,3 +272,53 @@ def test_the_admins_token_acts_as_a_key_of_the_house(place: Any) -> None:
     token = (place.settings.data / "admin-token").read_text().strip()
     add(place)
     assert asked(place, token, "fake/gpt").consumer.name == "house"
+
+
+def test_rules_over_texts_and_waivers_of_four_eyes_are_in_force_at_the_gateway(place: Any) -> None:
+    key, soon = project(place, "shop"), utc_now().date() + timedelta(days=9)
+    ann, bob = (Actor("user", name, Role.ADMIN) for name in ("ann", "bob"))
+    for name, licence in (("demo/open", "apache-2.0"), ("demo/other", "mit"), ("demo/nc", "cc-by-nc-4.0")):
+        serve(place, name, publish(place, name, licence))
+    block = place.policy.add_rule(RuleKind.BLOCK, "licence:Apache-2.0", "not in this house", actor=ann)
+    no = refused(lambda: asked(place, key, "demo/open"))
+    assert (no.status, no.ecotone["verdict"]) == (451, Verdict.ALLOW)
+    assert "not in this house" in no.message and no.ecotone["reasons"][-1]["clause"] == f"rule {block.id}"
+    assert asked(place, key, "demo/other").candidates
+    waiver = place.policy.add_rule(RuleKind.WAIVER, "demo/*", "signed", actor=ann, expires=soon)
+    for name in ("demo/open", "demo/nc"):
+        assert refused(lambda name=name: asked(place, key, name)).status == 451
+    place.policy.approve_rule(waiver.id, actor=bob)
+    for name, verdict in (("demo/open", Verdict.ALLOW), ("demo/nc", Verdict.DENY)):
+        ruling = asked(place, key, name).candidates[0].ruling
+        assert (ruling.verdict, ruling.rules) == (verdict, (waiver.id,))
+        assert "ann" in ruling.reasons[-1]["means"] and "bob" in ruling.reasons[-1]["means"]
+    place.policy.remove_rule(waiver.id)
+    assert refused(lambda: asked(place, key, "demo/nc")).status == 451
+
+
+def test_a_rule_for_one_model_does_not_reach_another_of_its_legal_class(place: Any) -> None:
+    key = project(place, "shop")
+    for name in ("demo/one", "demo/two"):
+        serve(place, name, publish(place, name, "apache-2.0"))
+    place.policy.add_rule(RuleKind.BLOCK, "demo/one", "r", actor=SYSTEM)
+    place.policy.add_rule(RuleKind.WARN, "demo/*", "be\ncareful \u2013 please", actor=SYSTEM)
+    assert refused(lambda: asked(place, key, "demo/one")).status == 451
+    ruling = asked(place, key, "demo/two").candidates[0].ruling
+    assert ruling.allowed and ruling.warning is not None
+    assert ruling.warning.startswith("be careful ? please") and ruling.warning.isprintable()
+
+
+def test_the_organisations_profile_answers_at_the_gateway_and_a_project_s_own_figure_wins(place: Any) -> None:
+    key = project(place, "shop")
+    place.accounts.create_project(
+        "crowd", mode=Mode.SERVE_API, purpose=Purpose.COMMERCIAL, variables={"org.mau_at.2024-06": 800_000_000},
+        actor=SYSTEM,
+    )  # fmt: skip
+    crowd = str(place.accounts.create_key("crowd", actor=SYSTEM)[1])
+    serve(place, "demo/Llama-shop", publish(place, "demo/Llama-shop", "llama3.1"))
+    assert "org.mau_at.2024-06" in refused(lambda: asked(place, key, "demo/Llama-shop")).message
+    place.policy.set_profile(Profile(mau_at={"2024-06": 12_345}), actor=SYSTEM)
+    snapshot = place.builder.build()
+    assert asked(place, key, "demo/Llama-shop").candidates[0].ruling.verdict is Verdict.ALLOW_WITH_DUTIES
+    assert refused(lambda: asked(place, crowd, "demo/Llama-shop")).ecotone["verdict"] == Verdict.ASK_LICENCE
+    assert b"12345" not in msgspec.json.encode(snapshot.rulings), "figures of the profile are not handed on"

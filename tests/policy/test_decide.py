@@ -27,10 +27,13 @@ def decision(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def rule(kind: RuleKind, subject: str = "demo/nc", expires: date | None = None) -> Rule:
-    return Rule(
-        id="r1", kind=kind, subject=subject, reason="legal said so", by="carla", created="2026-11-01", expires=expires
-    )
+def rule(kind: RuleKind, subject: str = "demo/nc", expires: date | None = None, **more: Any) -> Rule:
+    told = {"id": "r1", "reason": "legal said so", "by": "carla", "created": "2026-11-01T08:00:00+00:00", **more}
+    return Rule(kind=kind, subject=subject, expires=expires, **told)
+
+
+def signed(kind: RuleKind = RuleKind.WAIVER, subject: str = "demo/nc", expires: date = date(2027, 1, 1)) -> Rule:
+    return rule(kind, subject, expires, approved_by="dora", approved="2026-11-02T09:00:00+00:00")
 
 
 TABLE = {
@@ -67,13 +70,67 @@ def test_a_rule_lets_unknown_pass_but_not_deny() -> None:
 
 
 def test_a_waiver_changes_the_decision_and_never_the_verdict() -> None:
-    outcome = decide(decision(Verdict.DENY), Action.CALL, [rule(RuleKind.WAIVER)], subjects=("demo/nc",), today=TODAY)
+    outcome = decide(decision(Verdict.DENY), Action.CALL, [signed()], subjects=("demo/nc",), today=TODAY)
     assert (outcome.allowed, outcome.verdict) == (True, Verdict.DENY)
+    for told in (outcome.message, outcome.reasons[-1]["means"]):
+        for part in ("carla", "2026-11-01", "dora", "2026-11-02", "2027-01-01", "legal said so"):
+            assert part in told
+
+
+def test_a_waiver_that_one_person_made_opens_nothing() -> None:
+    lonely = rule(RuleKind.WAIVER, expires=date(2027, 1, 1))
+    assert lonely.waits and lonely.state(TODAY) == "waiting for approval"
+    assert not decide(decision(Verdict.DENY), Action.CALL, [lonely], subjects=("demo/nc",), today=TODAY).allowed
 
 
 def test_an_expired_rule_or_one_for_another_model_does_nothing() -> None:
-    for other in (rule(RuleKind.WAIVER, expires=TODAY), rule(RuleKind.WAIVER, subject="demo/other")):
+    for other in (signed(expires=TODAY), signed(subject="demo/other")):
         assert not decide(decision(Verdict.DENY), Action.CALL, [other], subjects=("demo/nc",), today=TODAY).allowed
+
+
+SUBJECTS = ("demo/nc", "demo/*", "licence:CC-BY-NC-4.0", "kind:cc")
+
+
+@pytest.mark.parametrize("action", Action)
+@pytest.mark.parametrize("subject", ["demo/nc", "DEMO/NC", "demo/*", "licence:cc-by-nc-4.0", "kind:cc", "*"])
+def test_a_block_stops_what_the_licence_allows_wherever_it_is_asked(action: Action, subject: str) -> None:
+    outcome = decide(decision(Verdict.ALLOW), action, [rule(RuleKind.BLOCK, subject)], subjects=SUBJECTS, today=TODAY)
+    assert (outcome.allowed, outcome.verdict, outcome.rules) == (False, Verdict.ALLOW, ("r1",))
+    assert "legal said so" in outcome.message
+    assert outcome.reasons[-1]["evaluation"] == "false"
+    other = decide(decision(Verdict.ALLOW), action, [rule(RuleKind.BLOCK, "kind:rail")], subjects=SUBJECTS, today=TODAY)
+    assert other.allowed
+
+
+def test_a_block_may_name_the_verdicts_and_actions_that_it_means() -> None:
+    narrow = [rule(RuleKind.BLOCK, "*", value="allow_with_duties, serve")]
+    stopped = decide(decision(Verdict.ALLOW_WITH_DUTIES), Action.SERVE, narrow, subjects=SUBJECTS, today=TODAY)
+    assert not stopped.allowed
+    for verdict, action in ((Verdict.ALLOW, Action.SERVE), (Verdict.ALLOW_WITH_DUTIES, Action.CALL)):
+        assert decide(decision(verdict), action, narrow, subjects=SUBJECTS, today=TODAY).allowed
+
+
+def test_only_a_waiver_passes_a_block() -> None:
+    block = rule(RuleKind.BLOCK, "kind:cc", id="r0")
+    lenient = rule(RuleKind.PASS_UNKNOWN)
+    unknown = decision(Verdict.UNKNOWN)
+    assert not decide(unknown, Action.CALL, [block, lenient], subjects=SUBJECTS, today=TODAY).allowed
+    waived = decide(unknown, Action.CALL, [block, signed()], subjects=SUBJECTS, today=TODAY)
+    assert (waived.allowed, waived.rules) == (True, ("r1",))
+
+
+def test_a_block_beside_a_refusal_hides_no_clause() -> None:
+    outcome = decide(decision(Verdict.DENY), Action.CALL, [rule(RuleKind.BLOCK)], subjects=SUBJECTS, today=TODAY)
+    assert "CC-BY-NC-4.0 clause 2(a)(1)" in outcome.message and "legal said so" in outcome.message
+
+
+def test_a_warning_is_given_and_stops_nothing() -> None:
+    warned = decide(
+        decision(Verdict.ALLOW), Action.CALL, [rule(RuleKind.WARN, "kind:cc")], subjects=SUBJECTS, today=TODAY
+    )
+    assert warned.allowed and warned.warning and "legal said so" in warned.warning and warned.rules == ("r1",)
+    refused = decide(decision(Verdict.DENY), Action.CALL, [rule(RuleKind.WARN)], subjects=SUBJECTS, today=TODAY)
+    assert not refused.allowed and refused.warning is None
 
 
 def test_an_organisation_may_hold_unknown_back_from_publishing() -> None:

@@ -164,6 +164,10 @@ def fill(services: Any) -> None:
     )
     publish(services, "demo/hostile", {"README.md": HOSTILE.encode(), "page.html": b"<script>alert(8)</script>"})
     publish(services, "demo/secret", {"README.md": b"---\nlicense: mit\n---\n# Hidden words\n"}, private=True)
+    tuned = b"---\nlicense: apache-2.0\nbase_model: demo/bert-atlas\ndatasets: demo/rows\n---\n# Rivers\n"
+    publish(services, "demo/bert-rivers", {"README.md": tuned})
+    mixed = b"---\nlicense: cc-by-nc-4.0\nbase_model:\n- demo/bert-rivers\n- demo/secret\n---\n# Both\n"
+    publish(services, "demo/bert-both", {"README.md": mixed})
     model = services.catalog.model("demo/bert-atlas", viewer=SYSTEM)
     services.catalog.add_measurement(model.id, model.head, "weat", MEASURED, SYSTEM)
     services.catalog.create("demo/rows", repo_type=RepoType.DATASET, private=False, actor=SYSTEM)

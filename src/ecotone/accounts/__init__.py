@@ -2,6 +2,7 @@
 
 from ecotone.accounts.actors import ANONYMOUS, SYSTEM, Actor
 from ecotone.accounts.errors import KeyNotFound, ProjectExists, ProjectNotFound
+from ecotone.accounts.profile import KeptProfile, Profile
 from ecotone.accounts.services import HOUSE, Accounts, KeyInfo, Project, TokenInfo, secret_hash
 
 __all__ = [
@@ -10,8 +11,10 @@ __all__ = [
     "SYSTEM",
     "Accounts",
     "Actor",
+    "KeptProfile",
     "KeyInfo",
     "KeyNotFound",
+    "Profile",
     "Project",
     "ProjectExists",
     "ProjectNotFound",

@@ -46,3 +46,14 @@ class KeyRow(Base):
     created: Mapped[datetime]
     created_by: Mapped[str] = mapped_column(String(96))
     revoked: Mapped[datetime | None]
+
+
+class ProfileRow(Base):
+    """The organisation's profile, one row; what it was before stands in the ledger."""
+
+    __tablename__ = "organisation_profile"
+
+    id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    profile: Mapped[dict[str, Any]]
+    updated: Mapped[datetime]
+    updated_by: Mapped[str] = mapped_column(String(96))

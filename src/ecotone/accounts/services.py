@@ -11,18 +11,21 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ecotone.accounts.actors import Actor
 from ecotone.accounts.errors import KeyNotFound, ProjectExists, ProjectNotFound
-from ecotone.accounts.models import KeyRow, ProjectRow, TokenRow
+from ecotone.accounts.models import KeyRow, ProfileRow, ProjectRow, TokenRow
+from ecotone.accounts.profile import KeptProfile, Profile
 from ecotone.database import Database, utc_now
 from ecotone.licences import Use
 from ecotone.settings import Settings
 from ecotone.vocabulary import Conflict, Invalid, Mode, PersonalData, Purpose, Role
 
 HOUSE = "house"
+_ORGANISATION = "organisation"
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 _TERRITORY = re.compile(r"[A-Z]{2}|EU|EEA|worldwide")
 
@@ -263,6 +266,24 @@ class Accounts:
             session.execute(sa.delete(KeyRow).where(KeyRow.project == name))
             session.delete(row)
 
+    # -- the organisation's profile ----------------------------------------------------------------------------------
+    def profile(self) -> KeptProfile:
+        """What the organisation told of itself; empty before it did."""
+        with self._database.reading() as session:
+            row = session.get(ProfileRow, _ORGANISATION)
+        return KeptProfile() if row is None else _kept(row)
+
+    def set_profile(self, profile: Profile, *, actor: Actor) -> KeptProfile:
+        """Put a profile in the place of the one before. Raises Invalid, naming the field."""
+        document = msgspec.to_builtins(profile.checked())
+        with self._database.writing() as session:
+            row = session.get(ProfileRow, _ORGANISATION)
+            if row is None:
+                row = ProfileRow(id=_ORGANISATION, profile=document, updated=utc_now(), updated_by=actor.name)
+                session.add(row)
+            row.profile, row.updated, row.updated_by = document, utc_now(), actor.name
+            return _kept(row)
+
     # -- keys --------------------------------------------------------------------------------------------------------
     def create_key(self, project: str, *, actor: Actor) -> tuple[KeyInfo, str]:
         """A key of a project; the secret is returned once and stored as a hash."""
@@ -340,6 +361,11 @@ def _project(row: ProjectRow) -> Project:
         created=row.created,
         created_by=row.created_by,
     )
+
+
+def _kept(row: ProfileRow) -> KeptProfile:
+    profile = msgspec.convert(row.profile, Profile)
+    return KeptProfile(profile, row.updated.isoformat(timespec="seconds"), row.updated_by)
 
 
 def _key_info(row: KeyRow) -> KeyInfo:

@@ -1,6 +1,5 @@
-"""Projects, keys, tokens and the organisation's rules over REST."""
+"""Projects, keys and tokens over REST."""
 
-from datetime import date
 from typing import Any
 
 import msgspec
@@ -8,7 +7,6 @@ import msgspec
 from ecotone.accounts import KeyInfo, Project, TokenInfo
 from ecotone.api.endpoint import Call, Need, endpoint
 from ecotone.licences import check_variables
-from ecotone.policy import RuleKind
 from ecotone.vocabulary import Mode, PersonalData, Purpose, Role
 
 
@@ -31,14 +29,6 @@ class NewToken(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     user: str
     role: Role = Role.READ
     note: str = ""
-
-
-class NewRule(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    kind: RuleKind
-    subject: str
-    reason: str
-    value: str | None = None
-    expires: date | None = None
 
 
 @endpoint("POST", "/projects", need=Need.ADMIN, body=NewProject, status=201, summary="Declare a project and its use")
@@ -123,33 +113,6 @@ def revoke_token(call: Call) -> Any:
     call.services.accounts.revoke_token(call.path["id"])
     call.services.note("token.revoked", call.actor, token_id=call.path["id"])
     return {"revoked": call.path["id"]}
-
-
-@endpoint("POST", "/rules", need=Need.ADMIN, body=NewRule, status=201, summary="Record a rule of the organisation")
-def create_rule(call: Call) -> Any:
-    new: NewRule = call.body
-    rule = call.services.policy.add_rule(
-        new.kind, new.subject, new.reason, actor=call.actor, value=new.value, expires=new.expires
-    )
-    call.services.note("rule.created", call.actor, rule=msgspec.to_builtins(rule))
-    return rule
-
-
-@endpoint("GET", "/rules", need=Need.USER, summary="The organisation's rules")
-def list_rules(call: Call) -> Any:
-    return call.services.policy.rules()
-
-
-@endpoint("GET", "/rules/{id}", need=Need.USER, summary="One rule")
-def show_rule(call: Call) -> Any:
-    return call.services.policy.rule(call.path["id"])
-
-
-@endpoint("DELETE", "/rules/{id}", need=Need.ADMIN, summary="Remove a rule")
-def remove_rule(call: Call) -> Any:
-    rule = call.services.policy.remove_rule(call.path["id"])
-    call.services.note("rule.removed", call.actor, rule=msgspec.to_builtins(rule))
-    return {"removed": rule.id}
 
 
 @endpoint("GET", "/me", need=Need.USER, summary="Who the token belongs to")

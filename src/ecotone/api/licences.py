@@ -1,13 +1,21 @@
 """Licence questions over REST: the knowledge base, and "may we use this for that?"."""
 
+import datetime
 from typing import Any
 
 import msgspec
 
 from ecotone.accounts.services import check_territory, use_variables
 from ecotone.api.endpoint import Call, Need, endpoint
-from ecotone.licences import Use, check_variables
+from ecotone.licences import Family, Use, check_variables
+from ecotone.policy import Action, Outcome
 from ecotone.vocabulary import Mode, NotFound, Purpose
+
+_ACTIONS = {
+    Mode.PUBLISH_WEIGHTS: Action.PUBLISH,
+    Mode.PUBLISH_ADAPTER: Action.PUBLISH,
+    Mode.FINETUNE: Action.TUNE,
+}
 
 
 class LicenceQuestion(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -18,26 +26,54 @@ class LicenceQuestion(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     users: int | None = None
     revenue: float | None = None
     territory: list[str] = []
+    modified: bool = False
+    declared_licence: str | None = None
+    date: datetime.date | None = None
     variables: dict[str, Any] = {}
 
 
 @endpoint("POST", "/licence/check", need=Need.READ, body=LicenceQuestion, summary="May we use this for that, and why?")
 def check_licence(call: Call) -> Any:
+    """The decision, and beside it what the organisation's rules make of it for users, who may read those rules."""
     ask: LicenceQuestion = call.body
     check_territory(ask.territory)
     check_variables(call.services.knowledge, ask.variables)
+    family, more = _family(call, ask)
     use = Use(
         mode=ask.mode,
         purpose=ask.purpose,
-        variables=use_variables(ask.users, ask.revenue, ask.territory, ask.variables),
+        modified=ask.modified,
+        declared_licence=ask.declared_licence,
+        date=ask.date,
+        variables=use_variables(ask.users, ask.revenue, ask.territory, ask.variables) | more,
     )
+    stance = call.services.policy.stance()
+    decision = stance.judge_family(family, use)
+    answer = decision.to_json()
+    if call.actor.kind == "user":
+        answer["policy"] = _policy(stance.outcome(decision, _ACTIONS.get(ask.mode, Action.CALL), family))
+    return answer
+
+
+def _family(call: Call, ask: LicenceQuestion) -> tuple[Family, dict[str, Any]]:
+    """The family asked about, and what is known of the way to it: a backend's tier."""
     services = call.services
     backend = services.backend_of(ask.model)
-    if backend is not None:
-        variables = use.variables | {"account.tier": backend.tier}
-        family = services.policy.api_family(ask.model, [backend.terms] if backend.terms else [])
-        return services.policy.judge_family(family, msgspec.structs.replace(use, variables=variables)).to_json()
-    return services.policy.judge(ask.model, ask.revision, use, viewer=call.actor).to_json()
+    if backend is None:
+        return services.policy.family(ask.model, ask.revision, viewer=call.actor), {}
+    family = services.policy.api_family(ask.model, [backend.terms] if backend.terms else [])
+    return family, {"account.tier": backend.tier}
+
+
+def _policy(outcome: Outcome) -> dict[str, Any]:
+    rules = [r for r in outcome.reasons if r.get("authority") == "organisation"]
+    return {
+        "action": outcome.action,
+        "allowed": outcome.allowed,
+        "message": outcome.message,
+        "warning": outcome.warning,
+        "rules": rules,
+    }
 
 
 @endpoint("GET", "/licences", need=Need.READ, summary="The entries of the knowledge base")

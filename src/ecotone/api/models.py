@@ -56,7 +56,8 @@ def serve_model(call: Call) -> Any:
     declared = [services.accounts.project(name) for name in projects]
     deployment = services.engines.serve(model.id, new.revision, projects, call.actor)
     services.note("model.served", call.actor, model=model.id, revision=deployment.revision, projects=list(projects))
-    warnings = []
+    outcome = services.policy.may_serve(model.id, deployment.revision, projects)
+    warnings = [outcome.warning] if outcome.warning else []
     if new.projects is None and before:
         warnings.append(f"still for {', '.join(before)} alone, as it was; --everybody lifts that")
     for project in declared:

@@ -33,7 +33,7 @@ def build(settings: Settings) -> ASGIApp:
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         await _start(services)
         tasks = [asyncio.create_task(_checkpoints(services), name="checkpoints")]
-        _greet(settings, token_file)
+        _greet(settings, token_file, told=services.accounts.profile().told)
         try:
             yield
         finally:
@@ -109,11 +109,15 @@ async def _ready(request: Request) -> Response:
     return JSONResponse({"status": "ready"})
 
 
-def _greet(settings: Settings, token_file: Path | None) -> None:
-    """Say the address and where the first token lies; the token itself only on a terminal."""
+def _greet(settings: Settings, token_file: Path | None, *, told: bool) -> None:
+    """Say the address, where the first token lies, and what is still asked; the token itself only on a terminal."""
     lines = [f"Ecotone {__version__} answers at {settings.base_url}"]
     if token_file is not None:
         lines.append(f"the administrator's token lies in {token_file}")
         if sys.stderr.isatty() and not os.environ.get("CI"):
             lines.append(f"  export ECOTONE_TOKEN={token_file.read_text().strip()}")
+    if not told:
+        lines.append(
+            f"licences ask who you are: tell it once at {settings.base_url}/ecotone/profile or `ecotone profile set`"
+        )
     print("\n".join(lines), file=sys.stderr, flush=True)

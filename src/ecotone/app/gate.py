@@ -21,6 +21,7 @@ log = logging.getLogger("ecotone.requests")
 
 OWN_CREDENTIALS = frozenset({"cas", "lfs", "v1", "health"})
 BODY_IDLE_SECONDS = 60.0
+OWN_PAGES = "/ecotone/"
 OPEN_TO_ALL = frozenset({"login", "logout", "static", "health", "oauth"})
 
 
@@ -71,7 +72,11 @@ class Gate:
             except Unauthenticated as error:
                 await _unauthenticated(error.message, request_id)(scope, receive, send)
                 return
-            if state["actor"] is ANONYMOUS and not self._settings.anonymous_may_read and not _open(path):
+            if (
+                state["actor"] is ANONYMOUS
+                and not self._settings.anonymous_may_read
+                and not _open(path, scope["method"])
+            ):
                 await _login_needed(path, request_id, self._prefix)(scope, receive, send)
                 return
         await self._router(scope, _Patient(receive), _with_request_id(send, request_id))
@@ -100,8 +105,9 @@ def _first_segment(path: str) -> str:
     return path[1:].partition("/")[0]
 
 
-def _open(path: str) -> bool:
-    return _first_segment(path) in OPEN_TO_ALL
+def _open(path: str, method: str) -> bool:
+    """Whether a face answers strangers itself: forms of pages say who sent them in a field, which is read there."""
+    return _first_segment(path) in OPEN_TO_ALL or (method == "POST" and path.startswith(OWN_PAGES))
 
 
 def _is_for_programs(path: str) -> bool:

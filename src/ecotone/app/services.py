@@ -121,7 +121,7 @@ def compose(settings: Settings) -> Services:
     accounts = Accounts(database, settings)
     storage = Storage(database, settings)
     catalog = Catalog(database, storage, knowledge, settings)
-    policy = Policy(database, catalog, knowledge, accounts)
+    policy = Policy(database, catalog, knowledge, accounts, four_eyes=not settings.single_person_waivers)
     jobs = Jobs(database, settings)
     folder = settings.folder("ledger")
     heads = LedgerHeads(database)
@@ -144,7 +144,6 @@ def compose(settings: Settings) -> Services:
         engines=engines,
         backends=backends,
         routes=routes,
-        knowledge=knowledge,
     )
     gateway = Gateway(settings, writer)
     services = Services(

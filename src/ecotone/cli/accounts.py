@@ -1,4 +1,4 @@
-"""`ecotone project`, `key`, `token`, `rule`: who may do what."""
+"""`ecotone project`, `key`, `token`: who may do what."""
 
 from typing import Annotated
 
@@ -13,12 +13,10 @@ project = typer.Typer(
 )
 key = typer.Typer(help="Keys of projects, for the gateway.", no_args_is_help=True)
 token = typer.Typer(help="Tokens of users, for hub, API and pages.", no_args_is_help=True)
-rule = typer.Typer(help="Rules of the organisation: waivers, unknown that passes, positions.", no_args_is_help=True)
 
 _PROJECT = ["name", "mode", "purpose", "personal_data", "users", "revenue", "territory"]
 _KEY = ["id", "project", "created", "created_by", "revoked"]
 _TOKEN = ["id", "user", "role", "note", "created", "revoked"]
-_RULE = ["id", "kind", "subject", "value", "reason", "by", "expires"]
 
 
 @project.command("create")
@@ -140,38 +138,6 @@ def revoke_token(token_id: str, as_json: options.Json = False) -> None:
 token.command("remove", help="The same as revoke.", hidden=True)(revoke_token)
 
 
-@rule.command("add")
-def add_rule(
-    kind: Annotated[str, typer.Argument(help="waiver, pass_unknown, hold_back, position or no_private")],
-    subject: Annotated[str, typer.Argument(help="Model id, backend:NAME, project:NAME, a position's name, or *")],
-    reason: Annotated[str, typer.Option(help="Shown wherever the rule decides")],
-    value: Annotated[str | None, typer.Option(help="The choice, for a position")] = None,
-    expires: Annotated[str | None, typer.Option(help="Day on which it ends, YYYY-MM-DD")] = None,
-    as_json: options.Json = False,
-) -> None:
-    """Record a rule of the organisation."""
-    body = {"kind": kind, "subject": subject, "reason": reason, "value": value, "expires": expires}
-    show.record(Server().post("/rules", body), as_json=as_json)
-
-
-@rule.command("list")
-def list_rules(as_json: options.Json = False) -> None:
-    """The organisation's rules."""
-    show.table(Server().get("/rules"), _RULE, as_json=as_json, empty="There is no rule.")
-
-
-@rule.command("show")
-def show_rule(rule_id: str, as_json: options.Json = False) -> None:
-    """One rule."""
-    show.record(Server().get(f"/rules/{segment(rule_id)}"), as_json=as_json)
-
-
-@rule.command("remove")
-def remove_rule(rule_id: str, as_json: options.Json = False) -> None:
-    """Remove a rule."""
-    show.record(Server().delete(f"/rules/{segment(rule_id)}"), as_json=as_json)
-
-
 def add_to(app: typer.Typer) -> None:
-    for name, group in (("project", project), ("key", key), ("token", token), ("rule", rule)):
+    for name, group in (("project", project), ("key", key), ("token", token)):
         app.add_typer(group, name=name)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ecotone.cli import accounts, gateway, licences, models, work
+from ecotone.cli import accounts, check, gateway, licences, models, policy, work
 from ecotone.cli.client import fail
 from ecotone.vocabulary import EcotoneError
 
@@ -72,6 +72,8 @@ licences.add_to(app)
 models.add_to(app)
 gateway.add_to(app)
 accounts.add_to(app)
+policy.add_to(app)
+check.add_to(app)
 work.add_to(app)
 
 

@@ -86,4 +86,21 @@ def decision(value: dict[str, Any]) -> None:
         print("not known: " + ", ".join(text(m) for m in value["missing"]))
     for way in value.get("would_allow", []):
         print(f"would make it yes: {way.get('change')} -> {way.get('verdict')}")
+    policy = value.get("policy") or {}
+    for rule in policy.get("rules", []):
+        print(f"rule of the organisation ({rule.get('fact')}, {rule.get('clause')}): {rule.get('means')}")
+    _certainty(value)
+
+
+def _certainty(value: dict[str, Any]) -> None:
+    """How far the answer can be relied on: what was assumed, what is disputed, what was not read in the text itself."""
+    if value.get("use", {}).get("from_profile"):
+        print("taken from the organisation's profile: " + ", ".join(value["use"]["from_profile"]))
+    for other in value.get("disputed", []):
+        print(
+            f"disputed: {other.get('position')} is read as {other.get('chosen')}; "
+            f"as {other.get('value')} the answer is {other.get('verdict')}"
+        )
+    if value.get("secondary_facts"):
+        print("not read in the text itself (secondary): " + ", ".join(value["secondary_facts"]))
     print(f"knowledge base {value.get('knowledge_base')}; {value.get('notice', 'not legal advice')}")

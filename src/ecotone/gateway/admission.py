@@ -151,6 +151,7 @@ def _candidate(snapshot: Snapshot, consumer: Consumer, name: str, findings: Find
             "reasons": ruling.reasons,
             "would_allow": ruling.would_allow,
             "knowledge_base": ruling.knowledge_base,
+            "notice": "not legal advice",
         }
         raise Refusal(451, "refused_by_decision", ruling.message, param="model", ecotone=told)
     model = name if target.socket or target.backend == "local" else name.partition("/")[2]

@@ -5,25 +5,24 @@ import hashlib
 import logging
 import threading
 import time
-from datetime import date
 from typing import Any, Protocol
 
 import msgspec
 
 from ecotone.accounts import HOUSE, SYSTEM, Accounts, Project
 from ecotone.catalog import Catalog
-from ecotone.database import utc_now
 from ecotone.gateway.backends import Backend, Backends
 from ecotone.gateway.routing import Routes
 from ecotone.gateway.snapshot import SUBJECT, Consumer, Ruling, Snapshot, Target, save
-from ecotone.licences import Family, KnowledgeBase, legal_class
-from ecotone.policy import Action, Policy, Rule, decide, may_call_private
+from ecotone.licences import Family, legal_class
+from ecotone.policy import Action, Policy, Stance, may_call_private, node_names
 from ecotone.settings import Settings
 from ecotone.vocabulary import DeploymentState, EcotoneError, Location
 
 log = logging.getLogger("ecotone.gateway")
 
 _EVERY_SECONDS = 2.0
+_LONGEST_WARNING = 300
 
 
 class Deployments(Protocol):
@@ -45,7 +44,6 @@ class SnapshotBuilder:
         engines: Deployments,
         backends: Backends,
         routes: Routes,
-        knowledge: KnowledgeBase,
     ) -> None:
         self._settings = settings
         self._catalog = catalog
@@ -54,14 +52,13 @@ class SnapshotBuilder:
         self._engines = engines
         self._backends = backends
         self._routes = routes
-        self._knowledge = knowledge
         self._folder = settings.folder("snapshot")
         self._changed = threading.Event()
         self._stopped = threading.Event()
         self._building = threading.Lock()
         self._content: bytes = b""
         self._ruled: dict[str, Ruling] = {}
-        self._ruled_under: bytes = b""
+        self._ruled_under: tuple[Any, ...] = ()
         self._thread: threading.Thread | None = None
         self.current = Snapshot(built=0.0)
 
@@ -108,26 +105,22 @@ class SnapshotBuilder:
     # -- reading -----------------------------------------------------------------------------------------------------
     def _read(self) -> Snapshot:
         projects = {p.name: p for p in self._accounts.projects()}
-        rules = self._policy.rules()
-        today = utc_now().date()
-        consumers = {p.name: _consumer(p, rules, today) for p in projects.values()}
-        positions = dict(self._policy.positions())
+        stance = self._policy.stance()
+        consumers = {p.name: _consumer(p, stance) for p in projects.values()}
         targets: dict[str, Target] = {}
-        families: dict[str, tuple[Family, tuple[str, ...], dict[str, Any]]] = {}
+        families: dict[str, tuple[Family, dict[str, Any]]] = {}
         for deployment in self._engines.deployments():
-            made = self._engine(deployment, rules, positions)
+            made = self._engine(deployment, stance)
             if made is not None:
                 target, family = made
                 targets[target.name] = target
-                families.setdefault(target.legal, (family, (target.name,), {}))
+                families.setdefault(target.legal, (family, {}))
         backends: dict[str, Target] = {}
         for backend in self._backends.list():
-            target, family = self._backend(backend, rules, positions)
+            target, family = self._backend(backend, stance)
             backends[target.name] = target
-            families.setdefault(
-                target.legal, (family, (f"backend:{backend.name}",), {"account.tier": backend.tier.value})
-            )
-        rulings = self._rulings(families, list(projects.values()), rules, positions)
+            families.setdefault(target.legal, (family, {"account.tier": backend.tier.value}))
+        rulings = self._rulings(families, list(projects.values()), stance)
         return Snapshot(
             keys={
                 k.hash: k.project
@@ -142,7 +135,7 @@ class SnapshotBuilder:
             rulings=rulings,
         )
 
-    def _engine(self, deployment: Any, rules: list[Rule], positions: dict[str, str]) -> tuple[Target, Family] | None:
+    def _engine(self, deployment: Any, stance: Stance) -> tuple[Target, Family] | None:
         try:
             model = self._catalog.model(deployment.model, viewer=SYSTEM)
             revision = self._catalog.revision(model, deployment.revision)
@@ -150,7 +143,7 @@ class SnapshotBuilder:
         except EcotoneError:
             log.warning("the deployment of %s has no revision any more; it is not callable", deployment.model)
             return None
-        legal = legal_class(self._knowledge, family, positions=positions) + _rule_mark(rules, (model.id,))
+        legal = _legal(family, stance)
         target = Target(
             name=model.id,
             legal=legal,
@@ -167,10 +160,9 @@ class SnapshotBuilder:
         )
         return target, family
 
-    def _backend(self, backend: Backend, rules: list[Rule], positions: dict[str, str]) -> tuple[Target, Family]:
+    def _backend(self, backend: Backend, stance: Stance) -> tuple[Target, Family]:
         family = self._policy.api_family(backend.name, [backend.terms] if backend.terms else [])
-        legal = legal_class(self._knowledge, family, positions=positions)
-        legal += _rule_mark(rules, (f"backend:{backend.name}",)) + f"/{backend.tier}"
+        legal = _legal(family, stance) + f"/{backend.tier}"
         target = Target(
             name=backend.name,
             legal=legal,
@@ -183,31 +175,23 @@ class SnapshotBuilder:
         return target, family
 
     def _rulings(
-        self,
-        families: dict[str, tuple[Family, tuple[str, ...], dict[str, Any]]],
-        projects: list[Project],
-        rules: list[Rule],
-        positions: dict[str, str],
+        self, families: dict[str, tuple[Family, dict[str, Any]]], projects: list[Project], stance: Stance
     ) -> dict[str, Ruling]:
-        """Decisions by legal class and use: those known since rules, positions or day last changed are kept."""
-        today = utc_now().date()
-        under = msgspec.msgpack.encode((rules, positions, today, self._knowledge.version))
-        known = self._ruled if under == self._ruled_under else {}
+        """Decisions by legal class and use: known ones are kept until rules, profile or day change."""
+        known = self._ruled if stance.mark == self._ruled_under else {}
         found: dict[str, Ruling] = {}
-        for legal, (family, subjects, more) in families.items():
+        for legal, (family, more) in families.items():
             for project in projects:
                 key = f"{legal}|{_use_of(project)}"
                 if key not in found:
-                    found[key] = known.get(key) or self._rule(family, subjects, more, project, rules)
-        self._ruled, self._ruled_under = found, under
+                    found[key] = known.get(key) or self._rule(family, more, project, stance)
+        self._ruled, self._ruled_under = found, stance.mark
         return found
 
-    def _rule(
-        self, family: Family, subjects: tuple[str, ...], more: dict[str, Any], project: Project, rules: list[Rule]
-    ) -> Ruling:
+    def _rule(self, family: Family, more: dict[str, Any], project: Project, stance: Stance) -> Ruling:
         use = project.use()
-        decision = self._policy.judge_family(family, msgspec.structs.replace(use, variables=use.variables | more))
-        outcome = decide(decision.to_json(), Action.CALL, rules, subjects=subjects, today=utc_now().date())
+        decision = stance.judge_family(family, msgspec.structs.replace(use, variables=use.variables | more))
+        outcome = stance.outcome(decision, Action.CALL, family)
         made = Ruling(
             allowed=outcome.allowed,
             verdict=outcome.verdict,
@@ -216,6 +200,7 @@ class SnapshotBuilder:
             would_allow=outcome.would_allow,
             duties=tuple(outcome.decision.get("duties", ())),
             rules=outcome.rules,
+            warning=_header(outcome.warning),
             knowledge_base=outcome.knowledge_base,
         )
         packed = msgspec.json.encode(made).replace(msgspec.json.encode(family.subject), b'"\\u0001"')
@@ -227,16 +212,21 @@ def _use_of(project: Project) -> str:
     return hashlib.sha256(msgspec.json.encode(project.use(), order="sorted")).hexdigest()[:16]
 
 
-def _consumer(project: Project, rules: list[Rule], today: date) -> Consumer:
+def _consumer(project: Project, stance: Stance) -> Consumer:
+    granted = may_call_private(project.name, project.may_call_private, stance.rules, stance.today)
     return Consumer(
-        name=project.name,
-        use=_use_of(project),
-        personal_data=project.personal_data,
-        may_call_private=may_call_private(project.name, project.may_call_private, rules, today),
+        name=project.name, use=_use_of(project), personal_data=project.personal_data, may_call_private=granted
     )
 
 
-def _rule_mark(rules: list[Rule], subjects: tuple[str, ...]) -> str:
-    """Rules that speak of the subject part it from its legal class."""
-    found = [r.id for r in rules if r.subject in subjects]
-    return "+" + "+".join(found) if found else ""
+def _legal(family: Family, stance: Stance) -> str:
+    """The legal class, with rules that speak of the subject by its name, which part it from others of its class."""
+    legal = legal_class(stance.knowledge, stance.family(family), positions=stance.positions)
+    names = node_names(family.node(family.subject))
+    found = [r.id for r in stance.rules if r.subject != "*" and r.speaks_of(names)]
+    return legal + ("+" + "+".join(found) if found else "")
+
+
+def _header(warning: str | None) -> str | None:
+    """A warning as it may stand in a header: one line of plain letters."""
+    return " ".join(warning.split()).encode("ascii", "replace").decode()[:_LONGEST_WARNING] if warning else None

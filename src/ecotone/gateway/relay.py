@@ -328,6 +328,8 @@ class _Attempt:
             found["x-ecotone-reason"] = self.candidate.why or f"asked for; verdict {self.candidate.ruling.verdict}"
         if rules := self.candidate.ruling.rules:
             found["x-ecotone-reason"] += f"; allowed by rule {', '.join(rules)}"
+        if self.candidate.ruling.warning is not None:
+            found["x-ecotone-warning"] = self.candidate.ruling.warning
         return found
 
 

@@ -58,6 +58,7 @@ class Ruling(msgspec.Struct, frozen=True, kw_only=True):
     would_allow: tuple[dict[str, Any], ...] = ()
     duties: tuple[dict[str, Any], ...] = ()
     rules: tuple[str, ...] = ()
+    warning: str | None = None
     knowledge_base: str = ""
 
     def about(self, model: str) -> "Ruling":

@@ -2,54 +2,18 @@
 
 What each verdict does (design, section 4): at publishing deny refuses, unknown and ask_licence are accepted with a
 warning; serving asks whether any project may call; tuning and audits are refused by deny and ask_licence and warned by
-unknown; a call passes on allow and allow_with_duties alone, unless a rule lets unknown pass.
+unknown; a call passes on allow and allow_with_duties alone, unless a rule lets unknown pass. A rule of kind block stops
+what it speaks of, at each of these; only a waiver, which two people have signed, passes it.
 """
 
 from collections.abc import Iterable
 from datetime import date
-from enum import StrEnum
 from typing import Any
 
 import msgspec
 
+from ecotone.policy.rules import Action, Rule, RuleKind
 from ecotone.vocabulary import Verdict
-
-
-class Action(StrEnum):
-    PUBLISH = "publish"
-    SERVE = "serve"
-    TUNE = "tune"
-    AUDIT = "audit"
-    CALL = "call"
-
-
-class RuleKind(StrEnum):
-    """`pass_unknown`: unknown passes for a subject. `hold_back`: unknown and ask_licence refuse publishing too.
-    `waiver`: the decision passes whatever the verdict, which stays as it is. `position`: the organisation's choice
-    where law is disputed (subject is the position's name, value its choice). `no_private`: a project (subject
-    `project:NAME`) may not call private models."""
-
-    PASS_UNKNOWN = "pass_unknown"
-    HOLD_BACK = "hold_back"
-    WAIVER = "waiver"
-    POSITION = "position"
-    NO_PRIVATE = "no_private"
-
-
-class Rule(msgspec.Struct, frozen=True, kw_only=True):
-    """A rule. `subject` is a model id, `backend:NAME`, `project:NAME`, the name of a position, or `*`."""
-
-    id: str
-    kind: RuleKind
-    subject: str
-    reason: str
-    by: str
-    created: str
-    value: str | None = None
-    expires: date | None = None
-
-    def applies(self, subjects: Iterable[str], today: date) -> bool:
-        return (self.expires is None or today < self.expires) and (self.subject == "*" or self.subject in subjects)
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,28 +59,28 @@ def decide(
     """
     verdict = Verdict(decision["verdict"])
     applying = [rule for rule in rules if rule.applies(subjects, today)]
-    used: list[Rule] = []
-    allowed = verdict in _PASSES[action]
-    if action is Action.PUBLISH and verdict in _HELD_BACK:
-        used = [rule for rule in applying if rule.kind is RuleKind.HOLD_BACK]
-        allowed = not used
+    used = _stopping(applying, action, verdict)
+    allowed = verdict in _PASSES[action] and not used
     if not allowed:
         opening = [
             rule
             for rule in applying
-            if rule.kind is RuleKind.WAIVER or (rule.kind is RuleKind.PASS_UNKNOWN and verdict is Verdict.UNKNOWN)
+            if rule.kind is RuleKind.WAIVER
+            or (rule.kind is RuleKind.PASS_UNKNOWN and verdict is Verdict.UNKNOWN and not used)
         ]
         if opening:
             allowed, used = True, opening
+    about = decision.get("subject", {}).get("model")
+    warning = [r for r in applying if r.kind is RuleKind.WARN and r.concerns(verdict, action)] if allowed else []
     return Outcome(
         allowed=allowed,
         action=action,
         verdict=verdict,
         message=_message(decision, action, verdict, allowed, used),
-        warning=_warning(decision, verdict, allowed),
-        reasons=(*decision.get("reasons", ()), *(_rule_reason(rule) for rule in used)),
+        warning=_warning(decision, verdict, allowed, warning),
+        reasons=(*decision.get("reasons", ()), *(rule.as_reason(about) for rule in (*used, *warning))),
         would_allow=tuple(decision.get("would_allow", ())),
-        rules=tuple(rule.id for rule in used),
+        rules=tuple(rule.id for rule in (*used, *warning)),
         knowledge_base=decision.get("knowledge_base", ""),
         decision=decision,
     )
@@ -133,18 +97,15 @@ def best(outcomes: Iterable[Outcome]) -> Outcome | None:
     return max(outcomes, key=lambda o: (o.allowed, o.verdict.rank), default=None)
 
 
-def _rule_reason(rule: Rule) -> dict[str, Any]:
-    return {
-        "node": rule.subject,
-        "entry": "organisation",
-        "fact": rule.kind.value,
-        "clause": f"rule {rule.id}",
-        "means": f"{rule.reason} (by {rule.by}, {rule.created[:10]})",
-        "evaluation": "true",
-        "authority": "organisation",
-        "path": [],
-        "position": None,
-    }
+def _stopping(applying: list[Rule], action: Action, verdict: Verdict) -> list[Rule]:
+    """Rules that stop the action: those that hold unclear revisions back, and those that block."""
+    held_back = action is Action.PUBLISH and verdict in _HELD_BACK
+    return [
+        rule
+        for rule in applying
+        if (rule.kind is RuleKind.HOLD_BACK and held_back)
+        or (rule.kind is RuleKind.BLOCK and rule.concerns(verdict, action))
+    ]
 
 
 _ACTION_WORDS = {
@@ -172,25 +133,29 @@ def _message(decision: dict[str, Any], action: Action, verdict: Verdict, allowed
     )
     if allowed and not used:
         return f"{what}{purpose} ({verdict})."
-    if used:
-        return f"{what}{purpose}: {'; '.join(rule.reason for rule in used)}."
+    ruled = [f"{rule.told.rstrip('.')}, rule {rule.id}" for rule in used]
+    if used and (allowed or verdict in _PASSES[action]):
+        return f"{what}{purpose}: {'; '.join(ruled)}."
     why = [f"{r.get('entry')} clause {r.get('clause')}: {r.get('means')}" for r in deciding(decision)[:2]]
     missing = [_missing(m) for m in decision.get("missing", [])]
     if verdict is Verdict.UNKNOWN and missing:
         why = [f"not known: {', '.join(missing[:4])}", *why[:1]]
     way_out = [str(w.get("change")) for w in decision.get("would_allow", [])[:1]]
     tail = f" What would make it yes: {way_out[0]}." if way_out else ""
-    return f"{what}{purpose} ({verdict}): {'; '.join(why) or 'no licence grants it'}.{tail}"
+    return f"{what}{purpose} ({verdict}): {'; '.join([*(why or ['no licence grants it']), *ruled])}.{tail}"
 
 
 def _missing(item: Any) -> str:
     return str(item.get("variable") or item.get("what") or item) if isinstance(item, dict) else str(item)
 
 
-def _warning(decision: dict[str, Any], verdict: Verdict, allowed: bool) -> str | None:
-    if not allowed or verdict.passes:
+def _warning(decision: dict[str, Any], verdict: Verdict, allowed: bool, rules: list[Rule]) -> str | None:
+    if not allowed:
         return None
-    missing = ", ".join(_missing(m) for m in decision.get("missing", [])[:3])
+    said = [f"{rule.reason.rstrip('.')} (rule {rule.id})." for rule in rules]
     if verdict is Verdict.ASK_LICENCE:
-        return "The licence asks for a permission that its owner must give first."
-    return "The licence does not answer for this use" + (f"; not known: {missing}." if missing else ".")
+        said.insert(0, "The licence asks for a permission that its owner must give first.")
+    elif not verdict.passes:
+        missing = ", ".join(_missing(m) for m in decision.get("missing", [])[:3])
+        said.insert(0, "The licence does not answer for this use" + (f"; not known: {missing}." if missing else "."))
+    return " ".join(said) or None

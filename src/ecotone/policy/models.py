@@ -14,8 +14,11 @@ class RuleRow(Base):
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
     kind: Mapped[str] = mapped_column(String(32))
     subject: Mapped[str] = mapped_column(String(200), index=True)
-    value: Mapped[str | None] = mapped_column(String(64))
+    value: Mapped[str | None] = mapped_column(String(400))
     reason: Mapped[str] = mapped_column(Text)
     created: Mapped[datetime]
     created_by: Mapped[str] = mapped_column(String(96))
     expires: Mapped[date | None]
+    evidence: Mapped[str | None] = mapped_column(Text)
+    approved: Mapped[datetime | None]
+    approved_by: Mapped[str | None] = mapped_column(String(96))

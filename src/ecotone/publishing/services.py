@@ -209,11 +209,9 @@ class Publishing:
             return None, None
         node = Node(id=model.id, instruments=contents.instruments or ("none",))
         family = self._catalog.compose_family(node, contents.edges, viewer=SYSTEM)
-        return self._judge(family, contents.edges, contents.declared_licence, model.id)
+        return self._judge(family, contents.edges, contents.declared_licence)
 
-    def _judge(
-        self, family: Family, edges: Iterable[LineageEdge], declared: str | None, subject: str
-    ) -> tuple[Outcome, Decision]:
+    def _judge(self, family: Family, edges: Iterable[LineageEdge], declared: str | None) -> tuple[Outcome, Decision]:
         use = Use(
             mode=Mode.PUBLISH_WEIGHTS,
             purpose=Purpose.NONCOMMERCIAL,
@@ -222,7 +220,7 @@ class Publishing:
             date=utc_now().date(),
         )
         decision = self._policy.judge_family(family, use)
-        return self._policy.outcome(decision, Action.PUBLISH, (subject,)), decision
+        return self._policy.outcome(decision, Action.PUBLISH, family), decision
 
     def _record(
         self, model: Model, ref: str, revision: Revision, actor: Actor, outcome: Outcome | None
@@ -262,7 +260,7 @@ class Publishing:
         edges = tuple(edge for edge in read.edges if self._may_name(edge, viewer))
         node = Node(id=model_id or _UNNAMED, instruments=read.instruments or ("none",))
         family = self._catalog.compose_family(node, edges, viewer=viewer)
-        outcome, _ = self._judge(family, edges, read.declared_licence, node.id)
+        outcome, _ = self._judge(family, edges, read.declared_licence)
         if not outcome.allowed:
             return [refusal(model_id or "The model", read.declared_licence, outcome, self._knowledge).message], []
         return [], [text.replace(_UNNAMED, "this model") for text in (*read.findings, *_outcome_warnings(outcome))]

@@ -36,6 +36,9 @@ class Settings:
     anonymous_read: bool | None = _option(None, "reading without an account; default: only while bound to loopback")
     public_url: str | None = _option(None, "the address clients use, when behind a proxy, e.g. https://hub.example.org")
     allowed_hosts: str = _option("", "host names accepted in the Host header, comma-separated, beside our own")
+    single_person_waivers: bool = _option(
+        False, "waivers, agreements and concluded licences hold without a second administrator's approval"
+    )
     provider_keys: str = _option(
         "*_API_KEY,*_PROVIDER_KEY", "patterns of environment variables that may hold a provider's key, comma-separated"
     )

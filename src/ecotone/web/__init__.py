@@ -2,7 +2,7 @@
 
 from starlette.routing import BaseRoute, Route
 
-from ecotone.web import catalogue, files, history, model_page, operations, sessions, static
+from ecotone.web import catalogue, files, history, licences, model_page, operations, profile, sessions, static
 from ecotone.web.endpoint import page
 from ecotone.web.failures import exception_handlers
 from ecotone.web.sessions import actor_from_cookie
@@ -20,6 +20,9 @@ def routes() -> list[BaseRoute]:
         Route("/logout", sessions.logout, methods=["POST"]),
         Route("/static/{digest}/{name}", static.file),
         Route("/favicon.ico", static.icon),
+        Route("/ecotone/licences", page(licences.listed)),
+        Route("/ecotone/licences/{id}", page(licences.show)),
+        Route("/ecotone/profile", profile.profile, methods=["GET", "POST"]),
         Route("/ecotone/status", page(operations.status)),
         Route("/ecotone/why", page(operations.ask_why)),
         Route("/ecotone/why/{id}", page(operations.why)),

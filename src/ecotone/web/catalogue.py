@@ -87,6 +87,7 @@ def _listing(visit: Visit, repo_type: RepoType, author: str | None) -> Response:
         rows=[_row(visit, model, served) for model in found.models],
         chosen=chosen,
         datasets=repo_type is RepoType.DATASET,
+        ask_profile=visit.actor.is_admin and not visit.services.accounts.profile().told,
         action=visit.root + here,
         filters=[
             (word, value, link(kind=value), chosen["kind"] == value)

@@ -1,11 +1,10 @@
 """What a model page says about licences: verdicts for common uses, the outbound licence, clauses. Decides nothing."""
 
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ecotone.licences import Decision, Edge, Entry, Family, KnowledgeBase, Node, Outbound, Reason, Use, outbound
+from ecotone.policy import Rule, Stance
 from ecotone.vocabulary import Mode, Purpose, Relation, Verdict
 
 VERDICT_WORDS = {
@@ -57,22 +56,7 @@ _USES = {
         ("Train another model on its outputs", Mode.TRAIN_ON_OUTPUTS, Purpose.COMMERCIAL),
     ),
 }
-_MODE_CHOICES = (
-    (Mode.RUN, "run it"),
-    (Mode.SERVE_API, "serve it to others"),
-    (Mode.EMBED_PRODUCT, "ship it in a product"),
-    (Mode.FINETUNE, "fine-tune it"),
-    (Mode.PUBLISH_WEIGHTS, "publish its weights"),
-    (Mode.TRAIN_ON_OUTPUTS, "train on its outputs"),
-)
-_PURPOSE_CHOICES = (
-    (Purpose.COMMERCIAL, "commercially"),
-    (Purpose.INTERNAL_COMMERCIAL, "inside a company"),
-    (Purpose.NONCOMMERCIAL, "without commerce"),
-    (Purpose.RESEARCH, "for research"),
-)
 _FINE_TUNE = "a fine-tune"
-_COUNTED = re.compile(r"(?:org|product)\.[a-z_]{1,40}(?:\.\d{4}-\d{2})?\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,17 +98,6 @@ class JudgedUse:
         ]
 
 
-@dataclass(frozen=True, slots=True)
-class Choices:
-    """The form with which a visitor asks about a use of their own, and what was chosen."""
-
-    mode: str
-    purpose: str
-    users: str
-    modes: tuple[tuple[str, str], ...] = _MODE_CHOICES
-    purposes: tuple[tuple[str, str], ...] = _PURPOSE_CHOICES
-
-
 def badge(knowledge: KnowledgeBase, label: str | None, instruments: tuple[str, ...]) -> Badge:
     """The badge of a model by its label and the knowledge-base entries it was identified as."""
     kinds = [knowledge.entries[i].kind for i in instruments if i in knowledge.entries] or ["unknown"]
@@ -151,54 +124,26 @@ def _short(entry: Entry) -> str:
     return entry.title.replace(" Community License Agreement", " Community License").replace(" Agreement", "")
 
 
-def common_uses(policy: Any, knowledge: KnowledgeBase, family: Family) -> list[JudgedUse]:
+def common_uses(stance: Stance, family: Family) -> list[JudgedUse]:
     """The uses people ask about first, each judged."""
     kind = family.node(family.subject).kind
-    return [_judged(policy, knowledge, family, *use) for use in _USES.get(kind, ())]
+    return [judged(stance, family, *use) for use in _USES.get(kind, ())]
 
 
-def own_use(
-    policy: Any, knowledge: KnowledgeBase, family: Family, query: Mapping[str, str]
-) -> tuple[Choices, JudgedUse | None]:
-    """The use that the query of the page asks about; None when it asks about none, or about nonsense."""
-    choices = Choices(query.get("mode", ""), query.get("purpose", ""), query.get("users", "")[:15].strip())
-    try:
-        mode, purpose = Mode(choices.mode), Purpose(choices.purpose)
-    except ValueError:
-        return choices, None
-    users = _number(choices.users)
-    variables: dict[str, Any] = {} if users is None else {"org.mau": users, "product.mau": users}
-    told = ((name, _number(value)) for name, value in list(query.items())[:20] if _COUNTED.match(name))
-    variables |= {name: value for name, value in told if value is not None}
-    return choices, _judged(policy, knowledge, family, "Your use", mode, purpose, variables)
-
-
-def _number(text: str) -> int | None:
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= 15 else None
-
-
-def asked(uses: list[JudgedUse], query: Mapping[str, str]) -> list[tuple[str, str]]:
-    """The figures that verdicts lack, or that the query told: name and value, for the form to ask for."""
-    names = [m.what for use in uses for m in use.decision.missing if _COUNTED.match(m.what)]
-    told = [name for name in list(query)[:20] if _COUNTED.match(name)]
-    known = ("org.mau", "product.mau")
-    return [(name, query.get(name, "")[:15]) for name in dict.fromkeys([*names, *told]) if name not in known][:6]
-
-
-def _judged(
-    policy: Any,
-    knowledge: KnowledgeBase,
+def judged(
+    stance: Stance,
     family: Family,
     title: str,
     mode: Mode,
     purpose: Purpose,
     variables: dict[str, Any] | None = None,
 ) -> JudgedUse:
+    """A use judged; to publish weights is to publish a fine-tune of one's own, under the licence that it may carry."""
     use = Use(mode=mode, purpose=purpose, variables=variables or {})
     if mode is not Mode.PUBLISH_WEIGHTS or family.node(family.subject).kind != "weights":
-        return JudgedUse(title, policy.judge_family(family, use))
-    found, child = _child(knowledge, family)
-    decision = policy.judge_family(
+        return JudgedUse(title, stance.judge_family(family, use))
+    found, child = _child(stance.knowledge, stance.family(family))
+    decision = stance.judge_family(
         child,
         Use(mode=mode, purpose=purpose, modified=True, declared_licence=found.licence, variables=variables or {}),
     )
@@ -226,9 +171,39 @@ def binding_entries(knowledge: KnowledgeBase, family: Family) -> list[tuple[Entr
     return [(knowledge.entries[i], tuple(nodes)) for i, nodes in brought.items() if i in knowledge.entries]
 
 
-def clauses(entry: Entry) -> list[tuple[str, list[tuple[str, str]]]]:
-    """The facts of an entry by what they do: heading, then (clause, meaning) of each."""
-    groups: dict[str, list[tuple[str, str]]] = {}
+@dataclass(frozen=True, slots=True)
+class Clause:
+    """A fact as a page shows it. `doubts` say what keeps it from being plain: secondary, inferred, disputed."""
+
+    where: str
+    means: str
+    about: str
+    doubts: tuple[str, ...] = ()
+
+
+def clauses(entry: Entry) -> list[tuple[str, list[Clause]]]:
+    """The facts of an entry by what they do: heading, then each with its clause."""
+    groups: dict[str, list[Clause]] = {}
     for fact in entry.facts:
-        groups.setdefault(_MODALITIES.get(fact.modality, fact.modality), []).append((fact.clause.sec, fact.means))
+        doubts = []
+        if entry.authority(fact) == "secondary":
+            doubts.append("secondary source")
+        if fact.confidence == "inferred":
+            doubts.append("inferred")
+        if fact.position:
+            doubts.append(f"disputed: {fact.position}")
+        about = fact.duty or ", ".join(fact.action)
+        shown = Clause(fact.clause.sec, fact.means, about.replace("_", " "), tuple(doubts))
+        groups.setdefault(_MODALITIES.get(fact.modality, fact.modality), []).append(shown)
     return list(groups.items())
+
+
+def rules_about(stance: Stance, family: Family) -> list[tuple[Rule, str]]:
+    """Rules that speak of a family's subject, or of the texts that bind it, each with its state."""
+    subjects = stance.subjects(family)
+    return [(rule, rule.state(stance.today)) for rule in stance.rules if rule.speaks_of(subjects)]
+
+
+def kind_word(kind: str) -> str:
+    """The kind of an entry as people read it."""
+    return _KIND_WORDS.get(kind, kind.replace("_", " "))

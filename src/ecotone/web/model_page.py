@@ -9,8 +9,9 @@ from starlette.responses import Response
 
 from ecotone.catalog import Model, Revision
 from ecotone.licences import Family
-from ecotone.vocabulary import ModelKind, RepoType
-from ecotone.web import family_tree, licensing
+from ecotone.policy import Rule, Stance
+from ecotone.vocabulary import Mode, ModelKind, Purpose, RepoType
+from ecotone.web import asking, family_tree, licensing
 from ecotone.web.cards import MOST_CHARACTERS, card_html
 from ecotone.web.catalogue import parameters_fact
 from ecotone.web.endpoint import Visit, address
@@ -20,6 +21,7 @@ from ecotone.web.rendering import count, day, size, zone
 from ecotone.web.snippets import snippets
 
 _MOST_FILES = 40
+_TREE_USE = (Mode.SERVE_API, Purpose.COMMERCIAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +30,12 @@ class Licensing:
 
     badge: licensing.Badge
     uses: list[licensing.JudgedUse]
-    choices: licensing.Choices
+    choices: asking.Choices
     own: licensing.JudgedUse | None
-    asked: list[tuple[str, str]]
-    entries: list[tuple[Any, tuple[str, ...], list[tuple[str, list[tuple[str, str]]]]]]
+    fields: list[asking.Field]
+    entries: list[tuple[Any, tuple[str, ...], list[tuple[str, list[licensing.Clause]]]]]
+    rules: list[tuple[Rule, str]]
+    tree_use: str
     knowledge_base: str
 
 
@@ -41,6 +45,9 @@ def show(visit: Visit) -> Response:
     here_path = visit.root + address(model)
     revision = visit.catalog.revision(model) if model.head is not None else None
     family = visit.catalog.family(model, revision, viewer=visit.actor)
+    stance = visit.services.policy.stance()
+    choices = asking.chosen(visit.query)
+    judge = family_tree.judging(stance, *(choices.use or _TREE_USE), choices.variables)
     deployments = [d for d in visit.services.engines.deployments() if d.model == model.id]
     backends = _backends(visit, model)
     return visit.page(
@@ -52,9 +59,9 @@ def show(visit: Visit) -> Response:
         card=_card(here_path, model, revision),
         card_is_cut=revision is not None and len(revision.card_text) > MOST_CHARACTERS,
         facts=_facts(model, revision),
-        licensing=_licensing(visit, model, family),
-        ancestors=family_tree.ancestors(family),
-        descendants=family_tree.descendants(visit.catalog, model, visit.actor),
+        licensing=_licensing(visit, stance, model, family, choices),
+        ancestors=family_tree.ancestors(family, judge),
+        descendants=family_tree.descendants(visit.catalog, model, visit.actor, judge),
         refs=visit.catalog.refs(model) if revision is not None else None,
         **_files(visit, revision),
         measurements=plotted(_measurements(visit, model)),
@@ -106,19 +113,25 @@ def _facts(model: Model, revision: Revision | None) -> list[tuple[str, str]]:
     return found
 
 
-def _licensing(visit: Visit, model: Model, family: Family) -> Licensing:
-    knowledge, policy = visit.services.knowledge, visit.services.policy
-    uses = licensing.common_uses(policy, knowledge, family) if zone(model) != "none" else []
-    choices, own = licensing.own_use(policy, knowledge, family, visit.query)
+def _licensing(visit: Visit, stance: Stance, model: Model, family: Family, choices: asking.Choices) -> Licensing:
+    knowledge = stance.knowledge
+    uses = licensing.common_uses(stance, family) if zone(model) != "none" else []
+    own = None
+    if choices.use is not None:
+        own = licensing.judged(stance, family, "Your use", *choices.use, choices.variables)
+    mode, purpose = choices.use or _TREE_USE
     return Licensing(
         badge=licensing.badge(knowledge, model.licence, model.instruments),
         uses=uses,
-        asked=licensing.asked([*uses, *([own] if own else [])], visit.query),
         choices=choices,
         own=own,
+        fields=asking.fields(choices, [u.decision for u in ([own] if own else uses)]),
         entries=[
-            (entry, nodes, licensing.clauses(entry)) for entry, nodes in licensing.binding_entries(knowledge, family)
+            (entry, nodes, licensing.clauses(entry))
+            for entry, nodes in licensing.binding_entries(knowledge, stance.family(family))
         ],
+        rules=licensing.rules_about(stance, family) if visit.actor.kind == "user" else [],
+        tree_use=f"{mode}, {purpose}".replace("_", " "),
         knowledge_base=knowledge.version,
     )
 

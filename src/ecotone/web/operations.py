@@ -7,6 +7,7 @@ from typing import Any
 
 from starlette.responses import Response
 
+from ecotone.database import utc_now
 from ecotone.vocabulary import Forbidden, NotFound
 from ecotone.web.endpoint import Visit
 from ecotone.web.rendering import moment
@@ -31,7 +32,14 @@ def status(visit: Visit) -> Response:
     services = visit.services
     return visit.page(
         "status.html",
-        tables=[_deployments(services), _jobs(services), _backends(services), _routes(services), _projects(services)],
+        tables=[
+            _deployments(services),
+            _jobs(services),
+            _backends(services),
+            _routes(services),
+            _projects(services),
+            _rules(services),
+        ],
         knowledge=services.knowledge,
         ledger=services.verify_ledger() if visit.query.get("verify") else None,
     )
@@ -81,6 +89,16 @@ def _projects(services: Any) -> Table:
         rows.append((p.name, use, str(p.personal_data), f"{requests:,}", f"{tokens:,}"))
     columns = ("Project", "Declared use", "Personal data", "Requests", "Tokens")
     return Table("projects", "Projects", columns, rows, "There is no project.")
+
+
+def _rules(services: Any) -> Table:
+    today = utc_now().date()
+    rows = [
+        (r.id, str(r.kind).replace("_", " "), r.subject, r.value or "", r.told, r.state(today))
+        for r in services.policy.rules()
+    ]
+    columns = ("Rule", "Kind", "Subject", "Value", "Reason", "State")
+    return Table("rules", "Rules of the organisation", columns, rows, "There is no rule. ecotone rule add makes one.")
 
 
 def ask_why(visit: Visit) -> Response:

@@ -20,6 +20,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from ecotone.accounts import Actor, secret_hash
+from ecotone.vocabulary import Forbidden
 from ecotone.web.answers import SECURITY_HEADERS, html, root_of
 from ecotone.web.forms import COOKIE, bound_token, form_token
 
@@ -29,6 +30,7 @@ _REMEMBERED_SECONDS = 2.0
 _REMEMBERED_MOST = 1024
 _MAX_FORM_BYTES = 16 * 1024
 _MAX_COOKIE = 4096
+_MOST_FIELDS = 200
 _READS = ("GET", "HEAD", "OPTIONS")
 
 
@@ -43,9 +45,8 @@ def actor_from_cookie(services: Any) -> Callable[[Request], Actor | None]:
             return None
         if request.method not in _READS and not _vouched(services, request, sealed):
             return None
-        try:
-            token = cipher.decrypt(sealed.encode(), ttl=SESSION_SECONDS).decode()
-        except (InvalidToken, UnicodeError):
+        token = _unsealed(cipher, sealed)
+        if token is None:
             return None
         hashed = secret_hash(token)
         found, now = remembered.get(hashed), time.monotonic()
@@ -57,6 +58,36 @@ def actor_from_cookie(services: Any) -> Callable[[Request], Actor | None]:
         return found[1] if found[1] is not None and found[1].kind == "user" else None
 
     return actor
+
+
+def _unsealed(cipher: Fernet, sealed: str) -> str | None:
+    """The token in a cookie; None when it is not ours, or too old."""
+    try:
+        return cipher.decrypt(sealed.encode(), ttl=SESSION_SECONDS).decode()
+    except (InvalidToken, UnicodeError):
+        return None
+
+
+async def posted(request: Request) -> tuple[Actor, dict[str, str]]:
+    """Who sent a form of ours, and its fields.
+
+    Raises:
+        Forbidden: when neither a token nor the form's own token vouches for the sender.
+    """
+    services = request.app.state.services
+    fields = await _fields(request, most=_MOST_FIELDS)
+    actor: Actor = request.state.actor
+    if actor.kind == "user":  # by a header, which no other site can make a browser send
+        return actor, fields
+    sealed = request.cookies.get(COOKIE, "")
+    expected = bound_token(services, sealed)
+    if not sealed or not hmac.compare_digest(fields.get("form_token", "").encode(), expected.encode()):
+        raise Forbidden("The form had expired or came from elsewhere. Please log in and send it once more.")
+    token = _unsealed(_cipher(services), sealed) if len(sealed) <= _MAX_COOKIE else None
+    found = await run_in_threadpool(services.accounts.actor_for_token, token) if token else None
+    if found is None or found.kind != "user":
+        raise Forbidden("The session has ended. Please log in and send the form once more.")
+    return found, fields
 
 
 def _vouched(services: Any, request: Request, binding: str) -> bool:
@@ -136,7 +167,7 @@ def _next(target: str) -> str:
     return target if safe and target.startswith("/") and not path.startswith(("/login", "/logout")) else "/"
 
 
-async def _fields(request: Request) -> dict[str, str]:
+async def _fields(request: Request, *, most: int = 20) -> dict[str, str]:
     """The first value of each field of a small urlencoded form."""
     body = b""
     async for part in request.stream():
@@ -144,7 +175,7 @@ async def _fields(request: Request) -> dict[str, str]:
         if len(body) > _MAX_FORM_BYTES:
             return {}
     try:
-        found = parse_qs(body.decode(), keep_blank_values=True, max_num_fields=20)
+        found = parse_qs(body.decode(), keep_blank_values=True, max_num_fields=most)
     except (ValueError, UnicodeDecodeError):
         return {}
     return {name: values[0] for name, values in found.items()}

@@ -42,10 +42,11 @@ _IBAN_GROUPS: Final = re.compile(
     r"([.\t_]|\r?\n)[A-Za-z0-9]{4}(?:\1[A-Za-z0-9]{4}){1,6}(?:\1[A-Za-z0-9]{1,3}(?![A-Za-z0-9]))?"
 )
 _PHONE: Final = re.compile(r"(?:\+|%2[Bb])\(?[1-9](?:[ .()/-]{0,3}[0-9]){6,14}(?![0-9])")
-# With `00`, only with a separator behind the country's code, a group of four or more and not all of them alike: zero-filled
-# numbers abound.
+# With `00`, only with a separator behind the country's code, a group of four or more and not all of them alike:
+# zero-filled numbers abound.
 _PHONE_00: Final = re.compile(
-    r"(?<![\w.,:+/-])(?<![0-9] )00([1-9][0-9]{0,2})[ /-](?:\(0\)[ ]?)?[1-9][0-9]{1,11}(?:[ /-][0-9]{2,8}){0,4}(?![\w/-]|[.,][0-9])"
+    r"(?<![\w.,:+/-])(?<![0-9] )00([1-9][0-9]{0,2})[ /-](?:\(0\)[ ]?)?[1-9][0-9]{1,11}(?:[ /-][0-9]{2,8}){0,4}"
+    r"(?![\w/-]|[.,][0-9])"
 )
 
 _CARD_GROUPS: Final = frozenset(
@@ -233,10 +234,14 @@ def _phones(text: str) -> Iterator[Span]:
     hits = list(_PHONE.finditer(text)) if "+" in text or "%2" in text else []
     for hit in hits:
         is_decimal = text[hit.end() - 2] == "."
-        if is_decimal or _continues(text, hit.start() - 1) or _continues(text, hit.end()):
+        if is_decimal or _continues(text, hit.start() - 1):
             continue
-        if is_phone("".join(_GROUP.findall(hit.group().removeprefix("%2")))):
-            yield span(hit.start(), hit.end(), "phone")
+        start = hit.start() + (3 if text[hit.start()] == "%" else 1)
+        groups = [(m.start(), m.end()) for m in _GROUP.finditer(text, start, hit.end())]
+        if _continues(text, hit.end()):
+            groups.pop()
+        if is_phone("".join(text[low:high] for low, high in groups)):
+            yield span(hit.start(), groups[-1][1], "phone")
     for hit in _PHONE_00.finditer(text) if "00" in text else ():
         groups = _GROUP.findall(hit.group().replace("(0)", ""))
         digits = "".join(groups)[2:]

@@ -33,7 +33,7 @@ _ESCAPE: Final = (
 
 
 class Places:
-    """The way from offsets in a plain form to those in the text: an entry wherever the distance between them changes."""
+    """The way from offsets in a plain form to those in the text: an entry for each change of their distance."""
 
     def __init__(self) -> None:
         self._plain: list[int] = [0]

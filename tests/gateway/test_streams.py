@@ -40,7 +40,7 @@ def relayed(
     for begin, end in itertools.pairwise(places):
         for data in cutter.feed(raw[begin:end]):
             out += reader.event(data) or b""
-    return out + (reader.rest() or b""), usage, reader
+    return out + reader.rest(), usage, reader
 
 
 def assembled(out: bytes) -> dict[Any, str]:

@@ -243,9 +243,8 @@ def _phones(text: str) -> Iterator[Span]:
         if is_phone("".join(text[low:high] for low, high in groups)):
             yield span(hit.start(), groups[-1][1], "phone")
     for hit in _PHONE_00.finditer(text) if "00" in text else ():
-        groups = _GROUP.findall(hit.group().replace("(0)", ""))
-        digits = "".join(groups)[2:]
-        sizes = [len(group) for group in groups]
+        parts = _GROUP.findall(hit.group().replace("(0)", ""))
+        digits, sizes = "".join(parts)[2:], [len(part) for part in parts]
         if len(digits) < 9 or max(sizes[1:]) < 4 or len(set(sizes)) == 1:
             continue
         if is_country_code(hit.group(1)) and is_phone(digits):

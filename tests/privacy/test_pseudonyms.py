@@ -218,6 +218,62 @@ def test_what_cannot_be_looked_into_is_confidential_and_not_maskable() -> None:
     assert inspect("a" * 50, limit=10).unscanned == 1
 
 
+DATA_URLS = [
+    "data:text/plain;base64,aGVsbG8= my mail is maria@example.org, card 4111111111111111",
+    "data:4111111111111111,hello",
+    "data:DE89370400440532013000,hello",
+    "data:+4915123456789,is my phone",
+    "data:;xbase64x,aGVsbG8gd29ybGQ= mail maria@example.org",
+    "data:a;p=4111111111111111,hello",
+    "DATA:text/plain;BASE64,bWFyaWFAZXhhbXBsZS5vcmc=",
+    "data:text/plain,maria%2540%65xample.org maria@example.org",
+    "data:application/json,%7B%22to%22:%22%6Daria@example.org%22%7D",
+]
+
+
+@pytest.mark.parametrize("url", DATA_URLS)
+def test_nothing_leaves_in_or_around_a_data_url(url: str) -> None:
+    found = inspect({"content": url})
+    assert found.data_class.rank >= DataClass.PERSONAL.rank
+    assert found.kinds
+    names = Pseudonyms()
+    sent = names.mask_json({"content": url})
+    left = inspect(sent)
+    assert not left.kinds
+    assert left.unscanned == found.unscanned, "what is no strict base64 stays unseen, and that is told"
+    for value in ("maria@", "4111111111111111", "DE8937", "+4915"):
+        assert value not in sent["content"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        r"maria.lopez\u0040example.org",
+        r'say "maria.lopez\u0040example.org"',
+        r"maria.lopez\\u0040example.org",
+        "maria.lopez&#64;example.org",
+        r"4111\u0020111111111111",
+        r"ma\u200bria@example.org",
+    ],
+)
+def test_what_is_found_behind_an_escape_is_masked_and_comes_back(text: str) -> None:
+    for value in ({"content": text}, {"arguments": text}, {"messages": [{"content": [{"text": text}]}]}):
+        assert inspect(value).kinds
+        names = Pseudonyms()
+        sent = names.mask_json(value)
+        assert inspect(sent).kinds == {}
+        assert "arguments" in value or names.restore_json(sent) == value
+
+
+def test_a_card_number_written_as_a_float_is_masked() -> None:
+    body = {"a": 4111111111111111.0, "b": 0.5, "arguments": '{"n": 4111111111111111.0}'}
+    assert inspect(body).kinds["card"] >= 1
+    sent = Pseudonyms().mask_json(body)
+    assert "4111111111111111" not in json.dumps(sent)
+    assert inspect(sent).kinds == {}
+    assert sent["b"] == 0.5
+
+
 def test_too_deep_a_body_does_not_pass_unseen() -> None:
     deep: object = "maria@example.org"
     for _ in range(500):

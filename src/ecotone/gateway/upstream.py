@@ -21,6 +21,7 @@ from ecotone.settings import Settings
 PATHS = {"chat": "chat/completions", "completions": "completions", "embeddings": "embeddings"}
 _MOST_ERROR = 64 * 1024
 _MOST_LIST = 4 * 1024 * 1024
+_MOST_LISTED = 50_000
 _MOST_WAIT = 3600
 _OWN_FAULT = {400, 404, 409, 413, 415, 422}
 _BUSY = {503, 529}
@@ -84,7 +85,7 @@ class Upstreams:
                 self._session().get(f"{url}/models", headers=_bearer(key_env), allow_redirects=False) as answer,
             ):
                 raw = await _read(answer, _MOST_LIST) if answer.status == 200 else b"{}"
-            found = msgspec.json.decode(raw)
+            found = msgspec.json.decode(raw) if raw.count(b"{") + raw.count(b"[") < _MOST_LISTED else {}
             data = found.get("data") if isinstance(found, dict) else None
             names = [m.get("id") for m in data or () if isinstance(m, dict)] if isinstance(data, list) else []
             key = provider_key(key_env)

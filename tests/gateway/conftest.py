@@ -53,6 +53,8 @@ class Provider:
                 if "quotes" in model:
                     told = f"cannot read {body['messages'][-1]['content']!r}"
                     return self.answer(400, {"error": {"message": told, "code": "context_length_exceeded"}})
+                if "parrot" in model:
+                    return self.parrot(model, body)
                 if "overloaded" in model:
                     return self.answer(529, {"error": {"message": "overloaded"}}, {"retry-after": "99999999"})
                 if "fails" in model:
@@ -113,6 +115,27 @@ class Provider:
                 if "no-done" not in model:
                     self.wfile.write(b"data: [DONE]\n\n")
                 return None
+
+            def parrot(self, model: str, body: dict[str, Any]) -> None:
+                """Says what it was sent as credentials: as an error, as one in a stream, or as an answer."""
+                told = f"no such key: {self.headers['authorization']}"
+                code = f"code {self.headers['authorization']}"
+                error = {"error": {"message": told, "code": code, "param": told, "type": told}}
+                if not body.get("stream"):
+                    if "kind" in model:
+                        choice = {
+                            "index": 0,
+                            "message": {"role": "assistant", "content": told},
+                            "finish_reason": "stop",
+                        }
+                        return self.answer(200, {"choices": [choice]})
+                    return self.answer(500 if "fails" in model else 400, error)
+                self.send_response(200)
+                self.send_header("connection", "close")
+                self.end_headers()
+                self.close_connection = True
+                self.event({"choices": [{"index": 0, "delta": {"content": f"{told} "}, "finish_reason": None}]})
+                return self.event(error)
 
             def calls(self, text: str) -> None:
                 """A tool call whose arguments hold what was said, torn into pieces of three letters."""

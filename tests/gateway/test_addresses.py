@@ -4,9 +4,12 @@ import asyncio
 import socket
 from typing import Any
 
+import aiohttp
 import pytest
 
-from ecotone.gateway.addresses import GuardedResolver, check_address
+from ecotone.gateway.addresses import GuardedResolver, check_address, guarded_socket
+from ecotone.gateway.upstream import Upstreams
+from ecotone.settings import Settings
 from ecotone.vocabulary import Invalid
 
 
@@ -20,7 +23,10 @@ from ecotone.vocabulary import Invalid
         "http://metadata.google.internal/", "http://METADATA.google.internal./v1", "http://metadata/",
         "ftp://x/", "https://", "x", "https://user:pw@x.org/", "https://x.org/v1?key=1", "https://x.org/#a",
         "http://x.org:99999/", "http://x.org:0/", "http://[::1/", "http://x.org/\r\nx: y", "http://x.org/a b", "",
-        "https://x.org/" + "a" * 600,
+        "https://x.org/" + "a" * 600, "http://\uff11\uff16\uff19.254.169.254/", "http://169\u3002254\u3002169\u3002254/",
+        "http://\u246069.254.169.254/", "http://metadata\u3002google\u3002internal/", "http://[::169.254.169.254]/",
+        "http://[::ffff:0:169.254.169.254]/", "http://[64:ff9b:1::a9fe:a9fe]/", "http://169.254.169.254./",
+        "http://0xa9.254.43518/", "http://[2001:0:a9fe:a9fe::5601:5601]/",
     ],
 )  # fmt: skip
 def test_what_is_no_providers_address_is_refused(url: str) -> None:
@@ -46,3 +52,27 @@ def test_a_name_that_leads_to_the_metadata_service_later_is_not_connected_to() -
         return await resolver.resolve("rebinding.example", 80, socket.AF_INET)
 
     assert [a["host"] for a in asyncio.run(resolved())] == ["127.0.0.1"]
+
+
+@pytest.mark.parametrize(
+    "address", ["169.254.169.254", "::ffff:169.254.169.254", "fe80::1%1", "::a9fe:a9fe", "0.0.0.0"]
+)
+def test_no_socket_is_made_for_an_address_that_no_request_may_go_to(address: str) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with pytest.raises(OSError, match="no request may go"):
+        guarded_socket((family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, 80)))
+
+
+@pytest.mark.parametrize("url", ["http://169.254.169.254", "http://\uff11\uff16\uff19.254.169.254"])
+def test_an_address_that_stands_in_the_url_is_checked_at_the_connection_too(url: str, tmp_path: Any) -> None:
+    """A literal address is never asked of a resolver."""
+
+    async def called() -> None:
+        upstreams = Upstreams(Settings(data=tmp_path, upstream_connect=2.0))
+        try:
+            with pytest.raises(aiohttp.ClientConnectorError, match="no request may go"):
+                await upstreams._session().get(url)
+        finally:
+            await upstreams.close()
+
+    asyncio.run(called())

@@ -1,6 +1,7 @@
 """What is forwarded is what was inspected: bodies that two parsers could read differently are refused."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -78,3 +79,42 @@ def test_brackets_in_strings_are_no_depth() -> None:
 
 def test_an_embedding_is_never_a_stream() -> None:
     assert parse("embeddings", b'{"model": "a/b", "input": "x", "stream": true}').stream is False
+
+
+HEAD = b'{"model":"a/b","messages":['
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        HEAD + b"[]," * 70 + b'"\\' * 500_000,
+        HEAD + b'{"content":"' + b'\\"' * 500_000 + b'"}]}',
+        HEAD + b'{"content":"' + b"\\\\" * 500_000 + b'"}]}',
+        HEAD + b'"",' * 300_000 + b'""]}',
+        b'"' * 1_000_000,
+        b"\\" * 1_000_000,
+        HEAD + b"[" * 1_000_000,
+        HEAD + b" " * 1_000_000 + b"1]}",
+    ],
+)
+def test_a_megabyte_of_anything_is_read_in_no_time(body: bytes) -> None:
+    begin = time.process_time()
+    try:
+        parse("chat", body)
+    except Refusal as refused:
+        assert refused.status == 400
+    assert time.process_time() - begin < 2, "a tenth of it when linear, hours when not"
+
+
+@given(st.lists(st.text('\\"ab[]{}:,', max_size=9), min_size=2, max_size=6), st.integers(1, 7))
+def test_keys_are_counted_right_wherever_the_body_is_sliced(texts: list[str], size: int) -> None:
+    body = {"model": "a/b", "messages": [{text: [text] for text in texts}, *texts]}
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("ecotone.gateway.parsing._SLICE", size)
+        assert parse("chat", json.dumps(body).encode()).value == body
+
+
+def test_a_body_that_would_take_many_times_its_size_as_objects_is_refused() -> None:
+    for many in (b"{}," * 200_000, b"0," * 1_100_000):
+        with pytest.raises(Refusal, match="send it in parts"):
+            parse("chat", HEAD + many + b"0]}")

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import time
 from typing import Any
 
 import pytest
@@ -40,7 +41,7 @@ def relayed(
     for begin, end in itertools.pairwise(places):
         for data in cutter.feed(raw[begin:end]):
             out += reader.event(data) or b""
-    return out + (reader.rest() or b""), usage, reader
+    return out + reader.rest(), usage, reader
 
 
 def assembled(out: bytes) -> dict[Any, str]:
@@ -159,6 +160,44 @@ def test_odd_events_break_nothing(odd: bytes) -> None:
     _, usage, reader = relayed(sse(odd), [], names=Pseudonyms())
     assert reader.error is None
     assert usage.estimate
+
+
+def test_a_provider_that_changes_its_shapes_midway_loses_no_text() -> None:
+    names = Pseudonyms()
+    names.mask(MAIL)
+    odd = [
+        chunk(delta({"a": {"b": "Ema"}, "content": "Ema"})),
+        chunk(delta({"a": "x", "content": [1, {"index": 0, "text": "Ema"}]})),
+        chunk(delta({"a": "Em", "tool_calls": [3, {"index": "x", "function": "Em"}]}, 0, "stop")),
+    ]
+    out, _, reader = relayed(sse(*odd, b"[DONE]"), [], names=names)
+    assert reader.error is None
+    for text in (b'"a":{"b":"Ema"}', b'"content":"Ema"', b'"a":"Em"'):
+        assert text in out
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        b'{"choices": [{"delta": ' + b'{"a":' * 900 + b'"x"' + b"}" * 900 + b"}]}",
+        b'{"choices": [' + b'{"a":1},' * 200_000 + b"1]}",
+        json.dumps(chunk(*(delta({}, n) for n in range(2000)))).encode(),
+    ],
+)
+def test_a_provider_that_sends_too_much_of_a_kind_ends_its_stream_and_nothing_else(event: bytes) -> None:
+    for names in (None, Pseudonyms()):
+        assert relayed(b"data: " + event + b"\n\n", [], names=names)[2].error or b'"a":{' in event
+
+
+def test_an_event_in_a_thousand_reads_costs_no_more_than_its_length() -> None:
+    begin = time.process_time()
+    cutter = EventCutter()
+    cutter.feed(b"data: ")
+    for _ in range(7000):
+        assert cutter.feed(b"x" * 1000) == []
+    (event,) = cutter.feed(b"\n\n")
+    assert len(event) == 7_000_000
+    assert time.process_time() - begin < 2, "a hundredth of it when linear"
 
 
 @pytest.mark.parametrize("bad", [b"{not json", b'{"error": {"message": "overloaded"}}', b'{"error": "x"}', b"[" * 5000])

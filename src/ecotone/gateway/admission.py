@@ -7,7 +7,7 @@ import msgspec
 from ecotone.gateway.answers import Refusal
 from ecotone.gateway.parsing import Request
 from ecotone.gateway.snapshot import Consumer, Ruling, Snapshot, Target
-from ecotone.privacy import Findings, TooDeep, inspect
+from ecotone.privacy import Findings, TooDeep, find, inspect
 from ecotone.vocabulary import DataClass, Location, PersonalData
 
 
@@ -69,8 +69,14 @@ def look_into(request: Request) -> Findings:
     """What sensitive text the body holds.
 
     Raises:
-        Refusal: 400 when it cannot be looked through.
+        Refusal: 400 when it cannot be looked through, 403 when the model's name holds any: names go out unmasked and
+            stand in records.
     """
+    if kinds := {s.kind for s in find(request.model)}:
+        text = (
+            f"The model's name holds {', '.join(sorted(kinds))}; send the name of a model, e.g. one of GET /v1/models."
+        )
+        raise Refusal(403, "personal_data", text, param="model")
     try:
         return inspect(request.value)
     except TooDeep as error:

@@ -104,7 +104,7 @@ class Gateway:
             watcher = asyncio.create_task(call.watch(work))
             await self._relay.carry(call.id, request, admission, call.caller_id, call.begin, call.write)
         except Refusal as refusal:
-            await call.refuse(refusal)
+            await _told(call, refusal)
         except (asyncio.CancelledError, ConnectionError):
             if not call.gone:
                 raise
@@ -112,7 +112,7 @@ class Gateway:
             # the exception's own text may quote a prompt, so only its kind and place are logged
             place = "".join(traceback.format_tb(error.__traceback__))
             log.error("request %s failed: %s\n%s", call.id, type(error).__name__, place)
-            await call.refuse(Refusal(500, "internal_error", f"Something failed here; the request's id is {call.id}."))
+            await _told(call, Refusal(500, "internal_error", f"Something failed here; the request's id is {call.id}."))
         finally:
             if watcher is not None:
                 watcher.cancel()
@@ -196,6 +196,12 @@ class Gateway:
 
 
 _NOT_CALLED = {"x-ecotone-backend": "none", "x-ecotone-reason": "listed; no model was called"}
+
+
+async def _told(call: Call, refusal: Refusal) -> None:
+    """The refusal sent; a client that has gone meanwhile is no fault of ours, and no line in the log."""
+    with contextlib.suppress(ConnectionError):
+        await call.refuse(refusal)
 
 
 def _read(face: str, body: bytes) -> tuple[Request, Findings]:

@@ -10,14 +10,18 @@ import hashlib
 import hmac
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from functools import partial
 
 import aiohttp
 import msgspec
 
 from ecotone.gateway.admission import Admission, Candidate
 from ecotone.gateway.answers import Refusal
-from ecotone.gateway.metering import Usage, estimated_prompt, reserved_completion
+from ecotone.gateway.attempts import Attempt, because, died
+from ecotone.gateway.incoming import BadAnswer, read_answer, whole_answer
+from ecotone.gateway.keys import without_key, without_key_bytes
+from ecotone.gateway.metering import estimated_prompt, reserved_completion
+from ecotone.gateway.outgoing import outgoing
 from ecotone.gateway.parsing import Request
 from ecotone.gateway.snapshot import Ruling, named
 from ecotone.gateway.streams import DONE, EventCutter, StreamReader
@@ -27,11 +31,15 @@ from ecotone.privacy import Pseudonyms
 from ecotone.settings import Settings
 from ecotone.vocabulary import Location
 
-_MOST_ANSWER = 256 * 1024 * 1024
+_IN_THREAD = 64 * 1024
 _DRAIN_SECONDS = 0.5
+_MOST_TOLD = 500
 _PROMPT = {"chat": "messages", "completions": "prompt", "embeddings": "input"}
 # Failures behind which an upstream may have worked, and billed.
 _MAY_BE_BILLED = {"upstream_died", "upstream_timeout"}
+
+# A text that stays here says nothing about its backend.
+_NO_FAILURE = "personal_data"
 
 Begin = Callable[[int, dict[str, str]], Awaitable[None]]
 Write = Callable[[bytes, bool], Awaitable[None]]
@@ -62,17 +70,18 @@ class Relay:
         """
         candidates = self._in_order(admission)
         for place, candidate in enumerate(candidates, start=1):
-            attempt = _Attempt(request_id, request, admission, candidate)
+            attempt = Attempt(request_id, request, admission, candidate)
             await self._opened(attempt, caller_id)
             try:
                 await self._attempted(attempt, begin, write)
             except Refusal as refusal:
                 if refusal.retry:
-                    self._resting[candidate.name] = time.monotonic() + self._settings.backend_rest
+                    if refusal.code != _NO_FAILURE:
+                        self._resting[candidate.name] = time.monotonic() + self._settings.backend_rest
                     if place < len(candidates):
                         await self._failed(attempt, refusal)
                         why = f"fallback; {candidate.name} failed ({refusal.code})"
-                        candidates[place] = _because(candidates[place], why)
+                        candidates[place] = because(candidates[place], why)
                         continue
                 await self._settled(attempt, "upstream_died" if refusal.code == "upstream_died" else "failed", refusal)
                 refusal.headers.setdefault("x-ecotone-backend", candidate.target.backend)
@@ -94,15 +103,17 @@ class Relay:
         found = sorted(admission.candidates, key=lambda c: self._resting.get(c.name, 0.0) > now)
         first = admission.candidates[0]
         if found[0] is not first:
-            found[0] = _because(found[0], f"fallback; {first.name} rests after a failure")
+            found[0] = because(found[0], f"fallback; {first.name} rests after a failure")
         return found
 
-    async def _attempted(self, attempt: "_Attempt", begin: Begin, write: Write) -> None:
+    async def _attempted(self, attempt: Attempt, begin: Begin, write: Write) -> None:
         """Call one candidate. Raises Refusal as long as nothing was begun."""
         request, candidate = attempt.request, attempt.candidate
         names = Pseudonyms() if candidate.masked else None
         try:
-            answer = await self._upstreams.send(candidate, request.face, _body(request, candidate, names))
+            build = partial(outgoing, request, candidate, names)
+            body = await asyncio.to_thread(build) if names and request.size > _IN_THREAD else build()
+            answer = await self._upstreams.send(candidate, request.face, body)
             try:
                 if request.stream:
                     await self._stream(attempt, answer, names, begin, write)
@@ -118,39 +129,28 @@ class Relay:
     # -- delivering --------------------------------------------------------------------------------------------------
     async def _whole(
         self,
-        attempt: "_Attempt",
+        attempt: Attempt,
         answer: aiohttp.ClientResponse,
         names: Pseudonyms | None,
         begin: Begin,
         write: Write,
     ) -> None:
-        parts, size = [], 0
         try:
-            async for piece in self._pieces(answer):
-                parts.append(piece)
-                size += len(piece)
-                if size > _MOST_ANSWER:
-                    raise ValueError("the answer is too large")
-            data = b"".join(parts)
-            body = msgspec.json.decode(data)
-            if not isinstance(body, dict):
-                raise ValueError("the answer is not an object")
+            data = await whole_answer(self._pieces(answer), self._settings.max_answer_bytes)
+            read = partial(read_answer, data, attempt.usage, names)
+            data = await asyncio.to_thread(read) if len(data) > _IN_THREAD else read()
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError, RecursionError) as error:
-            raise _died(attempt, f"did not finish its answer ({type(error).__name__})") from None
-        if body.get("error") and not body.get("choices"):
-            raise _died(attempt, "answered with an error where an answer was expected")
-        attempt.usage.take(body.get("usage"))
-        if attempt.usage.estimate:
-            _see_texts(attempt.usage, body)
-        if names is not None:
-            data = msgspec.json.encode(names.restore_json(body))
+            raise died(attempt, f"did not finish its answer ({type(error).__name__})") from None
+        except BadAnswer as error:
+            raise died(attempt, str(error), retry=error.retry) from None
+        data = without_key_bytes(data, attempt.key)
         await self._settled(attempt, "done")
         await begin(200, {**attempt.headers(), "content-type": "application/json", "content-length": str(len(data))})
         await write(data, False)
 
     async def _stream(
         self,
-        attempt: "_Attempt",
+        attempt: Attempt,
         answer: aiohttp.ClientResponse,
         names: Pseudonyms | None,
         begin: Begin,
@@ -167,23 +167,23 @@ class Relay:
         while not (reader.done or reader.error or failed):
             try:
                 piece = await anext(pieces, b"")
-                out = b"".join([shown for data in cutter.feed(piece) if (shown := reader.event(data)) is not None])
+                shown = [event for data in cutter.feed(piece) if (event := reader.event(data)) is not None]
             except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
                 failed = "stalled" if isinstance(error, TimeoutError) else f"broke off ({type(error).__name__})"
                 break
-            if out:
+            if shown:
                 if not begun:
                     await begin(200, headers)
                     begun = True
-                await write(out, True)
+                await write(without_key_bytes(b"".join(shown), attempt.key), True)
             if not piece:
                 break
         if reader.error:
-            failed = f"reported an error: {reader.error}"
+            failed = f"reported an error: {without_key(reader.error, attempt.key)[:_MOST_TOLD]}"
         elif not failed and not reader.whole:
             failed = "ended before the answer was complete"
         if failed:
-            refusal = _died(attempt, failed)
+            refusal = died(attempt, failed)
             if not begun:
                 raise refusal
             self._resting[attempt.candidate.name] = time.monotonic() + self._settings.backend_rest
@@ -195,7 +195,7 @@ class Relay:
         await self._settled(attempt, "done")
         if not begun:
             await begin(200, headers)
-        await write((reader.rest() or b"") + DONE, False)
+        await write(without_key_bytes(reader.rest(), attempt.key) + DONE, False)
         await _drained(answer)
 
     async def _pieces(self, answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
@@ -210,7 +210,7 @@ class Relay:
             yield piece
 
     # -- ledger ------------------------------------------------------------------------------------------------------
-    async def _opened(self, attempt: "_Attempt", caller_id: str | None) -> None:
+    async def _opened(self, attempt: Attempt, caller_id: str | None) -> None:
         request, candidate = attempt.request, attempt.candidate
         project = attempt.admission.consumer.name
         prompt = hmac.new(self._prompt_key, project.encode() + b"\0", hashlib.sha256)
@@ -261,7 +261,7 @@ class Relay:
             known = self._told[id(ruling)] = (ruling, msgspec.json.encode(told))
         return msgspec.Raw(named(known[1], candidate.name))
 
-    async def _failed(self, attempt: "_Attempt", refusal: Refusal) -> None:
+    async def _failed(self, attempt: Attempt, refusal: Refusal) -> None:
         record = {
             "request_id": attempt.request_id,
             "model": attempt.candidate.name,
@@ -274,7 +274,7 @@ class Relay:
         except LedgerFull as error:
             raise Refusal(503, error.code, error.message, headers={"retry-after": "30"}) from None
 
-    async def _settled(self, attempt: "_Attempt", status: str, refusal: Refusal | None = None) -> None:
+    async def _settled(self, attempt: Attempt, status: str, refusal: Refusal | None = None) -> None:
         if attempt.settled:
             return
         attempt.settled = True
@@ -303,68 +303,6 @@ class Relay:
         except LedgerFull:
             # the answer was paid for; the open record is settled as an estimate at the next start
             attempt.settled = False
-
-
-class _Attempt:
-    """One request at one candidate."""
-
-    def __init__(self, request_id: str, request: Request, admission: Admission, candidate: Candidate) -> None:
-        self.request_id = request_id
-        self.request = request
-        self.admission = admission
-        self.candidate = candidate
-        self.usage = Usage()
-        self.began = time.monotonic()
-        self.settled = False
-
-    def headers(self) -> dict[str, str]:
-        target = self.candidate.target
-        found = {"x-ecotone-backend": target.backend, "x-ecotone-model": self.candidate.name}
-        if self.admission.route is not None:
-            found["x-ecotone-reason"] = (
-                self.candidate.why or f"route {self.admission.route}: decision and data class allow"
-            )
-        else:
-            found["x-ecotone-reason"] = self.candidate.why or f"asked for; verdict {self.candidate.ruling.verdict}"
-        if rules := self.candidate.ruling.rules:
-            found["x-ecotone-reason"] += f"; allowed by rule {', '.join(rules)}"
-        if self.candidate.ruling.warning is not None:
-            found["x-ecotone-warning"] = self.candidate.ruling.warning
-        return found
-
-
-def _because(candidate: Candidate, why: str) -> Candidate:
-    """The candidate with one more reason for the answer's header."""
-    return msgspec.structs.replace(candidate, why="; ".join(filter(None, [candidate.why, why])))
-
-
-def _body(request: Request, candidate: Candidate, names: Pseudonyms | None) -> bytes:
-    """What goes out: the fields as they came but for the model's name, what is masked, and our wish for usage."""
-    replaced: dict[str, Any] = {}
-    whole = request.value
-    if names is not None:
-        whole = names.mask_json(request.value)
-        replaced = {k: v for k, v in whole.items() if v is not request.value.get(k)}
-    if request.stream and not request.wants_usage:
-        options = whole.get("stream_options")
-        replaced["stream_options"] = {**(options if isinstance(options, dict) else {}), "include_usage": True}
-    if whole.keys() != request.value.keys():
-        return msgspec.json.encode({**whole, **replaced, "model": candidate.model})
-    return request.forwarded(candidate.model, replaced)
-
-
-def _see_texts(usage: Usage, body: dict[str, Any]) -> None:
-    choices = body.get("choices")
-    for choice in choices if isinstance(choices, list) else ():
-        said = choice.get("message") if isinstance(choice, dict) else None
-        for text in ((said or {}).get("content") if isinstance(said, dict) else None, choice.get("text")):
-            if isinstance(text, str):
-                usage.saw(text)
-
-
-def _died(attempt: _Attempt, how: str) -> Refusal:
-    message = f"The backend {attempt.candidate.target.backend} {how}; the answer is incomplete."
-    return Refusal(502, "upstream_died", message, retry=True)
 
 
 async def _drained(answer: aiohttp.ClientResponse) -> None:

@@ -1,14 +1,16 @@
 """Server-sent events on their way through: cut from reads of any size, looked at as little as needed, restored."""
 
-import itertools
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from ecotone.gateway.metering import Usage
 from ecotone.privacy import Pseudonyms, StreamRestorer
 
-_MOST_EVENT = 8 * 1024 * 1024
+_MOST_EVENT: Final = 8 * 1024 * 1024
+_MOST_CONTAINERS: Final = 100_000  # of one event: objects take many times their size as text
+_MOST_CHOICES: Final = 1024
+_MOST_FIELDS: Final = 4096
 _BOM = b"\xef\xbb\xbf"
 DONE = b"data: [DONE]\n\n"
 # Strings of a delta that are no text of the model's.
@@ -21,7 +23,7 @@ class EventCutter:
     """Cuts a byte stream into events (WHATWG HTML, section 9.2: lines, a blank line ends an event)."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest = bytearray()
         self._begun = self._after_return = False
 
     def feed(self, data: bytes) -> list[bytes]:
@@ -32,13 +34,16 @@ class EventCutter:
         if b"\r" in data:
             self._after_return = data.endswith(b"\r")
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        whole = self._rest + data
+        searched = max(0, len(self._rest) - 1)
+        self._rest += data
         if not self._begun:
-            if _BOM.startswith(whole):
-                self._rest = whole
+            if _BOM.startswith(bytes(self._rest[:4])):
                 return []
-            whole, self._begun = whole.removeprefix(_BOM), True
-        *events, self._rest = whole.split(b"\n\n")
+            self._rest, self._begun, searched = self._rest.removeprefix(_BOM), True, 0
+        events: list[bytes] = []
+        if self._rest.find(b"\n\n", searched) >= 0:
+            *events, rest = bytes(self._rest).split(b"\n\n")
+            self._rest = bytearray(rest)
         if len(self._rest) > _MOST_EVENT:
             raise ValueError("an event of the stream is too large")
         return [found for event in events if (found := _data(event)) is not None]
@@ -86,12 +91,17 @@ class StreamReader:
             self.done = True
             return None  # written by the relay once usage is in the ledger
         try:
+            if data.count(b"{") + data.count(b"[") > _MOST_CONTAINERS:
+                raise RecursionError
             chunk = msgspec.json.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return self._chunk(chunk, data) if isinstance(chunk, dict) else None
+        except (msgspec.DecodeError, UnicodeDecodeError):
             self.error = "an event of the stream is not JSON"
-            return None
-        if not isinstance(chunk, dict):
-            return None
+        except RecursionError:
+            self.error = "an event of the stream holds too much"
+        return None
+
+    def _chunk(self, chunk: dict[str, Any], data: bytes) -> bytes | None:
         choices = _dicts(chunk.get("choices"))
         if chunk.get("error") and not choices:
             self.error = _error_text(chunk["error"])
@@ -104,91 +114,80 @@ class StreamReader:
                     return None
                 del chunk["usage"]
                 changed = True
-        for choice in choices:
-            self._choice(choice)
         if self._names is not None:
             self._head = {k: chunk[k] for k in ("id", "object", "created", "model") if k in chunk}
-        return b"data: " + (msgspec.json.encode(chunk) if changed else data) + b"\n\n"
-
-    def rest(self) -> bytes | None:
-        """A last event with what restorers still hold, for a stream that ended without finishing its choices."""
-        choices = []
-        for number in sorted({int(path[0]) for path in self._restorers}):
-            part: dict[str, Any] = {}
-            self._flush(number, part)
-            if part:
-                choices.append({"index": number, **({"delta": part} if self._chat else part), "finish_reason": None})
-        if not choices:
+        held = b"".join([self._choice(choice) for choice in choices])
+        if len(self._open) + len(self._ended) > _MOST_CHOICES or len(self._restorers) > _MOST_FIELDS:
+            self.error = "the stream has too many parts"
             return None
-        return b"data: " + msgspec.json.encode({**self._head, "choices": choices}) + b"\n\n"
+        return held + b"data: " + (msgspec.json.encode(chunk) if changed else data) + b"\n\n"
 
-    def _choice(self, choice: dict[str, Any]) -> None:
+    def rest(self) -> bytes:
+        """Last events with what restorers still hold, for a stream that ended without finishing its choices."""
+        return b"".join([self._held(number) for number in sorted({int(path[0]) for path in self._restorers})])
+
+    def _choice(self, choice: dict[str, Any]) -> bytes:
+        """Restores the texts of a choice; gives events that have to go out before it."""
         number = choice.get("index")
         number = number if isinstance(number, int) else 0
+        last = bool(choice.get("finish_reason"))
         if self._chat:
             part = choice.get("delta")
             if not isinstance(part, dict):
                 part = choice["delta"] = {}
-            self._texts(part, (number,))
-        else:
-            part = choice
-            if isinstance(choice.get("text"), str):
-                choice["text"] = self._text(choice["text"], (number, "text"))
-        if choice.get("finish_reason"):
+            self._texts(part, (number,), last)
+        elif isinstance(choice.get("text"), str):
+            choice["text"] = self._text(choice["text"], (number, "text"), last)
+        if last:
             self._open.discard(number)
             self._ended.add(number)
-            self._flush(number, part)
-        elif number not in self._ended:
+            return self._held(number)
+        if number not in self._ended:
             self._open.add(number)
+        return b""
 
-    def _texts(self, part: dict[str, Any], path: Path) -> None:
+    def _texts(self, part: dict[str, Any], path: Path, last: bool) -> None:
         """Every text of a delta: content, refusal, reasoning, tool calls' arguments, transcripts, whatever comes."""
         for key, inner in part.items():
             if isinstance(inner, str):
                 if key not in _NO_TEXT:
-                    part[key] = self._text(inner, (*path, key))
+                    part[key] = self._text(inner, (*path, key), last)
             elif isinstance(inner, dict):
-                self._texts(inner, (*path, key))
+                self._texts(inner, (*path, key), last)
             elif isinstance(inner, list):
                 for place, item in enumerate(inner):
                     if isinstance(item, dict):
                         index = item.get("index")
-                        self._texts(item, (*path, key, index if isinstance(index, int) else place))
+                        self._texts(item, (*path, key, index if isinstance(index, int) else place), last)
 
-    def _text(self, text: str, path: Path) -> str:
+    def _text(self, text: str, path: Path, last: bool) -> str:
         self._usage.saw(text)
         if self._names is None:
             return text
         found = self._restorers.get(path)
         if found is None:
             found = self._restorers[path] = self._names.restorer(in_json=path[-1] == "arguments")
-        return found.feed(text)
+        shown = found.feed(text)
+        return shown + self._restorers.pop(path).finish() if last else shown
 
-    def _flush(self, number: int, part: dict[str, Any]) -> None:
-        """What restorers of a choice still hold goes out with its last event."""
+    def _held(self, number: int) -> bytes:
+        """Events with what restorers of a choice still hold, one for each text."""
+        events = []
         for path in [p for p in self._restorers if p[0] == number]:
-            rest = self._restorers.pop(path).finish()
-            if rest:
-                _put(part, path[1:], rest)
+            held = self._restorers.pop(path).finish()
+            if held:
+                part = _at(path[1:], held)
+                choice = {"index": number, **({"delta": part} if self._chat else part), "finish_reason": None}
+                events.append(b"data: " + msgspec.json.encode({**self._head, "choices": [choice]}) + b"\n\n")
+        return b"".join(events)
 
 
-def _put(part: dict[str, Any], path: Path, rest: str) -> None:
-    """Append text at a place in a delta, making what lies on the way."""
-    node = part
-    for step, following in itertools.pairwise(path):
-        if isinstance(step, int):
-            continue
-        if not isinstance(following, int):
-            node = node[step] = node.get(step) or {}
-            continue
-        items = node[step] = node.get(step) or []
-        found = next((item for place, item in enumerate(items) if item.get("index", place) == following), None)
-        if found is None:
-            found = {"index": following}
-            items.append(found)
-        node = found
-    last = str(path[-1])
-    node[last] = (node.get(last) or "") + rest
+def _at(path: Path, text: str) -> dict[str, Any]:
+    """A delta that holds nothing but a text at its place."""
+    node: Any = text
+    for step in reversed(path):
+        node = [{"index": step, **node}] if isinstance(step, int) else {step: node}
+    return dict(node)
 
 
 def _dicts(value: Any) -> list[dict[str, Any]]:
@@ -197,4 +196,4 @@ def _dicts(value: Any) -> list[dict[str, Any]]:
 
 def _error_text(told: Any) -> str:
     text = told.get("message") if isinstance(told, dict) else told
-    return str(text)[:500] if text else "unnamed error"
+    return str(text) if text else "unnamed error"

@@ -5,24 +5,27 @@ the environment at the moment of the call and stands in no message.
 """
 
 import asyncio
-import os
+import re
 from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
 import msgspec
 
-from ecotone.gateway.addresses import GuardedResolver
+from ecotone.gateway.addresses import GuardedResolver, guarded_socket
 from ecotone.gateway.admission import Candidate
 from ecotone.gateway.answers import Refusal
+from ecotone.gateway.keys import provider_key, without_key
 from ecotone.settings import Settings
 
 PATHS = {"chat": "chat/completions", "completions": "completions", "embeddings": "embeddings"}
 _MOST_ERROR = 64 * 1024
 _MOST_LIST = 4 * 1024 * 1024
+_MOST_LISTED = 50_000
 _MOST_WAIT = 3600
 _OWN_FAULT = {400, 404, 409, 413, 415, 422}
 _BUSY = {503, 529}
+_CODE = re.compile(r"[A-Za-z][A-Za-z_.-]{1,63}")
 
 
 class Upstreams:
@@ -71,7 +74,7 @@ class Upstreams:
                 retry=True,
             ) from None
         if answer.status != 200:
-            raise await self._refused(answer, name)
+            raise await self._refused(answer, name, provider_key(candidate.target.key_env))
         return answer
 
     async def models(self, url: str, key_env: str | None) -> list[str]:
@@ -82,10 +85,11 @@ class Upstreams:
                 self._session().get(f"{url}/models", headers=_bearer(key_env), allow_redirects=False) as answer,
             ):
                 raw = await _read(answer, _MOST_LIST) if answer.status == 200 else b"{}"
-            found = msgspec.json.decode(raw)
+            found = msgspec.json.decode(raw) if raw.count(b"{") + raw.count(b"[") < _MOST_LISTED else {}
             data = found.get("data") if isinstance(found, dict) else None
             names = [m.get("id") for m in data or () if isinstance(m, dict)] if isinstance(data, list) else []
-            return [n for n in names if isinstance(n, str) and n][:500]
+            key = provider_key(key_env)
+            return [n for n in names if isinstance(n, str) and n and without_key(n, key) == n][:500]
         except (aiohttp.ClientError, OSError, ValueError, TimeoutError):
             return []
 
@@ -109,7 +113,9 @@ class Upstreams:
 
     def _session(self) -> aiohttp.ClientSession:
         if self._network is None:
-            connector = aiohttp.TCPConnector(limit=0, limit_per_host=0, ttl_dns_cache=60, resolver=GuardedResolver())
+            connector = aiohttp.TCPConnector(
+                limit=0, limit_per_host=0, ttl_dns_cache=60, resolver=GuardedResolver(), socket_factory=guarded_socket
+            )
             self._network = self._made(connector)
         return self._network
 
@@ -142,8 +148,8 @@ class Upstreams:
         return found
 
     @staticmethod
-    async def _refused(answer: aiohttp.ClientResponse, name: str) -> Refusal:
-        """The upstream's error as ours; what it says about our own credentials is not passed on."""
+    async def _refused(answer: aiohttp.ClientResponse, name: str, key: str) -> Refusal:
+        """The upstream's error as ours; what it says about our own credentials is not passed on, nor the key itself."""
         try:
             async with asyncio.timeout(10):
                 raw = await _read(answer, _MOST_ERROR)
@@ -151,7 +157,7 @@ class Upstreams:
             raw = b""
         finally:
             answer.close()
-        told = _error(raw)
+        told = _error(raw, key)
         text = told.get("message", "")
         after = answer.headers.get("retry-after", "")
         wait = {"retry-after": str(min(int(after), _MOST_WAIT)) if after.isdecimal() and len(after) < 9 else "1"}
@@ -201,20 +207,23 @@ async def _read(answer: aiohttp.ClientResponse, most: int) -> bytes:
 
 
 def _bearer(variable: str | None) -> dict[str, str]:
-    key = os.environ.get(variable, "").strip() if variable else ""
+    key = provider_key(variable)
     return {"authorization": f"Bearer {key}"} if key else {}
 
 
-def _error(raw: bytes) -> dict[str, str]:
-    """Message, code and param of an error body, as far as it has them."""
+def _error(raw: bytes, key: str) -> dict[str, str]:
+    """Message, code and param of an error body, as far as it has them; a code is a word, as it enters records."""
     try:
         body: Any = msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}
     error = body.get("error") if isinstance(body, dict) else None
     if isinstance(error, str):
-        return {"message": error[:500]}
+        error = {"message": error}
     if not isinstance(error, dict):
         return {}
     most = {"message": 500, "code": 64, "param": 100}
-    return {k: v[:n] for k, n in most.items() if isinstance(v := error.get(k), str)}
+    told = {k: without_key(v, key)[:n] for k, n in most.items() if isinstance(v := error.get(k), str)}
+    if not _CODE.fullmatch(told.get("code", "")):
+        told.pop("code", None)
+    return told

@@ -99,6 +99,11 @@ def is_ssn(area: str, group: str, serial: str) -> bool:
     return area not in ("000", "666") and area[0] != "9" and group != "00" and serial != "0000"
 
 
+def is_country_code(digits: str) -> bool:
+    """Whether the digits are an assigned country code of E.164."""
+    return digits in _COUNTRY_CODES
+
+
 def is_phone(digits: str) -> bool:
     """Whether digits that followed a `+` begin with an assigned country code and have a length of E.164."""
     return 8 <= len(digits) <= 15 and (

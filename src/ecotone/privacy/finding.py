@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Final
 
-from ecotone.privacy.checksums import IBAN_LENGTH, is_card, is_iban, is_phone, is_ssn
+from ecotone.privacy.checksums import IBAN_LENGTH, is_card, is_country_code, is_iban, is_phone, is_ssn
 from ecotone.privacy.normal import plain
 from ecotone.privacy.secrets import find_secrets
 from ecotone.privacy.spans import Span, merged, span
@@ -23,18 +23,38 @@ _DOMAIN: Final = re.compile(
     re.IGNORECASE,
 )
 
-_TWO_DIGITS: Final = re.compile(r"[0-9][ .()/-]{0,3}[0-9]")
-_RUN: Final = re.compile(r"[0-9](?:[ .()/-]{0,2}[0-9]){7,}")
+# `maria.lopez @ acme.org`: only a name of two words under a domain that people have mail at; not `a.b @ c.d` in code.
+_SPACED_NAME: Final = re.compile(r"[a-z]{2,}[._-][a-z]{2,}(?![\w.@%+-])", re.IGNORECASE)
+_SPACED_DOMAIN: Final = re.compile(
+    r"(?:[a-z0-9][a-z0-9-]{0,61}\.){1,3}"
+    r"(?:com|org|net|edu|gov|eu|uk|de|fr|es|it|nl|be|ch|at|pl|pt|se|no|dk|fi|cz|ie|us|ca|br|mx|in|jp|cn|au|nz)\b",
+    re.IGNORECASE,
+)
+
+_TWO_DIGITS: Final = re.compile(r"[0-9][ .()/\t\r\n_-]{0,3}[0-9]")
+_RUN: Final = re.compile(r"[0-9](?:[ .()/\t\r\n_-]{0,2}[0-9]){7,}+")
 _GROUP: Final = re.compile(r"[0-9]+")
+_DECIMALS: Final = re.compile(r"\.[0-9]{1,20}")
 _IBAN_HEAD: Final = re.compile(r"[0-9][0-9](?<=[A-Za-z]{2}[0-9]{2})(?<![A-Za-z0-9_][A-Za-z]{2}[0-9]{2})")
 _IBAN_BODY: Final = re.compile(r"(?:[ -]{0,2}[A-Za-z0-9]){11,29}")
-_PHONE: Final = re.compile(r"\+\(?[1-9](?:[ .()/-]{0,3}[0-9]){6,14}(?![0-9])")
+# Separators that stand in ordinary text too count only where they part groups of four, as on paper.
+_IBAN_GROUPS: Final = re.compile(
+    r"([.\t_]|\r?\n)[A-Za-z0-9]{4}(?:\1[A-Za-z0-9]{4}){1,6}(?:\1[A-Za-z0-9]{1,3}(?![A-Za-z0-9]))?"
+)
+_PHONE: Final = re.compile(r"(?:\+|%2[Bb])\(?[1-9](?:[ .()/-]{0,3}[0-9]){6,14}(?![0-9])")
+# With `00`, only with a separator behind the country's code, a group of four or more and not all of them alike:
+# zero-filled numbers abound.
+_PHONE_00: Final = re.compile(
+    r"(?<![\w.,:+/-])(?<![0-9] )00([1-9][0-9]{0,2})[ /-](?:\(0\)[ ]?)?[1-9][0-9]{1,11}(?:[ /-][0-9]{2,8}){0,4}"
+    r"(?![\w/-]|[.,][0-9])"
+)
 
 _CARD_GROUPS: Final = frozenset(
     {(4, 4, 4, 4), (4, 6, 5), (4, 6, 4), (4, 4, 4, 4, 3), (4, 4, 5), (6, 13), (8, 8), (4, 12), (12, 4), (4, 4, 4, 1)}
 )
 _CARD_BEGINNINGS: Final = frozenset(groups[:size] for groups in _CARD_GROUPS for size in range(1, 6))
 _CARD_FIRST: Final = frozenset("123456")
+_CARD_SEPARATORS: Final = frozenset("\t\r\n_")
 _SHORTEST_CARD: Final = 12
 _LONGEST_CARD: Final = 19
 
@@ -45,20 +65,19 @@ def find(text: str) -> list[Span]:
     Args:
         text: any text; look-alike digits, invisible characters and unusual spaces inside a value are seen through.
     """
-    seen, offsets = plain(text)
+    seen, places = plain(text)
     spans: list[Span] = []
     if "@" in seen or "%40" in seen:
         spans.extend(_emails(seen))
     if _TWO_DIGITS.search(seen):
         spans.extend(_numbers(seen))
         spans.extend(_ibans(seen))
-        if "+" in seen:
-            spans.extend(_phones(seen))
+        spans.extend(_phones(seen))
     spans.extend(find_secrets(seen))
     if not spans:
         return spans
-    if offsets is not None:
-        spans = [Span(offsets[s.start], offsets[s.end - 1] + 1, s.kind, s.data_class, s.rule) for s in spans]
+    if places is not None:
+        spans = [Span(places.start(s.start), places.end(s.end), s.kind, s.data_class, s.rule) for s in spans]
     return merged(spans)
 
 
@@ -69,6 +88,7 @@ def _emails(text: str) -> Iterator[Span]:
         before = _LOCAL_BACKWARDS.match(text[max(0, at - 64) : at][::-1])
         domain = _DOMAIN.match(text, sign.end(), sign.end() + 255)
         if before is None or domain is None:
+            yield from _spaced_email(text, at)
             continue
         start = at - before.end()
         while start < at and not text[start].isalnum() and text[start] != "_":
@@ -82,6 +102,18 @@ def _emails(text: str) -> Iterator[Span]:
         ):
             continue
         yield span(start, domain.end(), "email")
+
+
+def _spaced_email(text: str, at: int) -> Iterator[Span]:
+    """An address with spaces around its `@`, where it is clearly one."""
+    if text[at - 1 : at] != " " or text[at + 1 : at + 2] != " ":
+        return
+    domain = _SPACED_DOMAIN.match(text, at + 2, at + 257)
+    begin = at - 1
+    while begin > max(0, at - 65) and (text[begin - 1].isalnum() or text[begin - 1] in "._-"):
+        begin -= 1
+    if domain is not None and _SPACED_NAME.fullmatch(text, begin, at - 1):
+        yield span(begin, domain.end(), "email")
 
 
 def _numbers(text: str) -> Iterator[Span]:
@@ -128,9 +160,27 @@ def _card_at(text: str, groups: list[tuple[int, int]], index: int) -> int | None
         if total < _SHORTEST_CARD or not (sizes in _CARD_GROUPS or _alike(text, groups[index : place + 1])):
             continue
         digits = "".join(text[a:b] for a, b in groups[index : place + 1])
-        if is_card(digits) and not (text[high : high + 1] == "." and text[high + 1 : high + 2].isdigit()):
+        if is_card(digits) and not _has_fraction(text, high) and not _is_column(text, groups, index, place):
             return high
     return None
+
+
+def _has_fraction(text: str, end: int) -> bool:
+    """Whether decimals follow that are not all zero: 4111111111111111.0 is a whole number."""
+    decimals = _DECIMALS.match(text, end)
+    return decimals is not None and decimals.group().strip(".0") != ""
+
+
+def _is_column(text: str, groups: list[tuple[int, int]], index: int, place: int) -> bool:
+    """Whether the number is part of a name, or four numbers of a longer column or row of a table."""
+    start, end = groups[index][0], groups[place][1]
+    if "_" in (text[start - 1 : start], text[end : end + 1]):
+        return True
+    if place == index or text[groups[index][1]] not in _CARD_SEPARATORS:
+        return False
+    sizes = tuple(high - low for low, high in groups[index : place + 1])
+    around = groups[max(0, index - 1) : index] + groups[place + 1 : place + 2]
+    return sizes not in _CARD_GROUPS or any(high - low == sizes[0] for low, high in around)
 
 
 def _alike(text: str, groups: list[tuple[int, int]]) -> bool:
@@ -164,8 +214,10 @@ def _ibans(text: str) -> Iterator[Span]:
     for head in _IBAN_HEAD.finditer(text):
         start = head.start() - 2
         length = IBAN_LENGTH.get(text[start : head.start()].upper())
-        body = _IBAN_BODY.match(text, head.end()) if length else None
-        if length is None or body is None:
+        if length is None:
+            continue
+        body = _IBAN_GROUPS.match(text, head.end()) or _IBAN_BODY.match(text, head.end())
+        if body is None:
             continue
         taken = head.end()
         compact = text[start:taken]
@@ -178,10 +230,22 @@ def _ibans(text: str) -> Iterator[Span]:
 
 
 def _phones(text: str) -> Iterator[Span]:
-    """Telephone numbers in international form, with a leading `+`."""
-    for hit in _PHONE.finditer(text):
+    """Telephone numbers in international form, with a leading `+` or `00`."""
+    hits = list(_PHONE.finditer(text)) if "+" in text or "%2" in text else []
+    for hit in hits:
         is_decimal = text[hit.end() - 2] == "."
-        if is_decimal or _continues(text, hit.start() - 1) or _continues(text, hit.end()):
+        if is_decimal or _continues(text, hit.start() - 1):
             continue
-        if is_phone("".join(_GROUP.findall(hit.group()))):
+        start = hit.start() + (3 if text[hit.start()] == "%" else 1)
+        groups = [(m.start(), m.end()) for m in _GROUP.finditer(text, start, hit.end())]
+        if _continues(text, hit.end()):
+            groups.pop()
+        if is_phone("".join(text[low:high] for low, high in groups)):
+            yield span(hit.start(), groups[-1][1], "phone")
+    for hit in _PHONE_00.finditer(text) if "00" in text else ():
+        parts = _GROUP.findall(hit.group().replace("(0)", ""))
+        digits, sizes = "".join(parts)[2:], [len(part) for part in parts]
+        if len(digits) < 9 or max(sizes[1:]) < 4 or len(set(sizes)) == 1:
+            continue
+        if is_country_code(hit.group(1)) and is_phone(digits):
             yield span(hit.start(), hit.end(), "phone")

@@ -1,15 +1,94 @@
-"""The plain form of a text: look-alike digits, letters and separators made ASCII, invisible characters left out.
+"""The plain form of a text: look-alike digits, letters and separators made ASCII, escapes (`\\u0040`, `&#64;`) read,
+invisible characters left out.
 
 Keeps the way back: an offset in the plain form leads to an offset in the text as it was given.
 """
 
+import re
 import unicodedata
+from bisect import bisect_right
 from functools import lru_cache
+from typing import Final
 
-_SPACES = frozenset("\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000")
-_DASHES = frozenset("\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d")
-_INVISIBLE = frozenset("\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180e\u3164\ufeff\uffa0")
-_STOPS = frozenset("\u3002\uff0e\uff61\u2024")
+_SPACES: Final = frozenset(
+    "\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u2800\u3000"
+)
+_DASHES: Final = frozenset("\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d")
+_STOPS: Final = frozenset("\u3002\uff0e\uff61\u2024")
+# Beside the format characters (Cf): what is shown as nothing (Unicode, DerivedCoreProperties, Default_Ignorable).
+_INVISIBLE: Final = frozenset(
+    "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2065\u3164\uffa0"
+    + "".join(map(chr, [*range(0xFE00, 0xFE10), *range(0xFFF0, 0xFFF9)]))
+)
+_TAGS: Final = range(0xE0000, 0xE1000)
+
+# A character as JSON (RFC 8259, section 7; once or twice over) and HTML (section 13.5) write it.
+_NAMED: Final = {
+    "commat": "@", "period": ".", "plus": "+", "lowbar": "_", "hyphen": "-", "dash": "-",
+    "nbsp": " ", "ensp": " ", "emsp": " ", "thinsp": " ", "shy": "",
+}  # fmt: skip
+_ESCAPE: Final = (
+    r"\\{1,4}u([0-9A-Fa-f]{4})|&#(?:0{0,6}([0-9]{1,6})|[xX]0{0,6}([0-9A-Fa-f]{1,6}));|&(" + "|".join(_NAMED) + ");"
+)
+
+
+class Places:
+    """The way from offsets in a plain form to those in the text: an entry for each change of their distance."""
+
+    def __init__(self) -> None:
+        self._plain: list[int] = [0]
+        self._raw: list[int] = [0]
+        self._width: list[int] = [1]
+
+    def add(self, plain_offset: int, raw_offset: int, width: int = 1) -> None:
+        """From here on; `width` is how many characters of the text the first plain one stands for."""
+        self._plain.append(plain_offset)
+        self._raw.append(raw_offset)
+        self._width.append(width)
+
+    def start(self, offset: int) -> int:
+        """Where the plain character begins in the text."""
+        entry = bisect_right(self._plain, offset) - 1
+        past = offset - self._plain[entry]
+        return self._raw[entry] + past + (self._width[entry] - 1 if past else 0)
+
+    def end(self, offset: int) -> int:
+        """Where the plain text that ends before `offset` ends in the text."""
+        entry = bisect_right(self._plain, offset - 1) - 1
+        return self._raw[entry] + offset - 1 - self._plain[entry] + self._width[entry]
+
+
+def plain(text: str) -> tuple[str, Places | None]:
+    """The plain form, and the way back; `None` in place of it means that the offsets are equal."""
+    escapes = "\\u" in text or ("&" in text and ";" in text)
+    if text.isascii() and not escapes:
+        return text, None
+    table: dict[int, str] = {}
+    left_out = ""
+    for character in set(text):
+        if character > "\x7f" and (replacement := _plain(character)) != character:
+            table[ord(character)] = replacement
+            left_out += character if not replacement else ""
+    patterns = [_ESCAPE] * escapes + [f"[{re.escape(left_out)}]+"] * bool(left_out)
+    if not patterns:
+        return text.translate(table), None
+    pieces: list[str] = []
+    places = Places()
+    size = done = 0
+    for gap in re.finditer("|".join(patterns), text):
+        read = _unescaped(gap) if escapes and gap.lastindex else ""
+        if len(read) > 1:
+            continue
+        pieces += (text[done : gap.start()].translate(table), read)
+        size += gap.start() - done
+        done = gap.end()
+        if read:
+            places.add(size, gap.start(), done - gap.start())
+            size += 1
+        else:
+            places.add(size, done)
+    pieces.append(text[done:].translate(table))
+    return "".join(pieces), places
 
 
 @lru_cache(maxsize=8192)
@@ -22,7 +101,7 @@ def _plain(character: str) -> str:
     if character in _STOPS:
         return "."
     category = unicodedata.category(character)
-    if character in _INVISIBLE or category == "Cf" or "\ufe00" <= character <= "\ufe0f":
+    if character in _INVISIBLE or category == "Cf" or ord(character) in _TAGS:
         return ""
     if category == "Nd":
         return str(unicodedata.decimal(character))
@@ -30,26 +109,12 @@ def _plain(character: str) -> str:
     return compatible if len(compatible) == 1 and compatible.isascii() else character
 
 
-def plain(text: str) -> tuple[str, list[int] | None]:
-    """The plain form and the offsets of its characters in `text`.
-
-    Returns:
-        the plain form and, when characters were left out, the offset of each of its characters in `text`;
-        `None` in place of the offsets means that they are equal.
-    """
-    if text.isascii():
-        return text, None
-    table: dict[int, str] = {}
-    shorter = False
-    for character in set(text):
-        if character > "\x7f":
-            replacement = _plain(character)
-            if replacement != character:
-                table[ord(character)] = replacement
-                shorter = shorter or not replacement
-    if not table:
-        return text, None
-    if not shorter:
-        return text.translate(table), None
-    kept = [i for i, character in enumerate(text) if table.get(ord(character)) != ""]
-    return text.translate(table), kept
+def _unescaped(escape: re.Match[str]) -> str:
+    """The character that an escape stands for, in its plain form; the escape itself where it stands for none."""
+    json_code, decimal, hexadecimal, name = escape.groups()[:4]
+    if name:
+        return _NAMED[name]
+    code = int(decimal) if decimal else int(json_code or hexadecimal, 16)
+    if code > 0x10FFFF or 0xD800 <= code < 0xE000:
+        return escape.group()
+    return _plain(chr(code))

@@ -13,17 +13,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ecotone.privacy.dataurls import data_url
 from ecotone.privacy.errors import TooDeep
 from ecotone.privacy.restoring import DIGITS, LETTERS, PAIRS, WORDS, Issued, StreamRestorer, placeholders
 from ecotone.privacy.spans import Span, merged
 from ecotone.privacy.values import (
     DEPTH_LIMIT,
     JSON_TEXT_KEYS,
-    data_url,
-    data_url_text,
-    is_opaque_data_url,
     json_literals,
     json_string,
+    number_digits,
     part_text,
     spans_over,
 )
@@ -132,10 +131,9 @@ class Pseudonyms:
             return self._masked_mapping(value, None, depth)
         if isinstance(value, (list, tuple)):
             return self._masked_list(value, key, depth)
-        if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 9_999_999:
-            text = str(value)
-            masked = self.mask(text)
-            return value if masked == text else masked
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and (digits := number_digits(value)):
+            masked = self.mask(digits)
+            return value if masked == digits else masked
         return value
 
     def _masked_mapping(self, value: Mapping[str, Any], text: str | None, depth: int) -> Mapping[str, Any]:
@@ -163,12 +161,10 @@ class Pseudonyms:
         return value if all(a is b for a, b in zip(value, items, strict=True)) else items
 
     def _masked_string(self, text: str, key: str) -> str:
-        if text.startswith("data:") and (body := data_url_text(text)) is not None:
-            masked = self.mask(body)
-            return text if masked == body else data_url(text, masked)
-        if text.startswith("data:") and is_opaque_data_url(text):
-            return text
-        if key not in JSON_TEXT_KEYS or not _is_json(text):
+        url = data_url(text)
+        if url is not None and url.text is not None and (masked := self.mask(url.text)) != url.text:
+            return self.mask(url.head) + url.holding(masked)
+        if url is not None or key not in JSON_TEXT_KEYS or not _is_json(text):
             return self.mask(text)
         out: list[str] = []
         place = 0

@@ -5,12 +5,16 @@ Knows the form of a placeholder and how models mangle it; what stands behind one
 A placeholder is a plain word, `_` and four pairs of a letter and a digit: `Email_K7Q2X4M6`. No character of it is
 special in Markdown, HTML, URLs or JSON. The form is such that no two of them can overlap, whatever stands around
 them: the words hold no digit, the pairs no two letters, and no word ends in another one.
+
+Inside a URL or a link's target a placeholder stays: whoever shows the answer may fetch that address, with the value.
 """
 
 import json
 import re
 from collections.abc import Iterator
 from typing import Final
+
+from ecotone.privacy.links import Links
 
 WORDS: Final = {
     "email": "Email",
@@ -81,21 +85,30 @@ class Issued:
         return True
 
     def restore(self, text: str, *, in_json: bool = False) -> str:
-        """The text with every issued placeholder replaced; others stay as they are."""
-        restored, rest = self.split(text, in_json=in_json)
+        """The text with every issued placeholder outside of URLs replaced; others stay as they are."""
+        restored, rest = self.split(text, Links(), in_json=in_json)
         return restored + rest
 
-    def split(self, text: str, *, in_json: bool) -> tuple[str, str]:
-        """Everything up to the end of the last issued placeholder, restored, and the text behind it."""
+    def split(self, text: str, links: Links, *, in_json: bool) -> tuple[str, str]:
+        """Everything up to the end of the last issued placeholder, restored, and the text behind it.
+
+        Args:
+            text: the text from where `links` has followed it.
+            links: follows it to the end of that placeholder.
+        """
         if not self.values:
             return "", text
         done = 0
         pieces: list[str] = []
         for hit in placeholders(text):
             value = self.values.get((hit.group(1) + hit.group(2)).upper())
-            if value is not None:
-                pieces += (text[done : hit.start()], escaped(value) if in_json else value)
-                done = hit.end()
+            if value is None:
+                continue
+            links.follow(text[done : hit.start()])
+            shown = hit.group() if links.inside else escaped(value) if in_json else value
+            links.follow(hit.group())
+            pieces += (text[done : hit.start()], shown)
+            done = hit.end()
         return "".join(pieces), text[done:]
 
     def undecided(self, text: str) -> int:
@@ -125,13 +138,15 @@ class StreamRestorer:
         self._issued = issued
         self._in_json = in_json
         self._held = ""
+        self._links = Links()
 
     def feed(self, text: str) -> str:
         """Takes the next piece; gives what can be shown by now, perhaps nothing."""
         if not self._issued.values:
             return text
-        restored, rest = self._issued.split(self._held + text, in_json=self._in_json)
+        restored, rest = self._issued.split(self._held + text, self._links, in_json=self._in_json)
         place = self._issued.undecided(rest)
+        self._links.follow(rest[:place])
         self._held = rest[place:]
         return restored + rest[:place]
 

@@ -3,17 +3,15 @@
 What it cannot look into (pictures, sound, files, token ids) counts as confidential: unseen is not harmless.
 """
 
-import base64
-import binascii
 import json
 import re
-import urllib.parse
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
+from ecotone.privacy.dataurls import data_url
 from ecotone.privacy.errors import TooDeep
 from ecotone.privacy.finding import find
 from ecotone.privacy.spans import Span
@@ -23,10 +21,12 @@ DEPTH_LIMIT: Final = 200
 SIZE_LIMIT: Final = 2_000_000
 # Strings under these keys hold JSON of their own (OpenAI chat: tool calls).
 JSON_TEXT_KEYS: Final = frozenset({"arguments"})
-_JSON_LITERAL: Final = re.compile(r'"(?:[^"\\]|\\.)*"|(?<![0-9.eE+-])-?[0-9]{8,19}(?![0-9.eE])', re.S)
+# A literal that is not closed ends with the text: were it given up, each of its quotes would begin another try.
+_JSON_LITERAL: Final = re.compile(
+    r'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|(?<![0-9.eE+-])-?[0-9]{8,19}(?:\.0{1,9})?(?![0-9.eE])', re.S
+)
 _OPAQUE_KEYS: Final = frozenset({"input_audio", "image_url", "input_image", "file_data", "file_id", "inline_data"})
 _TOKEN_KEYS: Final = frozenset({"input", "prompt"})
-_DATA_URL: Final = re.compile(r"data:([\w.+/-]{0,100})((?:;[\w=.+-]{1,100}){0,5}),")
 
 
 class Findings(msgspec.Struct, frozen=True):
@@ -103,8 +103,17 @@ def texts(value: Any) -> Iterator[str | None]:
                 yield None
             todo.extend((inner, key, depth + 1) for inner in item)
             yield from split_texts(item)
-        elif isinstance(item, (int, float)) and not isinstance(item, bool):
-            yield str(item)
+        elif isinstance(item, (int, float)) and not isinstance(item, bool) and (digits := number_digits(item)):
+            yield digits
+
+
+def number_digits(number: float) -> str | None:
+    """The digits of a number that is long enough to be a finding; a whole one may be written as a float."""
+    if isinstance(number, float):
+        if not number.is_integer():
+            return None
+        number = int(number)
+    return str(number) if 9_999_999 < abs(number) < 10**20 else None
 
 
 def split_texts(parts: Sequence[Any]) -> list[str]:
@@ -120,42 +129,15 @@ def part_text(part: Any) -> str | None:
 
 
 def _string(text: str, key: str) -> Iterator[str | None]:
-    if text.startswith("data:") and (is_opaque_data_url(text) or data_url_text(text) is not None):
-        yield data_url_text(text)
-        return
     yield text
-    if "\\" in text and (key in JSON_TEXT_KEYS or "\\u" in text):
+    url = data_url(text)
+    if url is not None:
+        if url.text != url.body:
+            yield url.text
+    elif key in JSON_TEXT_KEYS and "\\" in text:
         for literal in json_literals(text):
             if "\\" in literal.group():
                 yield json_string(literal.group())
-
-
-def data_url_text(url: str) -> str | None:
-    """The text of a data URL (RFC 2397); `None` when it is not one, or holds no text."""
-    head = _DATA_URL.match(url)
-    if head is None:
-        return None
-    kind, body = head.group(1), url[head.end() :]
-    if "base64" not in head.group(2):
-        return urllib.parse.unquote(body)
-    if kind and not kind.startswith("text/") and not kind.endswith(("json", "xml", "yaml")):
-        return None
-    try:
-        return base64.b64decode(urllib.parse.unquote(body), validate=False).decode()
-    except (binascii.Error, ValueError):
-        return None
-
-
-def is_opaque_data_url(url: str) -> bool:
-    """Whether it is a data URL with something else than text in it."""
-    return _DATA_URL.match(url) is not None and data_url_text(url) is None
-
-
-def data_url(url: str, text: str) -> str:
-    """The data URL with another text in it."""
-    head = _DATA_URL.match(url)
-    start = head.group() if head else "data:,"
-    return start + (base64.b64encode(text.encode()).decode() if "base64" in start else urllib.parse.quote(text))
 
 
 def json_literals(text: str) -> Iterator[re.Match[str]]:
@@ -166,11 +148,11 @@ def json_literals(text: str) -> Iterator[re.Match[str]]:
 def json_string(literal: str) -> str:
     """The value of a JSON string literal, the digits of a number, the raw text of a broken literal."""
     if not literal.startswith('"'):
-        return literal
+        return literal.partition(".")[0]
     try:
         return str(json.loads(literal, strict=False))
     except ValueError:
-        return literal[1:-1]
+        return literal[1:].removesuffix('"')
 
 
 def spans_over(pieces: Sequence[str]) -> list[Span]:

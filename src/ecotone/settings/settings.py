@@ -46,6 +46,7 @@ class Settings:
     engine_start: float = _option(240.0, "seconds an engine may take to load its model")
     snapshot_max_age: float = _option(900.0, "seconds a gateway serves its last snapshot without contact")
     max_request_bytes: int = _option(32 * MIB, "largest JSON body the gateway takes")
+    max_answer_bytes: int = _option(16 * MIB, "largest answer of a provider or engine that is not streamed")
     max_commit_bytes: int = _option(512 * MIB, "largest commit body (NDJSON with small files) the hub takes")
     max_object_bytes: int = _option(200 * 1024 * MIB, "largest single file the hub takes")
     upstream_connect: float = _option(10.0, "seconds to connect to a provider or engine")

@@ -42,6 +42,7 @@ _READING: Mapping[Relation, LicenceRelation] = {
 }
 _OBJECTS: Mapping[str, frozenset[str]] = {
     "api": frozenset({"service"}),
+    "code": frozenset({"code"}),
     "dataset": frozenset({"data"}),
     "weights": frozenset({"weights"}),
 }
@@ -211,6 +212,9 @@ def _bind(
     """The parent's own instruments, as far as they come down the whole path (parent first)."""
     name = node.id if node.visible else UNTOLD
     relations = _joined(path)
+    software = node.kind == "code" and relations <= _LINKING
+    if software and reading.publishing:
+        return  # weights are published without the software that runs them
     shown = tuple(str(r) for r in path)
     for instrument in node.instruments or ("none",):
         entry = knowledge.entries.get(instrument) or knowledge.entry("unknown")
@@ -225,7 +229,7 @@ def _bind(
             name,
             shown,
             None if facts == _ALL else frozenset(facts),
-            _objects(relations, publishing=reading.publishing),
+            _OBJECTS["code"] if software else _objects(relations, publishing=reading.publishing),
             node.visible,
             through_outputs=not _FROM_OUTPUTS.isdisjoint(relations),
             relation=str(_telling(path)),

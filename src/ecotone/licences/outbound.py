@@ -16,6 +16,8 @@ from ecotone.vocabulary import Mode
 WITHHOLDING = frozenset(
     {"noncommercial", "use_restriction", "field_of_use", "territory", "mau", "revenue", "no_competing_models"}
 )
+_LINKING = frozenset({"component_of", "adapter"})
+_PART_ONLY = ("same_licence_library", "same_licence_file")
 _LICENCE_KINDS = ("permissive", "weak_copyleft", "strong_copyleft", "network_copyleft", "cc", "rail", "community")
 
 
@@ -44,8 +46,12 @@ def check(knowledge: KnowledgeBase, declared: tuple[Entry, ...], composition: Co
     """Reasons for which the declared licence may not stand on the subject; empty when it may."""
     found = []
     for bound in composition.inherited:
-        if bound.entry.kind in ("unknown", "none", "dataset", "api_terms") or bound.facts is not None:
+        if bound.entry.kind in ("unknown", "none", "api_terms") or bound.facts is not None:
             continue
+        if bound.entry.kind == "dataset" and "data" in bound.objects:
+            continue  # training: results are the dataset's facts, not a derivative of the data
+        if _LINKING.issuperset(bound.path) and bound.path and bound.entry.outbound.derivative in _PART_ONLY:
+            continue  # loaded together: such a text asks for its own part only
         rejection = _rejects(bound, declared)
         if rejection is not None:
             found.append(_as_reason(bound, *rejection))

@@ -152,7 +152,7 @@ def _paths(
                 continue
             longer = (edge.relation, *path)
             relations = _joined(longer)
-            told = (_telling(longer), _objects(relations, publishing=False))
+            told = (_telling(longer), _objects(relations, "weights", publishing=False))
             before = walked.setdefault(edge.parent, [])
             if any(known <= relations and same == told for known, same in before):
                 continue
@@ -229,22 +229,22 @@ def _bind(
             name,
             shown,
             None if facts == _ALL else frozenset(facts),
-            _OBJECTS["code"] if software else _objects(relations, publishing=reading.publishing),
+            _OBJECTS["code"] if software else _objects(relations, node.kind, publishing=reading.publishing),
             node.visible,
             through_outputs=not _FROM_OUTPUTS.isdisjoint(relations),
             relation=str(_telling(path)),
         )
 
 
-def _objects(relations: frozenset[Relation], *, publishing: bool) -> frozenset[str]:
-    """What the subject is to the parent's text."""
+def _objects(relations: frozenset[Relation], kind: str, *, publishing: bool) -> frozenset[str]:
+    """What the subject is to the text of a parent of this kind."""
     if Relation.TRAINED_ON in relations:
-        return frozenset({"data", "derivative"})
+        return frozenset({"derivative"})  # the model is no copy of the data
     if relations <= _SAME:
         if publishing and Relation.ADAPTER in relations:
             return frozenset({"derivative", "adapter"})
-        return frozenset({"weights"})
-    return frozenset({"weights", "derivative"})
+        return _OBJECTS["dataset" if kind == "dataset" else "weights"]
+    return frozenset({"data" if kind == "dataset" else "weights", "derivative"})
 
 
 def _carried(entry: Entry, relations: frozenset[Relation], reading: _Reading) -> frozenset[str] | str | None:

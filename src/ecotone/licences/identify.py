@@ -52,7 +52,7 @@ def identify(knowledge: KnowledgeBase, card: Mapping[str, Any], *, date: Any = N
         return Identified(instruments=UNKNOWN, declared=label)
     entries = declared_entries(knowledge, text, date=date)
     known = text.casefold() in names(knowledge)
-    if entries and all(e.kind == "family" for e in entries):
+    if any(knowledge.entry(i).kind == "family" for i in knowledge.by_hf.get(text.lower(), ())):
         conflict = f"{text} names a family of licences, not one of them"
         return Identified(instruments=UNKNOWN, declared=text, conflicts=(conflict,))
     if known and len(entries) > 1:

@@ -48,8 +48,8 @@ def check(knowledge: KnowledgeBase, declared: tuple[Entry, ...], composition: Co
     for bound in composition.inherited:
         if bound.entry.kind in ("unknown", "none", "api_terms") or bound.facts is not None:
             continue
-        if bound.entry.kind == "dataset" and "data" in bound.objects:
-            continue  # training: results are the dataset's facts, not a derivative of the data
+        if bound.entry.kind == "dataset" and "trained_on" in bound.path:
+            continue  # a model is no derivative of the data: what of the text reaches it is among its facts
         if _LINKING.issuperset(bound.path) and bound.path and bound.entry.outbound.derivative in _PART_ONLY:
             continue  # loaded together: such a text asks for its own part only
         rejection = _rejects(bound, declared)

@@ -206,7 +206,7 @@ def _weigh_publishing(
     total.duties = [_shipped(d, use.variables.get("files")) for d in total.duties]
     name = str(use.variables.get("name") or family.subject.rsplit("/", 1)[-1])
     total.duties = [_named(d, name) if d.duty == "name_prefix" else d for d in total.duties]
-    prefixes = [d for d in total.duties if d.duty == "name_prefix" and d.text]
+    prefixes = list({d.text: d for d in total.duties if d.duty == "name_prefix" and d.text}.values())
     for one in prefixes:
         for other in prefixes:
             if not (str(one.text).startswith(str(other.text)) or str(other.text).startswith(str(one.text))):

@@ -177,11 +177,16 @@ def _cyclic(subject: str, parents: Mapping[str, list[Edge]]) -> bool:
     """Whether the ancestors of the subject hold a cycle: some node is never free of unvisited children."""
     reach = {subject}
     stack = [subject]
+    tree = True
     while stack:
         for edge in parents.get(stack.pop(), ()):
-            if edge.parent not in reach:
-                reach.add(edge.parent)
-                stack.append(edge.parent)
+            if edge.parent in reach:
+                tree = False
+                continue
+            reach.add(edge.parent)
+            stack.append(edge.parent)
+    if tree:
+        return False
     children = Counter(edge.parent for node in reach for edge in parents.get(node, ()))
     free = [node for node in reach if not children[node]]
     seen = 0

@@ -137,7 +137,9 @@ def _comparison(name: str, operator: str, wanted: Any) -> Check:
         compare = _numbers(operator, wanted)
 
     def check(facts: Facts) -> bool | None:
-        value = facts.get(name)
+        value = facts.values.get(name)
+        if value is None and name in ASSUMED:
+            value = facts.get(name)
         truth = None if value is None else compare(value)
         if truth is None:
             facts.missing[name] = None
@@ -148,6 +150,8 @@ def _comparison(name: str, operator: str, wanted: Any) -> Check:
 
 def _members(operator: str, wanted: frozenset[Any]) -> Callable[[Any], bool | None]:
     def compare(value: Any) -> bool | None:
+        if isinstance(value, str):
+            return (value.strip().casefold() in wanted) is not (operator == "not_in")
         try:
             shared = not wanted.isdisjoint(map(_fold, _list(value)))
         except TypeError:  # members that are no plain values

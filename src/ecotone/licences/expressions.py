@@ -10,6 +10,7 @@ from ecotone.licences.entries import Entry, KnowledgeBase
 
 _LONGEST = 500
 _MOST_BRANCHES = 32
+_KEPT = 4  # knowledge bases whose names are held at a time: the present one, and two that are compared
 _MILDEST_FIRST = ("public_domain", "permissive", "weak_copyleft", "cc", "rail", "community", "strong_copyleft")
 Branch = tuple[Entry, ...]
 
@@ -109,7 +110,7 @@ def _swap(part: str, key: str, proper: str) -> str:
     return part.replace(bare, proper) if bare == key else part
 
 
-@functools.cache
+@functools.lru_cache(maxsize=_KEPT)
 def names(knowledge: KnowledgeBase) -> dict[str, tuple[str, ...]]:
     """Case-folded names that stand for entries: ids, Hub ids, SPDX ids, `LicenseRef-` forms. No hints."""
     found: dict[str, tuple[str, ...]] = {}
@@ -123,6 +124,6 @@ def names(knowledge: KnowledgeBase) -> dict[str, tuple[str, ...]]:
     return found
 
 
-@functools.cache
+@functools.lru_cache(maxsize=_KEPT)
 def _licensing(knowledge: KnowledgeBase) -> Licensing:
     return Licensing([LicenseSymbol(e.expression) for e in knowledge.entries.values() if e.kind != "policy"])

@@ -124,6 +124,16 @@ def variables(condition: Any) -> set[str]:
     return set().union(*(variables(part) for part in inner))
 
 
+def compared(condition: Any, name: str) -> set[Any]:
+    """Every value with which a condition compares a variable."""
+    if not condition:
+        return set()
+    if "var" in condition:
+        return set(map(_fold, _list(condition["value"]))) if condition["var"] == name else set()
+    inner = [condition["not"]] if "not" in condition else condition.get("all") or condition.get("any") or []
+    return set().union(*(compared(part, name) for part in inner))
+
+
 def _comparison(name: str, operator: str, wanted: Any) -> Check:
     if name in _PLACES:
         compare = _places(operator, wanted)

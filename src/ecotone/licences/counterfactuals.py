@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from ecotone.licences.composition import DERIVING, UNTOLD
+from ecotone.licences.composition import DERIVING, UNTOLD, Composition, relabelled
 from ecotone.licences.conditions import GROUPS
 from ecotone.licences.decision import Decision, Reason, Way
 from ecotone.licences.entries import KnowledgeBase
@@ -80,9 +80,15 @@ class _Search:
         return verdict.passes
 
     def _verdict(self, graph: Family, use: Use, licensed: frozenset[tuple[str, str]]) -> Verdict:
-        target = use.variables.get("target_model") == self.use.variables.get("target_model")
-        same = graph is self.family and use.mode is self.use.mode and target
-        kept = self.weighed.composition if same else None
+        kept: Composition | None = self.weighed.composition
+        if use.variables.get("target_model") != self.use.variables.get("target_model"):
+            kept = None
+        elif graph is not self.family:
+            kept = (
+                relabelled(self.knowledge, graph, self.weighed.composition)
+                if graph.edges is self.family.edges
+                else None
+            )
         return weigh(
             self.knowledge, graph, use, self.positions, licensed=licensed, composition=kept, hurried=True
         ).verdict

@@ -58,10 +58,13 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
     authority: str | None = None
 
     @property
+    def conditions(self) -> tuple[dict[str, Any] | None, ...]:
+        return self.when, self.unless, self.within, self.trigger.when if self.trigger else None
+
+    @property
     def reads(self) -> set[str]:
         """Variables that the fact depends on."""
-        conditions = (self.when, self.unless, self.within, self.trigger.when if self.trigger else None)
-        return set().union(*(variables(c) for c in conditions))
+        return set().union(*(variables(c) for c in self.conditions))
 
 
 class Names(msgspec.Struct, frozen=True):
@@ -243,12 +246,18 @@ def _load(folder: Path) -> KnowledgeBase:
         found = _unpacked(file, source.digest) if file is not None else None
         if found is not None:
             return found
-    content = packed.parse(source, VERSION)
-    made = _made(content, source.digest)
+    made, raw = compiled(folder)
     if kept is not None:
         with contextlib.suppress(OSError):  # a cache that cannot be written is done without
-            packed.write(kept, packed.pack(content, digest=source.digest, form=form()))
+            packed.write(kept, raw)
     return made
+
+
+def compiled(folder: Path) -> tuple[KnowledgeBase, bytes]:
+    """The knowledge base of a folder, read from its YAML, and the file that loads at once. Raises BrokenEntry."""
+    source = packed.read_folder(folder)
+    content = packed.parse(source, VERSION)
+    return _made(content, source.digest), packed.pack(content, digest=source.digest, form=form())
 
 
 def _unpacked(file: Path, digest: bytes) -> KnowledgeBase | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
@@ -37,7 +38,7 @@ class Bound:
 
     `facts` is None when all of them did. `through_outputs` says that the subject is bound because it was made from
     outputs, so that the facts on training with outputs are asked, whatever is done with the subject. `relation` says
-    what was made of the parent.
+    what was made of the parent, `told` what is known of the node itself.
     """
 
     entry: Entry
@@ -48,6 +49,7 @@ class Bound:
     visible: bool = True
     through_outputs: bool = False
     relation: str | None = None
+    told: Mapping[str, Any] | None = None
 
 
 @dataclass(slots=True)
@@ -99,8 +101,10 @@ def evaluate(bound: Bound, actions: tuple[str, ...], facts: Facts) -> Answer:
     plan = plan_of(bound.entry)
     for action in actions:
         _evaluate_action(bound, plan.about(action, bound.objects, bound.facts), action, facts, answer)
-    for ready in plan.duties(actions, bound.objects, bound.facts):
-        _duty(ready, facts, answer)
+    duties = plan.duties(actions, bound.objects, bound.facts)
+    answer.duties += duties.plain
+    for trigger, made in duties.asked:
+        _duty(trigger, made, facts, answer)
     answer.positions |= plan.positions(bound.facts)
     if answer.verdict is Verdict.ALLOW and answer.duties:
         answer.verdict = Verdict.ALLOW_WITH_DUTIES
@@ -181,18 +185,14 @@ def _silent(bound: Bound, action: str, word: str, answer: Answer) -> None:
         )
 
 
-def _duty(ready: Ready, facts: Facts, answer: Answer) -> None:
-    assert ready.made is not None
-    if ready.trigger is always:
-        answer.duties.append(ready.made)
-        return
+def _duty(trigger: Check, made: Duty, facts: Facts, answer: Answer) -> None:
     told, facts.missing = facts.missing, {}
-    hit = ready.trigger(facts)
+    hit = trigger(facts)
     wanting, facts.missing = tuple(name for name in facts.missing if name not in told), told
     if hit:
-        answer.duties.append(ready.made)
+        answer.duties.append(made)
     elif hit is None:  # an unknown trigger does not block, so its variable is not missing for the verdict
-        answer.possible.append(msgspec.structs.replace(ready.made, variables=wanting) if wanting else ready.made)
+        answer.possible.append(msgspec.structs.replace(made, variables=wanting) if wanting else made)
 
 
 def _holds(check: Check, facts: Facts, ready: Ready, bound: Bound, answer: Answer) -> bool | None:

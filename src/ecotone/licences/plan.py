@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ecotone.licences.conditions import Check, compiled
+from ecotone.licences.conditions import Check, always, compiled
 from ecotone.licences.decision import Duty
 from ecotone.licences.entries import Entry, Fact
 
@@ -32,6 +32,14 @@ class About:
     permits: tuple[Ready, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Duties:
+    """Duties that arise, and those that arise if their condition holds."""
+
+    plain: tuple[Duty, ...]
+    asked: tuple[tuple[Check, Duty], ...]
+
+
 class Plan:
     """The facts of one entry, ready. Look-ups are by what came down (`brought`, None for all) and kept."""
 
@@ -41,7 +49,7 @@ class Plan:
         self.entry = entry
         self.facts = tuple(_ready(entry, fact) for fact in entry.facts)
         self._about: dict[tuple[str, frozenset[str], frozenset[str] | None], About] = {}
-        self._duties: dict[tuple[tuple[str, ...], frozenset[str], frozenset[str] | None], tuple[Ready, ...]] = {}
+        self._duties: dict[tuple[tuple[str, ...], frozenset[str], frozenset[str] | None], Duties] = {}
         self._positions: dict[frozenset[str] | None, frozenset[str]] = {}
 
     def about(self, action: str, objects: frozenset[str], brought: frozenset[str] | None) -> About:
@@ -56,15 +64,15 @@ class Plan:
             )
         return found
 
-    def duties(
-        self, actions: tuple[str, ...], objects: frozenset[str], brought: frozenset[str] | None
-    ) -> tuple[Ready, ...]:
-        """Duties that these actions on these objects bring, if their condition holds."""
+    def duties(self, actions: tuple[str, ...], objects: frozenset[str], brought: frozenset[str] | None) -> Duties:
+        """Duties that these actions on these objects bring."""
         key = (actions, objects, brought)
         found = self._duties.get(key)
         if found is None:
-            found = self._duties[key] = tuple(
-                r for r in self._brought(brought) if r.made is not None and _triggers(r.fact, actions, objects)
+            ready = [(r.trigger, r.made) for r in self._brought(brought) if _triggers(r.fact, actions, objects)]
+            found = self._duties[key] = Duties(
+                plain=tuple(made for trigger, made in ready if made is not None and trigger is always),
+                asked=tuple((trigger, made) for trigger, made in ready if made is not None and trigger is not always),
             )
         return found
 

@@ -73,7 +73,7 @@ def weigh(
     binding = [b for b in _binding(composition, owner) if (b.node, b.entry.id) not in licensed]
     for bound in binding:
         actions = _actions(bound, use, kind)
-        facts = Facts(base | {"modified": _modified(bound, use)} | ({"relation": bound.relation} if bound.path else {}))
+        facts = Facts(_told(base, bound, modified=_modified(bound, use)))
         for part in _with_policies(knowledge, bound, found.warnings):
             _add(found, evaluate(part, actions, facts), bound)
         if not bound.path and _ended(bound.entry, str(base["date"])):
@@ -118,6 +118,14 @@ def _binding(composition: Composition, owner: bool) -> list[Bound]:
     return [*unnamed, *composition.inherited]
 
 
+def _told(base: Mapping[str, Any], bound: Bound, *, modified: bool) -> dict[str, Any]:
+    """The variables of the use, of the path, and of the node that the instrument governs."""
+    values = {**base, "modified": modified}
+    if bound.path:
+        values["relation"] = bound.relation
+    return {**values, **bound.told} if bound.told else values
+
+
 def _modified(bound: Bound, use: Use) -> bool:
     return "derivative" in bound.objects if bound.path else use.modified
 
@@ -142,8 +150,11 @@ def _variables(use: Use, positions: Mapping[str, str]) -> dict[str, Any]:
     }
     if use.mode in PUBLISHING:
         values["target.distributed"] = True
-    values |= {f"policy.{name}": choice for name, choice in positions.items()}
-    return values | {name: value for name, value in use.variables.items() if not name.startswith("policy.")}
+    for name, choice in positions.items():
+        values["policy." + name] = choice
+    if use.variables:
+        values |= {name: value for name, value in use.variables.items() if not name.startswith("policy.")}
+    return values
 
 
 def _with_policies(knowledge: KnowledgeBase, bound: Bound, warnings: list[str]) -> Iterable[Bound]:

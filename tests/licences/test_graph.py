@@ -22,7 +22,7 @@ POSITIONS: list[dict[str, str]] = [
     {"dataset_propagation": "none", "adapter_is_derivative": "no"},
     {"api_terms_bind_downstream": "no", "transform_is_new_model": "no"},
 ]
-kinds = st.sampled_from(["weights", "weights", "weights", "dataset", "api"])
+kinds = st.sampled_from(["weights", "weights", "weights", "dataset", "api", "code"])
 told: Any = st.sampled_from([{}, {}, {"model.modality": ["text"]}, {"model.modality": ["text", "image"]}])
 statuses = st.sampled_from([EdgeStatus.DECLARED] * 5 + [EdgeStatus.SUSPECTED, EdgeStatus.REFUTED])
 licences = st.lists(st.sampled_from([*ENTRIES, "never-heard-of"]), max_size=2).map(tuple)

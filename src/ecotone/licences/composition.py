@@ -312,27 +312,18 @@ class Descent:
     ) -> None:
         self._reading = _Reading(publishing, positions or {}, target_model, set())
 
-    def bound(self, entry: Entry, relations: frozenset[Relation], telling: Relation, node: str) -> Bound | None:
-        """The entry at the end of a path over these relations; None when nothing of it comes down."""
-        joined = _joined(relations)
-        facts = _carried(entry, joined, self._reading)
-        if facts is None:
-            return None
-        return Bound(
-            entry,
-            node,
-            (str(telling),),
-            None if facts == _ALL else frozenset(facts),
-            _objects(joined, publishing=self._reading.publishing),
-            through_outputs=not _FROM_OUTPUTS.isdisjoint(joined),
-            relation=str(telling),
-        )
+    def bind(
+        self, knowledge: KnowledgeBase, node: Node, relations: frozenset[Relation], telling: Relation
+    ) -> tuple[Bound | None, bool]:
+        """The one instrument of a node at the end of a path over these relations; `telling` says what was made of it.
 
-    def counts_as_unknown_data(self, entry: Entry, relations: frozenset[Relation]) -> bool:
-        """Whether the path ends at training data of which no licence is known."""
-        trains = Relation.TRAINED_ON in _joined(relations)
-        kept = self._reading.positions.get("dataset_propagation") != "none"
-        return trains and kept and entry.kind in ("unknown", "none")
+        Returns:
+            What binds, None when nothing comes down; and whether the path ends at data of which no licence is known.
+        """
+        unknown_data: dict[str, None] = {}
+        for bound in _bind(knowledge, node, tuple(relations), self._reading, unknown_data):
+            return replace(bound, path=(str(telling),), relation=str(telling)), bool(unknown_data)
+        return None, bool(unknown_data)
 
     def own(self, knowledge: KnowledgeBase, node: Node) -> tuple[Bound, ...]:
         """The node's own instruments as they bind it."""

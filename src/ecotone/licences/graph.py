@@ -192,7 +192,7 @@ class FamilyGraph:
         if own is None:
             own = self._own_numbers[kind] = len(self._owns)
             alike = Node("a node", instruments=node.instruments, kind=node.kind, facts=node.facts)
-            self._owns.append((alike, self.sets.own(node.instruments, node.facts)))
+            self._owns.append((alike, self.sets.own(alike)))
         number = self._numbers.get(node.id)
         if number is not None:
             self._own[number] = own

@@ -5,7 +5,6 @@ ancestor. Strands that no later relation and no condition of their text can tell
 nodes knows few sets. Sets are numbers; `crossed` and `joined` are memoised. Knows no nodes.
 """
 
-import dataclasses
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -23,17 +22,26 @@ _SOURCED = frozenset({Relation.TRAINED_ON, Relation.GENERATED_BY})
 _LATER = (frozenset[Relation](), *(frozenset({r}) for r in _SOURCED), _SOURCED)
 _TRANSFORMS = (Relation.QUANTISED, Relation.CONVERTED)
 _SUSPICION = Edge("a descendant", ANCESTOR, Relation.FINETUNE, EdgeStatus.SUSPECTED)
+_CODE = "code"
 _SUSPECTED = 0  # the strand that says: some ancestry is only suspected
 EMPTY = 0
 
 
 class Strand(NamedTuple):
-    """An instrument on its way down; `made` is None at its own node."""
+    """An instrument on its way down from a node of a kind; `made` is None at that node itself."""
 
     entry: int
+    kind: str
     relations: frozenset[Relation]
     made: Relation | None
     told: str
+
+
+class Bind(NamedTuple):
+    """How a strand binds whoever it has come down to, if at all."""
+
+    bound: Bound | None
+    unknown_data: bool
 
 
 class Inheritance:
@@ -56,29 +64,29 @@ class Inheritance:
         self._entries = tuple(knowledge.entries.values())
         self._index = {e.id: i for i, e in enumerate(self._entries)}
         self._tales = tuple(_Tale.of(knowledge, e) for e in self._entries)
-        self._strands: list[Strand] = [Strand(-1, frozenset(), None, "")]
+        self._strands: list[Strand] = [Strand(-1, "", frozenset(), None, "")]
         self._number: dict[Any, int] = {}
         self._steps: dict[tuple[int, Relation], int] = {}
         self.masks: list[int] = [0]
         self._sets: dict[int, int] = {0: EMPTY}
         self._crossed: dict[tuple[int, int], int] = {}
         self._joined: dict[tuple[int, int], int] = {}
-        self._fresh: dict[tuple[tuple[str, ...], str], int] = {}
+        self._fresh: dict[tuple[tuple[str, ...], str, str], int] = {}
         self._meanings: dict[Any, int] = {}
         self._meant: dict[int, int] = {}
 
     # -- sets --------------------------------------------------------------------------------------------------------
-    def own(self, instruments: tuple[str, ...], facts: Mapping[str, Any]) -> int:
+    def own(self, node: Node) -> int:
         """The set that a node's own instruments give to its children."""
-        told = json.dumps(facts, sort_keys=True, default=str) if facts else ""
-        found = self._fresh.get((instruments, told))
+        told = json.dumps(node.facts, sort_keys=True, default=str) if node.facts else ""
+        found = self._fresh.get((node.instruments, node.kind, told))
         if found is None:
             mask = 0
-            for instrument in instruments or ("none",):
+            for instrument in node.instruments or ("none",):
                 index = self._index.get(instrument, self._index["unknown"])
-                kept = self._tales[index].told(facts) if facts else ""
-                mask |= 1 << self._strand(Strand(index, frozenset(), None, kept))
-            found = self._fresh[instruments, told] = self.intern(mask)
+                kept = self._tales[index].told(node.facts) if told else ""
+                mask |= 1 << self._strand(Strand(index, node.kind, frozenset(), None, kept))
+            found = self._fresh[node.instruments, node.kind, told] = self.intern(mask)
         return found
 
     def suspected(self) -> int:
@@ -121,21 +129,22 @@ class Inheritance:
         return frozenset(b.entry.id for b in self.bounds(number))
 
     def bounds(self, number: int) -> tuple[Bound, ...]:
-        found = (self._bound(self._strands[bit]) for bit in _bits(self.masks[number]) if bit != _SUSPECTED)
-        return tuple(b for b in found if b is not None)
+        return tuple(bind.bound for bind in self._binds(number) if bind.bound is not None)
 
     def composition(self, node: Node, number: int) -> Composition:
         """The composition of a node whose inherited set is known, with ancestors that have no names."""
-        bits = list(_bits(self.masks[number]))
-        strands = [self._strands[bit] for bit in bits if bit != _SUSPECTED]
+        binds = self._binds(number)
         return Composition(
             own=self._descent.own(self._knowledge, node),
-            inherited=self.bounds(number),
+            inherited=tuple(bind.bound for bind in binds if bind.bound is not None),
             derived=False,
             adapter=False,
-            suspected=(_SUSPICION,) if _SUSPECTED in bits else (),
-            unknown_data=(ANCESTOR,) if any(self._is_unknown_data(s) for s in strands) else (),
+            suspected=(_SUSPICION,) if self.masks[number] & 1 << _SUSPECTED else (),
+            unknown_data=(ANCESTOR,) if any(bind.unknown_data for bind in binds) else (),
         )
+
+    def _binds(self, number: int) -> list[Bind]:
+        return [self._bind(self._strands[bit]) for bit in _bits(self.masks[number]) if bit != _SUSPECTED]
 
     def meaning(self, number: int) -> int:
         """A number that is equal for two sets under which every verdict is equal."""
@@ -149,11 +158,7 @@ class Inheritance:
         """One bit for each way of binding; none for a strand that binds to nothing so far."""
         key: Any = _SUSPECTED
         if bit != _SUSPECTED:
-            strand = self._strands[bit]
-            bound = self._bound(strand)
-            key = None if bound is None else _key(bound, strand.told)
-            if bound is None and self._is_unknown_data(strand):
-                key = Relation.TRAINED_ON
+            key = _key(self._bind(self._strands[bit]), self._strands[bit].told)
         found = 0 if key is None else 1 << self._meanings.setdefault(key, len(self._meanings))
         self._meant[bit] = found
         return found
@@ -162,7 +167,7 @@ class Inheritance:
         """Every strand that binds as the mask of it alone, with the composition that holds nothing else."""
         for bit in range(1, len(self._strands)):
             if self._strands[bit].made is not None:
-                bound = self._bound(self._strands[bit])
+                bound = self._bind(self._strands[bit]).bound
                 if bound is not None:
                     yield 1 << bit, Composition((), (bound,), derived=False, adapter=False)
 
@@ -176,17 +181,19 @@ class Inheritance:
         return found
 
     def _stepped(self, strand: Strand, relation: Relation) -> int:
-        relations = strand.relations | {relation}
         made = self._tales[strand.entry].made(self._descent.telling(relation, strand.made))
-        after = Strand(strand.entry, relations, made, strand.told)
+        after = strand._replace(relations=strand.relations | {relation}, made=made)
         return self._strand(after) if self._alive(after) else -1
 
     def _strand(self, strand: Strand) -> int:
         """The number of a strand, the same for all that behave alike from here on."""
         key: tuple[Any, ...] = (strand.entry, strand.made, strand.told)
-        if strand.made is not None:
-            passing = (self._bound(strand._replace(relations=strand.relations | more)) for more in _LATER)
-            key += (strand.relations & _SOURCED, *(_key(b, "") if b is not None else None for b in passing))
+        if strand.made is None:
+            key += (strand.kind,)
+        elif strand.kind == _CODE:
+            key += (strand.kind, strand.relations)
+        else:
+            key += (strand.relations & _SOURCED, *(_key(self._bind(later), "") for later in _later(strand)))
         found = self._number.get(key)
         if found is None:
             found = self._number[key] = len(self._strands)
@@ -195,21 +202,16 @@ class Inheritance:
 
     def _alive(self, strand: Strand) -> bool:
         """Whether anything of it binds now or may after further relations: each only takes away, but for data made by
-        a model and then trained on, which is being distilled from it."""
-        if self._entries[strand.entry].kind in ("unknown", "none"):
+        a model and then trained on, which is being distilled from it. Code counts otherwise once weights are made."""
+        if strand.kind == _CODE or self._entries[strand.entry].kind in ("unknown", "none"):
             return True
-        return any(self._bound(strand._replace(relations=strand.relations | more)) is not None for more in _LATER)
+        return any(self._bind(later).bound is not None for later in _later(strand))
 
-    def _bound(self, strand: Strand) -> Bound | None:
+    def _bind(self, strand: Strand) -> Bind:
         assert strand.made is not None
-        found = self._descent.bound(self._entries[strand.entry], strand.relations, strand.made, ANCESTOR)
-        if found is None or not strand.told:
-            return found
-        return dataclasses.replace(found, told=json.loads(strand.told))
-
-    def _is_unknown_data(self, strand: Strand) -> bool:
-        entry = self._entries[strand.entry]
-        return self._descent.counts_as_unknown_data(entry, strand.relations) and self._bound(strand) is None
+        told = json.loads(strand.told) if strand.told else {}
+        node = Node(ANCESTOR, instruments=(self._entries[strand.entry].id,), kind=strand.kind, facts=told)
+        return Bind(*self._descent.bind(self._knowledge, node, strand.relations, strand.made))
 
 
 class _Tale(NamedTuple):
@@ -238,8 +240,17 @@ class _Tale(NamedTuple):
         return json.dumps(kept, sort_keys=True, default=str) if kept else ""
 
 
-def _key(bound: Bound, told: str) -> tuple[Any, ...]:
-    return bound.entry.id, bound.facts, bound.objects, bound.through_outputs, bound.relation, told
+def _later(strand: Strand) -> Iterable[Strand]:
+    """The strand as it is, and as it would be after the relations that work together."""
+    return (strand._replace(relations=strand.relations | more) for more in _LATER)
+
+
+def _key(bind: Bind, told: str) -> Any:
+    """What a verdict can see of a binding; None when it can see nothing."""
+    bound = bind.bound
+    if bound is None:
+        return bind.unknown_data or None
+    return bound.entry.id, bound.facts, bound.objects, bound.through_outputs, bound.relation, told, bind.unknown_data
 
 
 def _bits(mask: int) -> Iterable[int]:

@@ -261,7 +261,7 @@ def _told(bound: Bound, question: _Question, *, hosting: bool) -> dict[str, Any]
 def _narrows(fact: Fact, bound: Bound) -> bool:
     """Whether the answer holds inside this fact only: a grant for some purposes, a ban that travels with outputs."""
     if bound.facts is not None:
-        return bound.brings(fact) and fact.modality in ("prohibit", "limit")
+        return (bound.facts is None or fact.id in bound.facts) and fact.modality in ("prohibit", "limit")
     return fact.modality == "permit" and "purpose" in fact.reads and "outputs" not in fact.object
 
 

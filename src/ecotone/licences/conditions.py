@@ -125,6 +125,16 @@ def variables(condition: Any) -> set[str]:
     return set().union(*(variables(part) for part in inner))
 
 
+def compared(condition: Any, name: str) -> set[Any]:
+    """Every value with which a condition compares a variable."""
+    if not condition:
+        return set()
+    if "var" in condition:
+        return set(map(_fold, _list(condition["value"]))) if condition["var"] == name else set()
+    inner = [condition["not"]] if "not" in condition else condition.get("all") or condition.get("any") or []
+    return set().union(*(compared(part, name) for part in inner))
+
+
 def _comparison(name: str, operator: str, wanted: Any) -> Check:
     if name in _PLACES:
         compare = _places(operator, wanted)
@@ -138,7 +148,9 @@ def _comparison(name: str, operator: str, wanted: Any) -> Check:
         compare = _numbers(operator, wanted)
 
     def check(facts: Facts) -> bool | None:
-        value = facts.get(name)
+        value = facts.values.get(name)
+        if value is None and name in ASSUMED:
+            value = facts.get(name)
         truth = None if value is None else compare(value)
         if truth is None:
             facts.missing[name] = None
@@ -149,6 +161,8 @@ def _comparison(name: str, operator: str, wanted: Any) -> Check:
 
 def _members(operator: str, wanted: frozenset[Any]) -> Callable[[Any], bool | None]:
     def compare(value: Any) -> bool | None:
+        if isinstance(value, str):
+            return (value.strip().casefold() in wanted) is not (operator == "not_in")
         try:
             shared = not wanted.isdisjoint(map(_fold, _list(value)))
         except TypeError:  # members that are no plain values

@@ -51,6 +51,8 @@ def weigh(
     *,
     with_suspected: bool = False,
     licensed: frozenset[tuple[str, str]] = frozenset(),
+    composition: Composition | None = None,
+    hurried: bool = False,
 ) -> Weighed:
     """Evaluate all instruments.
 
@@ -61,41 +63,58 @@ def weigh(
         positions: the choice for every position.
         with_suspected: as if the suspected ancestry held.
         licensed: (node, entry) pairs left aside, as if their licensors had agreed to the use.
+        composition: what `composed` answered for the same arguments.
+        hurried: only whether the answer passes is wanted: stop at the first that does not.
     """
     publishing = use.mode in PUBLISHING
-    target = use.variables.get("target_model")
-    composition = compose(
-        knowledge,
-        family,
-        publishing=publishing,
-        positions=positions,
-        with_suspected=with_suspected,
-        target_model=target if isinstance(target, str) else None,
-    )
+    if composition is None:
+        composition = composed(knowledge, family, use, positions, with_suspected=with_suspected)
     found = Weighed(Verdict.ALLOW, composition, publishing, Answer())
     found.total.positions |= composition.positions
     base = _variables(use, positions)
     if use.mode is Mode.EMBED_PRODUCT and _ACCESS not in base:
         found.assumed[_ACCESS] = ASSUMED[_ACCESS]
     kind = family.node(family.subject).kind
+    refusals = _refusals(knowledge, use, composition, licensed) if publishing else []
+    if refusals:
+        found.verdict = Verdict.DENY
+        if hurried:
+            return found
     owner = publishing and (use.declared_licence is not None or use.variables.get("actor") == _LICENSOR)
     binding = [b for b in _binding(composition, owner) if (b.node, b.entry.id) not in licensed]
     for bound in binding:
         actions = _actions(bound, use, kind)
-        facts = Facts(base | {"modified": _modified(bound, use)} | ({"relation": bound.relation} if bound.path else {}))
+        facts = Facts(_told(base, bound, modified=_modified(bound, use)))
         for part in _with_policies(knowledge, bound, found.warnings):
             _add(found, evaluate(part, actions, facts), bound)
         if not bound.path and _ended(bound.entry, str(base["date"])):
             _not_in_force(found, bound)
+        if hurried and not found.verdict.passes:
+            return found
         found.assumed |= facts.assumed if bound.visible else {}
     if owner and not binding:
         found.total.grants += _own_work(composition)
     if publishing:
-        _weigh_publishing(knowledge, family, use, found, licensed)
+        _weigh_publishing(family, use, found, refusals)
     _weigh_graph(found)
     if found.verdict is Verdict.ALLOW and found.total.duties:
         found.verdict = Verdict.ALLOW_WITH_DUTIES
     return found
+
+
+def composed(
+    knowledge: KnowledgeBase, family: Family, use: Use, positions: Mapping[str, str], *, with_suspected: bool = False
+) -> Composition:
+    """The instruments that bind the subject under this use."""
+    target = use.variables.get("target_model")
+    return compose(
+        knowledge,
+        family,
+        publishing=use.mode in PUBLISHING,
+        positions=positions,
+        with_suspected=with_suspected,
+        target_model=target if isinstance(target, str) else None,
+    )
 
 
 def _lower(found: Weighed, verdict: Verdict) -> None:
@@ -108,6 +127,14 @@ def _binding(composition: Composition, owner: bool) -> list[Bound]:
         return [*composition.own, *composition.inherited]
     unnamed = [b for b in composition.own if b.entry.kind in ("unknown", "none")]
     return [*unnamed, *composition.inherited]
+
+
+def _told(base: Mapping[str, Any], bound: Bound, *, modified: bool) -> dict[str, Any]:
+    """The variables of the use, of the path, and of the node that the instrument governs."""
+    values = {**base, "modified": modified}
+    if bound.path:
+        values["relation"] = bound.relation
+    return {**values, **bound.told} if bound.told else values
 
 
 def _modified(bound: Bound, use: Use) -> bool:
@@ -136,9 +163,12 @@ def _variables(use: Use, positions: Mapping[str, str]) -> dict[str, Any]:
     }
     if use.mode in PUBLISHING:
         values["target.distributed"] = True
-    values |= {f"policy.{name}": choice for name, choice in positions.items()}
-    told = {name: _on_day(value, values["date"]) for name, value in use.variables.items()}
-    return values | {name: value for name, value in told.items() if not name.startswith("policy.")}
+    for name, choice in positions.items():
+        values["policy." + name] = choice
+    for name, value in use.variables.items():
+        if not name.startswith("policy."):
+            values[name] = _on_day(value, values["date"])
+    return values
 
 
 def _on_day(value: Any, day: str) -> Any:
@@ -186,22 +216,25 @@ def _not_in_force(found: Weighed, bound: Bound) -> None:
     )
 
 
-def _weigh_publishing(
-    knowledge: KnowledgeBase, family: Family, use: Use, found: Weighed, licensed: frozenset[tuple[str, str]]
-) -> None:
-    """The licence declared for what is published must stand beside what is inherited; so must its name."""
-    total, composition = found.total, found.composition
+def _refusals(
+    knowledge: KnowledgeBase, use: Use, composition: Composition, licensed: frozenset[tuple[str, str]]
+) -> list[Reason]:
+    """Why the licence declared for what is published may not stand beside what is inherited."""
     branches = declared_branches(knowledge, use.declared_licence)
     if not branches:
         own = tuple(b.entry for b in composition.own if b.entry.kind not in ("unknown", "none"))
         branches = (own,) if own else ()
-    refusals: list[Reason] = []
+    found: list[Reason] = []
     for branch in branches:  # each branch of an OR is offered to everybody, so each must be in order
-        refusals += outbound.check(knowledge, branch, composition)
-    refusals = [r for r in refusals if (r.node, r.entry) not in licensed]
+        found += outbound.check(knowledge, branch, composition)
+    return [r for r in found if (r.node, r.entry) not in licensed]
+
+
+def _weigh_publishing(family: Family, use: Use, found: Weighed, refusals: list[Reason]) -> None:
+    """The refusals of the declared licence come first; the name must begin as the duties say."""
+    total = found.total
     if refusals:
-        _lower(found, Verdict.DENY)
-        hidden = {(b.node, b.entry.id) for b in composition.inherited if not b.visible}
+        hidden = {(b.node, b.entry.id) for b in found.composition.inherited if not b.visible}
         total.against[:0] = [_hide(r) if (r.node, r.entry) in hidden else r for r in dict.fromkeys(refusals)]
     total.duties = [_shipped(d, use.variables.get("files")) for d in total.duties]
     name = str(use.variables.get("name") or family.subject.rsplit("/", 1)[-1])

@@ -85,7 +85,7 @@ def _parsed(knowledge: KnowledgeBase, text: str) -> Any:
         return f"the expression is longer than {_LONGEST} characters"
     try:
         parsed = _licensing(knowledge).parse(text, validate=False)
-    except (ExpressionError, ValueError, RecursionError) as error:
+    except (ExpressionError, ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
         return " ".join(str(error).split())[:200] or "the expression cannot be parsed"
     return "the expression is empty" if parsed is None else parsed
 

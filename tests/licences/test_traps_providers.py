@@ -113,7 +113,9 @@ def test_t42_services_for_adults_refuse_products_for_minors(mode: str) -> None:
 
 def test_a_competitor_of_the_provider_is_named_before_it_is_answered() -> None:
     """xAI bars products that compete: a gateway that answers yes to everybody breaks the terms for some."""
-    assert call(XAI, "serve_api").to_json()["missing"] == ["product.competes_with"]
+    untold = call(XAI, "serve_api")
+    assert untold.to_json()["missing"] == ["product.competes_with"]
+    assert untold.would_allow[0].change.startswith("declare product.competes_with outside what is excluded")
     assert call(XAI, "serve_api", product__competes_with=["xAI"]).verdict is Verdict.DENY
     assert call(XAI, "serve_api", product__competes_with=[]).verdict.passes
     assert call(XAI, "run").verdict.passes

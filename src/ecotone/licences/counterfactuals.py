@@ -239,8 +239,10 @@ class _Search:
 
 def _harmless(name: str) -> object:
     """A value that no text limits, for what somebody could declare; None for what is not theirs to declare."""
-    if name in ("org.domicile", "org.principal_place"):
+    if name in ("org.domicile", "org.principal_place", "territory"):
         return _OUTSIDE
+    if name in ("product.competes_with", "org.core_business"):
+        return []
     if name == "model.modality":
         return ["text"]
     return _SMALL if name.startswith(("org.", "product.")) else None

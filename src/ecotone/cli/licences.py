@@ -4,17 +4,11 @@ from typing import Annotated
 
 import typer
 
-from ecotone.cli import options, show
+from ecotone.cli import licence_pure, options, show
 from ecotone.cli.client import Server, print_json, segment
+from ecotone.cli.licence_pure import EXIT
 from ecotone.vocabulary import Verdict
 
-EXIT = {
-    Verdict.ALLOW: 0,
-    Verdict.ALLOW_WITH_DUTIES: 0,
-    Verdict.ASK_LICENCE: 3,
-    Verdict.DENY: 4,
-    Verdict.UNKNOWN: 5,
-}
 group = typer.Typer(
     help="May we use this model for that? With clauses, duties and what is unknown.", no_args_is_help=True
 )
@@ -71,6 +65,9 @@ def show_entry(entry: str, as_json: options.Json = False) -> None:
         where = clause.get("sec") if isinstance(clause, dict) else clause
         about = ", ".join(fact.get("action") or []) or fact.get("duty") or ""
         print(f"  {fact.get('modality'):<9} {about:<40} {where}: {fact.get('means')}")
+
+
+licence_pure.add_to(group)
 
 
 def add_to(app: typer.Typer) -> None:

@@ -36,17 +36,23 @@ _ALONE: Mapping[str, tuple[str, ...]] = {
 _REACHES_ALL = DERIVING | {Relation.COMPONENT_OF, Relation.MIRROR_OF}
 _UNTOLD = frozenset({"unknown", "none", "family"})
 _NO_CHILD = _UNTOLD | {"api_terms", "policy"}
+_WORKS = frozenset({"code", "data", "docs"})
 _OWN_TERMS = "own_terms"
 _PARENT, _CHILD = "parent", "child"
+_SHOWN = 200
 
 
 class Compatibility(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer. `parent` and `child` are the entries that were weighed (of an OR, the branch chosen for the parent);
-    `conditions` are limits of the parent's text inside which the answer holds; `disputed` what another position in law
-    would answer."""
+    """The answer.
+
+    `asked` are parent and child as written; `parent` and `child` the entries that were weighed, of an OR the branch
+    chosen for the parent; `conditions` are limits of the parent's text inside which the answer holds; `disputed` says
+    what another position in law would answer.
+    """
 
     verdict: Verdict
     relation: str
+    asked: dict[str, str]
     parent: tuple[str, ...]
     child: tuple[tuple[str, ...], ...]
     reasons: tuple[Reason, ...] = ()
@@ -143,6 +149,7 @@ def compat(
     return Compatibility(
         verdict=found.verdict,
         relation=str(relation),
+        asked={_PARENT: parent[:_SHOWN], _CHILD: child[:_SHOWN]},
         parent=tuple(e.id for e in found.parent),
         child=tuple(tuple(e.id for e in branch) for branch in offered.branches),
         reasons=tuple(dict.fromkeys([*found.refusals, *found.grants])),
@@ -223,7 +230,7 @@ def _evaluate(found: _Weighed, bound: Bound, actions: tuple[str, ...], question:
     hosting = question.relation == LicenceRelation.HOST
     if hosting and "hosted_service" in bound.entry.definitions.distribution_includes:
         actions = (*actions, "redistribute_weights")
-    answer = evaluate(bound, actions, Facts(_told(bound, question, hosting=hosting)))
+    answer = evaluate(_of_its_kind(bound), actions, Facts(_told(bound, question, hosting=hosting)))
     open_limits = [
         r
         for r in answer.against
@@ -239,10 +246,23 @@ def _evaluate(found: _Weighed, bound: Bound, actions: tuple[str, ...], question:
     told = {r.fact for r in answer.against}
     narrowing = [f for f in bound.entry.facts if f.id not in told and _narrows(f, bound)]
     found.conditions += [_said(bound.entry, f.means, fact=f, evaluation="condition") for f in narrowing]
+    if bound.facts is not None and not (answer.against or answer.duties or answer.possible or narrowing):
+        came = next((f for f in bound.entry.facts if f.id in bound.facts), None)
+        found.grants.append(
+            _said(bound.entry, "no more of the text reaches what was made so, and here it asks nothing", fact=came)
+        )
     found.duties += answer.duties
     found.possible += answer.possible
     found.secondary += answer.secondary
     found.mattered |= answer.positions
+
+
+def _of_its_kind(bound: Bound) -> Bound:
+    """The instrument on the kind of work that its text is made for: nobody said that the work is a model."""
+    governs = frozenset(bound.entry.governs)
+    if "weights" in governs or "weights" not in bound.objects:
+        return bound
+    return replace(bound, objects=bound.objects - {"weights"} | governs & _WORKS)
 
 
 def _told(bound: Bound, question: _Question, *, hosting: bool) -> dict[str, Any]:

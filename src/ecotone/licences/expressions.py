@@ -85,7 +85,16 @@ def _parsed(knowledge: KnowledgeBase, text: str) -> Any:
         return f"the expression is longer than {_LONGEST} characters"
     try:
         parsed = _licensing(knowledge).parse(text, validate=False)
-    except (ExpressionError, ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
+    except (
+        ExpressionError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        LookupError,
+        AssertionError,
+        RecursionError,
+    ) as error:
+        # the parser checks its own states with assertions, which malformed text such as "(AND 0" reaches
         return " ".join(str(error).split())[:200] or "the expression cannot be parsed"
     return "the expression is empty" if parsed is None else parsed
 

@@ -9,6 +9,7 @@ from ecotone.licences.expressions import Branch, branches_of, check_expression, 
 
 _MOST_BRANCHES = 32
 _LONGEST = 500
+_SHOWN = 80
 _WORD = re.compile(r"[A-Za-z0-9.+:_-]+")
 _EXCEPTION = re.compile(r"([A-Za-z0-9.+:_-]+)\s+with\s+([A-Za-z0-9.+:_-]+)", re.IGNORECASE)
 _OPERATORS = frozenset({"and", "or", "with"})
@@ -45,7 +46,8 @@ def read_side(knowledge: KnowledgeBase, text: str) -> Side:
     spelt, exact = _spelt(knowledge, asked, notes)
     branches = branches_of(knowledge, spelt, keep_unknown=True)
     if not branches:
-        notes.insert(0, check_expression(knowledge, spelt).error or "the expression cannot be read")
+        why = check_expression(knowledge, spelt).error or "it names nothing"
+        notes.insert(0, f"{asked[:_SHOWN]!r} cannot be read as an id or an SPDX expression: {why}")
     return Side(branches=branches, notes=tuple(notes), exact=exact, cut=len(branches) >= _MOST_BRANCHES)
 
 

@@ -15,7 +15,7 @@ from ecotone.licences.errors import EntryNotFound
 from ecotone.licences.expressions import Expression, check_expression
 from ecotone.licences.family import Edge, Family, Node, Use
 from ecotone.licences.identify import Identified, check_card, identify
-from ecotone.licences.judge import judge
+from ecotone.licences.judge import Verdicts, judge
 from ecotone.licences.outbound import Outbound, outbound
 from ecotone.licences.variables import check_variables
 
@@ -35,6 +35,7 @@ __all__ = [
     "Outbound",
     "Reason",
     "Use",
+    "Verdicts",
     "Way",
     "check_card",
     "check_expression",

@@ -9,7 +9,8 @@ edge carries nothing; a suspected one only when asked for.
 import hashlib
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from ecotone.licences.entries import Entry, KnowledgeBase
 from ecotone.licences.evaluate import Bound
@@ -42,6 +43,7 @@ _READING: Mapping[Relation, LicenceRelation] = {
 }
 _OBJECTS: Mapping[str, frozenset[str]] = {
     "api": frozenset({"service"}),
+    "code": frozenset({"code"}),
     "dataset": frozenset({"data"}),
     "weights": frozenset({"weights"}),
 }
@@ -112,11 +114,12 @@ def compose(
             continue
         parents.setdefault(edge.child, []).append(edge)
     reading = _Reading(publishing, positions or {}, target_model, set())
-    found: dict[tuple[str, str, frozenset[str] | None], Bound] = {}
+    found: dict[Any, Bound] = {}
     unknown_data: dict[str, None] = {}
     for node_id, path in _paths(family.subject, parents, suspected, with_suspected):
         for bound in _bind(knowledge, family.node(node_id), path, reading, unknown_data):
-            found.setdefault((bound.entry.id, bound.node, bound.facts), bound)
+            arrived = (bound.facts, bound.objects, bound.relation, bound.through_outputs, id(bound.told))
+            found.setdefault((bound.entry.id, bound.node, arrived), bound)
     first = parents.get(family.subject, ())
     return Composition(
         own=tuple(_own(knowledge, family.node(family.subject))),
@@ -140,7 +143,7 @@ def _paths(
     small on graphs whose paths cannot be counted, and cycles end.
     """
     queue: deque[tuple[str, tuple[Relation, ...]]] = deque([(subject, ())])
-    walked: dict[str, list[tuple[frozenset[Relation], tuple[Relation, frozenset[str]]]]] = {}
+    walked: dict[str, list[tuple[frozenset[Relation], Any]]] = {}
     while queue:
         node_id, path = queue.popleft()
         for edge in parents.get(node_id, ()):
@@ -150,8 +153,8 @@ def _paths(
             if edge.parent == subject:
                 continue
             longer = (edge.relation, *path)
-            relations = _joined(longer)
-            told = (_telling(longer), _objects(relations, publishing=False))
+            relations = frozenset(longer)
+            told = (_telling(longer), _kind_of_path(relations))
             before = walked.setdefault(edge.parent, [])
             if any(known <= relations and same == told for known, same in before):
                 continue
@@ -160,7 +163,17 @@ def _paths(
             queue.append((edge.parent, longer))
 
 
-def _joined(path: tuple[Relation, ...]) -> frozenset[Relation]:
+def _kind_of_path(relations: frozenset[Relation]) -> tuple[object, ...]:
+    """What decides how a text is asked at the end of a path, beside which of its facts come down."""
+    joined = _joined(relations)
+    return (
+        _objects(joined, "weights", publishing=False),
+        not _FROM_OUTPUTS.isdisjoint(joined),
+        relations & _GENERATED_DATA,
+    )
+
+
+def _joined(path: Iterable[Relation]) -> frozenset[Relation]:
     """The relations of a path; being trained on data that a model generated is being distilled from its outputs."""
     relations = frozenset(path)
     if relations >= _GENERATED_DATA:
@@ -177,11 +190,16 @@ def _cyclic(subject: str, parents: Mapping[str, list[Edge]]) -> bool:
     """Whether the ancestors of the subject hold a cycle: some node is never free of unvisited children."""
     reach = {subject}
     stack = [subject]
+    tree = True
     while stack:
         for edge in parents.get(stack.pop(), ()):
-            if edge.parent not in reach:
-                reach.add(edge.parent)
-                stack.append(edge.parent)
+            if edge.parent in reach:
+                tree = False
+                continue
+            reach.add(edge.parent)
+            stack.append(edge.parent)
+    if tree:
+        return False
     children = Counter(edge.parent for node in reach for edge in parents.get(node, ()))
     free = [node for node in reach if not children[node]]
     seen = 0
@@ -198,7 +216,7 @@ def _own(knowledge: KnowledgeBase, node: Node) -> Iterable[Bound]:
     objects = _OBJECTS.get(node.kind, _OBJECTS["weights"])
     for instrument in node.instruments or ("none",):
         entry = knowledge.entries.get(instrument) or knowledge.entry("unknown")
-        yield Bound(entry, node.id, (), None, objects, node.visible)
+        yield Bound(entry, node.id, (), None, objects, node.visible, told=node.facts)
 
 
 def _bind(
@@ -211,6 +229,9 @@ def _bind(
     """The parent's own instruments, as far as they come down the whole path (parent first)."""
     name = node.id if node.visible else UNTOLD
     relations = _joined(path)
+    software = node.kind == "code" and relations <= _LINKING
+    if software and reading.publishing:
+        return  # weights are published without the software that runs them
     shown = tuple(str(r) for r in path)
     for instrument in node.instruments or ("none",):
         entry = knowledge.entries.get(instrument) or knowledge.entry("unknown")
@@ -225,22 +246,23 @@ def _bind(
             name,
             shown,
             None if facts == _ALL else frozenset(facts),
-            _objects(relations, publishing=reading.publishing),
+            _OBJECTS["code"] if software else _objects(relations, node.kind, publishing=reading.publishing),
             node.visible,
             through_outputs=not _FROM_OUTPUTS.isdisjoint(relations),
             relation=str(_telling(path)),
+            told=node.facts,
         )
 
 
-def _objects(relations: frozenset[Relation], *, publishing: bool) -> frozenset[str]:
-    """What the subject is to the parent's text."""
+def _objects(relations: frozenset[Relation], kind: str, *, publishing: bool) -> frozenset[str]:
+    """What the subject is to the text of a parent of this kind."""
     if Relation.TRAINED_ON in relations:
-        return frozenset({"data", "derivative"})
+        return frozenset({"derivative"})  # the model is no copy of the data
     if relations <= _SAME:
         if publishing and Relation.ADAPTER in relations:
             return frozenset({"derivative", "adapter"})
-        return frozenset({"weights"})
-    return frozenset({"weights", "derivative"})
+        return _OBJECTS["dataset" if kind == "dataset" else "weights"]
+    return frozenset({"data" if kind == "dataset" else "weights", "derivative"})
 
 
 def _carried(entry: Entry, relations: frozenset[Relation], reading: _Reading) -> frozenset[str] | str | None:
@@ -285,6 +307,41 @@ def _carries(entry: Entry, relation: Relation, reading: _Reading) -> frozenset[s
     return frozenset(some) if some else None
 
 
+def relabelled(knowledge: KnowledgeBase, family: Family, composition: Composition) -> Composition:
+    """The composition of a family that differs only in the instruments of the subject itself."""
+    return replace(composition, own=tuple(_own(knowledge, family.node(family.subject))))
+
+
+class Descent:
+    """How texts come down paths under one reading, for whoever keeps sets of them instead of walking a family."""
+
+    def __init__(
+        self, *, publishing: bool = False, positions: Mapping[str, str] | None = None, target_model: str | None = None
+    ) -> None:
+        self._reading = _Reading(publishing, positions or {}, target_model, set())
+
+    def bind(
+        self, knowledge: KnowledgeBase, node: Node, relations: frozenset[Relation], telling: Relation
+    ) -> tuple[Bound | None, bool]:
+        """The one instrument of a node at the end of a path over these relations; `telling` says what was made of it.
+
+        Returns:
+            What binds, None when nothing comes down; and whether the path ends at data of which no licence is known.
+        """
+        unknown_data: dict[str, None] = {}
+        for bound in _bind(knowledge, node, tuple(relations), self._reading, unknown_data):
+            return replace(bound, path=(str(telling),), relation=str(telling)), bool(unknown_data)
+        return None, bool(unknown_data)
+
+    def own(self, knowledge: KnowledgeBase, node: Node) -> tuple[Bound, ...]:
+        """The node's own instruments as they bind it."""
+        return tuple(_own(knowledge, node))
+
+    def telling(self, relation: Relation, before: Relation | None) -> Relation:
+        """What was made of the ancestor when one more relation leads down from what was made `before`."""
+        return _telling((relation,) if before is None else (before, relation))
+
+
 def inherited(knowledge: KnowledgeBase, family: Family) -> tuple[str, ...]:
     """Ids of all instruments that bind the subject, its own first, sorted within each group."""
     composition = compose(knowledge, family)
@@ -301,7 +358,7 @@ def legal_class(knowledge: KnowledgeBase, family: Family, *, positions: Mapping[
     composition = compose(knowledge, family, positions=positions)
     parts = sorted(
         f"{b.entry.id}|{'>'.join(b.path)}|{','.join(sorted(b.facts)) if b.facts is not None else '*'}|"
-        f"{','.join(sorted(b.objects))}|{b.relation}"
+        f"{','.join(sorted(b.objects))}|{b.relation}|{sorted(b.told.items()) if b.told else ''}"
         for b in (*composition.own, *composition.inherited)
     )
     flags = [

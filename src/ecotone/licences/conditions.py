@@ -3,8 +3,8 @@
 `{all: [..]}`, `{any: [..]}`, `{not: ..}`, `{var, op, value}` are compiled once into functions. A comparison with a
 variable that the use does not tell, or tells as something the text does not speak of (a word where a number stands, a
 number of users below zero, a territory that is no country), is unknown, and the variable is remembered as missing.
-Variables that only terminate (a suit, an ended licence) and the tags of special uses default to "no", and that
-assumption is remembered too.
+Variables that only terminate (a suit, an ended licence) and the tags of special uses default to "no", a product is
+taken to contain the model, and that assumption is remembered too.
 """
 
 import datetime
@@ -22,6 +22,7 @@ ASSUMED: Mapping[str, Any] = {
     "use_tags": [],
     "trademark_use": "none",
     "actor": "licensee",
+    "product.access": "contains",
 }
 _EUROPE = frozenset(
     "AT BE BG HR CY CZ DK EE FI FR DE GR HU IE IT LV LT LU MT NL PL PT RO SK SI ES SE".split()  # noqa: SIM905
@@ -124,6 +125,16 @@ def variables(condition: Any) -> set[str]:
     return set().union(*(variables(part) for part in inner))
 
 
+def compared(condition: Any, name: str) -> set[Any]:
+    """Every value with which a condition compares a variable."""
+    if not condition:
+        return set()
+    if "var" in condition:
+        return set(map(_fold, _list(condition["value"]))) if condition["var"] == name else set()
+    inner = [condition["not"]] if "not" in condition else condition.get("all") or condition.get("any") or []
+    return set().union(*(compared(part, name) for part in inner))
+
+
 def _comparison(name: str, operator: str, wanted: Any) -> Check:
     if name in _PLACES:
         compare = _places(operator, wanted)
@@ -137,7 +148,9 @@ def _comparison(name: str, operator: str, wanted: Any) -> Check:
         compare = _numbers(operator, wanted)
 
     def check(facts: Facts) -> bool | None:
-        value = facts.get(name)
+        value = facts.values.get(name)
+        if value is None and name in ASSUMED:
+            value = facts.get(name)
         truth = None if value is None else compare(value)
         if truth is None:
             facts.missing[name] = None
@@ -148,6 +161,8 @@ def _comparison(name: str, operator: str, wanted: Any) -> Check:
 
 def _members(operator: str, wanted: frozenset[Any]) -> Callable[[Any], bool | None]:
     def compare(value: Any) -> bool | None:
+        if isinstance(value, str):
+            return (value.strip().casefold() in wanted) is not (operator == "not_in")
         try:
             shared = not wanted.isdisjoint(map(_fold, _list(value)))
         except TypeError:  # members that are no plain values

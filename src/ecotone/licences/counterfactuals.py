@@ -8,15 +8,17 @@ from collections.abc import Mapping
 
 import msgspec
 
-from ecotone.licences.composition import DERIVING, UNTOLD
+from ecotone.licences.composition import DERIVING, UNTOLD, Composition, relabelled
 from ecotone.licences.conditions import GROUPS
 from ecotone.licences.decision import Decision, Reason, Way
 from ecotone.licences.entries import KnowledgeBase
+from ecotone.licences.evaluate import Bound
 from ecotone.licences.family import Edge, Family, Use
 from ecotone.licences.weighing import HIDDEN, Weighed, weigh
-from ecotone.vocabulary import Purpose, Relation
+from ecotone.vocabulary import Purpose, Relation, Verdict
 
 _MOST = 6
+_MOST_LEFT_OUT = 32  # of more parents than these, leaving out a single one is no advice
 _SMALL = 1
 _OUTSIDE = "US"
 _UNKNOWN = ("unknown", "none")
@@ -58,6 +60,9 @@ class _Search:
         self.refusing = [r for r in decision.reasons if r.evaluation != "true"]
         self.figures = {m.what: _harmless(m.what) for m in decision.missing if _harmless(m.what) is not None}
         self.found: list[Way] = []
+        self.bounds: dict[str, list[Bound]] = {}
+        for bound in (*weighed.composition.own, *weighed.composition.inherited):
+            self.bounds.setdefault(bound.node if bound.visible else UNTOLD, []).append(bound)
 
     def attempt(
         self,
@@ -70,14 +75,27 @@ class _Search:
         if len(self.found) >= _MOST:
             return False
         other, graph = use or self.use, family or self.family
-        verdict = weigh(self.knowledge, graph, other, self.positions, licensed=licensed).verdict
+        verdict = self._verdict(graph, other, licensed)
         if not verdict.passes and self.figures:
-            told = _with(other, self.figures)
-            verdict = weigh(self.knowledge, graph, told, self.positions, licensed=licensed).verdict
+            verdict = self._verdict(graph, _with(other, self.figures), licensed)
             change = f"{change}, and declare {self._figures()}"
         if verdict.passes:
             self.found.append(Way(change=change, verdict=verdict))
         return verdict.passes
+
+    def _verdict(self, graph: Family, use: Use, licensed: frozenset[tuple[str, str]]) -> Verdict:
+        kept: Composition | None = self.weighed.composition
+        if use.variables.get("target_model") != self.use.variables.get("target_model"):
+            kept = None
+        elif graph is not self.family:
+            kept = (
+                relabelled(self.knowledge, graph, self.weighed.composition)
+                if graph.edges is self.family.edges
+                else None
+            )
+        return weigh(
+            self.knowledge, graph, use, self.positions, licensed=licensed, composition=kept, hurried=True
+        ).verdict
 
     def _figures(self) -> str:
         numbers = sorted(n for n, value in self.figures.items() if value == _SMALL)
@@ -140,9 +158,9 @@ class _Search:
 
     def drop_data(self) -> None:
         """Leave out or replace data, one source at a time."""
-        for edge in self._own_edges():
-            if edge.relation in _DATA:
-                self.attempt(f"train without {self._shown(edge)}, or replace it", family=self._without(edge))
+        edges = [e for e in self._own_edges() if e.relation in _DATA]
+        for edge in edges if len(edges) <= _MOST_LEFT_OUT else ():
+            self.attempt(f"train without {self._shown(edge)}, or replace it", family=self._without(edge))
 
     def leave_territory(self) -> None:
         told = self.use.variables.get("territory")
@@ -175,7 +193,7 @@ class _Search:
 
     def drop_parent(self) -> None:
         edges = [e for e in self._own_edges() if e.relation in DERIVING]
-        for edge in edges if len(edges) > 1 else ():
+        for edge in edges if 1 < len(edges) <= _MOST_LEFT_OUT else ():
             self.attempt(f"make it without {self._shown(edge)}", family=self._without(edge))
 
     def obtain(self) -> None:
@@ -195,12 +213,10 @@ class _Search:
 
     def _behind(self, reason: Reason) -> set[tuple[str, str]]:
         """The instruments behind a reason: a policy's reason is its agreement's, a hidden one any hidden one's."""
-        bounds = (*self.weighed.composition.own, *self.weighed.composition.inherited)
         return {
             (b.node, b.entry.id)
-            for b in bounds
-            if (b.node == reason.node or (reason.node == UNTOLD and not b.visible))
-            and (reason.entry in (b.entry.id, HIDDEN) or any(part.ref == reason.entry for part in b.entry.incorporates))
+            for b in self.bounds.get(reason.node, ())
+            if reason.entry in (b.entry.id, HIDDEN) or any(part.ref == reason.entry for part in b.entry.incorporates)
         }
 
     def _wanted(self, reason: Reason) -> str:
@@ -223,8 +239,10 @@ class _Search:
 
 def _harmless(name: str) -> object:
     """A value that no text limits, for what somebody could declare; None for what is not theirs to declare."""
-    if name in ("org.domicile", "org.principal_place"):
+    if name in ("org.domicile", "org.principal_place", "territory"):
         return _OUTSIDE
+    if name in ("product.competes_with", "org.core_business"):
+        return []
     if name == "model.modality":
         return ["text"]
     return _SMALL if name.startswith(("org.", "product.")) else None

@@ -1,16 +1,19 @@
-"""The knowledge base: one YAML file per licence version in `entries/`, in the form of `schema.json`."""
+"""The knowledge base: one YAML file per licence version in `entries/`, in the form of `schema.json`.
 
+Compiled once: the wheel, or the user's cache beside a checkout, holds the same in one file that loads in milliseconds.
+"""
+
+import contextlib
 import functools
 import hashlib
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import msgspec
-import yaml
 
+from ecotone.licences import packed
 from ecotone.licences.conditions import variables
 from ecotone.licences.errors import BrokenEntry, EntryNotFound
 
@@ -55,10 +58,13 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
     authority: str | None = None
 
     @property
+    def conditions(self) -> tuple[dict[str, Any] | None, ...]:
+        return self.when, self.unless, self.within, self.trigger.when if self.trigger else None
+
+    @property
     def reads(self) -> set[str]:
         """Variables that the fact depends on."""
-        conditions = (self.when, self.unless, self.within, self.trigger.when if self.trigger else None)
-        return set().union(*(variables(c) for c in conditions))
+        return set().union(*(variables(c) for c in self.conditions))
 
 
 class Names(msgspec.Struct, frozen=True):
@@ -117,8 +123,8 @@ class Status(msgspec.Struct, frozen=True):
     notes: str = ""
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """A licence version, a provider's terms of a date, or a use policy."""
+class Entry(msgspec.Struct, frozen=True, kw_only=True, dict=True):
+    """A licence version, a provider's terms of a date, or a use policy. Keeps what was computed from it."""
 
     schema: int
     id: str
@@ -175,8 +181,44 @@ class KnowledgeBase:
 
     @classmethod
     def load(cls, folder: Path = FOLDER) -> "KnowledgeBase":
-        """The knowledge base of a folder, by default the one that ships with the program; read once."""
+        """The knowledge base of a folder, by default the one that ships with the program; read once.
+
+        Raises:
+            BrokenEntry: for an entry that does not fit its schema, with the name of its file.
+        """
         return _load(folder)
+
+    @classmethod
+    def open(cls, path: Path) -> "KnowledgeBase":
+        """A knowledge base from elsewhere, as it is now: a folder of entries, or a file that `save` wrote.
+
+        Raises:
+            BrokenEntry: when it is neither.
+        """
+        if path.is_dir():
+            source = packed.read_folder(path)
+            return _made(packed.parse(source, f"{path.name}-{source.digest.hex()[:12]}"), source.digest)
+        raw = packed.read_file(path)
+        if raw is None:
+            raise BrokenEntry(f"{path} is no folder of entries, and no file that can be read.")
+        return cls.from_bytes(raw, name=str(path))
+
+    @classmethod
+    def from_bytes(cls, raw: bytes, *, name: str = "the file") -> "KnowledgeBase":
+        """The knowledge base that `to_bytes` packed. Raises BrokenEntry."""
+        found = packed.unpack(raw)
+        if found is None:
+            raise BrokenEntry(f"{name} is no knowledge base that `ecotone licence export` wrote, or it is damaged.")
+        try:
+            return _made(msgspec.msgpack.decode(found[1], type=packed.Content), found[0])
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise BrokenEntry(f"{name} does not fit the form of a knowledge base: {error}") from None
+
+    def to_bytes(self) -> bytes:
+        """The knowledge base as one file, with its version and digest."""
+        entries = {f"{e.id}.yaml": msgspec.to_builtins(e) for e in self.entries.values()}
+        content = packed.Content(self.version, dict(self.positions), entries)
+        return packed.pack(content, digest=bytes.fromhex(self.digest), form=form())
 
     def entry(self, entry_id: str) -> Entry:
         """Raises EntryNotFound."""
@@ -186,30 +228,74 @@ class KnowledgeBase:
         return found
 
 
+class _Compiled(msgspec.Struct, frozen=True):
+    """`packed.Content` with its entries in their own type."""
+
+    version: str
+    positions: dict[str, Any]
+    entries: dict[str, Entry]
+
+
 @functools.cache
 def _load(folder: Path) -> KnowledgeBase:
+    source = packed.read_folder(folder)
+    if folder != FOLDER:
+        return _made(packed.parse(source, VERSION), source.digest)
+    kept = packed.cached(folder)
+    for file in (folder.with_name(packed.SHIPPED), kept):
+        found = _unpacked(file, source.digest) if file is not None else None
+        if found is not None:
+            return found
+    made, raw = compiled(folder)
+    if kept is not None:
+        with contextlib.suppress(OSError):  # a cache that cannot be written is done without
+            packed.write(kept, raw)
+    return made
+
+
+def compiled(folder: Path) -> tuple[KnowledgeBase, bytes]:
+    """The knowledge base of a folder, read from its YAML, and the file that loads at once. Raises BrokenEntry."""
+    source = packed.read_folder(folder)
+    content = packed.parse(source, VERSION)
+    return _made(content, source.digest), packed.pack(content, digest=source.digest, form=form())
+
+
+def _unpacked(file: Path, digest: bytes) -> KnowledgeBase | None:
+    """The compiled knowledge base, if the file is whole and made of exactly this content for this program."""
+    raw = packed.read_file(file)
+    found = packed.unpack(raw, digest=digest, form=form()) if raw is not None else None
+    if found is None:
+        return None
+    try:
+        content = msgspec.msgpack.decode(found[1], type=_Compiled)
+    except msgspec.MsgspecError:
+        return None
+    return _based({e.id: e for e in content.entries.values()}, content.version, content.positions, digest)
+
+
+def _made(content: packed.Content, digest: bytes) -> KnowledgeBase:
     entries: dict[str, Entry] = {}
-    digest = hashlib.sha256()
-    for file in sorted(folder.glob("*.yaml")):
-        raw = file.read_bytes()
-        digest.update(raw)
+    for name, raw in content.entries.items():
         try:
-            entry = msgspec.convert(yaml.load(raw, Loader=_Loader), Entry)  # noqa: S506  safe loader, in C
-        except (msgspec.ValidationError, yaml.YAMLError) as error:
-            raise BrokenEntry(f"{file.name} of the knowledge base does not fit its schema: {error}") from None
+            entry = msgspec.convert(raw, Entry)
+        except msgspec.ValidationError as error:
+            raise BrokenEntry(f"{name} of the knowledge base does not fit its schema: {error}") from None
         if entry.id in entries:
-            raise BrokenEntry(f"{file.name}: the id {entry.id} is taken by another entry.")
+            raise BrokenEntry(f"{name}: the id {entry.id} is taken by another entry.")
         entries[entry.id] = entry
-    positions = yaml.load((folder / "positions.yml").read_bytes(), Loader=_Loader)  # noqa: S506
-    return KnowledgeBase(entries, version=VERSION, digest=digest.hexdigest(), positions=positions)
+    return _based(entries, content.version, content.positions, digest)
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Safe YAML in which `on`, `yes` and `no` are words, as in YAML 1.2, and dates are text."""
+def _based(entries: dict[str, Entry], version: str, positions: dict[str, Any], digest: bytes) -> KnowledgeBase:
+    return KnowledgeBase(entries, version=version, digest=digest.hex(), positions=positions)
 
 
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":timestamp"))]
-    for first, resolvers in _Loader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$"), list("tf"))
+@functools.cache
+def form() -> bytes:
+    """A hash (32 bytes) of version and form of the entries as this program reads them."""
+    types = (Clause, Trigger, Fact, Names, Text, Incorporated, Effective, Definitions, Propagation, OutboundTerms)
+    told = [
+        (t.__name__, [(f.encode_name, str(f.type), repr(f.default)) for f in msgspec.structs.fields(t)])
+        for t in (*types, Status, Entry)
+    ]
+    return hashlib.sha256(repr((VERSION, told)).encode()).digest()

@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
 
 from ecotone.licences.conditions import Check, Facts, always, conjunction, disjunction
 from ecotone.licences.decision import Duty, Missing, Reason
-from ecotone.licences.entries import Entry, Fact
-from ecotone.licences.plan import OUTPUT_ACTIONS, Ready, plan_of
+from ecotone.licences.entries import Entry
+from ecotone.licences.plan import About, Ready, plan_of
 from ecotone.vocabulary import Mode, Verdict
 
 ACTIONS: Mapping[Mode, tuple[str, ...]] = {
@@ -23,7 +26,6 @@ ACTIONS: Mapping[Mode, tuple[str, ...]] = {
     Mode.CALL_PROVIDER: ("run", "send_inputs"),
 }
 PUBLISHING = (Mode.PUBLISH_WEIGHTS, Mode.PUBLISH_ADAPTER)
-_ANY = "any"
 _NOT_TOLD = {
     "none": "no licence is declared, and none found is not permission",
     "unknown": "the licence that is declared is not one that the knowledge base holds",
@@ -36,7 +38,7 @@ class Bound:
 
     `facts` is None when all of them did. `through_outputs` says that the subject is bound because it was made from
     outputs, so that the facts on training with outputs are asked, whatever is done with the subject. `relation` says
-    what was made of the parent.
+    what was made of the parent, `told` what is known of the node itself.
     """
 
     entry: Entry
@@ -47,9 +49,7 @@ class Bound:
     visible: bool = True
     through_outputs: bool = False
     relation: str | None = None
-
-    def brings(self, fact: Fact) -> bool:
-        return self.facts is None or fact.id in self.facts
+    told: Mapping[str, Any] | None = None
 
 
 @dataclass(slots=True)
@@ -77,9 +77,16 @@ def worse(one: Verdict, other: Verdict) -> Verdict:
     return one if _RANK[one] <= _RANK[other] else other
 
 
-def actions_of(mode: Mode, kind: str, *, modified: bool, hosting_distributes: bool) -> tuple[str, ...]:
-    """The actions that a mode needs on a node of this kind; all of them must be allowed."""
+def actions_of(
+    mode: Mode, kind: str, *, modified: bool, hosting_distributes: bool, only_calls: bool = False
+) -> tuple[str, ...]:
+    """The actions that a mode needs on a node of this kind; all of them must be allowed.
+
+    `only_calls`: the product calls a model that is hosted elsewhere, and the text does not count that as distribution.
+    """
     found = ACTIONS[mode]
+    if only_calls and mode is Mode.EMBED_PRODUCT:
+        found = ("run",)
     if kind == "api":
         return (*found, "send_inputs") if "send_inputs" not in found else found
     if modified and mode is Mode.PUBLISH_WEIGHTS:
@@ -98,23 +105,49 @@ def evaluate(bound: Bound, actions: tuple[str, ...], facts: Facts) -> Answer:
         facts: variables of the use, of this path and of the positions.
     """
     answer = Answer()
+    if bound.facts is None and _ungoverned(bound):
+        return _governs_else(bound, answer)
     plan = plan_of(bound.entry)
     for action in actions:
-        about = plan.about(action, bound.objects)
-        _evaluate_action(bound, [r for r in about if bound.brings(r.fact)], action, facts, answer)
-    for ready in plan.duties:
-        if bound.brings(ready.fact):
-            _duty(bound, ready, actions, facts, answer)
-    answer.positions |= {r.fact.position for r in plan.facts if r.fact.position and bound.brings(r.fact)}
+        _evaluate_action(bound, plan.about(action, bound.objects, bound.facts), action, facts, answer)
+    duties = plan.duties(actions, bound.objects, bound.facts)
+    answer.duties += duties.plain
+    for trigger, made in duties.asked:
+        _duty(trigger, made, facts, answer)
+    answer.positions |= plan.positions(bound.facts)
     if answer.verdict is Verdict.ALLOW and answer.duties:
         answer.verdict = Verdict.ALLOW_WITH_DUTIES
     return answer
 
 
-def _evaluate_action(bound: Bound, about: list[Ready], action: str, facts: Facts, answer: Answer) -> None:
+def _ungoverned(bound: Bound) -> bool:
+    """Whether the text is of something else than weights: a licence of code never fills in for one of weights."""
+    governs = bound.entry.governs
+    return "weights" in bound.objects and "weights" not in governs and "service" not in governs
+
+
+def _governs_else(bound: Bound, answer: Answer) -> Answer:
+    answer.lower(Verdict.UNKNOWN)
+    answer.missing.append(Missing(what=f"the licence of the weights of {bound.node}", entry=bound.entry.id))
+    answer.against.append(
+        Reason(
+            node=bound.node,
+            path=bound.path,
+            entry=bound.entry.id,
+            fact="governs",
+            clause="whole text",
+            means=f"this text governs {', '.join(bound.entry.governs)}, not weights",
+            evaluation="unknown",
+            authority=bound.entry.status.authority,
+        )
+    )
+    return answer
+
+
+def _evaluate_action(bound: Bound, about: About, action: str, facts: Facts, answer: Answer) -> None:
     """Prohibitions, terminations and limits first; then whether the action is granted at all."""
     free = True
-    for ready in about:
+    for ready in about.against:
         fact = ready.fact
         if fact.modality in ("prohibit", "terminate"):
             hit = _holds(ready.when, facts, ready, bound, answer)
@@ -132,10 +165,10 @@ def _evaluate_action(bound: Bound, about: list[Ready], action: str, facts: Facts
             if inside is not True:
                 verdict = Verdict(fact.otherwise or "deny") if inside is False else Verdict.UNKNOWN
                 _refuse(bound, ready, verdict, answer)
-    _grant(bound, [r for r in about if r.fact.modality == "permit"], action, facts, answer, free=free)
+    _grant(bound, about.permits, action, facts, answer, free=free)
 
 
-def _grant(bound: Bound, permits: list[Ready], action: str, facts: Facts, answer: Answer, *, free: bool) -> None:
+def _grant(bound: Bound, permits: tuple[Ready, ...], action: str, facts: Facts, answer: Answer, *, free: bool) -> None:
     """Grants are needed: silence of a completely encoded text is no, of another is unknown."""
     if bound.facts is not None and not permits:
         return  # only some duties or bans came along this path; the grant is another instrument's matter
@@ -144,10 +177,11 @@ def _grant(bound: Bound, permits: list[Ready], action: str, facts: Facts, answer
     if granted:
         giving = [ready for ready, truth in truths if truth]
         primary = [r for r in giving if r.authority == "primary"]
-        if free:
-            answer.grants += [_reason(bound, r, "true") for r in (primary or giving)[:1]]
+        if free and primary:
+            answer.grants.append(_reason(bound, primary[0], "true"))
         if not primary:
             answer.lower(Verdict.UNKNOWN)
+            answer.against.append(_reason(bound, giving[0], "unknown"))
             answer.secondary += [f"{bound.entry.id}:{r.fact.id}" for r in giving]
             answer.missing.append(Missing(what=f"primary text of {bound.entry.id}", entry=bound.entry.id))
         return
@@ -185,36 +219,14 @@ def _silent(bound: Bound, action: str, word: str, answer: Answer) -> None:
         )
 
 
-def _duty(bound: Bound, ready: Ready, actions: tuple[str, ...], facts: Facts, answer: Answer) -> None:
-    fact, trigger = ready.fact, ready.fact.trigger
-    if trigger is not None:
-        if trigger.on and _ANY not in trigger.on and set(actions).isdisjoint(trigger.on):
-            return
-        objects = bound.objects if OUTPUT_ACTIONS.isdisjoint(actions) else bound.objects | {"outputs"}
-        if trigger.object and objects.isdisjoint(trigger.object):
-            return
-    wanting: tuple[str, ...] = ()
-    hit: bool | None = True
-    if ready.trigger is not always:
-        before = dict(facts.missing)
-        hit = ready.trigger(facts)
-        wanting = tuple(name for name in facts.missing if name not in before)
-        facts.missing = before  # an unknown trigger does not block, so its variable is not missing for the verdict
-    if hit is False:
-        return
-    text, where = fact.params.get("text"), fact.params.get("where") or ()
-    if isinstance(where, str):
-        where = (where,)
-    made = Duty(
-        duty=fact.duty or "duty",
-        text=text or fact.params.get("file") or fact.params.get("ref"),
-        where=tuple(str(w) for w in where),
-        entry=bound.entry.id,
-        clause=fact.clause.sec,
-        means=fact.means,
-        variables=wanting,
-    )
-    (answer.duties if hit else answer.possible).append(made)
+def _duty(trigger: Check, made: Duty, facts: Facts, answer: Answer) -> None:
+    told, facts.missing = facts.missing, {}
+    hit = trigger(facts)
+    wanting, facts.missing = tuple(name for name in facts.missing if name not in told), told
+    if hit:
+        answer.duties.append(made)
+    elif hit is None:  # an unknown trigger does not block, so its variable is not missing for the verdict
+        answer.possible.append(msgspec.structs.replace(made, variables=wanting) if wanting else made)
 
 
 def _holds(check: Check, facts: Facts, ready: Ready, bound: Bound, answer: Answer) -> bool | None:

@@ -12,6 +12,7 @@ from ecotone.licences.entries import Entry, KnowledgeBase
 _LONGEST = 500
 _MOST_BRANCHES = 32
 _NO_TEXT = ("policy", "family")  # no licence by itself; a family's name says nothing until one of its texts is found
+_KEPT = 4  # knowledge bases whose names are held at a time: the present one, and two that are compared
 _MILDEST_FIRST = ("public_domain", "permissive", "weak_copyleft", "cc", "rail", "community", "strong_copyleft")
 Branch = tuple[Entry, ...]
 
@@ -127,7 +128,7 @@ def _swap(part: str, key: str, proper: str) -> str:
     return part.replace(bare, proper) if bare == key else part
 
 
-@functools.cache
+@functools.lru_cache(maxsize=_KEPT)
 def names(knowledge: KnowledgeBase) -> dict[str, tuple[str, ...]]:
     """Case-folded names that stand for entries: ids, Hub ids, SPDX ids, `LicenseRef-` forms. No hints."""
     found: dict[str, tuple[str, ...]] = {}
@@ -141,7 +142,7 @@ def names(knowledge: KnowledgeBase) -> dict[str, tuple[str, ...]]:
     return found
 
 
-@functools.cache
+@functools.lru_cache(maxsize=_KEPT)
 def _licensing(knowledge: KnowledgeBase) -> Licensing:
     single = (e.expression for e in knowledge.entries.values() if e.kind not in _NO_TEXT and " " not in e.expression)
     return Licensing([LicenseSymbol(expression) for expression in single])

@@ -26,6 +26,8 @@ class Use(msgspec.Struct, frozen=True, kw_only=True):
 class Node(msgspec.Struct, frozen=True):
     """A model, API model or dataset. `instruments` are knowledge-base ids; `unknown` and `none` are entries too.
 
+    `facts` are what is known of the node itself by the dotted names of the knowledge base, such as `model.modality`:
+    they count for its own instruments, here and in its descendants, before what the use says of all.
     A node with `visible=False` binds its descendants without its id or clauses being told.
     """
 
@@ -34,6 +36,7 @@ class Node(msgspec.Struct, frozen=True):
     instruments: tuple[str, ...] = ()
     kind: str = "weights"
     visible: bool = True
+    facts: dict[str, Any] = {}
 
 
 class Edge(msgspec.Struct, frozen=True):

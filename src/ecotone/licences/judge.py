@@ -1,12 +1,13 @@
 """`judge`: the answer to (family, use), the worst over every instrument that binds the subject."""
 
+import datetime
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
 
-from ecotone.licences.composition import Composition
+from ecotone.licences.composition import Composition, legal_class
 from ecotone.licences.counterfactuals import ways_to_yes
 from ecotone.licences.decision import Decision, Missing, Reason, today
 from ecotone.licences.entries import KnowledgeBase
@@ -54,6 +55,33 @@ def judge(knowledge: KnowledgeBase, family: Family, use: Use, positions: Mapping
     return msgspec.structs.replace(decision, would_allow=ways_to_yes(knowledge, family, use, chosen, weighed, decision))
 
 
+class Verdicts:
+    """Verdicts by legal class and use, each pair judged once for the day.
+
+    Args:
+        knowledge: the entries.
+        positions: the organisation's choices where law is disputed; else the stricter.
+    """
+
+    def __init__(self, knowledge: KnowledgeBase, positions: Mapping[str, str] | None = None) -> None:
+        self._knowledge = knowledge
+        self._given = dict(positions or {})
+        self._positions = knowledge.default_positions() | self._given
+        self._known: dict[tuple[str, bytes, datetime.date], Verdict] = {}
+
+    def of(self, family: Family, use: Use) -> Verdict:
+        """The verdict on the subject of a family."""
+        return self.of_class(legal_class(self._knowledge, family, positions=self._given), use, lambda: family)
+
+    def of_class(self, legal: str, use: Use, member: Callable[[], Family]) -> Verdict:
+        """The verdict on a legal class; `member` gives the family of one of its models, should nobody have asked."""
+        key = (legal, msgspec.json.encode(use, order="sorted"), use.date or today())
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = weigh(self._knowledge, member(), use, self._positions).verdict
+        return found
+
+
 def _disputed(
     knowledge: KnowledgeBase, family: Family, use: Use, chosen: Mapping[str, str], weighed: Weighed
 ) -> tuple[dict[str, Any], ...]:
@@ -63,7 +91,8 @@ def _disputed(
         for value in knowledge.positions.get(name, {}).get("values", ()):
             if value == chosen.get(name):
                 continue
-            other = weigh(knowledge, family, use, {**chosen, name: value}).verdict
+            kept = weighed.composition if name not in weighed.composition.positions else None
+            other = weigh(knowledge, family, use, {**chosen, name: value}, composition=kept).verdict
             if other is not weighed.verdict:
                 found.append({"position": name, "value": value, "verdict": other, "chosen": chosen.get(name)})
     if weighed.composition.suspected:

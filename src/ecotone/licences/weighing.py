@@ -1,5 +1,6 @@
 """Weighing: every instrument that binds a subject is evaluated under the use, and the worst answer wins."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,18 +9,26 @@ import msgspec
 
 from ecotone.licences import outbound
 from ecotone.licences.composition import UNTOLD, Composition, compose
-from ecotone.licences.conditions import Facts
+from ecotone.licences.conditions import ASSUMED, Facts
 from ecotone.licences.decision import Duty, Missing, Reason, today
 from ecotone.licences.entries import Entry, KnowledgeBase
 from ecotone.licences.evaluate import PUBLISHING, Answer, Bound, actions_of, evaluate, worse
 from ecotone.licences.family import Family, Use
 from ecotone.licences.identify import declared_branches
-from ecotone.vocabulary import Verdict
+from ecotone.vocabulary import Mode, Verdict
 
 HIDDEN = "hidden"
 _LICENSOR = "licensor"
+_ACCESS = "product.access"
 _OF_OUTPUTS = ("use_outputs", "train_on_outputs", "distil")
 _OF_GENERATED_DATA = ("use_outputs", "publish_outputs")
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
+_LICENCE_FILE = re.compile(r"(licen[cs]e|copying|copyright|unlicense)", re.IGNORECASE)
+_FILES: Mapping[str, re.Pattern[str]] = {
+    "include_licence": _LICENCE_FILE,
+    "include_copyright": re.compile(rf"{_LICENCE_FILE.pattern}|notice", re.IGNORECASE),
+    "notice_file": re.compile(r"notice", re.IGNORECASE),
+}
 
 
 @dataclass(slots=True)
@@ -42,6 +51,8 @@ def weigh(
     *,
     with_suspected: bool = False,
     licensed: frozenset[tuple[str, str]] = frozenset(),
+    composition: Composition | None = None,
+    hurried: bool = False,
 ) -> Weighed:
     """Evaluate all instruments.
 
@@ -52,39 +63,58 @@ def weigh(
         positions: the choice for every position.
         with_suspected: as if the suspected ancestry held.
         licensed: (node, entry) pairs left aside, as if their licensors had agreed to the use.
+        composition: what `composed` answered for the same arguments.
+        hurried: only whether the answer passes is wanted: stop at the first that does not.
     """
     publishing = use.mode in PUBLISHING
-    target = use.variables.get("target_model")
-    composition = compose(
-        knowledge,
-        family,
-        publishing=publishing,
-        positions=positions,
-        with_suspected=with_suspected,
-        target_model=target if isinstance(target, str) else None,
-    )
+    if composition is None:
+        composition = composed(knowledge, family, use, positions, with_suspected=with_suspected)
     found = Weighed(Verdict.ALLOW, composition, publishing, Answer())
     found.total.positions |= composition.positions
     base = _variables(use, positions)
+    if use.mode is Mode.EMBED_PRODUCT and _ACCESS not in base:
+        found.assumed[_ACCESS] = ASSUMED[_ACCESS]
     kind = family.node(family.subject).kind
+    refusals = _refusals(knowledge, use, composition, licensed) if publishing else []
+    if refusals:
+        found.verdict = Verdict.DENY
+        if hurried:
+            return found
     owner = publishing and (use.declared_licence is not None or use.variables.get("actor") == _LICENSOR)
     binding = [b for b in _binding(composition, owner) if (b.node, b.entry.id) not in licensed]
     for bound in binding:
         actions = _actions(bound, use, kind)
-        facts = Facts(base | {"modified": _modified(bound, use)} | ({"relation": bound.relation} if bound.path else {}))
+        facts = Facts(_told(base, bound, modified=_modified(bound, use)))
         for part in _with_policies(knowledge, bound, found.warnings):
             _add(found, evaluate(part, actions, facts), bound)
         if not bound.path and _ended(bound.entry, str(base["date"])):
             _not_in_force(found, bound)
+        if hurried and not found.verdict.passes:
+            return found
         found.assumed |= facts.assumed if bound.visible else {}
     if owner and not binding:
         found.total.grants += _own_work(composition)
     if publishing:
-        _weigh_publishing(knowledge, family, use, found, licensed)
+        _weigh_publishing(family, use, found, refusals)
     _weigh_graph(found)
     if found.verdict is Verdict.ALLOW and found.total.duties:
         found.verdict = Verdict.ALLOW_WITH_DUTIES
     return found
+
+
+def composed(
+    knowledge: KnowledgeBase, family: Family, use: Use, positions: Mapping[str, str], *, with_suspected: bool = False
+) -> Composition:
+    """The instruments that bind the subject under this use."""
+    target = use.variables.get("target_model")
+    return compose(
+        knowledge,
+        family,
+        publishing=use.mode in PUBLISHING,
+        positions=positions,
+        with_suspected=with_suspected,
+        target_model=target if isinstance(target, str) else None,
+    )
 
 
 def _lower(found: Weighed, verdict: Verdict) -> None:
@@ -97,6 +127,14 @@ def _binding(composition: Composition, owner: bool) -> list[Bound]:
         return [*composition.own, *composition.inherited]
     unnamed = [b for b in composition.own if b.entry.kind in ("unknown", "none")]
     return [*unnamed, *composition.inherited]
+
+
+def _told(base: Mapping[str, Any], bound: Bound, *, modified: bool) -> dict[str, Any]:
+    """The variables of the use, of the path, and of the node that the instrument governs."""
+    values = {**base, "modified": modified}
+    if bound.path:
+        values["relation"] = bound.relation
+    return {**values, **bound.told} if bound.told else values
 
 
 def _modified(bound: Bound, use: Use) -> bool:
@@ -112,6 +150,8 @@ def _actions(bound: Bound, use: Use, kind: str) -> tuple[str, ...]:
         "api" if "service" in bound.objects else "weights",
         modified=_modified(bound, use),
         hosting_distributes="hosted_service" in bound.entry.definitions.distribution_includes,
+        only_calls=use.variables.get(_ACCESS) == "calls_endpoint"
+        and "product_using" not in bound.entry.definitions.distribution_includes,
     )
 
 
@@ -123,8 +163,20 @@ def _variables(use: Use, positions: Mapping[str, str]) -> dict[str, Any]:
     }
     if use.mode in PUBLISHING:
         values["target.distributed"] = True
-    values |= {f"policy.{name}": choice for name, choice in positions.items()}
-    return values | {name: value for name, value in use.variables.items() if not name.startswith("policy.")}
+    for name, choice in positions.items():
+        values["policy." + name] = choice
+    for name, value in use.variables.items():
+        if not name.startswith("policy."):
+            values[name] = _on_day(value, values["date"])
+    return values
+
+
+def _on_day(value: Any, day: str) -> Any:
+    """Of a history, a map from days (ISO) to values, the latest value that began on or before the day."""
+    if not isinstance(value, Mapping):
+        return value
+    begun = [d for d in value if isinstance(d, str) and _DAY.fullmatch(d) and d <= day]
+    return value[max(begun)] if begun else None
 
 
 def _with_policies(knowledge: KnowledgeBase, bound: Bound, warnings: list[str]) -> Iterable[Bound]:
@@ -164,32 +216,45 @@ def _not_in_force(found: Weighed, bound: Bound) -> None:
     )
 
 
-def _weigh_publishing(
-    knowledge: KnowledgeBase, family: Family, use: Use, found: Weighed, licensed: frozenset[tuple[str, str]]
-) -> None:
-    """The licence declared for what is published must stand beside what is inherited; so must its name."""
-    total, composition = found.total, found.composition
+def _refusals(
+    knowledge: KnowledgeBase, use: Use, composition: Composition, licensed: frozenset[tuple[str, str]]
+) -> list[Reason]:
+    """Why the licence declared for what is published may not stand beside what is inherited."""
     branches = declared_branches(knowledge, use.declared_licence)
     if not branches:
         own = tuple(b.entry for b in composition.own if b.entry.kind not in ("unknown", "none"))
         branches = (own,) if own else ()
-    refusals: list[Reason] = []
+    found: list[Reason] = []
     for branch in branches:  # each branch of an OR is offered to everybody, so each must be in order
-        refusals += outbound.check(knowledge, branch, composition)
-    refusals = [r for r in refusals if (r.node, r.entry) not in licensed]
+        found += outbound.check(knowledge, branch, composition)
+    return [r for r in found if (r.node, r.entry) not in licensed]
+
+
+def _weigh_publishing(family: Family, use: Use, found: Weighed, refusals: list[Reason]) -> None:
+    """The refusals of the declared licence come first; the name must begin as the duties say."""
+    total = found.total
     if refusals:
-        _lower(found, Verdict.DENY)
-        hidden = {(b.node, b.entry.id) for b in composition.inherited if not b.visible}
+        hidden = {(b.node, b.entry.id) for b in found.composition.inherited if not b.visible}
         total.against[:0] = [_hide(r) if (r.node, r.entry) in hidden else r for r in dict.fromkeys(refusals)]
+    total.duties = [_shipped(d, use.variables.get("files")) for d in total.duties]
     name = str(use.variables.get("name") or family.subject.rsplit("/", 1)[-1])
     total.duties = [_named(d, name) if d.duty == "name_prefix" else d for d in total.duties]
-    prefixes = [d for d in total.duties if d.duty == "name_prefix" and d.text]
+    prefixes = list({d.text: d for d in total.duties if d.duty == "name_prefix" and d.text}.values())
     for one in prefixes:
         for other in prefixes:
             if not (str(one.text).startswith(str(other.text)) or str(other.text).startswith(str(one.text))):
                 _lower(found, Verdict.DENY)
                 total.against.insert(0, _two_names(family, one, other))
                 return
+
+
+def _shipped(duty: Duty, files: Any) -> Duty:
+    """A duty that asks for a file is missing when the files are told and none could be it by its name."""
+    wanted = _FILES.get(duty.duty)
+    if wanted is None or not isinstance(files, (list, tuple)):
+        return duty
+    found = any(wanted.match(str(f).rsplit("/", 1)[-1]) for f in files)
+    return duty if found else msgspec.structs.replace(duty, status="missing")
 
 
 def _named(duty: Duty, name: str) -> Duty:
@@ -279,4 +344,5 @@ def _hide(reason: Reason) -> Reason:
 
 
 def _hide_duty(duty: Duty) -> Duty:
-    return msgspec.structs.replace(duty, entry=HIDDEN, clause="not shown", means="asked by " + UNTOLD)
+    text = None if duty.duty == "comply_policy" else duty.text  # a policy's id would tell whose it is
+    return msgspec.structs.replace(duty, text=text, entry=HIDDEN, clause="not shown", means="asked by " + UNTOLD)

@@ -12,6 +12,7 @@ from ecotone.licences.composition import DERIVING, UNTOLD, Composition, relabell
 from ecotone.licences.conditions import GROUPS
 from ecotone.licences.decision import Decision, Reason, Way
 from ecotone.licences.entries import KnowledgeBase
+from ecotone.licences.evaluate import Bound
 from ecotone.licences.family import Edge, Family, Use
 from ecotone.licences.weighing import HIDDEN, Weighed, weigh
 from ecotone.vocabulary import Purpose, Relation, Verdict
@@ -59,6 +60,9 @@ class _Search:
         self.refusing = [r for r in decision.reasons if r.evaluation != "true"]
         self.figures = {m.what: _harmless(m.what) for m in decision.missing if _harmless(m.what) is not None}
         self.found: list[Way] = []
+        self._bounds: dict[str, list[Bound]] = {}
+        for bound in (*weighed.composition.own, *weighed.composition.inherited):
+            self._bounds.setdefault(bound.node if bound.visible else UNTOLD, []).append(bound)
 
     def attempt(
         self,
@@ -209,12 +213,10 @@ class _Search:
 
     def _behind(self, reason: Reason) -> set[tuple[str, str]]:
         """The instruments behind a reason: a policy's reason is its agreement's, a hidden one any hidden one's."""
-        bounds = (*self.weighed.composition.own, *self.weighed.composition.inherited)
         return {
             (b.node, b.entry.id)
-            for b in bounds
-            if (b.node == reason.node or (reason.node == UNTOLD and not b.visible))
-            and (reason.entry in (b.entry.id, HIDDEN) or any(part.ref == reason.entry for part in b.entry.incorporates))
+            for b in self._bounds.get(reason.node, ())
+            if reason.entry in (b.entry.id, HIDDEN) or any(part.ref == reason.entry for part in b.entry.incorporates)
         }
 
     def _wanted(self, reason: Reason) -> str:

@@ -197,7 +197,7 @@ class KnowledgeBase:
         """
         if path.is_dir():
             source = packed.read_folder(path)
-            return _made(packed.parse(source, f"{path.name}-{source.digest.hex()[:12]}"), source.digest)
+            return _checked(_made(packed.parse(source, path.name), source.digest))
         raw = packed.read_file(path)
         if raw is None:
             raise BrokenEntry(f"{path} is no folder of entries, and no file that can be read.")
@@ -210,7 +210,7 @@ class KnowledgeBase:
         if found is None:
             raise BrokenEntry(f"{name} is no knowledge base that `ecotone licence export` wrote, or it is damaged.")
         try:
-            return _made(msgspec.msgpack.decode(found[1], type=packed.Content), found[0])
+            return _checked(_made(msgspec.msgpack.decode(found[1], type=packed.Content), found[0]))
         except (msgspec.MsgspecError, RecursionError) as error:
             raise BrokenEntry(f"{name} does not fit the form of a knowledge base: {error}") from None
 
@@ -284,6 +284,21 @@ def _made(content: packed.Content, digest: bytes) -> KnowledgeBase:
             raise BrokenEntry(f"{name}: the id {entry.id} is taken by another entry.")
         entries[entry.id] = entry
     return _based(entries, content.version, content.positions, digest)
+
+
+def _checked(knowledge: KnowledgeBase) -> KnowledgeBase:
+    """A knowledge base from elsewhere, once every condition in it has been understood. Raises BrokenEntry."""
+    from ecotone.licences.plan import plan_of
+
+    for entry in knowledge.entries.values():
+        try:
+            plan_of(entry)
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise BrokenEntry(f"A condition of {entry.id} cannot be read: {error!r}.") from None
+    for name, position in knowledge.positions.items():
+        if not isinstance(position, dict) or not {"values", "default"} <= position.keys():
+            raise BrokenEntry(f"The position {name} has no values or no default.")
+    return knowledge
 
 
 def _based(entries: dict[str, Entry], version: str, positions: dict[str, Any], digest: bytes) -> KnowledgeBase:

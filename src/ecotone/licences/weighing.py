@@ -216,7 +216,7 @@ def _weigh_publishing(family: Family, use: Use, found: Weighed, refusals: list[R
         total.against[:0] = [_hide(r) if (r.node, r.entry) in hidden else r for r in dict.fromkeys(refusals)]
     name = str(use.variables.get("name") or family.subject.rsplit("/", 1)[-1])
     total.duties = [_named(d, name) if d.duty == "name_prefix" else d for d in total.duties]
-    prefixes = [d for d in total.duties if d.duty == "name_prefix" and d.text]
+    prefixes = {(d.text, d.entry, d.clause): d for d in total.duties if d.duty == "name_prefix" and d.text}.values()
     for one in prefixes:
         for other in prefixes:
             if not (str(one.text).startswith(str(other.text)) or str(other.text).startswith(str(one.text))):

@@ -43,6 +43,7 @@ _READING: Mapping[Relation, LicenceRelation] = {
 }
 _OBJECTS: Mapping[str, frozenset[str]] = {
     "api": frozenset({"service"}),
+    "code": frozenset({"code"}),
     "dataset": frozenset({"data"}),
     "weights": frozenset({"weights"}),
 }
@@ -165,7 +166,11 @@ def _paths(
 def _kind_of_path(relations: frozenset[Relation]) -> tuple[object, ...]:
     """What decides how a text is asked at the end of a path, beside which of its facts come down."""
     joined = _joined(relations)
-    return _objects(joined, publishing=False), not _FROM_OUTPUTS.isdisjoint(joined), relations & _GENERATED_DATA
+    return (
+        _objects(joined, "weights", publishing=False),
+        not _FROM_OUTPUTS.isdisjoint(joined),
+        relations & _GENERATED_DATA,
+    )
 
 
 def _joined(path: Iterable[Relation]) -> frozenset[Relation]:
@@ -224,6 +229,9 @@ def _bind(
     """The parent's own instruments, as far as they come down the whole path (parent first)."""
     name = node.id if node.visible else UNTOLD
     relations = _joined(path)
+    software = node.kind == "code" and relations <= _LINKING
+    if software and reading.publishing:
+        return  # weights are published without the software that runs them
     shown = tuple(str(r) for r in path)
     for instrument in node.instruments or ("none",):
         entry = knowledge.entries.get(instrument) or knowledge.entry("unknown")
@@ -238,7 +246,7 @@ def _bind(
             name,
             shown,
             None if facts == _ALL else frozenset(facts),
-            _objects(relations, publishing=reading.publishing),
+            _OBJECTS["code"] if software else _objects(relations, node.kind, publishing=reading.publishing),
             node.visible,
             through_outputs=not _FROM_OUTPUTS.isdisjoint(relations),
             relation=str(_telling(path)),
@@ -246,15 +254,15 @@ def _bind(
         )
 
 
-def _objects(relations: frozenset[Relation], *, publishing: bool) -> frozenset[str]:
-    """What the subject is to the parent's text."""
+def _objects(relations: frozenset[Relation], kind: str, *, publishing: bool) -> frozenset[str]:
+    """What the subject is to the text of a parent of this kind."""
     if Relation.TRAINED_ON in relations:
-        return frozenset({"data", "derivative"})
+        return frozenset({"derivative"})  # the model is no copy of the data
     if relations <= _SAME:
         if publishing and Relation.ADAPTER in relations:
             return frozenset({"derivative", "adapter"})
-        return frozenset({"weights"})
-    return frozenset({"weights", "derivative"})
+        return _OBJECTS["dataset" if kind == "dataset" else "weights"]
+    return frozenset({"data" if kind == "dataset" else "weights", "derivative"})
 
 
 def _carried(entry: Entry, relations: frozenset[Relation], reading: _Reading) -> frozenset[str] | str | None:

@@ -3,8 +3,8 @@
 `{all: [..]}`, `{any: [..]}`, `{not: ..}`, `{var, op, value}` are compiled once into functions. A comparison with a
 variable that the use does not tell, or tells as something the text does not speak of (a word where a number stands, a
 number of users below zero, a territory that is no country), is unknown, and the variable is remembered as missing.
-Variables that only terminate (a suit, an ended licence) and the tags of special uses default to "no", and that
-assumption is remembered too.
+Variables that only terminate (a suit, an ended licence) and the tags of special uses default to "no", a product is
+taken to contain the model, and that assumption is remembered too.
 """
 
 import datetime
@@ -22,6 +22,7 @@ ASSUMED: Mapping[str, Any] = {
     "use_tags": [],
     "trademark_use": "none",
     "actor": "licensee",
+    "product.access": "contains",
 }
 _EUROPE = frozenset(
     "AT BE BG HR CY CZ DK EE FI FR DE GR HU IE IT LV LT LU MT NL PL PT RO SK SI ES SE".split()  # noqa: SIM905

@@ -60,9 +60,9 @@ class _Search:
         self.refusing = [r for r in decision.reasons if r.evaluation != "true"]
         self.figures = {m.what: _harmless(m.what) for m in decision.missing if _harmless(m.what) is not None}
         self.found: list[Way] = []
-        self._bounds: dict[str, list[Bound]] = {}
+        self.bounds: dict[str, list[Bound]] = {}
         for bound in (*weighed.composition.own, *weighed.composition.inherited):
-            self._bounds.setdefault(bound.node if bound.visible else UNTOLD, []).append(bound)
+            self.bounds.setdefault(bound.node if bound.visible else UNTOLD, []).append(bound)
 
     def attempt(
         self,
@@ -215,7 +215,7 @@ class _Search:
         """The instruments behind a reason: a policy's reason is its agreement's, a hidden one any hidden one's."""
         return {
             (b.node, b.entry.id)
-            for b in self._bounds.get(reason.node, ())
+            for b in self.bounds.get(reason.node, ())
             if reason.entry in (b.entry.id, HIDDEN) or any(part.ref == reason.entry for part in b.entry.incorporates)
         }
 

@@ -77,9 +77,16 @@ def worse(one: Verdict, other: Verdict) -> Verdict:
     return one if _RANK[one] <= _RANK[other] else other
 
 
-def actions_of(mode: Mode, kind: str, *, modified: bool, hosting_distributes: bool) -> tuple[str, ...]:
-    """The actions that a mode needs on a node of this kind; all of them must be allowed."""
+def actions_of(
+    mode: Mode, kind: str, *, modified: bool, hosting_distributes: bool, only_calls: bool = False
+) -> tuple[str, ...]:
+    """The actions that a mode needs on a node of this kind; all of them must be allowed.
+
+    `only_calls`: the product calls a model that is hosted elsewhere, and the text does not count that as distribution.
+    """
     found = ACTIONS[mode]
+    if only_calls and mode is Mode.EMBED_PRODUCT:
+        found = ("run",)
     if kind == "api":
         return (*found, "send_inputs") if "send_inputs" not in found else found
     if modified and mode is Mode.PUBLISH_WEIGHTS:
@@ -98,6 +105,8 @@ def evaluate(bound: Bound, actions: tuple[str, ...], facts: Facts) -> Answer:
         facts: variables of the use, of this path and of the positions.
     """
     answer = Answer()
+    if bound.facts is None and _ungoverned(bound):
+        return _governs_else(bound, answer)
     plan = plan_of(bound.entry)
     for action in actions:
         _evaluate_action(bound, plan.about(action, bound.objects, bound.facts), action, facts, answer)
@@ -108,6 +117,30 @@ def evaluate(bound: Bound, actions: tuple[str, ...], facts: Facts) -> Answer:
     answer.positions |= plan.positions(bound.facts)
     if answer.verdict is Verdict.ALLOW and answer.duties:
         answer.verdict = Verdict.ALLOW_WITH_DUTIES
+    return answer
+
+
+def _ungoverned(bound: Bound) -> bool:
+    """Whether the text is of something else than weights: a licence of code never fills in for one of weights."""
+    governs = bound.entry.governs
+    return "weights" in bound.objects and "weights" not in governs and "service" not in governs
+
+
+def _governs_else(bound: Bound, answer: Answer) -> Answer:
+    answer.lower(Verdict.UNKNOWN)
+    answer.missing.append(Missing(what=f"the licence of the weights of {bound.node}", entry=bound.entry.id))
+    answer.against.append(
+        Reason(
+            node=bound.node,
+            path=bound.path,
+            entry=bound.entry.id,
+            fact="governs",
+            clause="whole text",
+            means=f"this text governs {', '.join(bound.entry.governs)}, not weights",
+            evaluation="unknown",
+            authority=bound.entry.status.authority,
+        )
+    )
     return answer
 
 
@@ -144,10 +177,11 @@ def _grant(bound: Bound, permits: tuple[Ready, ...], action: str, facts: Facts, 
     if granted:
         giving = [ready for ready, truth in truths if truth]
         primary = [r for r in giving if r.authority == "primary"]
-        if free:
-            answer.grants += [_reason(bound, r, "true") for r in (primary or giving)[:1]]
+        if free and primary:
+            answer.grants.append(_reason(bound, primary[0], "true"))
         if not primary:
             answer.lower(Verdict.UNKNOWN)
+            answer.against.append(_reason(bound, giving[0], "unknown"))
             answer.secondary += [f"{bound.entry.id}:{r.fact.id}" for r in giving]
             answer.missing.append(Missing(what=f"primary text of {bound.entry.id}", entry=bound.entry.id))
         return

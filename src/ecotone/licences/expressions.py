@@ -1,6 +1,7 @@
 """SPDX expressions with our own symbols: `MIT AND LicenseRef-llama-2`. Parsing is license-expression's."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ from ecotone.licences.entries import Entry, KnowledgeBase
 
 _LONGEST = 500
 _MOST_BRANCHES = 32
+_NO_TEXT = ("policy", "family")  # no licence by itself; a family's name says nothing until one of its texts is found
 _KEPT = 4  # knowledge bases whose names are held at a time: the present one, and two that are compared
 _MILDEST_FIRST = ("public_domain", "permissive", "weak_copyleft", "cc", "rail", "community", "strong_copyleft")
 Branch = tuple[Entry, ...]
@@ -36,13 +38,13 @@ def check_expression(knowledge: KnowledgeBase, text: str) -> Expression:
         return Expression(text=text, error=parsed)
     known: dict[str, None] = {}
     unknown: dict[str, None] = {}
-    symbols = sorted(parsed.symbols, key=lambda s: (text.casefold().find(str(s.key).casefold()), str(s.key)))
-    for symbol in symbols:
-        ids = names(knowledge).get(str(symbol.key).casefold(), ())
+    keys = sorted((_key(s) for s in parsed.symbols), key=lambda k: (text.casefold().find(k.casefold()), k))
+    for key in keys:
+        ids = names(knowledge).get(key.casefold(), ())
         known |= dict.fromkeys(ids)
         if not ids:
-            unknown[str(symbol.key)] = None
-    rendered = {str(s.key): _proper(knowledge, str(s.key)) for s in symbols}
+            unknown[key] = None
+    rendered = {key: _proper(knowledge, key) for key in keys}
     normalised = parsed.simplify().render() if hasattr(parsed, "simplify") else str(parsed)
     for key, proper in rendered.items():
         normalised = " ".join(_swap(part, key, proper) for part in normalised.split(" "))
@@ -55,12 +57,16 @@ def check_expression(knowledge: KnowledgeBase, text: str) -> Expression:
     )
 
 
-def branches_of(knowledge: KnowledgeBase, text: str) -> tuple[Branch, ...]:
-    """The choices of an expression, each the entries that hold together; unknown ones are left out, mildest first."""
+def branches_of(knowledge: KnowledgeBase, text: str, *, keep_unknown: bool = False) -> tuple[Branch, ...]:
+    """The choices of an expression, each the entries that hold together, mildest first.
+
+    A choice with a name that no entry has is left out, or, with `keep_unknown`, holds the entry `unknown` for it.
+    """
     parsed = _parsed(knowledge, text)
     if isinstance(parsed, str):
         return ()
-    return tuple(sorted(_branches(knowledge, parsed), key=_mildness))
+    unknown = [(knowledge.entry("unknown"),)] if keep_unknown else []
+    return tuple(sorted(_branches(knowledge, parsed, unknown), key=_mildness))
 
 
 def offers_unknown(knowledge: KnowledgeBase, text: str) -> bool:
@@ -84,20 +90,23 @@ def _parsed(knowledge: KnowledgeBase, text: str) -> Any:
     return "the expression is empty" if parsed is None else parsed
 
 
-def _branches(knowledge: KnowledgeBase, node: Any) -> list[Branch]:
+def _branches(knowledge: KnowledgeBase, node: Any, unknown: Sequence[Branch] = ()) -> list[Branch]:
     operator = type(node).__name__
     if operator == "OR":
-        return [b for part in node.args for b in _branches(knowledge, part)][:_MOST_BRANCHES]
+        return [b for part in node.args for b in _branches(knowledge, part, unknown)][:_MOST_BRANCHES]
     if operator == "AND":
         found: list[Branch] = [()]
         for part in node.args:
-            inner = _branches(knowledge, part)
+            inner = _branches(knowledge, part, unknown)
             found = [(*one, *other) for one in found for other in inner][:_MOST_BRANCHES]
         return found
-    if operator == "LicenseWithExceptionSymbol":
-        return []  # an exception changes the text, and no entry says how
-    ids = names(knowledge).get(str(getattr(node, "key", "")).casefold(), ())
-    return [tuple(knowledge.entry(i) for i in ids)] if ids else []
+    ids = names(knowledge).get(_key(node).casefold(), ())
+    return [tuple(knowledge.entry(i) for i in ids)] if ids else list(unknown)
+
+
+def _key(symbol: Any) -> str:
+    """The name of a symbol. An exception changes the text, so that only an entry of just that pair says how."""
+    return str(symbol.render() if type(symbol).__name__ == "LicenseWithExceptionSymbol" else symbol.key)
 
 
 def _proper(knowledge: KnowledgeBase, key: str) -> str:
@@ -115,7 +124,7 @@ def names(knowledge: KnowledgeBase) -> dict[str, tuple[str, ...]]:
     """Case-folded names that stand for entries: ids, Hub ids, SPDX ids, `LicenseRef-` forms. No hints."""
     found: dict[str, tuple[str, ...]] = {}
     for entry in knowledge.entries.values():
-        if entry.kind == "policy":
+        if entry.kind in _NO_TEXT:
             continue
         references = [s for s in entry.names.scancode if s.startswith("LicenseRef-")]
         spellings = {entry.id, f"LicenseRef-{entry.id}", entry.names.spdx or entry.id, *entry.names.hf, *references}
@@ -126,4 +135,5 @@ def names(knowledge: KnowledgeBase) -> dict[str, tuple[str, ...]]:
 
 @functools.lru_cache(maxsize=_KEPT)
 def _licensing(knowledge: KnowledgeBase) -> Licensing:
-    return Licensing([LicenseSymbol(e.expression) for e in knowledge.entries.values() if e.kind != "policy"])
+    single = (e.expression for e in knowledge.entries.values() if e.kind not in _NO_TEXT and " " not in e.expression)
+    return Licensing([LicenseSymbol(expression) for expression in single])

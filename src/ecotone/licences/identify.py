@@ -52,6 +52,9 @@ def identify(knowledge: KnowledgeBase, card: Mapping[str, Any], *, date: Any = N
         return Identified(instruments=UNKNOWN, declared=label)
     entries = declared_entries(knowledge, text, date=date)
     known = text.casefold() in names(knowledge)
+    if any(knowledge.entry(i).kind == "family" for i in knowledge.by_hf.get(text.lower(), ())):
+        conflict = f"{text} names a family of licences, not one of them"
+        return Identified(instruments=UNKNOWN, declared=text, conflicts=(conflict,))
     if known and len(entries) > 1:
         conflict = f"{text} stands for {' or '.join(e.id for e in entries)}; the stricter answer is taken"
         return Identified(instruments=tuple(e.id for e in entries), declared=text, conflicts=(conflict,))

@@ -10,13 +10,28 @@ from ecotone.licences.decision import Duty, Reason
 from ecotone.licences.entries import Entry, Fact, KnowledgeBase
 from ecotone.licences.evaluate import Bound, evaluate
 from ecotone.licences.family import Family
-from ecotone.vocabulary import Mode
+from ecotone.vocabulary import Mode, Relation
 
 # restrictions that a licence withholds from everybody downstream: a label without them would grant what is not there
 WITHHOLDING = frozenset(
     {"noncommercial", "use_restriction", "field_of_use", "territory", "mau", "revenue", "no_competing_models"}
 )
-_LICENCE_KINDS = ("permissive", "weak_copyleft", "strong_copyleft", "network_copyleft", "cc", "rail", "community")
+_LICENCE_KINDS = ("permissive", "weak_copyleft", "cc", "rail", "community", "strong_copyleft", "network_copyleft")
+_WHOLE = frozenset({"strong_copyleft", "network_copyleft"})
+_NO_LICENCE = frozenset({"unknown", "none", "family", "api_terms"})
+_TAGGED_DUTIES: Mapping[str, tuple[str, ...]] = {
+    "advertising": ("display_text",),
+    "documentation_attribution": ("display_text",),
+    "naming": ("name_prefix", "no_endorse"),
+    "change_summary": ("document_changes", "state_changes"),
+    "use_restriction": ("flow_down_use", "comply_policy"),
+    "policy_flow_down": ("flow_down_use", "comply_policy"),
+}
+_TAGGED_SUITS: Mapping[str, str] = {
+    "patent_termination": "patent_suit_over_work",
+    "copyright_termination": "copyright_suit_over_work",
+}
+_LINKS = frozenset({Relation.ADAPTER, Relation.COMPONENT_OF})
 
 
 class Rejection(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,7 +59,8 @@ def check(knowledge: KnowledgeBase, declared: tuple[Entry, ...], composition: Co
     """Reasons for which the declared licence may not stand on the subject; empty when it may."""
     found = []
     for bound in composition.inherited:
-        if bound.entry.kind in ("unknown", "none", "dataset", "api_terms") or bound.facts is not None:
+        trained = bound.entry.kind == "dataset" and Relation.TRAINED_ON in bound.path
+        if bound.entry.kind in _NO_LICENCE or trained or bound.facts is not None:
             continue
         rejection = _rejects(bound, declared)
         if rejection is not None:
@@ -63,7 +79,7 @@ def outbound(knowledge: KnowledgeBase, family: Family, positions: Mapping[str, s
     names = list(dict.fromkeys(b.entry.id for b in binding))
     others = sorted(
         (e.id for e in knowledge.entries.values() if e.kind in _LICENCE_KINDS and "weights" in e.governs),
-        key=lambda i: (len(knowledge.entry(i).restricts), i),
+        key=lambda i: (_LICENCE_KINDS.index(knowledge.entry(i).kind), len(knowledge.entry(i).restricts), i),
     )
     rejected: list[Rejection] = []
     for candidate in dict.fromkeys([*names, *others]):
@@ -103,6 +119,8 @@ def _rejects(bound: Bound, declared: tuple[Entry, ...]) -> tuple[Fact | None, st
     """The fact (or None) and words with which an inherited text rejects the declared one; None when it does not."""
     text = bound.entry
     terms = text.outbound
+    if text.kind not in _WHOLE and _linked(bound):
+        return _clashes(text, tuple(e for e in declared if e.kind in _WHOLE), text_too=False)
     ids = {e.id for e in declared}
     if text.id in ids:
         return _clashes(text, declared)
@@ -123,21 +141,49 @@ def _rejects(bound: Bound, declared: tuple[Entry, ...]) -> tuple[Fact | None, st
     return _clashes(text, declared)
 
 
-def _clashes(text: Entry, declared: tuple[Entry, ...]) -> tuple[Fact | None, str] | None:
-    """Clauses against further restrictions, in both directions."""
+def _linked(bound: Bound) -> bool:
+    """Whether the subject only runs together with the inherited work, so that each keeps its own licence. Texts of
+    strong copyleft take such a whole for one work."""
+    relations = {Relation(r) for r in bound.path} - {Relation.MIRROR_OF}
+    return bool(relations) and relations <= _LINKS and "derivative" not in bound.objects
+
+
+def _clashes(text: Entry, declared: tuple[Entry, ...], *, text_too: bool = True) -> tuple[Fact | None, str] | None:
+    """Clauses against further restrictions: of the declared texts against the inherited one, and the other way."""
     for other in declared:
         if other.id == text.id:
             continue
         for strict, loose in ((other, text), (text, other)):
-            if strict.outbound.no_further_restrictions:
-                extra = sorted(set(loose.restricts) - set(strict.outbound.tolerates))
-                if extra:
-                    fact = _first(strict, strict.outbound.flow_down) if strict is text else None
-                    return (
-                        fact,
-                        f"{strict.title} tolerates no further restrictions, {loose.title} has {', '.join(extra)}",
-                    )
+            extra = sorted(set(loose.restricts) - set(strict.outbound.tolerates))
+            if not strict.outbound.no_further_restrictions or not extra or (strict is text and not text_too):
+                continue
+            closed, more = _closing(strict), next((f for t in extra if (f := _restricting(loose, t))), None)
+            words = f"{strict.title}{_at(closed)} takes no further restrictions, {loose.title}{_at(more)} has "
+            return (more if loose is text else closed), words + ", ".join(t.replace("_", " ") for t in extra)
     return None
+
+
+def _closing(text: Entry) -> Fact | None:
+    """The clause that keeps out further restrictions."""
+    bans = (f for f in text.facts if f.modality == "prohibit" and "sublicense" in f.action)
+    return next(bans, None) or _first(text, text.outbound.flow_down)
+
+
+def _restricting(text: Entry, tag: str) -> Fact | None:
+    """The fact of a text that a tag of its restrictions stands for, where one of the usual kinds does."""
+    for fact in text.facts:
+        reads = fact.reads
+        if (
+            (fact.duty in _TAGGED_DUTIES.get(tag, ()))
+            or (fact.modality == "terminate" and _TAGGED_SUITS.get(tag) in reads)
+            or (tag == "noncommercial" and "purpose" in reads)
+        ):
+            return fact
+    return None
+
+
+def _at(fact: Fact | None) -> str:
+    return f" ({fact.clause.sec})" if fact else ""
 
 
 def _first(entry: Entry, fact_ids: Iterable[str]) -> Fact | None:

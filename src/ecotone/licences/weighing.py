@@ -1,5 +1,6 @@
 """Weighing: every instrument that binds a subject is evaluated under the use, and the worst answer wins."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,18 +9,26 @@ import msgspec
 
 from ecotone.licences import outbound
 from ecotone.licences.composition import UNTOLD, Composition, compose
-from ecotone.licences.conditions import Facts
+from ecotone.licences.conditions import ASSUMED, Facts
 from ecotone.licences.decision import Duty, Missing, Reason, today
 from ecotone.licences.entries import Entry, KnowledgeBase
 from ecotone.licences.evaluate import PUBLISHING, Answer, Bound, actions_of, evaluate, worse
 from ecotone.licences.family import Family, Use
 from ecotone.licences.identify import declared_branches
-from ecotone.vocabulary import Verdict
+from ecotone.vocabulary import Mode, Verdict
 
 HIDDEN = "hidden"
 _LICENSOR = "licensor"
+_ACCESS = "product.access"
 _OF_OUTPUTS = ("use_outputs", "train_on_outputs", "distil")
 _OF_GENERATED_DATA = ("use_outputs", "publish_outputs")
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
+_LICENCE_FILE = re.compile(r"(licen[cs]e|copying|copyright|unlicense)", re.IGNORECASE)
+_FILES: Mapping[str, re.Pattern[str]] = {
+    "include_licence": _LICENCE_FILE,
+    "include_copyright": re.compile(rf"{_LICENCE_FILE.pattern}|notice", re.IGNORECASE),
+    "notice_file": re.compile(r"notice", re.IGNORECASE),
+}
 
 
 @dataclass(slots=True)
@@ -63,6 +72,8 @@ def weigh(
     found = Weighed(Verdict.ALLOW, composition, publishing, Answer())
     found.total.positions |= composition.positions
     base = _variables(use, positions)
+    if use.mode is Mode.EMBED_PRODUCT and _ACCESS not in base:
+        found.assumed[_ACCESS] = ASSUMED[_ACCESS]
     kind = family.node(family.subject).kind
     refusals = _refusals(knowledge, use, composition, licensed) if publishing else []
     if refusals:
@@ -139,6 +150,8 @@ def _actions(bound: Bound, use: Use, kind: str) -> tuple[str, ...]:
         "api" if "service" in bound.objects else "weights",
         modified=_modified(bound, use),
         hosting_distributes="hosted_service" in bound.entry.definitions.distribution_includes,
+        only_calls=use.variables.get(_ACCESS) == "calls_endpoint"
+        and "product_using" not in bound.entry.definitions.distribution_includes,
     )
 
 
@@ -152,9 +165,18 @@ def _variables(use: Use, positions: Mapping[str, str]) -> dict[str, Any]:
         values["target.distributed"] = True
     for name, choice in positions.items():
         values["policy." + name] = choice
-    if use.variables:
-        values |= {name: value for name, value in use.variables.items() if not name.startswith("policy.")}
+    for name, value in use.variables.items():
+        if not name.startswith("policy."):
+            values[name] = _on_day(value, values["date"])
     return values
+
+
+def _on_day(value: Any, day: str) -> Any:
+    """Of a history, a map from days (ISO) to values, the latest value that began on or before the day."""
+    if not isinstance(value, Mapping):
+        return value
+    begun = [d for d in value if isinstance(d, str) and _DAY.fullmatch(d) and d <= day]
+    return value[max(begun)] if begun else None
 
 
 def _with_policies(knowledge: KnowledgeBase, bound: Bound, warnings: list[str]) -> Iterable[Bound]:
@@ -214,15 +236,25 @@ def _weigh_publishing(family: Family, use: Use, found: Weighed, refusals: list[R
     if refusals:
         hidden = {(b.node, b.entry.id) for b in found.composition.inherited if not b.visible}
         total.against[:0] = [_hide(r) if (r.node, r.entry) in hidden else r for r in dict.fromkeys(refusals)]
+    total.duties = [_shipped(d, use.variables.get("files")) for d in total.duties]
     name = str(use.variables.get("name") or family.subject.rsplit("/", 1)[-1])
     total.duties = [_named(d, name) if d.duty == "name_prefix" else d for d in total.duties]
-    prefixes = {(d.text, d.entry, d.clause): d for d in total.duties if d.duty == "name_prefix" and d.text}.values()
+    prefixes = list({d.text: d for d in total.duties if d.duty == "name_prefix" and d.text}.values())
     for one in prefixes:
         for other in prefixes:
             if not (str(one.text).startswith(str(other.text)) or str(other.text).startswith(str(one.text))):
                 _lower(found, Verdict.DENY)
                 total.against.insert(0, _two_names(family, one, other))
                 return
+
+
+def _shipped(duty: Duty, files: Any) -> Duty:
+    """A duty that asks for a file is missing when the files are told and none could be it by its name."""
+    wanted = _FILES.get(duty.duty)
+    if wanted is None or not isinstance(files, (list, tuple)):
+        return duty
+    found = any(wanted.match(str(f).rsplit("/", 1)[-1]) for f in files)
+    return duty if found else msgspec.structs.replace(duty, status="missing")
 
 
 def _named(duty: Duty, name: str) -> Duty:

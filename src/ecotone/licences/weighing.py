@@ -15,6 +15,7 @@ from ecotone.licences.entries import Entry, KnowledgeBase
 from ecotone.licences.evaluate import PUBLISHING, Answer, Bound, actions_of, evaluate, worse
 from ecotone.licences.family import Family, Use
 from ecotone.licences.identify import declared_branches
+from ecotone.licences.plan import plan_of
 from ecotone.vocabulary import Mode, Verdict
 
 HIDDEN = "hidden"
@@ -33,12 +34,13 @@ _FILES: Mapping[str, re.Pattern[str]] = {
 
 @dataclass(slots=True)
 class Weighed:
-    """The verdict with everything that was said for and against it."""
+    """The verdict with everything that was said for and against it. `refused`: the declared licence may not stand."""
 
     verdict: Verdict
     composition: Composition
     publishing: bool
     total: Answer
+    refused: bool = False
     assumed: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
@@ -73,7 +75,7 @@ def weigh(
     found.total.positions |= composition.positions
     refusals = _refusals(knowledge, use, composition, licensed) if publishing else []
     if refusals:
-        found.verdict = Verdict.DENY
+        found.verdict, found.refused = Verdict.DENY, True
         if hurried:
             return found
     base = _variables(use, positions)
@@ -191,8 +193,15 @@ def _with_policies(knowledge: KnowledgeBase, bound: Bound, warnings: list[str]) 
                 f"{bound.entry.id} {part.clause} follows the latest version of {policy.title}; "
                 f"answered with that of {policy.effective.since or policy.status.reviewed}"
             )
-        duties = frozenset(f.id for f in policy.facts if f.modality != "permit")
-        yield Bound(policy, bound.node, bound.path, duties, bound.objects, bound.visible, relation=bound.relation)
+        yield Bound(
+            policy,
+            bound.node,
+            bound.path,
+            plan_of(policy).strict,
+            bound.objects,
+            bound.visible,
+            relation=bound.relation,
+        )
 
 
 def _ended(entry: Entry, day: str) -> bool:

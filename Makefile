@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help run install test test-rest test-all check demo docs clean migration bench-gateway bench-hub
+.PHONY: help run install test test-rest test-all check demo docs clean migration bench-gateway bench-hub bench-licences
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -59,3 +59,6 @@ bench-gateway: $(VENV)/installed ## requests/s and added latency of the gateway 
 
 bench-hub: $(VENV)/installed ## upload and download rates of real clients against a plain copy
 	$(BIN)/python benchmarks/hub/rates.py
+
+bench-licences: $(VENV)/installed ## the licence engine: speed, a million-node family graph, experts' suites, detection
+	$(BIN)/python benchmarks/licences/run.py

@@ -170,7 +170,7 @@ def measure(nodes: int) -> dict[str, Any]:
     known = Verdicts(knowledge)
     legal = legal_class(knowledge, asked)
     known.of_class(legal, SERVE, lambda: asked)
-    loads = [float(subprocess.check_output([sys.executable, "-c", LOADING])) for _ in range(5)]
+    loads = [float(subprocess.check_output([sys.executable, "-c", LOADING])) for _ in range(15)]
     return {
         "verdict_us": max(each.values()),
         "verdicts": each,

@@ -22,6 +22,7 @@ def test_the_wheel_gives_hub_licences_and_gateway_without_torch(tmp_path: Path) 
     subprocess.run([pip, "install", "-q", wheel], check=True, capture_output=True, env=clean_environment())
     packages = subprocess.run([pip, "list"], capture_output=True, text=True, check=True).stdout.lower()
     assert "torch" not in packages and "transformers" not in packages
+    assert list(tmp_path.glob("venv/**/ecotone/licences/entries.msgpack")), "the knowledge base is not compiled"
 
     ecotone = tmp_path / "venv" / "bin" / "ecotone"
     home = Running(tmp_path / "home")

@@ -49,7 +49,8 @@ def commands_page() -> str:
         "",
         "`ecotone COMMAND` talks to the server at `ECOTONE_URL` with `ECOTONE_TOKEN`. Results go to stdout, all else",
         "to stderr; every command that prints data takes `--json`. Exit status: 0 done, 1 failed, 2 wrong usage;",
-        "`licence check` ends with 0 allow or allow_with_duties, 3 ask_licence, 4 deny, 5 unknown.",
+        "`licence check` and `licence ask` end with 0 allow or allow_with_duties, 3 ask_licence, 4 deny, 5 unknown.",
+        "Commands that say so need no server.",
         "",
     ]
     _describe(get_command(app), ["ecotone"], lines)

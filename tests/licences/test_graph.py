@@ -31,6 +31,7 @@ uses = st.builds(
     mode=st.sampled_from(list(Mode)),
     purpose=st.sampled_from(list(Purpose)),
     modified=st.booleans(),
+    declared_licence=st.sampled_from([None, "mit", "cc-by-sa-4.0", "gpl-3.0", "llama3.1"]),
     variables=st.sampled_from([{}, {"target_model": "classifier_internal"}, {"org.mau_at.2024-06": 5}]),
 )
 

@@ -1,15 +1,18 @@
 """Licence questions over REST: the knowledge base, and "may we use this for that?"."""
 
 import datetime
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
 from ecotone.accounts.services import check_territory, use_variables
 from ecotone.api.endpoint import Call, Need, endpoint
-from ecotone.licences import Family, Use, check_variables
+from ecotone.licences import Family, KnowledgeBase, Use, check_variables
+from ecotone.licences.differences import Asked, changed_answers, compare
+from ecotone.licences.versions import version_of
 from ecotone.policy import Action, Outcome
-from ecotone.vocabulary import Mode, NotFound, Purpose
+from ecotone.vocabulary import EcotoneError, Mode, NotFound, Purpose
 
 _ACTIONS = {
     Mode.PUBLISH_WEIGHTS: Action.PUBLISH,
@@ -93,3 +96,75 @@ def show_licence(call: Call) -> Any:
             f"The knowledge base has no entry {call.path['id']!r}; `ecotone licence list` shows all.", param="id"
         )
     return {"knowledge_base": call.services.knowledge.version, **msgspec.to_builtins(entry)}
+
+
+class KnowledgeDiff(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Two knowledge bases, each a version that this server has had, or a file of `ecotone licence export`."""
+
+    old: str | None = None
+    old_file: bytes | None = None
+    new: str | None = None
+    new_file: bytes | None = None
+
+
+@endpoint(
+    "POST",
+    "/licence/diff",
+    need=Need.ADMIN,
+    body=KnowledgeDiff,
+    summary="Which answers on models, projects and routes differ between two versions of the knowledge base?",
+)
+def diff_knowledge(call: Call) -> Any:
+    """The differing entries, and every model (and backend) whose verdict or duties differ for the use of a project."""
+    ask: KnowledgeDiff = call.body
+    old, new = _knowledge(call, ask.old, ask.old_file), _knowledge(call, ask.new, ask.new_file)
+    difference = compare(old, new)
+    positions = call.services.policy.positions()
+    answers = list(changed_answers(difference, old, new, _asked(call), positions)) if difference.entries else []
+    names = {change.model for change in answers}
+    routes = [
+        {"route": route.name, "models": changed}
+        for route in call.services.routes.list()
+        if (changed := [to for to in route.to if to.partition("@")[0] in names or to.partition("/")[0] in names])
+    ]
+    return {
+        **msgspec.to_builtins(difference),
+        "models": answers,
+        "projects": sorted({change.who for change in answers}),
+        "routes": routes,
+    }
+
+
+def _knowledge(call: Call, version: str | None, file: bytes | None) -> KnowledgeBase:
+    if file is not None:
+        return KnowledgeBase.from_bytes(file)
+    present: KnowledgeBase = call.services.knowledge
+    return present if version is None else version_of(present, call.services.settings.folder("knowledge"), version)
+
+
+def _asked(call: Call) -> Iterator[Asked]:
+    """Every model and backend under the declared use of every project."""
+    projects = call.services.accounts.projects()
+    for family, more in _families(call):
+        for project in projects:
+            use = project.use()
+            told = msgspec.structs.replace(use, variables=use.variables | more) if more else use
+            yield Asked(family=family, use=told, who=project.name)
+
+
+def _families(call: Call) -> Iterator[tuple[Family, dict[str, Any]]]:
+    services, cursor = call.services, None
+    while True:
+        page = services.catalog.models(viewer=call.actor, limit=1000, cursor=cursor)
+        for model in page.models:
+            try:
+                revision = services.catalog.revision(model, "main") if model.head is not None else None
+                yield services.catalog.family(model, revision, viewer=call.actor), {}
+            except EcotoneError:  # a model that went while the list was read, or has no revision on main
+                continue
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    for backend in services.backends.list():
+        family = services.policy.api_family(backend.name, [backend.terms] if backend.terms else [])
+        yield family, {"account.tier": backend.tier.value}

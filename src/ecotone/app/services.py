@@ -16,6 +16,7 @@ from ecotone.gateway import Backend, Backends, Gateway, Routes, SnapshotBuilder
 from ecotone.jobs import Jobs
 from ecotone.ledger import Ledger, LedgerFull, LedgerWriter, Report, UsageLine, explain, public_key, usage
 from ecotone.licences import KnowledgeBase
+from ecotone.licences.versions import keep_version
 from ecotone.policy import Outcome, Policy
 from ecotone.publishing import Publishing
 from ecotone.settings import Settings
@@ -118,6 +119,7 @@ def compose(settings: Settings) -> Services:
     database = Database(settings.sql_url)
     database.migrate()
     knowledge = KnowledgeBase.load()
+    keep_version(knowledge, settings.folder("knowledge"))
     accounts = Accounts(database, settings)
     storage = Storage(database, settings)
     catalog = Catalog(database, storage, knowledge, settings)

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from ecotone.cli import licence_pure, options, show
-from ecotone.cli.client import Server, print_json, segment
+from ecotone.cli import licence_ask, licence_knowledge, licence_pure, options, show
+from ecotone.cli.client import Server, print_json
 from ecotone.cli.licence_pure import EXIT
 from ecotone.vocabulary import Verdict
 
@@ -45,26 +45,8 @@ def check(
     raise typer.Exit(EXIT[Verdict(answer["verdict"])])
 
 
-@group.command("list")
-def list_entries(as_json: options.Json = False) -> None:
-    """The licences and terms that the knowledge base holds."""
-    rows = Server().get("/licences")
-    show.table(rows, ["id", "title", "kind"], as_json=as_json, empty="The knowledge base is empty.")
-
-
-@group.command("show")
-def show_entry(entry: str, as_json: options.Json = False) -> None:
-    """One licence with every fact and its clause."""
-    value = Server().get(f"/licences/{segment(entry)}")
-    if as_json:
-        print_json(value)
-        return
-    print(f"{value['id']}: {value['title']} (knowledge base {value['knowledge_base']})")
-    for fact in value.get("facts", []):
-        clause = fact.get("clause")
-        where = clause.get("sec") if isinstance(clause, dict) else clause
-        about = ", ".join(fact.get("action") or []) or fact.get("duty") or ""
-        print(f"  {fact.get('modality'):<9} {about:<40} {where}: {fact.get('means')}")
+licence_ask.add_to(group)
+licence_knowledge.add_to(group)
 
 
 licence_pure.add_to(group)

@@ -118,7 +118,8 @@ def compose(
     unknown_data: dict[str, None] = {}
     for node_id, path in _paths(family.subject, parents, suspected, with_suspected):
         for bound in _bind(knowledge, family.node(node_id), path, reading, unknown_data):
-            arrived = (bound.facts, bound.objects, bound.relation, bound.through_outputs, id(bound.told))
+            sourced = Relation.TRAINED_ON in path
+            arrived = (bound.facts, bound.objects, bound.relation, bound.through_outputs, sourced, id(bound.told))
             found.setdefault((bound.entry.id, bound.node, arrived), bound)
     first = parents.get(family.subject, ())
     return Composition(
@@ -329,8 +330,8 @@ class Descent:
             What binds, None when nothing comes down; and whether the path ends at data of which no licence is known.
         """
         unknown_data: dict[str, None] = {}
-        for bound in _bind(knowledge, node, tuple(relations), self._reading, unknown_data):
-            return replace(bound, path=(str(telling),), relation=str(telling)), bool(unknown_data)
+        for bound in _bind(knowledge, node, tuple(sorted(relations)), self._reading, unknown_data):
+            return replace(bound, relation=str(telling)), bool(unknown_data)
         return None, bool(unknown_data)
 
     def own(self, knowledge: KnowledgeBase, node: Node) -> tuple[Bound, ...]:

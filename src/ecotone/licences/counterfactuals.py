@@ -93,6 +93,8 @@ class _Search:
                 if graph.edges is self.family.edges
                 else None
             )
+        elif self.weighed.refused and not licensed:
+            return Verdict.DENY  # the declared licence may not stand, whatever it is used for
         return weigh(
             self.knowledge, graph, use, self.positions, licensed=licensed, composition=kept, hurried=True
         ).verdict

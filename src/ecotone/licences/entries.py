@@ -21,14 +21,15 @@ FOLDER = Path(__file__).with_name("entries")
 VERSION = "2026.11.24"
 
 
-class Clause(msgspec.Struct, frozen=True):
+# gc=False: trees of plain values, which the collector need not walk; it halves the time of loading
+class Clause(msgspec.Struct, frozen=True, gc=False):
     """Where in the text a fact stands. `sha256` is of the clause's normalised words, where the text was held."""
 
     sec: str
     sha256: str | None = None
 
 
-class Trigger(msgspec.Struct, frozen=True):
+class Trigger(msgspec.Struct, frozen=True, gc=False):
     """When a duty arises: on these actions, on these objects, under this condition."""
 
     on: tuple[str, ...] = ()
@@ -36,7 +37,7 @@ class Trigger(msgspec.Struct, frozen=True):
     when: dict[str, Any] | None = None
 
 
-class Fact(msgspec.Struct, frozen=True, kw_only=True):
+class Fact(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One fact of a text: what it permits, prohibits, requires, limits, ends or disclaims, and where it says so."""
 
     id: str
@@ -67,7 +68,7 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
         return set().union(*(variables(c) for c in self.conditions))
 
 
-class Names(msgspec.Struct, frozen=True):
+class Names(msgspec.Struct, frozen=True, gc=False):
     spdx: str | None = None
     scancode: tuple[str, ...] = ()
     hf: tuple[str, ...] = ()
@@ -75,7 +76,7 @@ class Names(msgspec.Struct, frozen=True):
     aliases: tuple[str, ...] = ()
 
 
-class Text(msgspec.Struct, frozen=True):
+class Text(msgspec.Struct, frozen=True, gc=False):
     sha256: str | None = None
     normalised_sha256: str | None = None
     source: str | None = None
@@ -84,29 +85,29 @@ class Text(msgspec.Struct, frozen=True):
     retrieved: str | None = None
 
 
-class Incorporated(msgspec.Struct, frozen=True):
+class Incorporated(msgspec.Struct, frozen=True, gc=False):
     ref: str
     clause: str
     dynamic: bool = False
 
 
-class Effective(msgspec.Struct, frozen=True):
+class Effective(msgspec.Struct, frozen=True, gc=False):
     since: str | None = msgspec.field(default=None, name="from")
     until: str | None = None
 
 
-class Definitions(msgspec.Struct, frozen=True):
+class Definitions(msgspec.Struct, frozen=True, gc=False):
     derivative_includes: tuple[str, ...] = ()
     derivative_test: str = "any"
     distribution_includes: tuple[str, ...] = ()
 
 
-class Propagation(msgspec.Struct, frozen=True):
+class Propagation(msgspec.Struct, frozen=True, gc=False):
     via: tuple[str, ...]
     what: str | tuple[str, ...] = "all"
 
 
-class OutboundTerms(msgspec.Struct, frozen=True):
+class OutboundTerms(msgspec.Struct, frozen=True, gc=False):
     """What a text demands of the licence of a derivative."""
 
     derivative: str = "own_terms"
@@ -117,7 +118,7 @@ class OutboundTerms(msgspec.Struct, frozen=True):
     tolerates: tuple[str, ...] = ()
 
 
-class Status(msgspec.Struct, frozen=True):
+class Status(msgspec.Struct, frozen=True, gc=False):
     authority: str
     reviewed: str
     notes: str = ""
@@ -197,7 +198,7 @@ class KnowledgeBase:
         """
         if path.is_dir():
             source = packed.read_folder(path)
-            return _made(packed.parse(source, f"{path.name}-{source.digest.hex()[:12]}"), source.digest)
+            return _checked(_made(packed.parse(source, path.name), source.digest))
         raw = packed.read_file(path)
         if raw is None:
             raise BrokenEntry(f"{path} is no folder of entries, and no file that can be read.")
@@ -210,7 +211,7 @@ class KnowledgeBase:
         if found is None:
             raise BrokenEntry(f"{name} is no knowledge base that `ecotone licence export` wrote, or it is damaged.")
         try:
-            return _made(msgspec.msgpack.decode(found[1], type=packed.Content), found[0])
+            return _checked(_made(msgspec.msgpack.decode(found[1], type=packed.Content), found[0]))
         except (msgspec.MsgspecError, RecursionError) as error:
             raise BrokenEntry(f"{name} does not fit the form of a knowledge base: {error}") from None
 
@@ -284,6 +285,21 @@ def _made(content: packed.Content, digest: bytes) -> KnowledgeBase:
             raise BrokenEntry(f"{name}: the id {entry.id} is taken by another entry.")
         entries[entry.id] = entry
     return _based(entries, content.version, content.positions, digest)
+
+
+def _checked(knowledge: KnowledgeBase) -> KnowledgeBase:
+    """A knowledge base from elsewhere, once every condition in it has been understood. Raises BrokenEntry."""
+    from ecotone.licences.plan import plan_of
+
+    for entry in knowledge.entries.values():
+        try:
+            plan_of(entry)
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise BrokenEntry(f"A condition of {entry.id} cannot be read: {error!r}.") from None
+    for name, position in knowledge.positions.items():
+        if not isinstance(position, dict) or not {"values", "default"} <= position.keys():
+            raise BrokenEntry(f"The position {name} has no values or no default.")
+    return knowledge
 
 
 def _based(entries: dict[str, Entry], version: str, positions: dict[str, Any], digest: bytes) -> KnowledgeBase:

@@ -11,7 +11,25 @@ class EntryNotFound(NotFound):
         self.entry_id = entry_id
 
 
+class VersionNotFound(NotFound):
+    code = "knowledge_version_not_found"
+
+    def __init__(self, version: str, known: list[str]) -> None:
+        shown = ", ".join(known[-5:]) or "none"
+        super().__init__(f"No version {version!r} of the knowledge base is kept here; known are {shown}.", param="old")
+        self.version = version
+
+
 class BrokenEntry(Invalid):
     """A file of the knowledge base does not fit its schema."""
 
     code = "broken_entry"
+
+
+class MalformedCase(Invalid):
+    """A described case that cannot be read; `param` is the field."""
+
+    code = "malformed_case"
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field} {problem}", param=field)

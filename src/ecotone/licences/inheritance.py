@@ -19,6 +19,7 @@ from ecotone.vocabulary import EdgeStatus, Relation
 RELATIONS = tuple(r for r in Relation if r is not Relation.EVALUATED_ON)
 ANCESTOR = "an ancestor"
 _SOURCED = frozenset({Relation.TRAINED_ON, Relation.GENERATED_BY})
+_ONE_WORK = frozenset({Relation.MIRROR_OF, Relation.ADAPTER, Relation.COMPONENT_OF})  # nothing new was made yet
 _LATER = (frozenset[Relation](), *(frozenset({r}) for r in _SOURCED), _SOURCED)
 _TRANSFORMS = (Relation.QUANTISED, Relation.CONVERTED)
 _SUSPICION = Edge("a descendant", ANCESTOR, Relation.FINETUNE, EdgeStatus.SUSPECTED)
@@ -193,7 +194,8 @@ class Inheritance:
         elif strand.kind == _CODE:
             key += (strand.kind, strand.relations)
         else:
-            key += (strand.relations & _SOURCED, *(_key(self._bind(later), "") for later in _later(strand)))
+            kept = strand.relations if strand.relations <= _ONE_WORK else strand.relations & _SOURCED
+            key += (kept, *(_key(self._bind(later), "") for later in _later(strand)))
         found = self._number.get(key)
         if found is None:
             found = self._number[key] = len(self._strands)
@@ -250,7 +252,9 @@ def _key(bind: Bind, told: str) -> Any:
     bound = bind.bound
     if bound is None:
         return bind.unknown_data or None
-    return bound.entry.id, bound.facts, bound.objects, bound.through_outputs, bound.relation, told, bind.unknown_data
+    linked = frozenset(bound.path) if _ONE_WORK.issuperset(bound.path) else Relation.TRAINED_ON in bound.path
+    asked = (bound.facts, bound.objects, bound.through_outputs, bound.relation)
+    return bound.entry.id, asked, linked, told, bind.unknown_data
 
 
 def _bits(mask: int) -> Iterable[int]:

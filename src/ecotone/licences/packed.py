@@ -47,7 +47,7 @@ def read_folder(folder: Path) -> Source:
     """All entries and the positions of a folder, as they are now.
 
     Raises:
-        BrokenEntry: when the folder is none, or holds no positions.
+        BrokenEntry: when the folder is none, or holds neither.
     """
     try:
         names = sorted(f.name for f in os.scandir(folder) if f.name.endswith(".yaml") or f.name == POSITIONS)
@@ -57,8 +57,8 @@ def read_folder(folder: Path) -> Source:
                 files[name] = file.read()
     except OSError as error:
         raise BrokenEntry(f"{folder} is no folder of entries: {error.strerror}.") from None
-    if POSITIONS not in files:
-        raise BrokenEntry(f"{folder} is no knowledge base: it holds no {POSITIONS}.")
+    if not files:
+        raise BrokenEntry(f"{folder} is no knowledge base: it holds no entries (*.yaml) and no {POSITIONS}.")
     digest = hashlib.sha256()
     for name, raw in files.items():
         digest.update(b"%s\0%d\0" % (name.encode(), len(raw)))
@@ -73,7 +73,7 @@ def parse(source: Source, version: str) -> Content:
         BrokenEntry: for a file that is no YAML mapping, with its name.
     """
     found = {name: _mapping(name, raw) for name, raw in source.files.items()}
-    return Content(version, found.pop(POSITIONS), found)
+    return Content(version, found.pop(POSITIONS, {}), found)
 
 
 def _mapping(name: str, raw: bytes) -> dict[str, Any]:

@@ -41,13 +41,17 @@ class Duties:
 
 
 class Plan:
-    """The facts of one entry, ready. Look-ups are by what came down (`brought`, None for all) and kept."""
+    """The facts of one entry, ready. Look-ups are by what came down (`brought`, None for all) and kept.
 
-    __slots__ = ("_about", "_duties", "_positions", "entry", "facts")
+    `strict` are the facts with which a policy binds that an agreement incorporates: all but permissions.
+    """
+
+    __slots__ = ("_about", "_duties", "_positions", "entry", "facts", "strict")
 
     def __init__(self, entry: Entry) -> None:
         self.entry = entry
         self.facts = tuple(_ready(entry, fact) for fact in entry.facts)
+        self.strict = frozenset(fact.id for fact in entry.facts if fact.modality != "permit")
         self._about: dict[tuple[str, frozenset[str], frozenset[str] | None], About] = {}
         self._duties: dict[tuple[tuple[str, ...], frozenset[str], frozenset[str] | None], Duties] = {}
         self._positions: dict[frozenset[str] | None, frozenset[str]] = {}

@@ -1,7 +1,7 @@
 """Weighing: every instrument that binds a subject is evaluated under the use, and the worst answer wins."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from ecotone.licences.entries import Entry, KnowledgeBase
 from ecotone.licences.evaluate import PUBLISHING, Answer, Bound, actions_of, evaluate, worse
 from ecotone.licences.family import Family, Use
 from ecotone.licences.identify import declared_branches
+from ecotone.licences.plan import plan_of
 from ecotone.vocabulary import Mode, Verdict
 
 HIDDEN = "hidden"
@@ -33,12 +34,13 @@ _FILES: Mapping[str, re.Pattern[str]] = {
 
 @dataclass(slots=True)
 class Weighed:
-    """The verdict with everything that was said for and against it."""
+    """The verdict with everything that was said for and against it. `refused`: the declared licence may not stand."""
 
     verdict: Verdict
     composition: Composition
     publishing: bool
     total: Answer
+    refused: bool = False
     assumed: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
@@ -71,15 +73,15 @@ def weigh(
         composition = composed(knowledge, family, use, positions, with_suspected=with_suspected)
     found = Weighed(Verdict.ALLOW, composition, publishing, Answer())
     found.total.positions |= composition.positions
+    refusals = _refusals(knowledge, use, composition, licensed) if publishing else []
+    if refusals:
+        found.verdict, found.refused = Verdict.DENY, True
+        if hurried:
+            return found
     base = _variables(use, positions)
     if use.mode is Mode.EMBED_PRODUCT and _ACCESS not in base:
         found.assumed[_ACCESS] = ASSUMED[_ACCESS]
     kind = family.node(family.subject).kind
-    refusals = _refusals(knowledge, use, composition, licensed) if publishing else []
-    if refusals:
-        found.verdict = Verdict.DENY
-        if hurried:
-            return found
     owner = publishing and (use.declared_licence is not None or use.variables.get("actor") == _LICENSOR)
     binding = [b for b in _binding(composition, owner) if (b.node, b.entry.id) not in licensed]
     for bound in binding:
@@ -191,8 +193,15 @@ def _with_policies(knowledge: KnowledgeBase, bound: Bound, warnings: list[str]) 
                 f"{bound.entry.id} {part.clause} follows the latest version of {policy.title}; "
                 f"answered with that of {policy.effective.since or policy.status.reviewed}"
             )
-        duties = frozenset(f.id for f in policy.facts if f.modality != "permit")
-        yield Bound(policy, bound.node, bound.path, duties, bound.objects, bound.visible, relation=bound.relation)
+        yield Bound(
+            policy,
+            bound.node,
+            bound.path,
+            plan_of(policy).strict,
+            bound.objects,
+            bound.visible,
+            relation=bound.relation,
+        )
 
 
 def _ended(entry: Entry, day: str) -> bool:
@@ -236,7 +245,9 @@ def _weigh_publishing(family: Family, use: Use, found: Weighed, refusals: list[R
     if refusals:
         hidden = {(b.node, b.entry.id) for b in found.composition.inherited if not b.visible}
         total.against[:0] = [_hide(r) if (r.node, r.entry) in hidden else r for r in dict.fromkeys(refusals)]
-    total.duties = [_shipped(d, use.variables.get("files")) for d in total.duties]
+    files = use.variables.get("files")
+    if isinstance(files, (list, tuple)):
+        total.duties = [_shipped(d, files) for d in total.duties]
     name = str(use.variables.get("name") or family.subject.rsplit("/", 1)[-1])
     total.duties = [_named(d, name) if d.duty == "name_prefix" else d for d in total.duties]
     prefixes = list({d.text: d for d in total.duties if d.duty == "name_prefix" and d.text}.values())
@@ -248,10 +259,10 @@ def _weigh_publishing(family: Family, use: Use, found: Weighed, refusals: list[R
                 return
 
 
-def _shipped(duty: Duty, files: Any) -> Duty:
+def _shipped(duty: Duty, files: Sequence[Any]) -> Duty:
     """A duty that asks for a file is missing when the files are told and none could be it by its name."""
     wanted = _FILES.get(duty.duty)
-    if wanted is None or not isinstance(files, (list, tuple)):
+    if wanted is None:
         return duty
     found = any(wanted.match(str(f).rsplit("/", 1)[-1]) for f in files)
     return duty if found else msgspec.structs.replace(duty, status="missing")

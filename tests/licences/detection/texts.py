@@ -17,7 +17,10 @@ _FRONT = re.compile(r"\A---\n.*?\n---\n", re.S)
 
 
 class Listed(NamedTuple):
-    """A file of the test data: `suite` is its folder, `names` what others call the text."""
+    """A file of the test data: `suite` is its folder, `names` what others call the text.
+
+    `part`: words before which the licence ends, where the file holds more; that part is indexed as well.
+    """
 
     suite: str
     name: str
@@ -25,6 +28,7 @@ class Listed(NamedTuple):
     text: str
     names: tuple[str, ...]
     indexed: bool
+    part: str | None = None
 
 
 def text_of(path: Path) -> str:
@@ -39,7 +43,7 @@ def listed(data: Path) -> Iterator[Listed]:
         for name, facts in files.items():
             names = (f"LicenseRef-scancode-{name}",) if scancode else ()
             path = data / folder / (f"{name}.LICENSE" if scancode else name)
-            yield Listed(folder, name, facts["id"], text_of(path), names, facts.get("index", True))
+            yield Listed(folder, name, facts["id"], text_of(path), names, facts.get("index", True), facts.get("part_until"))
 
 
 def sources(data: Path) -> list[Source]:
@@ -70,6 +74,8 @@ def sources(data: Path) -> list[Source]:
             members = found[first].members if first < len(found) else ()
             seen[words] = item.id
             found.append(Source(item.id, item.text, members, item.names, spdx))
+            if item.part:
+                found.append(Source(item.id, item.text[: item.text.index(item.part)], members, item.names, spdx))
     return found
 
 

@@ -2,6 +2,7 @@
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from ecotone.licences.detection import notices
 from ecotone.licences.detection.differences import Compared, compare, runs_of, topics_of, words_covered
@@ -20,7 +21,10 @@ _MOSTLY = 0.4
 _ADJACENT = 150
 _ADDED = 8
 _MOST_NEAR = 5
-_BRIDGE = 12
+_MOST_BESIDE = 2
+_BRIDGE = 3
+_FEWER = 0.03
+Counts = npt.NDArray[np.int32]
 _SAME_WORDS = "the same words; only a notice in the work decides between the two, and none was found here"
 
 
@@ -90,13 +94,13 @@ def detect(text: str, knowledge: KnowledgeBase | None = None, *, index: Index | 
     words = words_of(text)
     query = Query(index, words)
     placed = place(index, query)
-    explained = np.zeros(len(words), np.bool_)
+    explainers = np.zeros(len(words), np.int32)
     for one in placed:
-        explained |= _words(one)
+        explainers += _words(one)
     found: list[Detection] = []
     known = np.zeros(len(words), np.bool_)
     for one in placed:
-        detection, covered = _judged(index, identity, query, one, explained, known)
+        detection, covered = _judged(index, identity, query, one, explainers, known)
         if detection is not None:
             found.append(detection)
             known |= covered
@@ -112,20 +116,22 @@ def _words(placed: Placed) -> Flags:
 
 
 def _judged(
-    index: Index, identity: Identity, query: Query, placed: Placed, explained: Flags, known: Flags
+    index: Index, identity: Identity, query: Query, placed: Placed, explainers: Counts, known: Flags
 ) -> tuple[Detection | None, Flags]:
     """The detection for a stretch, and the words that are then accounted for."""
-    best, compared = placed, compare(index, query, placed, explained)
+    others = explainers - _words(placed) > 0
+    best, compared = placed, compare(index, query, placed, others | _words(placed))
+    explains = np.count_nonzero(placed.hits)
     for rival in rivals(index, query, placed):
-        more = np.count_nonzero(rival.hits) > np.count_nonzero(best.hits) + SHINGLE
-        if more or not _same(compared):
-            other = compare(index, query, rival, explained | _words(rival))
+        more = np.count_nonzero(rival.hits) - np.count_nonzero(best.hits)
+        if more > SHINGLE or (not _same(compared) and more > -_FEWER * explains):
+            other = compare(index, query, rival, others | _words(rival))
             if _same(other):
                 best, compared = rival, other
     label = index.known[best.text].label
     words = _words(best)
     fresh = np.count_nonzero(words & ~known)
-    differences = compared.differences or _appended(query, best, explained)
+    differences = compared.differences or _appended(query, best, others | words)
     if _same(compared) and not differences:
         entry, spdx = identity.of(label)
         confidence = round(min(1.0, compared.coverage), 4)
@@ -133,9 +139,7 @@ def _judged(
         detection = Detection(
             id=entry, spdx=spdx, coverage=round(compared.coverage, 4), confidence=confidence, near=near
         )
-        stretch = np.zeros_like(words)
-        stretch[best.start : _followed(index, query, best)] = True
-        return detection, words | stretch
+        return detection, _accounted(index, query, best)
     least = _NEAR if known.any() else _LEAST_NEAR
     if best.own < least or fresh < _LEAST_WORDS or (index.known[best.text].length < 40 and best.own < _NEAR):
         return None, words
@@ -147,20 +151,23 @@ def _judged(
             spdx=None,
             coverage=round(compared.coverage, 4),
             confidence=round(compared.coverage * 0.5, 4),
-            near=(Near(near_id, reason), *_neighbours(index, identity, query, best))[:_MOST_NEAR],
+            near=(Near(near_id, reason), *_neighbours(index, identity, query, best)[:_MOST_BESIDE]),
         ),
         words,
     )
 
 
-def _followed(index: Index, query: Query, placed: Placed) -> int:
-    """One past the last word that still belongs to a text, though it repeats what the text said before."""
+def _accounted(index: Index, query: Query, placed: Placed) -> Flags:
+    """Words that a text explains, with those that follow on it and repeat what the text said before."""
     marked = np.zeros(len(index.hashes) + 1, np.bool_)
     marked[index.sequence(placed.text)] = True
-    later = np.nonzero(marked[query.numbers[placed.end :]])[0]
-    gaps = np.nonzero(np.diff(later, prepend=0) > _BRIDGE)[0]
-    later = later[: int(gaps[0])] if len(gaps) else later
-    return placed.end + (int(later[-1]) + SHINGLE if len(later) else 0)
+    hits = placed.hits.copy()
+    at, last = placed.end, placed.end
+    while at < len(hits) and at - last <= _BRIDGE:
+        if marked[query.numbers[at]]:
+            hits[at], last = True, at
+        at += 1
+    return words_covered(hits)
 
 
 def _same(compared: Compared) -> bool:
@@ -205,10 +212,17 @@ def _stated(index: Index, identity: Identity, tags: list[str], granted: tuple[st
         whole = name if name.casefold() in index.labels else f"{name}-only" if number is not None else name
         entry, spdx = identity.of(whole)
         found.append(Detection(id=entry, spdx=spdx, coverage=1.0, confidence=1.0, evidence="tag"))
+    tagged = {_stem(t) for t in tags}
     for name in granted:
+        if _stem(name) in tagged:
+            continue
         entry, spdx = identity.of(name)
         found.append(Detection(id=entry, spdx=spdx, coverage=1.0, confidence=0.9, evidence="notice"))
     return found
+
+
+def _stem(name: str) -> str:
+    return name.casefold().removesuffix("-only").removesuffix("-or-later")
 
 
 def _together(texts: list[Detection], stated: list[Detection]) -> list[Detection]:

@@ -4,6 +4,7 @@ A difference is something that may decide: a missing stretch, an added stretch t
 number or negation. Names, years, headings, spelling and single changed words of other kinds are none.
 """
 
+import difflib
 import functools
 from collections import Counter
 
@@ -16,11 +17,15 @@ from ecotone.licences.detection.matching import Flags, Placed, Query
 from ecotone.licences.detection.normalising import SHINGLE, decides, decisive_words, vocabulary, word_hash
 
 _MISSING_WORDS = 12
-_MISSING_HEAD = 30
+_MISSING_HEAD = 16
 _ADDED_WORDS = 25
+_ADDED_ANYWAY = 60
 _HEAD = 40
 _NAMES_AFTER = 15
 _MOST = 8
+_ISLAND = 4
+_AROUND = 4
+_LEAST_LETTERS = 4
 
 
 class Compared(msgspec.Struct, frozen=True):
@@ -37,8 +42,7 @@ def compare(index: Index, query: Query, placed: Placed, explained: Flags) -> Com
         explained: for each word of the whole text, whether any known text placed in it explains the word.
     """
     known = index.known[placed.text]
-    present = _present(index, query, placed)
-    held = words_covered(present[index.sequence(placed.text)])
+    held = words_covered(held_triples(index, query, placed))
     body = np.zeros_like(held)
     body[known.optional_until : known.optional_from] = True
     missing = ~held & body
@@ -61,8 +65,13 @@ def words_covered(hits: Flags) -> Flags:
     return covered
 
 
-def runs_of(flags: Flags) -> list[tuple[int, int]]:
-    """Start and end (one past) of each stretch of true."""
+def runs_of(flags: Flags, *, bridging: int = 0) -> list[tuple[int, int]]:
+    """Start and end (one past) of each stretch of true; gaps of at most `bridging` between two count as true."""
+    if bridging:
+        flags = flags.copy()
+        for start, end in runs_of(~flags):
+            if end - start <= bridging and start > 0 and end < len(flags):
+                flags[start:end] = True
     edges = np.nonzero(np.diff(np.concatenate(([False], flags, [False])).astype(np.int8)))[0]
     return [(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
 
@@ -76,10 +85,22 @@ def topics_of(words: list[str]) -> list[str]:
     return [topic for topic, listed in known.topics.items() if any(f" {w} " in joined for w in listed)]
 
 
-def _present(index: Index, query: Query, placed: Placed) -> Flags:
-    present = np.zeros(len(index.hashes) + 1, np.bool_)
-    present[query.numbers[placed.hits]] = True
-    return present
+def held_triples(index: Index, query: Query, placed: Placed) -> Flags:
+    """Which triples of the known text stand in the stretch. One that the text has n times must stand there n times:
+    of those that lack, the ones with the fewest neighbours in the stretch are taken to be missing."""
+    sequence = index.sequence(placed.text)
+    there = np.bincount(query.numbers[placed.hits], minlength=len(index.hashes) + 1)
+    wanted = np.bincount(sequence, minlength=len(index.hashes) + 1)
+    held = there[sequence] >= wanted[sequence]
+    scarce = (there[sequence] > 0) & ~held
+    if scarce.any():
+        support = np.convolve(held.astype(np.int32), np.ones(2 * _AROUND + 1, np.int32), "same")
+        left = {int(n): int(there[n]) for n in np.unique(sequence[scarce])}
+        for at in sorted(np.nonzero(scarce)[0].tolist(), key=lambda i: -int(support[i])):
+            number = int(sequence[at])
+            held[at] = left[number] > 0
+            left[number] -= 1
+    return held
 
 
 def _where(index: Index, text: int, word: int) -> str:
@@ -92,7 +113,7 @@ def _where(index: Index, text: int, word: int) -> str:
 
 def _missing_stretches(index: Index, text: int, missing: Flags) -> list[str]:
     found = []
-    for start, end in runs_of(missing):
+    for start, end in runs_of(missing, bridging=_ISLAND):
         least = _MISSING_HEAD if start == 0 else _MISSING_WORDS
         if end - start >= least:
             found.append(f"{_where(index, text, start)}: {end - start} words are missing or changed")
@@ -103,13 +124,17 @@ def _changed_words(index: Index, query: Query, placed: Placed, missing: Flags, a
     """Decisive words that the known text has and the stretch has not, or the other way round."""
     at, hashes = index.decisive[placed.text]
     lacking: dict[int, list[int]] = {}
+    head = next((end for start, end in runs_of(missing) if start == 0 and end < _MISSING_HEAD), 0)
     for word, short in zip(at.tolist(), hashes.tolist(), strict=True):
-        if missing[word] and (word >= _HEAD or short in _kinds()):
+        if missing[word] and word >= head and (word >= _HEAD or short in _kinds()):
             lacking.setdefault(short, []).append(word)
     strange: dict[int, list[int]] = {}
     stretch = query.words[placed.start : placed.end]
     short_runs = [r for r in runs_of(added) if r[1] - r[0] < _ADDED_WORDS]
-    for offset in [o for start, end in short_runs for o in range(start, end)]:
+    unexplained = [o for start, end in short_runs for o in range(start, end)]
+    for short in {_misspelt(stretch[o]) for o in unexplained} & lacking.keys():
+        lacking[short].pop()
+    for offset in unexplained:
         if decides(stretch[offset], stretch[offset - 1]) and "copyright" not in stretch[max(0, offset - _NAMES_AFTER) : offset]:
             strange.setdefault(short_hash(stretch[offset]), []).append(offset)
     counts = Counter({k: len(v) for k, v in lacking.items()})
@@ -117,7 +142,7 @@ def _changed_words(index: Index, query: Query, placed: Placed, missing: Flags, a
     found = []
     for short, count in counts.items():
         kind = _kinds().get(short, "a number")
-        if count > 0:
+        if count > 0 and lacking[short]:
             found.append(f"{_where(index, placed.text, lacking[short][0])}: {kind} is missing or changed")
         elif count < 0:
             at_word = strange[short][0]
@@ -129,6 +154,19 @@ def _changed_words(index: Index, query: Query, placed: Placed, missing: Flags, a
     return found
 
 
+def _misspelt(word: str) -> int:
+    """Hash of the decisive word that a word is a misspelling of; -1 for none. A decisive word is no misspelling."""
+    if len(word) < _LEAST_LETTERS or word in decisive_words():
+        return -1
+    close = difflib.get_close_matches(word, _long_words(), 1, 0.85)
+    return short_hash(close[0]) if close else -1
+
+
+@functools.cache
+def _long_words() -> tuple[str, ...]:
+    return tuple(w for w in decisive_words() if len(w) >= _LEAST_LETTERS)
+
+
 @functools.cache
 def _kinds() -> dict[int, str]:
     return {word_hash(word) & 0xFFFF: kind for word, kind in decisive_words().items()}
@@ -136,14 +174,14 @@ def _kinds() -> dict[int, str]:
 
 def _added_stretches(index: Index, query: Query, placed: Placed, added: Flags) -> list[str]:
     found = []
-    for start, end in runs_of(added):
+    for start, end in runs_of(added, bridging=_ISLAND):
         if end - start < _ADDED_WORDS:
             continue
         topics = topics_of(query.words[placed.start + start : placed.start + end])
-        if topics:
+        if topics or end - start >= _ADDED_ANYWAY:
             near = _word_before(index, query, placed, placed.start + start)
-            where = _where(index, placed.text, near)
-            found.append(f"{where}: {end - start} words are added, on {' and '.join(topics)}")
+            about = f", on {' and '.join(topics)}" if topics else ""
+            found.append(f"{_where(index, placed.text, near)}: {end - start} words are added{about}")
     return found
 
 

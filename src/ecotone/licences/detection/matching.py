@@ -20,9 +20,7 @@ _LEAST_PLACED = 0.55
 _LEAST_DENSITY = 0.35
 _SHARPNESS = 10
 _SLACK = 0.01
-_BRIDGE = 12
-_BLOCK = 8
-_EDGE = 60
+_BRIDGE = 30
 
 
 class Placed(msgspec.Struct, frozen=True):
@@ -103,7 +101,7 @@ def _stretch(index: Index, query: Query, text: int, free: Flags) -> Placed | Non
     gap = int(min(400, max(40, len(sequence) // 4)))
     best: tuple[float, Numbers] | None = None
     for cluster in np.split(at, np.nonzero(np.diff(at) > gap)[0] + 1):
-        tight = _tight(index, query, cluster)
+        tight = _tight(index, query, text, cluster)
         own = share_of(index, text, _marked(index, query.numbers[tight]))
         dense = len(tight) >= _LEAST_DENSITY * (tight[-1] + 1 - tight[0])
         if dense and own >= _LEAST_PLACED and (best is None or own > best[0]):
@@ -124,55 +122,39 @@ def _marked(index: Index, numbers: Numbers) -> Flags:
     return marked
 
 
-def _tight(index: Index, query: Query, cluster: Numbers) -> Numbers:
+def _tight(index: Index, query: Query, text: int, cluster: Numbers) -> Numbers:
     """The part of a cluster of hits that says all that the cluster says, save stray hits of little weight.
 
-    What stands twice is taken once: two licences with one disclaimer do not melt into one. What the slack cut off at an
-    edge comes back where it follows on the rest and says something new.
+    What stands twice, and once in the known text, is taken once: two licences with one disclaimer do not melt into one.
     """
     numbers = query.numbers[cluster]
-    distinct, backwards = np.unique(numbers[::-1], return_index=True)
-    first = _edge(index.weights[distinct], len(numbers) - 1 - backwards)
-    distinct, forwards = np.unique(numbers[first:], return_index=True)
-    last = len(numbers) - 1 - _edge(index.weights[distinct], len(numbers) - first - 1 - forwards)
-    if cluster[first] - cluster[0] <= _EDGE:
-        first = 0
-    if cluster[-1] - cluster[last] <= _EDGE:
-        last = len(cluster) - 1
-    said = set(numbers[first : last + 1].tolist())
-    first -= _more(cluster[first::-1], numbers[:first][::-1], said)
-    last += _more(cluster[last:], numbers[last + 1 :], said)
-    return cluster[first : last + 1]
+    distinct, counts = np.unique(index.sequence(text), return_counts=True)
+    wanted = counts[np.searchsorted(distinct, numbers)]
+    first = _begin(index, numbers, wanted, cluster)
+    back = _begin(index, numbers[first:][::-1], wanted[first:][::-1], -cluster[first:][::-1])
+    return cluster[first : len(cluster) - back]
 
 
-def _more(positions: Numbers, numbers: Numbers, said: set[int]) -> int:
-    """How many hits beyond an edge belong to the part: those, block by block, that follow on and mostly say more.
-
-    `positions` begins at the edge, `numbers` beyond it, both going outward.
-    """
-    taken = 0
-    while taken < len(numbers):
-        block = numbers[taken : taken + _BLOCK].tolist()
-        gaps = np.abs(np.diff(positions[taken : taken + len(block) + 1]))
-        far = np.nonzero(gaps > _BRIDGE)[0]
-        block = block[: int(far[0])] if len(far) else block
-        new = [i for i, n in enumerate(block) if n not in said]
-        if len(new) < min(2, len(block)) or not new:
-            break
-        said.update(block)
-        taken += new[-1] + 1
-    return taken
+def _begin(index: Index, numbers: Numbers, wanted: Numbers, at: Numbers) -> int:
+    """Where the part begins: a slack of the needed weight is cut off, then what follows on the rest comes back."""
+    needed = _needed(numbers, wanted)
+    lost = np.cumsum(index.weights[numbers[needed]])
+    first = min(int(np.searchsorted(lost, _SLACK * lost[-1], "right")), len(needed) - 1)
+    while first and at[needed[first]] - at[needed[first - 1]] <= _BRIDGE:
+        first -= 1
+    return int(needed[first])
 
 
-def _edge(weights: npt.NDArray[np.float32], positions: Numbers) -> int:
-    """The position up to which not more than the slack of the weight is lost."""
-    order = np.argsort(positions, kind="stable")
-    lost = np.cumsum(weights[order])
-    at = min(int(np.searchsorted(lost, _SLACK * lost[-1], "right")), len(order) - 1)
-    return int(positions[order[at]])
+def _needed(numbers: Numbers, wanted: Numbers) -> Numbers:
+    """Positions of hits, ascending, that cannot be cut off from the front: the last `wanted` of each number."""
+    order = np.lexsort((-np.arange(len(numbers)), numbers))
+    grouped = numbers[order]
+    begins = np.concatenate(([True], grouped[1:] != grouped[:-1]))
+    rank = np.arange(len(order)) - np.maximum.accumulate(np.where(begins, np.arange(len(order)), 0))
+    return np.sort(order[rank < wanted[order]])
 
 
-def rivals(index: Index, query: Query, placed: Placed, *, least: float = 0.85, most: int = 8) -> list[Placed]:
+def rivals(index: Index, query: Query, placed: Placed, *, least: float = 0.8, most: int = 8) -> list[Placed]:
     """Other known texts of which nearly as much stands in the same stretch, the best first."""
     last = placed.end - SHINGLE + 1
     mark = _marked(index, query.numbers[placed.start : last])

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ecotone.cli import options, show
+from ecotone.cli import licence_detect, options, show
 from ecotone.cli.client import Server, print_json, segment
 from ecotone.vocabulary import Verdict
 
@@ -71,6 +71,9 @@ def show_entry(entry: str, as_json: options.Json = False) -> None:
         where = clause.get("sec") if isinstance(clause, dict) else clause
         about = ", ".join(fact.get("action") or []) or fact.get("duty") or ""
         print(f"  {fact.get('modality'):<9} {about:<40} {where}: {fact.get('means')}")
+
+
+licence_detect.add_to(group)
 
 
 def add_to(app: typer.Typer) -> None:

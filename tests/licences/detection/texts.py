@@ -43,7 +43,9 @@ def listed(data: Path) -> Iterator[Listed]:
         for name, facts in files.items():
             names = (f"LicenseRef-scancode-{name}",) if scancode else ()
             path = data / folder / (f"{name}.LICENSE" if scancode else name)
-            yield Listed(folder, name, facts["id"], text_of(path), names, facts.get("index", True), facts.get("part_until"))
+            yield Listed(
+                folder, name, facts["id"], text_of(path), names, facts.get("index", True), facts.get("part_until")
+            )
 
 
 def sources(data: Path) -> list[Source]:

@@ -1,5 +1,7 @@
 """The answer for a text: which licences stand in it, how surely, and which are merely near, with what differs."""
 
+from collections.abc import Iterable
+
 import msgspec
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +27,7 @@ _MOST_BESIDE = 2
 _BRIDGE = 3
 _FEWER = 0.03
 Counts = npt.NDArray[np.int32]
-_SAME_WORDS = "the same words; only a notice in the work decides between the two, and none was found here"
+SAME_WORDS = "the same words; only a notice in the work decides between the two, and none was found here"
 
 
 class Near(msgspec.Struct, frozen=True):
@@ -108,7 +110,18 @@ def detect(text: str, knowledge: KnowledgeBase | None = None, *, index: Index | 
     tags = [t for t in notices.tags(text) if t not in examples]
     rest = [w if not k else "" for w, k in zip(words, known.tolist(), strict=True)]
     granted = notices.granted(rest, tuple(d.id for d in found))
+    beside = _beside(notices.granted(words), [index.known[one.text].notices for one in placed])
+    granted |= {name: 1 for name in beside if name.endswith("-or-later") and _undecided(identity.of(name)[0], found)}
     return _together(found, _stated(index, identity, tags, granted))
+
+
+def _beside(stated: dict[str, int], examples: list[dict[str, int]]) -> list[str]:
+    """Notices of a file that are more than those which its licence texts bring along as examples."""
+    return [name for name, count in stated.items() if count > sum(e.get(name, 0) for e in examples)]
+
+
+def _undecided(name: str, found: list[Detection]) -> bool:
+    return any(n.id == name and n.difference == SAME_WORDS for d in found for n in d.near)
 
 
 def _words(placed: Placed) -> Flags:
@@ -199,11 +212,11 @@ def _neighbours(index: Index, identity: Identity, query: Query, placed: Placed) 
     present = {index.known[r.text].label for r in rivals(index, query, placed)} if curated else set()
     found = [Near(identity.of(other)[0], why) for other, why in curated.items() if other in present]
     members = index.known[placed.text].members
-    found += [Near(identity.of(m)[0], _SAME_WORDS) for m in members if m.endswith("-or-later") and "invariants" not in m]
+    found += [Near(identity.of(m)[0], SAME_WORDS) for m in members if m.endswith("-or-later") and "invariants" not in m]
     return tuple(found[:_MOST_NEAR])
 
 
-def _stated(index: Index, identity: Identity, tags: list[str], granted: tuple[str, ...]) -> list[Detection]:
+def _stated(index: Index, identity: Identity, tags: list[str], granted: Iterable[str]) -> list[Detection]:
     found = []
     for name in tags:
         number = index.labels.get(name.casefold()) or index.labels.get(f"{name}-only".casefold())
@@ -229,7 +242,7 @@ def _together(texts: list[Detection], stated: list[Detection]) -> list[Detection
     """One detection for each id; a notice that decides between `-only` and `-or-later` replaces the undecided text."""
     found: dict[str, Detection] = {}
     for one in texts:
-        decided = next((s for s in stated if any(n.id == s.id and n.difference == _SAME_WORDS for n in one.near)), None)
+        decided = next((s for s in stated if any(n.id == s.id and n.difference == SAME_WORDS for n in one.near)), None)
         if decided is not None:
             one = msgspec.structs.replace(one, id=decided.id, spdx=decided.spdx, near=())
         key = one.id if one.id != UNKNOWN else f"{UNKNOWN} {one.near[0].id}"

@@ -53,7 +53,7 @@ def compare(index: Index, query: Query, placed: Placed, explained: Flags) -> Com
         *_added_stretches(index, query, placed, added),
     ]
     marks = discriminators().broken(known.label, query.words[placed.start : placed.end])
-    coverage = float(np.count_nonzero(held & body) / max(1, np.count_nonzero(body)))
+    coverage = int(np.count_nonzero(held & body)) / max(1, int(np.count_nonzero(body)))
     return Compared(coverage, tuple(dict.fromkeys([*marks, *found]))[:_MOST])
 
 
@@ -135,7 +135,10 @@ def _changed_words(index: Index, query: Query, placed: Placed, missing: Flags, a
     for short in {_misspelt(stretch[o]) for o in unexplained} & lacking.keys():
         lacking[short].pop()
     for offset in unexplained:
-        if decides(stretch[offset], stretch[offset - 1]) and "copyright" not in stretch[max(0, offset - _NAMES_AFTER) : offset]:
+        if (
+            decides(stretch[offset], stretch[offset - 1])
+            and "copyright" not in stretch[max(0, offset - _NAMES_AFTER) : offset]
+        ):
             strange.setdefault(short_hash(stretch[offset]), []).append(offset)
     counts = Counter({k: len(v) for k, v in lacking.items()})
     counts.subtract({k: len(v) for k, v in strange.items()})

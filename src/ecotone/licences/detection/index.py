@@ -7,6 +7,7 @@ numbered clauses begin, and from where on the text only tells how to use it. `wr
 """
 
 import functools
+import itertools
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ecotone.licences.detection import normalising
-from ecotone.licences.detection.notices import tags
 from ecotone.licences.detection.normalising import SHINGLE, decides, numbered_words, shingles, vocabulary, word_hash
+from ecotone.licences.detection.notices import granted, tags
 
 FILE = Path(__file__).with_name("index.bin")
 FORMAT = 1
@@ -36,7 +37,7 @@ class Source(msgspec.Struct, frozen=True):
 
 
 class Known(msgspec.Struct, frozen=True):
-    """What is known of one text beside its triples. `tags`: SPDX tags that stand in it as an example."""
+    """What is known of one text beside its triples. `tags` and `notices` stand in it as examples."""
 
     label: str
     members: tuple[str, ...]
@@ -46,6 +47,7 @@ class Known(msgspec.Struct, frozen=True):
     optional_until: int
     optional_from: int
     tags: tuple[str, ...]
+    notices: dict[str, int]
     clauses: tuple[tuple[int, str], ...]
 
     def clause(self, word: int) -> str | None:
@@ -99,7 +101,7 @@ class Index:
         self.total = np.add.reduceat(self.flat_weights, self.offsets[:-1])
         pairs = np.frombuffer(zlib.decompress(stored.decisive), np.int32).reshape(3, -1)
         ends = np.searchsorted(pairs[0], np.arange(len(lengths) + 1))
-        self.decisive = [(pairs[1, a:b], pairs[2, a:b]) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+        self.decisive = [(pairs[1, a:b], pairs[2, a:b]) for a, b in itertools.pairwise(ends)]
 
     def sequence(self, text: int) -> Numbers:
         return self.flat[self.offsets[text] : self.offsets[text + 1]]
@@ -189,6 +191,7 @@ def _known(source: Source, words: list[str], clauses: list[tuple[int, str]]) -> 
         optional_until=head,
         optional_from=max(optional, SHINGLE),
         tags=tags(source.text),
+        notices=granted(words),
         clauses=tuple(_paths(clauses)),
     )
 

@@ -15,6 +15,7 @@ from ecotone.licences.detection.normalising import SHINGLE, shingles
 Flags = npt.NDArray[np.bool_]
 _MOST_CANDIDATES = 64
 _MOST_PLACED = 40
+_MOST_COPIES = 2
 _LEAST_CONTAINED = 0.45
 _LEAST_PLACED = 0.55
 _LEAST_DENSITY = 0.35
@@ -59,16 +60,24 @@ def place(index: Index, query: Query) -> list[Placed]:
     found: list[Placed] = []
     candidates = _candidates(index, query)
     free = np.ones(len(query.numbers), np.bool_)
-    placed: dict[int, Placed | None] = {c: _stretch(index, query, c, free) for c in candidates}
+    placed = {c: _stretch(index, query, c, free) for c in candidates}
+    stale: set[int] = set()
     while len(found) < _MOST_PLACED:
         best = max((p for p in placed.values() if p is not None), key=_value, default=None)
         if best is None:
             break
+        if best.text in stale:  # what it had found is partly explained since
+            stale.remove(best.text)
+            placed[best.text] = _stretch(index, query, best.text, free)
+            continue
         found.append(best)
-        free[best.start : best.end] &= ~best.hits[best.start : best.end]
-        for text, other in placed.items():
-            if other is not None and other.start < best.end and best.start < other.end:
-                placed[text] = _stretch(index, query, text, free)
+        copies = [f for f in found if f.text == best.text]
+        if len(copies) < _MOST_COPIES:
+            free[best.start : best.end] &= ~best.hits[best.start : best.end]
+        else:
+            free &= ~_marked(index, index.sequence(best.text))[query.numbers]
+        stale |= {t for t, p in placed.items() if p is not None and p.start < best.end and best.start < p.end}
+        stale |= set(placed) if len(copies) >= _MOST_COPIES else set()
     return found
 
 
@@ -95,7 +104,7 @@ def _stretch(index: Index, query: Query, text: int, free: Flags) -> Placed | Non
     """Where the free part of the text holds most of a known text; None where it holds too little."""
     sequence = index.sequence(text)
     hits = _marked(index, sequence)[query.numbers]
-    at = np.nonzero(hits & free)[0]
+    at = np.nonzero(hits & free)[0].astype(np.int32)
     if not len(at):
         return None
     gap = int(min(400, max(40, len(sequence) // 4)))
@@ -129,7 +138,7 @@ def _tight(index: Index, query: Query, text: int, cluster: Numbers) -> Numbers:
     """
     numbers = query.numbers[cluster]
     distinct, counts = np.unique(index.sequence(text), return_counts=True)
-    wanted = counts[np.searchsorted(distinct, numbers)]
+    wanted = counts[np.searchsorted(distinct, numbers)].astype(np.int32)
     first = _begin(index, numbers, wanted, cluster)
     back = _begin(index, numbers[first:][::-1], wanted[first:][::-1], -cluster[first:][::-1])
     return cluster[first : len(cluster) - back]
@@ -151,7 +160,7 @@ def _needed(numbers: Numbers, wanted: Numbers) -> Numbers:
     grouped = numbers[order]
     begins = np.concatenate(([True], grouped[1:] != grouped[:-1]))
     rank = np.arange(len(order)) - np.maximum.accumulate(np.where(begins, np.arange(len(order)), 0))
-    return np.sort(order[rank < wanted[order]])
+    return np.sort(order[rank < wanted[order]]).astype(np.int32)
 
 
 def rivals(index: Index, query: Query, placed: Placed, *, least: float = 0.8, most: int = 8) -> list[Placed]:

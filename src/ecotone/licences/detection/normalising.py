@@ -34,7 +34,7 @@ _WORD = re.compile(r"\ue000|\d+(?:\.\d+)+|[\u3400-\u9fff]|[^\W_\u3400-\u9fff\ue0
 
 
 class Vocabulary(msgspec.Struct, frozen=True):
-    """`words.yaml`: spellings that are the same, words that decide, and words that tell what an added clause is about."""
+    """`words.yaml`: spellings that are the same, words that decide, and what an added clause may be about."""
 
     same: dict[str, str]
     drop: tuple[str, ...]

@@ -53,7 +53,8 @@ def notices() -> Notices:
 @functools.cache
 def _names() -> tuple[re.Pattern[str], dict[str, Family | Name]]:
     """One pattern for all names, the longest first, and what each stands for."""
-    owners: dict[str, Family | Name] = {n: f for f in (*notices().families, *notices().named) for n in f.names}
+    every: list[Family | Name] = [*notices().families, *notices().named]
+    owners = {name: owner for owner in every for name in owner.names}
     longest = sorted(owners, key=len, reverse=True)
     return re.compile(rf"(?<= )(?:{'|'.join(map(re.escape, longest))})(?= )"), owners
 
@@ -68,8 +69,8 @@ def tags(text: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def granted(words: list[str], found_already: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """Ids that notices among the words grant, in order.
+def granted(words: list[str], found_already: tuple[str, ...] = ()) -> dict[str, int]:
+    """Ids that notices among the words grant, in order, and how often.
 
     Args:
         words: of a file; empty ones part what does not belong together.
@@ -77,7 +78,7 @@ def granted(words: list[str], found_already: tuple[str, ...] = ()) -> tuple[str,
     """
     joined = f" {' '.join(words)} "
     pattern, owners = _names()
-    found: dict[str, None] = {}
+    found: dict[str, int] = {}
     open_families: dict[str, str] = {}
     settled: set[str] = set()
     for match in pattern.finditer(joined):
@@ -90,17 +91,20 @@ def granted(words: list[str], found_already: tuple[str, ...] = ()) -> tuple[str,
             continue
         after = joined[match.end() : match.end() + _AFTER + _LATER]
         if isinstance(owner, Name):
-            found[_with_later(owner.id, after[:_LATER]) if owner.later else owner.id] = None
+            name = _with_later(owner.id, after[:_LATER]) if owner.later else owner.id
+            found[name] = found.get(name, 0) + 1
             continue
         family = owner.names[0]
         versioned = _versioned(owner, after)
         if versioned:
-            found[versioned] = None
+            found[versioned] = found.get(versioned, 0) + 1
             settled.add(family)
         elif owner.unversioned and not any(i.startswith(tuple(owner.versions.values())) for i in found_already):
             open_families.setdefault(family, owner.unversioned)
-    found |= {i: None for family, i in open_families.items() if family not in settled}
-    return tuple(i for i in found if not (i.endswith("-only") and i.removesuffix("only") + "or-later" in found))
+    found |= {i: 1 for family, i in open_families.items() if family not in settled}
+    return {
+        i: n for i, n in found.items() if not (i.endswith("-only") and i.removesuffix("only") + "or-later" in found)
+    }
 
 
 def _versioned(family: Family, after: str) -> str | None:

@@ -17,10 +17,11 @@ _NAMED = re.compile(
     r".*[-_. ](?:li[cs]en[cs]e|notice|policy|terms)|use[-_ ]?policy|third[-_ ]?party)",
     re.I,
 )
-_SOURCES = frozenset(
-    ".c .cc .cpp .cxx .h .hh .hpp .cs .java .kt .scala .go .rs .py .pyi .rb .php .pl .pm .js .jsx .mjs .ts .tsx .vue "
-    ".swift .m .mm .lua .r .jl .sh .bash .zsh .ps1 .bat .sql .tcl .el .lisp .clj .erl .ex .hs .ml .f .f90 .s .asm .v "
-    ".vhd .cu .cl .proto .css .scss .html .htm .xml .xsl .rst .md .markdown .adoc .tex .txt".split()
+_SOURCES = re.compile(
+    r"\.(?:[ch]|cc|cpp|cxx|hh|hpp|cs|cl|cu|java|kt|scala|go|rs|pyi?|rb|php|p[lm]|m?jsx?|tsx?|vue|swift|mm?|lua|r|jl|"
+    r"sh|bash|zsh|ps1|bat|sql|tcl|el|lisp|clj|erl|ex|hs|ml|f|f90|s|asm|v|vhd|proto|s?css|html?|xml|xsl|rst|md|markdown|"
+    r"adoc|tex|txt)",
+    re.I,
 )
 _SKIPPED = frozenset({".git", ".hg", ".svn", "node_modules", "__pycache__", ".venv", "venv", ".tox", ".mypy_cache"})
 _BOMS = (
@@ -77,7 +78,7 @@ def is_binary(raw: bytes) -> bool:
 def decoded(raw: bytes) -> str:
     """Text of bytes: by their byte-order mark, else UTF-8, else the Windows code page; never an error."""
     for mark, encoding in _BOMS:
-        if raw.startswith(mark):
+        if raw.startswith(mark) and (encoding == "utf-8-sig" or b"\0" in raw):
             return raw.decode(encoding, "replace").lstrip("\ufeff")
     bare = _bare_utf16(raw[:_BINARY])
     if bare:
@@ -124,7 +125,7 @@ def files_of(path: Path, *, most: int = MOST_FILES) -> Iterator[Path]:
         folders[:] = sorted(f for f in folders if f not in _SKIPPED)
         for name in sorted(names):
             found = Path(folder, name)
-            if found.is_symlink() or not (_NAMED.match(name) or found.suffix.lower() in _SOURCES):
+            if found.is_symlink() or not (_NAMED.match(name) or _SOURCES.fullmatch(found.suffix)):
                 continue
             count += 1
             if count > most:

@@ -16,6 +16,7 @@ from ecotone.licences.entries import KnowledgeBase
 
 UNKNOWN = "unknown"
 _COVERED = 0.85
+_LEAST_RIVAL = 0.7
 _NEAR = 0.8
 _LEAST_NEAR = 0.6
 _LEAST_WORDS = 8
@@ -135,7 +136,7 @@ def _judged(
     others = explainers - _words(placed) > 0
     best, compared = placed, compare(index, query, placed, others | _words(placed))
     explains = np.count_nonzero(placed.hits)
-    for rival in rivals(index, query, placed):
+    for rival in rivals(index, query, placed, least=_LEAST_RIVAL):
         more = np.count_nonzero(rival.hits) - np.count_nonzero(best.hits)
         if more > SHINGLE or (not _same(compared) and more > -_FEWER * explains):
             other = compare(index, query, rival, others | _words(rival))

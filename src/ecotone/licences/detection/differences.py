@@ -19,6 +19,7 @@ from ecotone.licences.detection.normalising import SHINGLE, decides, decisive_wo
 _MISSING_WORDS = 12
 _MISSING_HEAD = 16
 _ADDED_WORDS = 25
+_CONDITION_WORDS = 8
 _ADDED_ANYWAY = 60
 _HEAD = 40
 _NAMES_AFTER = 15
@@ -43,8 +44,9 @@ def compare(index: Index, query: Query, placed: Placed, explained: Flags) -> Com
     """
     known = index.known[placed.text]
     held = words_covered(held_triples(index, query, placed))
-    body = np.zeros_like(held)
-    body[known.optional_until : known.optional_from] = True
+    body = np.ones_like(held)
+    for start, end in known.optional:
+        body[start:end] = False
     missing = ~held & body
     added = ~explained[placed.start : placed.end]
     found = [
@@ -178,14 +180,19 @@ def _kinds() -> dict[int, str]:
 def _added_stretches(index: Index, query: Query, placed: Placed, added: Flags) -> list[str]:
     found = []
     for start, end in runs_of(added, bridging=_ISLAND):
-        if end - start < _ADDED_WORDS:
-            continue
-        topics = topics_of(query.words[placed.start + start : placed.start + end])
-        if topics or end - start >= _ADDED_ANYWAY:
+        words = query.words[placed.start + start : placed.start + end]
+        topics = topics_of(words) if len(words) >= _ADDED_WORDS else []
+        condition = len(words) >= _CONDITION_WORDS and _sets_condition(words)
+        if topics or condition or len(words) >= _ADDED_ANYWAY:
             near = _word_before(index, query, placed, placed.start + start)
-            about = f", on {' and '.join(topics)}" if topics else ""
-            found.append(f"{_where(index, placed.text, near)}: {end - start} words are added{about}")
+            about = f", on {' and '.join(topics)}" if topics else ", a condition" if condition else ""
+            found.append(f"{_where(index, placed.text, near)}: {len(words)} words are added{about}")
     return found
+
+
+def _sets_condition(words: list[str]) -> bool:
+    joined = f" {' '.join(words)} "
+    return any(f" {c} " in joined for c in vocabulary().condition)
 
 
 def _word_before(index: Index, query: Query, placed: Placed, word: int) -> int:

@@ -8,6 +8,7 @@ numbered clauses begin, and from where on the text only tells how to use it. `wr
 
 import functools
 import itertools
+import re
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,7 +23,11 @@ from ecotone.licences.detection.notices import granted, tags
 
 FILE = Path(__file__).with_name("index.bin")
 FORMAT = 1
+_RARITY = 2.0  # how little it counts that a triple is rare; holders' names are rare too
 _HEAD = 0.15
+_COPYRIGHT = re.compile(
+    r"^\W{0,10}(?:portions )?(?:copyright|\(c\)|©)(?=[^\n]{0,80}(?:\d{4}|<|\[|\{|yyyy|\byear\b))[^\n]{0,150}$", re.I | re.M
+)
 Numbers = npt.NDArray[np.int32]
 
 
@@ -44,8 +49,7 @@ class Known(msgspec.Struct, frozen=True):
     names: tuple[str, ...]
     spdx: bool
     length: int
-    optional_until: int
-    optional_from: int
+    optional: tuple[tuple[int, int], ...]
     tags: tuple[str, ...]
     notices: dict[str, int]
     clauses: tuple[tuple[int, str], ...]
@@ -91,13 +95,12 @@ class Index:
         self.flat += np.arange(len(self.flat), dtype=np.int32)
         self.offsets = np.concatenate(([0], np.cumsum(lengths)))
         often = np.bincount(self.flat, minlength=len(by_number))
-        self.weights = (1.0 / (1.0 + np.log2(np.maximum(often, 1)))).astype(np.float32)
+        self.weights = (1.0 / (_RARITY + np.log2(np.maximum(often, 1)))).astype(np.float32)
         self.known = msgspec.msgpack.decode(zlib.decompress(stored.known), type=list[Known])
         self.flat_weights = self.weights[self.flat]
         for known, start, end in zip(self.known, self.offsets[:-1], self.offsets[1:], strict=True):
-            self.flat_weights[start : start + known.optional_until] = 0
-            if known.optional_from < known.length:
-                self.flat_weights[start + known.optional_from - SHINGLE + 1 : end] = 0
+            for first, last in known.optional:
+                self.flat_weights[max(start, start + first - SHINGLE + 1) : min(end, start + last)] = 0
         self.total = np.add.reduceat(self.flat_weights, self.offsets[:-1])
         pairs = np.frombuffer(zlib.decompress(stored.decisive), np.int32).reshape(3, -1)
         ends = np.searchsorted(pairs[0], np.arange(len(lengths) + 1))
@@ -172,28 +175,48 @@ def write(sources: Iterable[Source]) -> bytes:
 
 
 def _known(source: Source, words: list[str], clauses: list[tuple[int, str]]) -> Known:
-    joined = f" {' '.join(words)} "
-    optional, head = len(words), 0
-    for phrase in vocabulary().optional_before:
-        at = joined.find(f" {' '.join(normalising.words_of(phrase))} ")
-        if 0 < at < _HEAD * len(joined):
-            head = max(head, joined.count(" ", 0, at + 1) - 1)
-    for phrase in vocabulary().optional_after:
-        at = joined.rfind(f" {' '.join(normalising.words_of(phrase))} ")
-        if at > len(joined) // 2:
-            optional = min(optional, joined.count(" ", 0, at + 1) - 1)
     return Known(
         label=source.label,
         members=source.members,
         names=source.names,
         spdx=source.spdx,
         length=len(words),
-        optional_until=head,
-        optional_from=max(optional, SHINGLE),
+        optional=tuple(_optional(source.text, words)),
         tags=tags(source.text),
         notices=granted(words),
         clauses=tuple(_paths(clauses)),
     )
+
+
+def _optional(text: str, words: list[str]) -> list[tuple[int, int]]:
+    """Stretches of words that a copy may leave out or replace: preamble, advice on use, lines of copyright."""
+    joined = f" {' '.join(words)} "
+    found = []
+    for phrase in vocabulary().optional_before:
+        at = joined.find(_phrase(phrase))
+        if 0 < at < _HEAD * len(joined):
+            found.append((0, _word_at(joined, at)))
+    for phrase in vocabulary().optional_after:
+        at = joined.rfind(_phrase(phrase))
+        if at > len(joined) // 2:
+            found.append((_word_at(joined, at), len(words)))
+    at = 0
+    for line in _COPYRIGHT.finditer(text):
+        phrase = _phrase(line[0])
+        at = joined.find(phrase, at)
+        if len(phrase) <= 2 or at < 0:
+            break
+        begin = _word_at(joined, at)
+        found.append((begin, begin + phrase.count(" ") - 1))
+    return found
+
+
+def _phrase(text: str) -> str:
+    return f" {' '.join(normalising.words_of(text))} "
+
+
+def _word_at(joined: str, at: int) -> int:
+    return joined.count(" ", 0, at + 1) - 1
 
 
 def _paths(clauses: list[tuple[int, str]]) -> list[tuple[int, str]]:

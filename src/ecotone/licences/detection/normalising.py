@@ -29,6 +29,7 @@ _LINK = re.compile(r"\]\([^()\s]{1,400}\)")
 _ADDRESS = re.compile(r"\b(?:https?|ftp)://[^\s<>()\[\]\"'“”|]+|\bwww\.[^\s<>()\[\]\"'“”|]+", re.I)
 _NUMBERING = re.compile(r"(?<![\w.])(?<!version\s)\(?(?:\d{1,2}|[a-z]|[ivx]{2,5})[.)]\)?:?(?=\s)", re.I)
 _HEADING = re.compile(r"^[\s*#>/;%-]{0,20}(?:section |article )?(\d{1,2}(?:\.\d{1,2}){1,3})[.):]?(?=\s)", re.I | re.M)
+_YEAR = re.compile(r"(?:19|20)\d\d")
 _APOSTROPHE = re.compile(r"['’‘`´]")
 _WORD = re.compile(r"\ue000|\d+(?:\.\d+)+|[\u3400-\u9fff]|[^\W_\u3400-\u9fff\ue000]+")
 
@@ -40,6 +41,7 @@ class Vocabulary(msgspec.Struct, frozen=True):
     drop: tuple[str, ...]
     decisive: dict[str, tuple[str, ...]]
     obligation: tuple[str, ...]
+    condition: tuple[str, ...]
     topics: dict[str, tuple[str, ...]]
     optional_after: tuple[str, ...]
     optional_before: tuple[str, ...]
@@ -61,12 +63,15 @@ def decisive_words() -> dict[str, str]:
 def decides(word: str, before: str = "") -> str | None:
     """Class of a word whose change can turn a clause round; numbers of three digits and version numbers count.
 
-    `before` is the word before it: a number with a dot is a version after that word, and else a reference to a clause.
+    `before` is the word before it: a number with a dot is a version after "version", and else a reference to a clause; a
+    year of copyright decides nothing.
     """
     kind = decisive_words().get(word)
-    if kind is None and word[0].isdigit() and (before == "version" if "." in word else len(word) > 2):
-        return "a number" if word.replace(".", "").isdecimal() else None
-    return kind
+    if kind is not None or not word.replace(".", "").isdecimal():
+        return kind
+    if _YEAR.fullmatch(word) and (before in ("copyright", "c") or _YEAR.fullmatch(before)):
+        return None
+    return "a number" if (before == "version" if "." in word else len(word) > 2) else None
 
 
 def plain(text: str) -> str:

@@ -26,7 +26,8 @@ FORMAT = 1
 _RARITY = 2.0  # how little it counts that a triple is rare; holders' names are rare too
 _HEAD = 0.15
 _COPYRIGHT = re.compile(
-    r"^\W{0,10}(?:portions )?(?:copyright|\(c\)|©)(?=[^\n]{0,80}(?:\d{4}|<|\[|\{|yyyy|\byear\b))[^\n]{0,150}$", re.I | re.M
+    r"^\W{0,10}(?:portions )?(?:copyright|\(c\)|©)(?=[^\n]{0,80}(?:\d{4}|<|\[|\{|yyyy|\byear\b))[^\n]{0,150}$",
+    re.I | re.M,
 )
 Numbers = npt.NDArray[np.int32]
 

@@ -44,13 +44,14 @@ class Placed(msgspec.Struct, frozen=True):
 
 
 class Query:
-    """A text as numbers of triples."""
+    """A text as numbers of triples. `candidates`: known texts of which it may hold enough, the likeliest first."""
 
     def __init__(self, index: Index, words: list[str]) -> None:
         self.words = words
         self.numbers: Numbers = index.look_up(shingles(words))
         self.present = _marked(index, self.numbers)
         self.present[-1] = False
+        self.candidates = _candidates(index, self)
 
 
 def place(index: Index, query: Query) -> list[Placed]:
@@ -58,9 +59,8 @@ def place(index: Index, query: Query) -> list[Placed]:
     if not len(query.numbers):
         return []
     found: list[Placed] = []
-    candidates = _candidates(index, query)
     free = np.ones(len(query.numbers), np.bool_)
-    placed = {c: _stretch(index, query, c, free) for c in candidates}
+    placed = {c: _stretch(index, query, c, free) for c in query.candidates}
     stale: set[int] = set()
     while len(found) < _MOST_PLACED:
         best = max((p for p in placed.values() if p is not None), key=_value, default=None)
@@ -86,6 +86,8 @@ def _value(placed: Placed) -> float:
 
 
 def _candidates(index: Index, query: Query) -> list[int]:
+    if not len(query.numbers):
+        return []
     present = query.present[index.flat]
     contained = np.add.reduceat(present * index.flat_weights, index.offsets[:-1]) / index.total
     likely = np.nonzero(contained >= _LEAST_CONTAINED)[0]
@@ -168,10 +170,9 @@ def rivals(index: Index, query: Query, placed: Placed, *, least: float = 0.8, mo
     last = placed.end - SHINGLE + 1
     mark = _marked(index, query.numbers[placed.start : last])
     mark[-1] = False
-    contained = np.add.reduceat(mark[index.flat] * index.flat_weights, index.offsets[:-1]) / index.total
-    size = np.diff(index.offsets)
-    value = size * contained**_SHARPNESS
-    near = [int(t) for t in np.argsort(-value, kind="stable")[: most + 1] if contained[t] >= least]
+    contained = {t: share_of(index, t, mark) for t in query.candidates}
+    value = {t: len(index.sequence(t)) * share**_SHARPNESS for t, share in contained.items()}
+    near = sorted((t for t in contained if contained[t] >= least), key=lambda t: -value[t])[: most + 1]
     found = []
     for text in near:
         if text == placed.text:
@@ -179,6 +180,6 @@ def rivals(index: Index, query: Query, placed: Placed, *, least: float = 0.8, mo
         own = _marked(index, index.sequence(text))
         hits = np.zeros(len(query.numbers), np.bool_)
         hits[placed.start : last] = own[query.numbers[placed.start : last]]
-        share = float(contained[text])
+        share = contained[text]
         found.append(Placed(text, placed.start, placed.end, hits, share, share))
     return found[:most]

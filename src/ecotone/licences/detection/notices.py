@@ -99,7 +99,11 @@ def granted(words: list[str], found_already: tuple[str, ...] = ()) -> dict[str, 
         if versioned:
             found[versioned] = found.get(versioned, 0) + 1
             settled.add(family)
-        elif owner.unversioned and " " in match[0] and not any(i.startswith(tuple(owner.versions.values())) for i in found_already):
+        elif (
+            owner.unversioned
+            and " " in match[0]
+            and not any(i.startswith(tuple(owner.versions.values())) for i in found_already)
+        ):
             open_families.setdefault(family, owner.unversioned)
     found |= {i: 1 for family, i in open_families.items() if family not in settled}
     return {

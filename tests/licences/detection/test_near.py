@@ -65,15 +65,18 @@ def test_mit_with_a_clause_that_nobody_knows_is_not_mit(texts: dict[str, str], k
         ("openmdw-1.1", " or copyright", "", "copyright"),
         ("OpenMDW-1.0", "patent", "patent or copyright", "copyright"),
         ("gemma-terms-2025-03-24", "in the Appendix", "at a web page", "appendix"),
-        ("creativeml-openrail-m", "use reasonable efforts to use the latest version", "consider updates", "latest"),
+        ("creativeml-openrail-m", "reasonable efforts to use the latest version", "consider updates", "latest"),
         ("fair-ai-public-1.0-sd", "Prohibited Uses", "Welcome Uses", "prohibited"),
     ],
 )
 def test_a_changed_clause_is_named_and_the_licence_is_not(
     texts: dict[str, str], knowledge: KnowledgeBase, licence: str, old: str, new: str, said: str
 ) -> None:
-    assert old in texts[licence], "the test's own premise"
-    answers = detect(texts[licence].replace(old, new), knowledge)
+    changed, times = re.subn(
+        r"\s+".join(map(re.escape, old.split())) if old.strip() == old else old, new, texts[licence]
+    )
+    assert times, "the test's own premise"
+    answers = detect(changed, knowledge)
     assert [a.id for a in answers] == [UNKNOWN]
     assert any(n.id == licence and said in n.difference for n in answers[0].near), answers
 
@@ -81,7 +84,7 @@ def test_a_changed_clause_is_named_and_the_licence_is_not(
 def test_a_clause_of_an_older_version_in_a_newer_licence_is_seen(
     texts: dict[str, str], knowledge: KnowledgeBase
 ) -> None:
-    ban = re.search(r"v\. You will not use.*", texts["llama-2"])
+    ban = re.search(r"v\. You will not use.*?\)\.", texts["llama-2"], re.S)
     assert ban is not None
     at = texts["llama-3.1"].index("iv. Your use")
     spliced = texts["llama-3.1"][:at] + ban[0].replace("Llama 2", "Llama 3.1") + "\n\n" + texts["llama-3.1"][at:]
@@ -92,7 +95,7 @@ def test_a_clause_of_an_older_version_in_a_newer_licence_is_seen(
 
 def test_no_paragraph_of_terms_can_be_cut_out_unseen(texts: dict[str, str], knowledge: KnowledgeBase) -> None:
     unseen = []
-    for licence in ("MIT", "BSD-3-Clause", "ISC", "MPL-2.0", "CC-BY-NC-4.0", "llama-3.1", "deepseek-1.0"):
+    for licence in ("MIT", "BSD-3-Clause", "ISC", "MPL-2.0", "CC-BY-NC-4.0", "llama-3.1", "qwen-license-2024"):
         paragraphs = re.split(r"\n\s*\n", texts[licence].strip())
         long = [i for i, p in enumerate(paragraphs) if i and len(p.split()) >= 25]
         for i in long[:: max(1, len(long) // 5)]:

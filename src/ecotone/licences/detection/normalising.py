@@ -63,8 +63,8 @@ def decisive_words() -> dict[str, str]:
 def decides(word: str, before: str = "") -> str | None:
     """Class of a word whose change can turn a clause round; numbers of three digits and version numbers count.
 
-    `before` is the word before it: a number with a dot is a version after "version", and else a reference to a clause; a
-    year of copyright decides nothing.
+    `before` is the word before it: a number with a dot is a version after "version", and else a reference to a clause.
+    A year of copyright decides nothing.
     """
     kind = decisive_words().get(word)
     if kind is not None or not word.replace(".", "").isdecimal():

@@ -111,6 +111,10 @@ def granted(words: list[str], found_already: tuple[str, ...] = ()) -> dict[str, 
     }
 
 
+def _of_family(family: Family, ids: tuple[str, ...]) -> bool:
+    return any(i.startswith(tuple(family.versions.values())) for i in ids)
+
+
 def _versioned(family: Family, after: str) -> str | None:
     words = after.split()
     for i, word in enumerate(words[: family.within]):

@@ -82,6 +82,8 @@ class Index:
         flat: triple numbers of all texts, one after the other; `offsets[t]:offsets[t+1]` is text t.
         weights: for each triple, less the more often it occurs in texts.
         flat_weights: the same along `flat`, zero where a text only tells how to use it; `total` is their sum by text.
+        run_starts: numbers at which runs of consecutive numbers begin, of all texts; `run_ends` one past their last,
+            and `run_offsets` the first run of each text.
         decisive: for each text, word positions and 16-bit hashes of words that decide.
     """
 
@@ -103,12 +105,27 @@ class Index:
             for first, last in known.optional:
                 self.flat_weights[max(start, start + first - SHINGLE + 1) : min(end, start + last)] = 0
         self.total = np.add.reduceat(self.flat_weights, self.offsets[:-1])
+        counted = self.flat_weights > 0
+        breaks = np.ones(len(self.flat), np.bool_)
+        breaks[1:] = (self.flat[1:] != self.flat[:-1] + 1) | (counted[1:] != counted[:-1])
+        breaks[self.offsets[:-1]] = True
+        begin = np.nonzero(breaks)[0]
+        length = np.diff(begin, append=len(self.flat))
+        self.run_starts = self.flat[begin]
+        self.run_ends = self.run_starts + np.where(counted[begin], length, 0).astype(np.int32)
+        self.run_offsets = np.searchsorted(begin, self.offsets[:-1])
         pairs = np.frombuffer(zlib.decompress(stored.decisive), np.int32).reshape(3, -1)
         ends = np.searchsorted(pairs[0], np.arange(len(lengths) + 1))
         self.decisive = [(pairs[1, a:b], pairs[2, a:b]) for a, b in itertools.pairwise(ends)]
 
     def sequence(self, text: int) -> Numbers:
         return self.flat[self.offsets[text] : self.offsets[text + 1]]
+
+    def contained(self, present: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+        """For each text the share of its triples, by weight, that is present; `present` is by triple number."""
+        sums = np.zeros(len(self.weights) + 1)
+        np.cumsum(self.weights * present[: len(self.weights)], out=sums[1:])
+        return np.add.reduceat(sums[self.run_ends] - sums[self.run_starts], self.run_offsets) / self.total
 
     def look_up(self, hashes: npt.NDArray[np.uint32]) -> Numbers:
         """Numbers of triples; the count of known triples (one past the last) for those in no known text."""

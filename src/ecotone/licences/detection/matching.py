@@ -21,6 +21,7 @@ _LEAST_PLACED = 0.55
 _LEAST_DENSITY = 0.35
 _SHARPNESS = 10
 _SLACK = 0.01
+_REPEATED = 2.0
 _BRIDGE = 30
 
 
@@ -44,14 +45,16 @@ class Placed(msgspec.Struct, frozen=True):
 
 
 class Query:
-    """A text as numbers of triples. `candidates`: known texts of which it may hold enough, the likeliest first."""
+    """A text as numbers of triples. `candidates`: known texts of which it may hold enough, the likeliest first;
+    `bounds`: what each could be worth at most, its words said twice."""
 
     def __init__(self, index: Index, words: list[str]) -> None:
         self.words = words
         self.numbers: Numbers = index.look_up(shingles(words))
         self.present = _marked(index, self.numbers)
         self.present[-1] = False
-        self.candidates = _candidates(index, self)
+        self.bounds = _candidates(index, self)
+        self.candidates = tuple(self.bounds)
 
 
 def place(index: Index, query: Query) -> list[Placed]:
@@ -60,10 +63,16 @@ def place(index: Index, query: Query) -> list[Placed]:
         return []
     found: list[Placed] = []
     free = np.ones(len(query.numbers), np.bool_)
-    placed = {c: _stretch(index, query, c, free) for c in query.candidates}
+    placed: dict[int, Placed | None] = {}
+    unseen = dict(query.bounds)
     stale: set[int] = set()
     while len(found) < _MOST_PLACED:
         best = max((p for p in placed.values() if p is not None), key=_value, default=None)
+        likeliest = next(iter(unseen), None)
+        if likeliest is not None and (best is None or unseen[likeliest] > _value(best)):
+            del unseen[likeliest]
+            placed[likeliest] = _stretch(index, query, likeliest, free)
+            continue
         if best is None:
             break
         if best.text in stale:  # what it had found is partly explained since
@@ -85,15 +94,15 @@ def _value(placed: Placed) -> float:
     return float(np.count_nonzero(placed.hits)) * placed.own**_SHARPNESS
 
 
-def _candidates(index: Index, query: Query) -> list[int]:
+def _candidates(index: Index, query: Query) -> dict[int, float]:
     if not len(query.numbers):
-        return []
-    present = query.present[index.flat]
-    contained = np.add.reduceat(present * index.flat_weights, index.offsets[:-1]) / index.total
+        return {}
+    contained = index.contained(query.present)
     likely = np.nonzero(contained >= _LEAST_CONTAINED)[0]
     size = np.diff(index.offsets)[likely]
-    order = np.argsort(-size * contained[likely] ** _SHARPNESS, kind="stable")
-    return [int(t) for t in likely[order[:_MOST_CANDIDATES]]]
+    worth = _REPEATED * size * contained[likely] ** _SHARPNESS
+    order = np.argsort(-worth, kind="stable")[:_MOST_CANDIDATES]
+    return dict(zip(likely[order].tolist(), worth[order].tolist(), strict=True))
 
 
 def share_of(index: Index, text: int, mark: Flags) -> float:
@@ -107,7 +116,7 @@ def _stretch(index: Index, query: Query, text: int, free: Flags) -> Placed | Non
     sequence = index.sequence(text)
     hits = _marked(index, sequence)[query.numbers]
     at = np.nonzero(hits & free)[0].astype(np.int32)
-    if not len(at):
+    if share_of(index, text, _marked(index, query.numbers[at])) < _LEAST_PLACED:
         return None
     gap = int(min(400, max(40, len(sequence) // 4)))
     best: tuple[float, Numbers] | None = None

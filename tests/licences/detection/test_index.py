@@ -39,7 +39,7 @@ def test_the_rules_hold_no_sentence_of_a_licence(shared: Path) -> None:
         rules = FILE.with_name(file).read_text()
         for quoted in re.findall(r'"([^"]+)"', rules):
             words = words_of(quoted)
-            assert len(words) <= 17 or not any(f" {' '.join(words)} " in t for t in texts), quoted
+            assert len(words) <= 8 or not any(f" {' '.join(words)} " in t for t in texts), quoted
 
 
 def test_every_text_is_found_under_its_names() -> None:

@@ -143,13 +143,15 @@ def _knowledge(call: Call, version: str | None, file: bytes | None) -> Knowledge
 
 
 def _asked(call: Call) -> Iterator[Asked]:
-    """Every model and backend under the declared use of every project."""
+    """Every model and backend under the declared use of every project, with the organisation's figures and rules."""
     projects = call.services.accounts.projects()
+    stance = call.services.policy.stance()
+    figures = stance.kept.profile.variables()
     for family, more in _families(call):
         for project in projects:
             use = project.use()
-            told = msgspec.structs.replace(use, variables=use.variables | more) if more else use
-            yield Asked(family=family, use=told, who=project.name)
+            told = msgspec.structs.replace(use, variables=figures | use.variables | more)
+            yield Asked(family=stance.family(family), use=told, who=project.name)
 
 
 def _families(call: Call) -> Iterator[tuple[Family, dict[str, Any]]]:

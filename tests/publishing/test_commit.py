@@ -87,7 +87,9 @@ def test_equal_files_make_no_commit(house: SimpleNamespace, model: str) -> None:
     assert house.publish(model, {"a.txt": b"1"}, message="Other words").revision_id == first.revision_id
 
 
-def test_writers_without_parent_are_put_on_top_of_each_other(house: SimpleNamespace, model: str) -> None:
+def test_twenty_writers_without_parent_are_put_on_top_of_each_other_and_none_is_sent_away(
+    house: SimpleNamespace, model: str
+) -> None:
     failures: list[Exception] = []
 
     def write(n: int) -> None:
@@ -96,14 +98,14 @@ def test_writers_without_parent_are_put_on_top_of_each_other(house: SimpleNamesp
         except Exception as error:
             failures.append(error)
 
-    threads = [threading.Thread(target=write, args=(n,)) for n in range(4)]
+    threads = [threading.Thread(target=write, args=(n,)) for n in range(20)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     revision = house.catalog.revision(house.catalog.model(model, viewer=SYSTEM))
     assert failures == []
-    assert {f"{n}.txt" for n in range(4)} <= {f.path for f in house.catalog.files(revision)}
+    assert {f"{n}.txt" for n in range(20)} <= {f.path for f in house.catalog.files(revision)}
 
 
 def test_who_may_not_write(house: SimpleNamespace, model: str) -> None:

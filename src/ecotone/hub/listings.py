@@ -6,7 +6,7 @@ from typing import Any
 from starlette.routing import BaseRoute
 
 from ecotone.catalog import Model, Revision
-from ecotone.hub.endpoint import KINDS, Call, answer, api_routes, check_gate, plain_route
+from ecotone.hub.endpoint import KINDS, Call, answer, api_routes, check_gate, passes_gate, plain_route
 from ecotone.hub.infos import expanded, repo_info
 from ecotone.hub.repositories import next_page
 from ecotone.hub.weights import sharded_metadata
@@ -74,7 +74,8 @@ def info(call: Call) -> Any:
 def _info(call: Call, model: Model, revision: Revision) -> Any:
     expand = call.query.getlist("expand") + call.query.getlist("expand[]")
     children = len(call.catalog.children(model, viewer=call.actor)) if "childrenModelCount" in expand else None
-    shown = repo_info(model, revision, call.catalog.manifest(revision), blobs=call.flag("blobs"), children=children)
+    files, hashes = call.catalog.manifest(revision), passes_gate(model, call.actor)
+    shown = repo_info(model, revision, files, blobs=call.flag("blobs"), hashes=hashes, children=children)
     if call.flag("securityStatus") or "securityRepoStatus" in expand:
         shown["securityRepoStatus"] = {"scansDone": False, "filesWithIssues": []}
     return expanded(shown, expand)

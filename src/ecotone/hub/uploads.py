@@ -86,6 +86,7 @@ def preupload(call: Call) -> Any:
     need_writer(call.actor)
     refuse_pull_requests(call)
     model = call.model()
+    call.catalog.check_writer(model, call.actor)
     asked = call.json(Preupload)
     if len(asked.files) > MOST_PREUPLOAD:
         raise TooLarge(f"{len(asked.files)} files were asked for; ask for {MOST_PREUPLOAD} at a time.")

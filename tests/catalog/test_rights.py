@@ -70,7 +70,7 @@ def test_in_a_common_namespace_all_write_and_the_author_decides_who_sees(users: 
         lambda: users.catalog.move(mine, "team/wills", actor=WILL),
         lambda: users.catalog.delete(mine, WILL),
     ):
-        with pytest.raises(Forbidden, match="made by 'wanda'.*Ask one of them"):
+        with pytest.raises(Forbidden, match=r"made by 'wanda'.*Ask one of them"):
             change()
     moved = users.catalog.move(mine, "team/renamed", actor=WANDA)
     users.catalog.update(moved, private=False, actor=SYSTEM)

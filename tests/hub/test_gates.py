@@ -81,7 +81,7 @@ def test_files_of_old_revisions_and_moved_repositories_are_still_read(
 ) -> None:
     from huggingface_hub import hf_hub_download
 
-    openly, shut, _, data = pair(server, as_admin, api)
+    _, shut, _, data = pair(server, as_admin, api)
     old = as_admin.get(f"/api/models/{shut}").json()["sha"]
     assert commit(as_admin, shut, {"key": "deletedFile", "value": {"path": "w.bin"}}).status_code == 200
     moved = {"fromRepo": shut, "toRepo": f"{shut}-moved", "type": "model"}

@@ -111,6 +111,7 @@ def compose(settings: Settings) -> Services:
     policy = Policy(database, catalog, knowledge, accounts)
     jobs = Jobs(database, settings)
     folder = settings.folder("ledger")
+    settings.secret(LEDGER_KEY)  # made now: verifying the ledger must not need room on the disk
     writer = LedgerWriter(folder, WRITER, segment_bytes=settings.ledger_segment_bytes)
     publishing = Publishing(catalog, storage, policy, knowledge, writer)
 

@@ -1,5 +1,6 @@
 """Repositories: making, finding, changing, moving and deleting them; likes and downloads."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -22,6 +23,8 @@ from ecotone.licences import KnowledgeBase
 from ecotone.settings import Settings
 from ecotone.storage import Storage
 from ecotone.vocabulary import Forbidden, Invalid, ModelKind, RepoType
+
+log = logging.getLogger("ecotone.catalog")
 
 _LARGE = (
     "7z arrow bin bz2 ckpt ftz gguf gz h5 joblib lz4 mlmodel model msgpack npy npz onnx ot parquet pb pickle pkl pt "
@@ -259,12 +262,17 @@ class Repositories(Rights):
     def count_download(self, model: Model, who: str) -> None:
         """Count one download for each repository and caller within five minutes; written in batches."""
         due = self._downloads.add(model.key, who)
-        if due:
+        if not due:
+            return
+        try:
             with self._database.writing() as session:
                 for key, count in due.items():
                     session.execute(
                         sa.update(ModelRow).where(ModelRow.key == key).values(downloads=ModelRow.downloads + count)
                     )
+        except Exception:  # whoever reads must not be refused because the count cannot be written
+            self._downloads.keep(due)
+            log.warning("downloads could not be counted; it is tried again", exc_info=True)
 
 
 class DownloadCounter:
@@ -289,6 +297,12 @@ class DownloadCounter:
                 return {}
             due, self._waiting, self._written = self._waiting, {}, now
             return due
+
+    def keep(self, due: dict[int, int]) -> None:
+        """Take back counts that could not be written."""
+        with self._lock:
+            for key, count in due.items():
+                self._waiting[key] = self._waiting.get(key, 0) + count
 
 
 def _new_row(namespace: str, name: str, repo_type: RepoType, private: bool, actor: str, now: datetime) -> ModelRow:

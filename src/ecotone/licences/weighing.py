@@ -274,7 +274,13 @@ def _add(found: Weighed, answer: Answer, bound: Bound) -> None:
 
 def _hide(reason: Reason) -> Reason:
     return msgspec.structs.replace(
-        reason, node=UNTOLD, entry=HIDDEN, fact=HIDDEN, clause="not shown", means="it does not allow this"
+        reason,
+        node=UNTOLD,
+        entry=HIDDEN,
+        fact=HIDDEN,
+        clause="not shown",
+        means="it does not allow this",
+        position=None,
     )
 
 

@@ -88,6 +88,28 @@ def test_a_key_is_refused_and_named(server: Running) -> None:
     assert "eck_" in answer.json()["error"]["message"] and "ect_" in answer.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=ids)
+def test_a_key_opens_nothing_here_not_even_what_all_may_read(server: Running, endpoint: Endpoint, key: str) -> None:
+    answer = call(server, endpoint, key)
+    assert answer.status_code == 401 and "eck_" in answer.json()["error"]["message"]
+
+
+@pytest.fixture(scope="module")
+def key(server: Running) -> str:
+    server.http.post(PREFIX + "/projects", json={"name": "opens-nothing", **USE})
+    return str(server.http.post(PREFIX + "/keys", json={"project": "opens-nothing"}).json()["key"])
+
+
+def test_a_question_of_megabytes_is_refused_and_a_file_of_rows_is_not(server: Running, writer: str) -> None:
+    """Anybody may ask; each such body would cost the server seconds and memory."""
+    ask = {"model": "demo/plain", **USE, "variables": {f"k{n}": 1 for n in range(10_000)}}
+    answer = httpx.post(server.url + PREFIX + "/licence/check", json=ask)
+    assert answer.status_code == 413 and "65536" in answer.json()["error"]["message"]
+    rows = {"model": "demo/plain", "to": "demo/tuned", "data": "no row\n" * 100_000}
+    sent = httpx.post(server.url + PREFIX + "/tuning", json=rows, headers={"authorization": f"Bearer {writer}"})
+    assert sent.status_code == 400 and "line 1" in sent.json()["error"]["message"]
+
+
 def test_a_token_on_the_gateway_is_refused_and_named(server: Running, writer: str) -> None:
     answer = httpx.get(server.url + "/v1/models", headers={"authorization": f"Bearer {writer}"})
     assert answer.status_code == 401

@@ -1,5 +1,6 @@
 """The migration history gives exactly the tables that the code has, on each database, and can be undone."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -10,9 +11,13 @@ from alembic.migration import MigrationContext
 
 from ecotone import database as _database
 from ecotone.app import tables
+from ecotone.catalog.entities import File
+from ecotone.catalog.manifests import encode
 from ecotone.database import Database
 from ecotone.licences import KnowledgeBase
 from ecotone.policy import Policy
+from ecotone.storage import Content
+from ecotone.storage.content import large
 
 FOLDER = Path(_database.__file__).with_name("migrations")
 
@@ -63,3 +68,37 @@ def test_the_history_can_run_twice_and_be_undone(database: Database) -> None:
         command.downgrade(config, "base")
         connection.commit()
     assert set(sa.inspect(database.engine).get_table_names()) == {"alembic_version"}
+
+
+def test_files_that_were_published_before_are_still_read_by_xet_afterwards(database: Database) -> None:
+    """The index of objects is new: without what was there before, no old model could be downloaded."""
+    emptied(database)
+    config = Config()
+    config.set_main_option("script_location", str(FOLDER))
+    large_file = File("w.bin", large("a" * 64, 5, "b" * 64), "c" * 40)
+    whole_file = File("v.bin", large("e" * 64, 5, None), "c" * 40)
+    small_file = File("x", Content(1, "d" * 40, None, None, "git", None), "c" * 40)
+    manifest = encode({f.path: f for f in (large_file, whole_file, small_file)})
+    rows = {table: sa.Table(table, sa.MetaData()) for table in ("models", "revisions")}
+    with database.engine.connect() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001_spine")
+        for name, table in rows.items():
+            rows[name] = sa.Table(name, table.metadata, autoload_with=connection, extend_existing=True)
+        filled(connection, rows["models"], key=1, folded="a/b", buried=0)
+        for sha in ("1" * 40, "2" * 40):
+            filled(connection, rows["revisions"], model_key=1, sha=sha, manifest=manifest)
+        command.upgrade(config, "head")
+        kept = connection.execute(sa.text("select model_key, name from repository_objects order by name")).all()
+        connection.commit()
+    assert [tuple(row) for row in kept] == [(1, "a" * 64), (1, "b" * 64), (1, "e" * 64)]
+
+
+def filled(connection: sa.Connection, table: sa.Table, **values: object) -> None:
+    """A row with something in each column that needs a value."""
+    for column in table.columns:
+        if column.nullable or column.name in values:
+            continue
+        kinds = {bool: False, int: 0, str: "{}", datetime: datetime(2026, 1, 1, tzinfo=UTC), dict: {}, bytes: b""}
+        values[column.name] = {} if isinstance(column.type, sa.JSON) else kinds[column.type.python_type]
+    connection.execute(sa.insert(table), [values])

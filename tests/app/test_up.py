@@ -49,6 +49,13 @@ def test_the_first_start_says_address_and_where_the_token_lies(first: Running) -
     assert me == {"user": "admin", "role": "admin"}
 
 
+def test_what_the_server_keeps_is_for_its_owner_alone(first: Running) -> None:
+    """Another user of the machine would read the database: names of models, hashes of tokens, every decision."""
+    kept = [f for f in first.data.rglob("*") if f.is_file() and f.name != "supervisor.lock"]  # which holds a number
+    open_to_others = [f for f in kept if stat.S_IMODE(f.stat().st_mode) & 0o077]
+    assert (first.data / "ecotone.db").exists() and open_to_others == []
+
+
 def test_the_token_is_kept_over_a_restart_and_stored_as_its_hash_alone(first: Running) -> None:
     token = (first.data / "admin-token").read_text().strip()
     assert first.stop() == 0

@@ -1,5 +1,6 @@
 """What people see of the catalogue: names, privacy, search, history, lineage."""
 
+import base64
 import json
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ from ecotone.catalog import (
     RevisionNotFound,
 )
 from ecotone.catalog.errors import MeasurementNotFound
+from ecotone.database import DatabaseFull
 from ecotone.vocabulary import Conflict, Forbidden, Invalid, ModelKind, RepoType, Role
 
 WRITER = Actor("user", "will", Role.WRITE)
@@ -269,3 +271,46 @@ def test_a_licence_that_nobody_knows_is_said_on_the_page(house: SimpleNamespace)
     make(house, "demo/odd", "license: madeup-1.0")
     model = house.catalog.model("demo/odd", viewer=SYSTEM)
     assert any("madeup-1.0" in finding for finding in house.catalog.revision(model).findings)
+
+
+def test_a_reader_is_never_refused_because_a_download_cannot_be_counted(
+    house: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(house, "demo/one")
+    model = house.catalog.model("demo/one", viewer=SYSTEM)
+
+    def full() -> None:
+        raise DatabaseFull
+
+    with monkeypatch.context() as broken:
+        broken.setattr(house.database, "writing", full)
+        house.catalog.count_download(model, "one")
+    house.catalog._downloads._written = 0.0
+    house.catalog.count_download(model, "two")
+    assert house.catalog.model("demo/one", viewer=SYSTEM).downloads == 2, "the first is counted with the second"
+
+
+@pytest.mark.parametrize(
+    ("sort", "cursor"),
+    [
+        ("downloads", ["downloads", 10**19, "x"]),
+        ("downloads", ["downloads", -(10**30), "x"]),
+        ("lastModified", ["updated", "0001-01-01T00:00:00+23:59", "x"]),
+        ("lastModified", ["updated", "9999-12-31T23:59:59-23:59", "x"]),
+    ],
+)
+def test_a_forged_cursor_is_a_sentence_and_no_fault(house: SimpleNamespace, sort: str, cursor: list[object]) -> None:
+    forged = base64.urlsafe_b64encode(json.dumps(cursor).encode()).decode()
+    with pytest.raises(Invalid, match="begin again without it"):
+        house.catalog.models(viewer=SYSTEM, sort=sort, cursor=forged)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{"search": "a" * 60_000}, {"search": ["a"] * 1200}, {"filters": ["a"] * 1200}, {"author": "a" * 60_000}],
+)
+def test_more_words_than_a_database_takes_are_a_sentence_and_no_fault(
+    house: SimpleNamespace, asked: dict[str, object]
+) -> None:
+    with pytest.raises(Invalid, match="at most 50"):
+        house.catalog.models(viewer=SYSTEM, **asked)

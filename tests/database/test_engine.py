@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from ecotone.database import Base, Database, utc_now
+from ecotone.database import Base, Database, DatabaseFull, utc_now
 
 
 class CounterRow(Base):
@@ -70,3 +70,24 @@ def test_sqlite_flushes_each_commit(tmp_path: Path) -> None:
     with database.reading() as session:
         assert session.execute(sa.text("PRAGMA synchronous")).scalar() == 2
         assert session.execute(sa.text("PRAGMA journal_mode")).scalar() == "wal"
+
+
+def test_a_full_disk_is_said_and_nothing_is_half_kept(tmp_path: Path) -> None:
+    """Whoever revokes a key must know that it was not revoked, and when to try again."""
+    database = Database(f"sqlite:///{tmp_path / 'full.db'}")
+    Base.metadata.create_all(database.engine)
+    with database.reading() as session:
+        session.execute(sa.text("PRAGMA max_page_count = 1"))  # SQLite's own word for no more room
+    refused = None
+    for n in range(1, 5000):
+        try:
+            with database.writing() as session:
+                session.execute(sa.text("PRAGMA max_page_count = 1"))
+                session.add(CounterRow(id=n, value=n, at=utc_now()))
+        except DatabaseFull as error:
+            refused = error
+            break
+    assert refused is not None and "disk is full" in refused.message and refused.retry_after > 1
+    with database.reading() as session:
+        assert session.get(CounterRow, n) is None and session.get(CounterRow, n - 1) is not None
+    database.dispose()

@@ -112,6 +112,10 @@ def unknown(folder: Path) -> None:
     (folder / "config.json").write_text(config.replace('"llama"', '"zebra"'))
 
 
+def misnamed(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "other.safetensors")
+
+
 def toothless(folder: Path) -> None:
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (folder / name).unlink()
@@ -128,6 +132,7 @@ def larger(folder: Path) -> None:
         (pickled, "safetensors"),
         (cut, "cannot be loaded"),
         (unknown, "zebra"),
+        (misnamed, "no file named model.safetensors"),
         (toothless, "tokenizer"),
         (larger, "weights lack"),
     ],

@@ -74,6 +74,69 @@ def test_an_adapter_is_loaded_over_its_base(tmp_path: Path) -> None:
         plan(adapter, base)
 
 
+def index(tmp_path: Path, name: str) -> Path:
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "model.safetensors").write_bytes(b"x")
+    table = {"weight_map": {"a": "one.safetensors", "b": name}}
+    found = folder(tmp_path / "weights", "one.safetensors", config={"architectures": ["BertModel"]})
+    (found / "model.safetensors.index.json").write_text(json.dumps(table))
+    return found
+
+
+@pytest.mark.parametrize(
+    "name", ["../other/model.safetensors", "/etc/passwd", "sub/../../other/model.safetensors", "..", "", "a\\b", 5]
+)
+def test_an_index_never_serves_weights_of_another_model_under_this_ones_name(name: str, tmp_path: Path) -> None:
+    with pytest.raises(Unloadable, match=r"model\.safetensors\.index\.json: it names .*plain name"):
+        plan(index(tmp_path, name))
+
+
+def test_an_index_names_only_what_lies_beside_it(tmp_path: Path) -> None:
+    weights = index(tmp_path, "two.safetensors")
+    with pytest.raises(Unloadable, match=r"'two\.safetensors', which is not there; upload it"):
+        plan(weights)
+    (weights / "two.safetensors").symlink_to(tmp_path / "other" / "model.safetensors")
+    with pytest.raises(Unloadable, match="a link that leads out"):
+        plan(weights)
+    (weights / "two.safetensors").unlink()
+    (weights / "two.safetensors").write_bytes(b"x")
+    assert plan(weights).weights == weights
+    (weights / "sub").mkdir()
+    (weights / "model.safetensors.index.json").rename(weights / "sub" / "x.safetensors.index.json")
+    with pytest.raises(Unloadable, match=r"sub/x\.safetensors\.index\.json"):
+        plan(weights)
+
+
+@pytest.mark.parametrize(
+    ("configs", "said"),
+    [
+        ({"config": {"transformers_weights": "../other/model.safetensors"}}, "transformers_weights|plain file name"),
+        ({"tokenizer_config": {"fast_tokenizer_files": ["../1-ab/tokenizer.4.0.json"]}}, "fast_tokenizer_files"),
+        ({"tokenizer_config": {"fast_tokenizer_files": 5}}, "fast_tokenizer_files"),
+        ({"tokenizer_config": {"vocab_file": "../../secrets/storage"}}, "vocab_file"),
+    ],
+)
+def test_a_configuration_never_names_files_of_another_model(configs: dict[str, Any], said: str, tmp_path: Path) -> None:
+    with pytest.raises(Unloadable, match=said):
+        plan(folder(tmp_path, "model.safetensors", **{"config": {"architectures": ["BertModel"]}, **configs}))
+
+
+def test_an_adapters_base_is_no_adapter_that_names_another_base(tmp_path: Path) -> None:
+    for name in ("base", "adapter"):
+        (tmp_path / name).mkdir()
+    config = {"base_model_name_or_path": "../elsewhere", "peft_type": "LORA"}
+    base = folder(tmp_path / "base", "model.safetensors", config={}, adapter_config=config)
+    adapter = folder(tmp_path / "adapter", "adapter_model.safetensors", adapter_config=config)
+    with pytest.raises(Unloadable, match="is an adapter itself"):
+        plan(adapter, base)
+    (base / "adapter_config.json").unlink()
+    assert plan(adapter, base).weights == base
+    (adapter / "adapter_config.json").write_text(json.dumps({**config, "megatron_config": {"x": 1}}))
+    with pytest.raises(Unloadable, match="Megatron"):
+        plan(adapter, base)
+
+
 def modules(tmp_path: Path, *kinds: str, **pooling: Any) -> Path:
     steps = [{"type": f"sentence_transformers.models.{k}", "path": k.lower()} for k in kinds]
     (tmp_path / "modules.json").write_text(json.dumps(steps))

@@ -16,11 +16,11 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ecotone import hub
-from ecotone.accounts import ANONYMOUS, SYSTEM, Accounts, Actor
+from ecotone.accounts import ANONYMOUS, SYSTEM, Accounts, secret_hash
 from ecotone.accounts import models as _accounts
 from ecotone.catalog import Catalog
 from ecotone.catalog import models as _catalog
-from ecotone.database import Base, Database
+from ecotone.database import Base, Database, utc_now
 from ecotone.ledger import LedgerWriter
 from ecotone.licences import KnowledgeBase
 from ecotone.policy import Policy
@@ -33,23 +33,25 @@ from ecotone.vocabulary import Role
 
 TABLES = (_accounts, _catalog, _policy, _storage)
 TOKENS = {
-    "ect_admin": SYSTEM,
-    "ect_writer": Actor("user", "will", Role.WRITE),
-    "ect_reader": Actor("user", "rita", Role.READ),
-    "eck_key": Actor("key", "shop", None, "shop"),
+    "ect_admin": (SYSTEM.name, Role.ADMIN),
+    "ect_writer": ("will", Role.WRITE),
+    "ect_other": ("wanda", Role.WRITE),
+    "ect_reader": ("rita", Role.READ),
 }
+KEY = "eck_key"
 
 
 class RawPaths:
     """What the app does for every face: undecoded paths, and the caller by token."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, accounts: Accounts) -> None:
         self.app = app
+        self.accounts = accounts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             sent = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1").removeprefix("Bearer ")
-            actor = TOKENS.get(sent, ANONYMOUS)
+            actor = (self.accounts.actor_for_token(sent) if sent else None) or ANONYMOUS
             scope = {**scope, "path": scope["raw_path"].decode(), "state": {"actor": actor}}
         await self.app(scope, receive, send)
 
@@ -65,7 +67,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace
     services = compose(settings)
     app = Starlette(routes=hub.routes())
     app.state.services = services
-    running = uvicorn.Server(uvicorn.Config(RawPaths(app), port=port, log_level="warning", lifespan="off"))
+    running = uvicorn.Server(
+        uvicorn.Config(RawPaths(app, services.accounts), port=port, log_level="warning", lifespan="off")
+    )
     thread = threading.Thread(target=running.run, daemon=True)
     thread.start()
     while not running.started:
@@ -84,12 +88,15 @@ def compose(settings: Settings) -> SimpleNamespace:
     knowledge = KnowledgeBase.load()
     storage = Storage(database, settings)
     catalog = Catalog(database, storage, knowledge, settings)
-    policy = Policy(database, catalog, knowledge, Accounts(database, settings))
+    accounts = Accounts(database, settings)
+    known_callers(database)
+    policy = Policy(database, catalog, knowledge, accounts)
     writer = LedgerWriter(settings.folder("ledger"), "test")
     return SimpleNamespace(
         settings=settings,
         database=database,
         knowledge=knowledge,
+        accounts=accounts,
         storage=storage,
         catalog=catalog,
         policy=policy,
@@ -99,6 +106,23 @@ def compose(settings: Settings) -> SimpleNamespace:
         intend=lambda *a, **k: None,
         changed=lambda: None,
     )
+
+
+def known_callers(database: Database) -> None:
+    """Users with the tokens above, and a project with a key."""
+    now = utc_now()
+    with database.writing() as session:
+        for token, (user, role) in TOKENS.items():
+            row = _accounts.TokenRow(id=token[4:], hash=secret_hash(token), user=user, role=role.value, note="")
+            row.created = now
+            session.add(row)
+        project = _accounts.ProjectRow(name="shop", mode="run", purpose="research", personal_data="local_only")
+        project.territory, project.variables, project.may_call_private = [], {}, False
+        project.created, project.created_by = now, SYSTEM.name
+        session.add(project)
+        session.flush()
+        key = _accounts.KeyRow(id="key", hash=secret_hash(KEY), project="shop", created=now, created_by=SYSTEM.name)
+        session.add(key)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from ecotone.hub import lfs
+from ecotone.hub import lfs, weights
 from ecotone.hub import xet as xet_face
 from ecotone.storage import hashes, shards
 
@@ -293,3 +293,24 @@ def test_lfs_gives_out_what_the_repository_names(server: SimpleNamespace, as_adm
     row = as_admin.post(f"/{repo}.git/info/lfs/objects/batch", json=body).json()["objects"][0]
     got = server.http.get(row["actions"]["download"]["href"], headers={"range": "bytes=4000-"})
     assert (got.status_code, got.content) == (206, data[4000:])
+
+
+def test_headers_of_sharded_weights_are_read_once_and_never_without_bound(
+    server: SimpleNamespace, as_admin: httpx.Client, api: Any, repo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody may ask for them: each call would take a processor for seconds."""
+    entry = {f"t{n}": {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]} for n in range(10)}
+    text = json.dumps(entry).encode()
+    for name in ("a.safetensors", "b.safetensors"):
+        api.upload_file(path_or_fileobj=len(text).to_bytes(8, "little") + text, path_in_repo=name, repo_id=repo)
+    table = json.dumps({"weight_map": {"x": "a.safetensors", "y": "b.safetensors"}}).encode()
+    api.upload_file(path_or_fileobj=table, path_in_repo="m.safetensors.index.json", repo_id=repo)
+    path = f"/api/models/{repo}/safetensors-metadata/m.safetensors.index.json"
+    monkeypatch.setattr(weights, "MOST_TENSORS", 19)
+    refused = server.http.get(path)
+    assert refused.status_code == 413 and "19 tensors" in refused.headers["x-error-message"]
+    monkeypatch.setattr(weights, "MOST_TENSORS", 20)
+    first = server.http.get(path)
+    assert first.status_code == 200 and len(first.json()["headers"]["a.safetensors"]) == 11
+    monkeypatch.setattr(weights, "read_safetensors", None)
+    assert server.http.get(path).content == first.content

@@ -329,6 +329,15 @@ def test_nothing_of_a_hidden_parents_text_is_told(mode: str) -> None:
             assert UNTOLD in told
 
 
+def test_a_hidden_parents_kind_of_licence_is_not_told_by_the_position_it_asks_for() -> None:
+    nodes = {"a": Node("a", instruments=("MIT",)), "secret/p": Node("secret/p", None, ("CC-BY-NC-4.0",), visible=False)}
+    graph = Family("a", nodes, (Edge("a", "secret/p", Relation.FINETUNE),))
+    asked = Use(mode=Mode.RUN, purpose=Purpose.INTERNAL_COMMERCIAL)
+    decision = judge(KB, graph, asked)
+    assert not decision.verdict.passes and any(r.entry == "hidden" for r in decision.reasons)
+    assert "nc_" not in str(decision.to_json())
+
+
 def test_a_suspected_parent_gives_a_second_answer() -> None:
     nodes = {"a": Node("a", instruments=("MIT",)), "nc": Node("nc", instruments=("CC-BY-NC-4.0",))}
     graph = Family("a", nodes, (Edge("a", "nc", Relation.FINETUNE, EdgeStatus.SUSPECTED),))

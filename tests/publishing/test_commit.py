@@ -1,6 +1,8 @@
 """What a commit does to a model: all or nothing, once, in order, judged as a whole."""
 
+import json
 import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -8,8 +10,8 @@ import pytest
 from ecotone.accounts import SYSTEM, Actor
 from ecotone.catalog import BadPath, EntryNotFound, ModelNotFound, ReservedId, RevisionNotFound, StaleParent
 from ecotone.catalog.gitformat import object_id
-from ecotone.publishing import AddLarge, AddRegular, Commit, Delete, DeleteFolder
-from ecotone.vocabulary import EcotoneError, Forbidden, Invalid, Refused, Role
+from ecotone.publishing import AddLarge, AddRegular, Commit, Delete, DeleteFolder, contents
+from ecotone.vocabulary import EcotoneError, Forbidden, Invalid, Refused, Role, TooLarge
 
 LLAMA = b"---\nlicense: %s\nbase_model: meta-llama/Llama-2-7b\n---\n# Mine\n"
 READER = Actor("user", "rita", Role.READ)
@@ -87,7 +89,9 @@ def test_equal_files_make_no_commit(house: SimpleNamespace, model: str) -> None:
     assert house.publish(model, {"a.txt": b"1"}, message="Other words").revision_id == first.revision_id
 
 
-def test_writers_without_parent_are_put_on_top_of_each_other(house: SimpleNamespace, model: str) -> None:
+def test_twenty_writers_without_parent_are_put_on_top_of_each_other_and_none_is_sent_away(
+    house: SimpleNamespace, model: str
+) -> None:
     failures: list[Exception] = []
 
     def write(n: int) -> None:
@@ -96,14 +100,14 @@ def test_writers_without_parent_are_put_on_top_of_each_other(house: SimpleNamesp
         except Exception as error:
             failures.append(error)
 
-    threads = [threading.Thread(target=write, args=(n,)) for n in range(4)]
+    threads = [threading.Thread(target=write, args=(n,)) for n in range(20)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     revision = house.catalog.revision(house.catalog.model(model, viewer=SYSTEM))
     assert failures == []
-    assert {f"{n}.txt" for n in range(4)} <= {f.path for f in house.catalog.files(revision)}
+    assert {f"{n}.txt" for n in range(20)} <= {f.path for f in house.catalog.files(revision)}
 
 
 def test_who_may_not_write(house: SimpleNamespace, model: str) -> None:
@@ -195,3 +199,43 @@ def test_what_the_card_check_says(house: SimpleNamespace) -> None:
     assert len(errors) == 1 and "Llama 2" in errors[0] and "1.b.i" in errors[0]
     assert check("---\nlicense: apache-2.0\n---\n")[0] == []
     assert check("---\nlicense: [\n---\n")[0] and check("no front matter")[0] == []
+
+
+def header(number: int) -> bytes:
+    """Weights of that many empty tensors."""
+    table = {f"t{n}": {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]} for n in range(number)}
+    text = json.dumps(table).encode()
+    return len(text).to_bytes(8, "little") + text
+
+
+@pytest.mark.parametrize("name", ["../1-abc/model.safetensors", "/etc/passwd", "sub/model.safetensors", "..", 7])
+def test_an_index_that_would_load_another_models_weights_is_refused(
+    house: SimpleNamespace, model: str, name: object
+) -> None:
+    before = head(house)
+    with pytest.raises(Invalid, match=r"a/model\.safetensors\.index\.json is refused: it names .*without folders"):
+        house.publish(model, {"a/model.safetensors.index.json": json.dumps({"weight_map": {"w": name}}).encode()})
+    assert head(house) == before
+
+
+def test_an_index_may_come_before_its_shards_and_says_so(house: SimpleNamespace, model: str) -> None:
+    """Clients send large folders in several commits."""
+    table = json.dumps({"weight_map": {"w": "one.safetensors", "v": "two.safetensors"}}).encode()
+    first = house.publish(model, {"s/model.safetensors.index.json": table, "other.index.json": b"[1]"})
+    assert any("names 2 files that are not here yet, one.safetensors among them" in w for w in first.warnings)
+    files = {"s/one.safetensors": header(0), "s/two.safetensors": header(0)}
+    assert not any("not here yet" in w for w in house.publish(model, files).warnings)
+
+
+def test_an_absurd_header_is_refused_before_it_costs_anything(
+    house: SimpleNamespace, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One upload would take a processor for many seconds, and each later reading of the headers again."""
+    start = time.monotonic()
+    with pytest.raises(TooLarge, match=r"m\.safetensors is refused: .*100000 tensors.*more files"):
+        house.publish(model, {"m.safetensors": header(100_010)})
+    assert time.monotonic() - start < 5
+    monkeypatch.setattr(contents, "MOST_TENSORS_READ", 100)
+    house.publish(model, {f"{n}.safetensors": header(90) for n in range(50)})  # the same bytes are read once
+    with pytest.raises(TooLarge, match="several parts"):
+        house.publish(model, {f"{n}.safetensors": header(40 + n) for n in range(4)})

@@ -259,10 +259,10 @@ def test_footer_is_taken_and_not_kept_twice(storage: Storage, forge: Any) -> Non
 
 # -- tokens ----------------------------------------------------------------------------------------------------------
 def test_tokens(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
-    token, ends = storage.xet.token("demo/model", "demo", "read")
+    token, ends = storage.xet.token("demo", "read", repo=1, holder="t")
     assert storage.xet.grant(token) == storage.xet.grant(token)
     assert (storage.xet.grant(token).tenant, storage.xet.grant(token).write) == ("demo", False)
-    assert storage.xet.grant(storage.xet.token("demo/model", "demo", "write")[0]).write
+    assert storage.xet.grant(storage.xet.token("demo", "write", repo=1, holder="t")[0]).write
     with pytest.raises(BadToken):
         storage.xet.signed_range(token)
     for wrong in (token[:-1], token[1:], token + "x", token.replace(".", ""), "", "é.é"):

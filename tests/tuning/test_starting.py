@@ -2,15 +2,17 @@
 
 import importlib.util
 import json
+import time
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from ecotone.accounts import SYSTEM, Actor
+from ecotone.accounts import SYSTEM, Accounts, Actor
 from ecotone.catalog import BadName, ModelNotFound, ReservedId
+from ecotone.jobs.models import JobRow
 from ecotone.tuning import BrokenData, NotTunable, TargetTaken, TuningNotInstalled
-from ecotone.vocabulary import Forbidden, Invalid, Refused, Role
+from ecotone.vocabulary import Forbidden, Invalid, JobState, Refused, Role
 
 CONFIG = json.dumps({"architectures": ["LlamaForCausalLM"], "model_type": "llama"}).encode()
 ENCODER = json.dumps({"architectures": ["BertModel"], "model_type": "bert"}).encode()
@@ -128,4 +130,36 @@ def test_missing_extra_names_the_command(base: SimpleNamespace, mottos: bytes, m
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "peft" else found(name))
     with pytest.raises(TuningNotInstalled, match=r'pip install "ecotone\[tune\]"'):
         start(base, mottos)
+    nothing_started(base)
+
+
+def test_rows_of_a_run_that_is_cancelled_before_it_began_are_gone_at_once(base: SimpleNamespace, mottos: bytes) -> None:
+    """They may be private: nobody would look for them in the data folder."""
+    base.jobs.stop()  # nobody works: the run waits
+    job = start(base, mottos)
+    folder = base.settings.data / "jobs" / "rows"
+    assert len(list(folder.iterdir())) == 1
+    base.jobs.cancel(job.id)
+    assert list(folder.iterdir()) == []
+
+
+def test_rows_of_a_run_that_is_given_up_are_gone(base: SimpleNamespace, mottos: bytes) -> None:
+    base.jobs.stop()
+    job = start(base, mottos)
+    with base.database.writing() as session:
+        session.get_one(JobRow, job.id).attempts = 3
+    base.jobs.start()
+    end = time.monotonic() + 20
+    while not base.jobs.get(job.id).state.ended and time.monotonic() < end:
+        time.sleep(0.02)
+    base.jobs.stop()
+    assert base.jobs.get(job.id).state is JobState.FAILED
+    assert list((base.settings.data / "jobs" / "rows").iterdir()) == []
+
+
+def test_a_run_into_somebody_elses_namespace_is_refused_before_it_starts(base: SimpleNamespace, mottos: bytes) -> None:
+    """Hours later the result could not be published."""
+    Accounts(base.database, base.settings).create_token("wanda", Role.WRITE)
+    with pytest.raises(Forbidden, match="belongs to the user"):
+        start(base, mottos, to="wanda/tuned", actor=WRITER)
     nothing_started(base)

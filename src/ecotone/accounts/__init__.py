@@ -4,6 +4,7 @@ from ecotone.accounts.actors import ANONYMOUS, SYSTEM, Actor
 from ecotone.accounts.errors import KeyNotFound, ProjectExists, ProjectNotFound
 from ecotone.accounts.profile import KeptProfile, Profile
 from ecotone.accounts.services import HOUSE, Accounts, KeyInfo, Project, TokenInfo, secret_hash
+from ecotone.accounts.users import bears, is_user
 
 __all__ = [
     "ANONYMOUS",
@@ -19,5 +20,7 @@ __all__ = [
     "ProjectExists",
     "ProjectNotFound",
     "TokenInfo",
+    "bears",
+    "is_user",
     "secret_hash",
 ]

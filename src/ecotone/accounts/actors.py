@@ -1,18 +1,19 @@
 """Who asks: the caller of a face, as rules see it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ecotone.vocabulary import Role
 
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """The caller. `kind` is anonymous, user (a token) or key (a project's key)."""
+    """The caller. `kind` is anonymous, user (a token) or key (a project's key); `token` is the token's id."""
 
     kind: str
     name: str
     role: Role | None = None
     project: str | None = None
+    token: str = field(default="", compare=False)
 
     @property
     def is_admin(self) -> bool:

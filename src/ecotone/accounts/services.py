@@ -153,9 +153,15 @@ class Accounts:
         with self._database.reading() as session:
             row = session.scalar(sa.select(TokenRow).where(TokenRow.hash == hashed, TokenRow.revoked.is_(None)))
             if row is not None:
-                return Actor("user", row.user, Role(row.role))
+                return _actor(row)
             key = session.scalar(sa.select(KeyRow).where(KeyRow.hash == hashed, KeyRow.revoked.is_(None)))
             return None if key is None else Actor("key", f"key {key.id}", None, key.project)
+
+    def actor_of(self, token_id: str) -> Actor | None:
+        """The user behind a token's id, for what was signed on the token's behalf; None when it was revoked."""
+        with self._database.reading() as session:
+            row = session.get(TokenRow, token_id)
+        return None if row is None or row.revoked is not None else _actor(row)
 
     def create_token(self, user: str, role: Role, note: str = "") -> tuple[TokenInfo, str]:
         """A token for a user; the secret is returned once and stored as a hash."""
@@ -323,6 +329,10 @@ class Accounts:
                 raise KeyNotFound(key_id)
             row.revoked = row.revoked or utc_now()
             return _key_info(row)
+
+
+def _actor(row: TokenRow) -> Actor:
+    return Actor("user", row.user, Role(row.role), token=row.id)
 
 
 def _token_row(hashed: str, user: str, role: Role, note: str) -> TokenRow:

@@ -22,7 +22,7 @@ from ecotone.api.errors import error_response
 from ecotone.vocabulary import EcotoneError, Forbidden, Invalid, NotFound, TooLarge, Unauthenticated
 
 PREFIX = "/api/ecotone/v1"
-MAX_BODY_BYTES = 64 * 1024 * 1024
+MOST_BODY_BYTES = 64 * 1024
 
 
 class Need(Enum):
@@ -55,6 +55,7 @@ class Endpoint:
     need: Need
     body: type | None
     status: int
+    most: int
 
     @property
     def acts(self) -> bool:
@@ -66,7 +67,14 @@ ENDPOINTS: list[Endpoint] = []
 
 
 def endpoint(
-    method: str, path: str, *, need: Need, summary: str, body: type | None = None, status: int = 200
+    method: str,
+    path: str,
+    *,
+    need: Need,
+    summary: str,
+    body: type | None = None,
+    status: int = 200,
+    most: int = MOST_BODY_BYTES,
 ) -> Callable[[Callable[[Call], Any]], Callable[[Call], Any]]:
     """Register a handler under `PREFIX + path`.
 
@@ -77,10 +85,11 @@ def endpoint(
         summary: one sentence for the OpenAPI document.
         body: a msgspec type that the JSON body must match.
         status: of a success.
+        most: bytes of a body; more only where a user sends data.
     """
 
     def register(handler: Callable[[Call], Any]) -> Callable[[Call], Any]:
-        ENDPOINTS.append(Endpoint(method, path, handler, summary, need, body, status))
+        ENDPOINTS.append(Endpoint(method, path, handler, summary, need, body, status, most))
         return handler
 
     return register
@@ -88,14 +97,14 @@ def endpoint(
 
 def check(actor: Actor, need: Need) -> None:
     """Raises Unauthenticated or Forbidden when the caller is less than needed."""
-    if need is Need.READ:
-        return
     if actor.kind == "key":
         raise Unauthenticated(
             "This is a project's key (eck_...), which the gateway under /v1 takes; here a user's token (ect_...) is "
             "expected.",
             code="wrong_kind_of_secret",
         )
+    if need is Need.READ:
+        return
     if actor.kind != "user":
         raise Unauthenticated("A token is needed: send `Authorization: Bearer TOKEN`, or set ECOTONE_TOKEN.")
     if need is Need.ADMIN and not actor.is_admin:
@@ -122,7 +131,7 @@ def _handle(spec: Endpoint) -> Callable[[Request], Any]:
     async def handle(request: Request) -> Response:
         try:
             check(request.state.actor, spec.need)
-            raw = await _read(request) if spec.method in ("POST", "PUT", "PATCH") else b""
+            raw = await _read(request, spec.most) if spec.method in ("POST", "PUT", "PATCH") else b""
             call = Call(
                 services=request.app.state.services,
                 actor=request.state.actor,
@@ -148,12 +157,12 @@ def _answered(spec: Endpoint, call: Call) -> Any:
     return spec.handler(call)
 
 
-async def _read(request: Request) -> bytes:
+async def _read(request: Request, most: int) -> bytes:
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)
-        if size > MAX_BODY_BYTES:
-            raise TooLarge(f"The body is larger than {MAX_BODY_BYTES} bytes, the most that is taken here.")
+        if size > most:
+            raise TooLarge(f"The body is larger than {most} bytes, the most that is taken here.")
         parts.append(part)
     return b"".join(parts)
 

@@ -14,6 +14,8 @@ from ecotone.licences.versions import version_of
 from ecotone.policy import Action, Outcome
 from ecotone.vocabulary import EcotoneError, Mode, NotFound, Purpose
 
+MOST_FILE_BYTES = 64 * 1024 * 1024  # two knowledge bases, in base64
+
 _ACTIONS = {
     Mode.PUBLISH_WEIGHTS: Action.PUBLISH,
     Mode.PUBLISH_ADAPTER: Action.PUBLISH,
@@ -112,6 +114,7 @@ class KnowledgeDiff(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     "/licence/diff",
     need=Need.ADMIN,
     body=KnowledgeDiff,
+    most=MOST_FILE_BYTES,
     summary="Which answers on models, projects and routes differ between two versions of the knowledge base?",
 )
 def diff_knowledge(call: Call) -> Any:

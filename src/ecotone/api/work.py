@@ -7,6 +7,8 @@ import msgspec
 from ecotone.api.endpoint import Call, Need, endpoint
 from ecotone.jobs import Job
 
+MOST_ROWS_BYTES = 64 * 1024 * 1024
+
 
 class NewTuning(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     model: str
@@ -27,7 +29,9 @@ class NewAudit(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     project: str | None = None
 
 
-@endpoint("POST", "/tuning", need=Need.WRITE, body=NewTuning, status=202, summary="Start a tuning run")
+@endpoint(
+    "POST", "/tuning", need=Need.WRITE, body=NewTuning, status=202, most=MOST_ROWS_BYTES, summary="Start a tuning run"
+)
 def start_tuning(call: Call) -> Any:
     new: NewTuning = call.body
     model = call.services.catalog.model(new.model, viewer=call.actor)

@@ -21,6 +21,7 @@ from ecotone.vocabulary import EcotoneError
 def main() -> None:
     """Build the application on the inherited socket and serve until SIGTERM."""
     _open_many_files()
+    os.umask(0o077)  # data files are the owner's alone
     listener = socket.socket(fileno=int(sys.argv[1]))
     _end_with_supervisor(int(sys.argv[2]))
     settings = Settings.from_environment()

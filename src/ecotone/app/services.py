@@ -126,6 +126,7 @@ def compose(settings: Settings) -> Services:
     policy = Policy(database, catalog, knowledge, accounts, four_eyes=not settings.single_person_waivers)
     jobs = Jobs(database, settings)
     folder = settings.folder("ledger")
+    settings.secret(LEDGER_KEY)  # made now: verifying the ledger must not need room on the disk
     heads = LedgerHeads(database)
     writer = LedgerWriter(folder, _chain(Ledger(folder), heads), segment_bytes=settings.ledger_segment_bytes)
     publishing = Publishing(catalog, storage, policy, knowledge, writer)

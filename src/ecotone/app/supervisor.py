@@ -49,7 +49,7 @@ def only_one(data: Path) -> Iterator[None]:
         raise EcotoneError(
             f"The data folder {data} cannot be written to by this user; change its owner or take another."
         )
-    with open(data / "supervisor.lock", "a+") as file:
+    with open(data / "supervisor.lock", "a+", opener=_for_the_owner) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -63,6 +63,10 @@ def only_one(data: Path) -> Iterator[None]:
         file.write(f"{os.getpid()}\n")
         file.flush()
         yield
+
+
+def _for_the_owner(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def listen(settings: Settings) -> socket.socket:

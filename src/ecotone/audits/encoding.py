@@ -15,6 +15,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from ecotone.audits.suites import Embedded
+from ecotone.lineage import check_folder
 
 BATCH = 64
 LONGEST = 512
@@ -39,6 +40,7 @@ class TextEncoder:
     def __init__(self, folder: Path) -> None:
         self._pooling, self._longest, self._lower, declared = _declared(folder)
         try:
+            check_folder(folder)
             self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             model = AutoModel.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32

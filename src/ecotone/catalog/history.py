@@ -16,18 +16,19 @@ from ecotone.catalog.gitformat import build_trees
 from ecotone.catalog.manifests import ManifestCache, encode
 from ecotone.catalog.models import EdgeRow, ModelRow, RefRow, RevisionRow
 from ecotone.catalog.names import check_ref, is_sha, key_of
-from ecotone.catalog.part import Part
+from ecotone.catalog.objects import keep_objects
+from ecotone.catalog.rights import Rights
 from ecotone.database import Database, utc_now
 from ecotone.licences import KnowledgeBase
 from ecotone.settings import Settings
 from ecotone.storage import Storage
-from ecotone.vocabulary import EdgeStatus, Forbidden, Invalid, Relation, RepoType
+from ecotone.vocabulary import EdgeStatus, Invalid, Relation, RepoType
 
 MOST_FOLDER_LISTS = 128
 MAIN = f"refs/heads/{DEFAULT_BRANCH}"
 
 
-class History(Part):
+class History(Rights):
     """Services over revisions and refs."""
 
     def __init__(
@@ -192,10 +193,9 @@ class History(Part):
         self._delete_ref(model, f"refs/tags/{name}", actor)
 
     def _create_ref(self, model: Model, prefix: str, name: str, start: str, actor: Actor, message: str) -> Ref:
-        _check_writer(actor)
         check_ref(name)
         with self._database.writing() as session:
-            self._locked(session, model)
+            self._check_namespace(session, self._locked(session, model).namespace, actor)
             sha = self._resolve(session, model, start)
             if sha is None or session.get(RevisionRow, (model.key, sha)) is None:
                 raise RevisionNotFound(model.id, start)
@@ -205,9 +205,8 @@ class History(Part):
         return Ref(name, prefix + name, sha)
 
     def _delete_ref(self, model: Model, ref: str, actor: Actor) -> None:
-        _check_writer(actor)
         with self._database.writing() as session:
-            self._locked(session, model)
+            self._check_namespace(session, self._locked(session, model).namespace, actor)
             row = session.get(RefRow, (model.key, ref))
             if row is None:
                 raise RevisionNotFound(model.id, ref)
@@ -243,6 +242,7 @@ class History(Part):
             if session.get(RevisionRow, (model.key, revision.id)) is None:
                 session.add(_revision_row(model, new))
                 session.add_all(_edge_row(model.key, revision.id, edge) for edge in revision.edges)
+                keep_objects(session, model.key, (new.files[path] for path in new.changed))
             if at is None:
                 session.add(RefRow(model_key=model.key, ref=ref, sha=revision.id, message=""))
             else:
@@ -355,8 +355,3 @@ def _revision(model: Model, row: RevisionRow, edges: tuple[LineageEdge, ...]) ->
         repo_type=RepoType(model.repo_type),
         model_key=row.model_key,
     )
-
-
-def _check_writer(actor: Actor) -> None:
-    if not actor.may_write:
-        raise Forbidden("This token may only read; one that may write is needed.")

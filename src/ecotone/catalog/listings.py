@@ -27,6 +27,9 @@ SORTS = {
     "trending_score": "downloads",
 }
 MOST = 1000
+MOST_TEXTS = 50
+MOST_TEXT = 500
+_MOST_NUMBER = 2**53
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -57,7 +60,7 @@ class Listings(Part):
             cursor: `next_cursor` of the page before.
 
         Raises:
-            Invalid: for an unknown sort key or a cursor not made here.
+            Invalid: for an unknown sort key, a cursor not made here, or more words than are looked for at once.
         """
         if sort not in SORTS:
             raise Invalid(f"sort is {sort!r}; expected one of {', '.join(sorted(SORTS))}.", param="sort")
@@ -65,6 +68,9 @@ class Listings(Part):
         words = [search] if isinstance(search, str) else list(search)
         words = [w.strip().casefold() for w in words if w.strip()]
         tags = [f.casefold() for f in filters if f]
+        _check_bounds("search", words)
+        _check_bounds("filter", tags)
+        _check_bounds("author", [author or ""])
         limit = max(1, min(limit, MOST))
         after = _read_cursor(cursor, order) if cursor else None
         found: list[Model] = []
@@ -137,6 +143,15 @@ class Listings(Part):
         return found
 
 
+def _check_bounds(param: str, texts: Sequence[str]) -> None:
+    """Each text is a condition of the query, and databases bound how many of them one may have."""
+    if len(texts) > MOST_TEXTS or any(len(text) > MOST_TEXT for text in texts):
+        raise Invalid(
+            f"{param} has {len(texts)} texts; at most {MOST_TEXTS} of up to {MOST_TEXT} characters are looked for.",
+            param=param,
+        )
+
+
 def _cursor(last: Model, order: str) -> str:
     value = getattr(last, order)
     shown = value.isoformat() if isinstance(value, datetime) else value
@@ -152,9 +167,10 @@ def _read_cursor(cursor: str, order: str) -> tuple[Any, str]:
             value = datetime.fromisoformat(value)
             if value.tzinfo is None:
                 raise ValueError("no time zone")
-        elif not isinstance(value, int):
+            value = value.astimezone(UTC)
+        elif not isinstance(value, int) or abs(value) > _MOST_NUMBER:
             raise ValueError("not a number")
-    except (ValueError, TypeError, binascii.Error, msgspec.MsgspecError):
+    except (ValueError, TypeError, OverflowError, binascii.Error, msgspec.MsgspecError):
         raise Invalid("The cursor is not one that this server made; begin again without it.", param="cursor") from None
     return value, folded
 

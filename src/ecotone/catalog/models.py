@@ -82,6 +82,15 @@ class RevisionRow(Base):
     manifest: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
 
 
+class ObjectRow(Base):
+    """A large file of some revision of a repository, by its sha256 and, where it is stored so, by its Xet hash."""
+
+    __tablename__ = "repository_objects"
+
+    model_key: Mapped[int] = mapped_column(ForeignKey("models.key", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+
+
 class RefRow(Base):
     """A branch (`refs/heads/x`), tag (`refs/tags/x`) or pull request (`refs/pr/n`)."""
 

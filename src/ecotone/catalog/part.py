@@ -84,7 +84,12 @@ class Part:
         moved = sa.select(RedirectRow.model_key).where(
             RedirectRow.repo_type == repo_type.value, RedirectRow.folded == folded
         )
-        return session.scalars(wanted.where(ModelRow.key.in_(moved))).first()
+        found = session.scalars(wanted.where(ModelRow.key.in_(moved))).first()
+        return found if found is None or self._may_lead(repo_type, folded, found.folded) else None
+
+    def _may_lead(self, repo_type: RepoType, old: str, new: str) -> bool:
+        """Whether a moved repository may be found by its old id: a reserved one never leads to one that is not."""
+        return repo_type is not RepoType.MODEL or old not in self._starter or new in self._starter
 
     def _locked(self, session: Session, model: Model) -> ModelRow:
         """The row of a model, held until the transaction ends.

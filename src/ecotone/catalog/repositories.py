@@ -1,5 +1,6 @@
 """Repositories: making, finding, changing, moving and deleting them; likes and downloads."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -7,7 +8,6 @@ from datetime import datetime
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
 
 from ecotone.accounts import Actor
 from ecotone.catalog.entities import DEFAULT_BRANCH, File, Model
@@ -16,12 +16,15 @@ from ecotone.catalog.gitformat import build_commit, build_trees
 from ecotone.catalog.manifests import encode
 from ecotone.catalog.models import LikeRow, ModelRow, RedirectRow, RefRow, RevisionRow
 from ecotone.catalog.names import RESERVED_SEGMENTS, key_of, split_id
-from ecotone.catalog.part import Part, visible
+from ecotone.catalog.part import visible
+from ecotone.catalog.rights import Rights
 from ecotone.database import Database, utc_now
 from ecotone.licences import KnowledgeBase
 from ecotone.settings import Settings
 from ecotone.storage import Storage
 from ecotone.vocabulary import Forbidden, Invalid, ModelKind, RepoType
+
+log = logging.getLogger("ecotone.catalog")
 
 _LARGE = (
     "7z arrow bin bz2 ckpt ftz gguf gz h5 joblib lz4 mlmodel model msgpack npy npz onnx ot parquet pb pickle pkl pt "
@@ -34,7 +37,7 @@ _DOWNLOAD_SESSION = 300.0
 _DOWNLOADS_HELD = 5.0
 
 
-class Repositories(Part):
+class Repositories(Rights):
     """Services over the table of models."""
 
     def __init__(
@@ -80,7 +83,7 @@ class Repositories(Part):
                 row = self._row(session, model_id, repo_type)
                 if row is not None and row.folded == folded:
                     raise RepoExists(self._entity(row))
-                self._check_namespace(session, namespace, actor)
+                self._check_new(session, namespace, actor)
                 row = _new_row(namespace, name, repo_type, private, actor.name, first.date)
                 row.head = first.sha
                 session.add(row)
@@ -123,23 +126,6 @@ class Repositories(Part):
             manifest=encode(files),
         )
 
-    def _check_namespace(self, session: Session, namespace: str, actor: Actor) -> None:
-        if actor.is_admin:
-            return
-        if any(known.partition("/")[0] == namespace.casefold() for known in self._starter):
-            raise Forbidden(
-                f"The namespace {namespace!r} is reserved by the starter catalogue; only an administrator may upload."
-            )
-        if namespace.casefold() == actor.name.casefold():
-            return
-        known = sa.select(ModelRow.namespace).where(
-            sa.func.lower(ModelRow.namespace) == namespace.casefold(), ModelRow.buried == 0
-        )
-        if session.scalars(known.limit(1)).first() is None:
-            raise Forbidden(
-                f"The namespace {namespace!r} does not exist yet; an administrator's first upload creates it."
-            )
-
     def model(self, model_id: str, *, viewer: Actor, repo_type: RepoType = RepoType.MODEL) -> Model:
         """The repository or starter entry with this id (whatever its case), also by the id it had before a move.
 
@@ -157,6 +143,14 @@ class Repositories(Part):
             raise ModelNotFound(model_id)
         return starter
 
+    def model_by_key(self, key: int, *, viewer: Actor) -> Model:
+        """The repository of a row, wherever it was moved. Raises ModelNotFound."""
+        with self._database.reading() as session:
+            row = session.get(ModelRow, key)
+        if row is None or row.buried or not visible(row.private, viewer):
+            raise ModelNotFound(f"number {key}")
+        return self._entity(row)
+
     def api_models(self) -> list[Model]:
         """Starter entries that are reachable only through a provider."""
         return [m for m in self._starter.values() if m.kind is ModelKind.API]
@@ -170,12 +164,16 @@ class Repositories(Part):
     def update(
         self, model: Model, *, actor: Actor, private: bool | None = None, gated: str | bool | None = None
     ) -> Model:
-        """Change visibility or gating; None leaves as it is, `gated=False` opens the gate."""
-        _check_writer(actor)
+        """Change visibility or gating; None leaves as it is, `gated=False` opens the gate.
+
+        Raises:
+            Forbidden: when the caller is neither the author nor an administrator, as for `move` and `delete`.
+        """
         if gated not in (None, False, *GATES):
             raise Invalid(f"gated is {gated!r}; expected 'auto', 'manual' or false.", param="gated")
         with self._database.writing() as session:
             row = self._locked(session, model)
+            self._check_author(session, row, actor)
             if private is not None:
                 row.private = private
             if gated is not None:
@@ -185,9 +183,9 @@ class Repositories(Part):
     def move(self, model: Model, to_id: str, *, actor: Actor) -> Model:
         """Give a repository a new id; the old one keeps leading to it.
 
-        Storage deduplicates within a namespace, so a repository moves within its own only.
+        Storage deduplicates within a namespace, so a repository moves within its own only. A reserved id leads nowhere
+        else: what stood there was vouched for by an administrator, what a writer commits elsewhere is not.
         """
-        _check_writer(actor)
         namespace, name = split_id(to_id, self.reserved_segments)
         folded = key_of(to_id)
         if folded in self._starter and model.repo_type is RepoType.MODEL and not actor.is_admin:
@@ -200,6 +198,7 @@ class Repositories(Part):
             )
         with self._database.writing() as session:
             row = self._locked(session, model)
+            self._check_author(session, row, actor)
             taken = self._row(session, to_id, model.repo_type)
             if taken is not None and taken.key != row.key:
                 raise RepoExists(self._entity(taken))
@@ -207,7 +206,7 @@ class Repositories(Part):
                 session.execute(
                     sa.delete(RedirectRow).where(RedirectRow.repo_type == row.repo_type, RedirectRow.folded == old)
                 )
-            if row.folded != folded:
+            if row.folded != folded and self._may_lead(model.repo_type, row.folded, folded):
                 session.add(RedirectRow(repo_type=row.repo_type, folded=row.folded, model_key=row.key))
             row.name, row.folded, row.updated = name, folded, utc_now()
             row.searched = row.searched.replace(key_of(model.id), folded, 1)
@@ -219,7 +218,8 @@ class Repositories(Part):
         Raises:
             Conflict: by a guard, while a deployment or route uses it.
         """
-        _check_writer(actor)
+        with self._database.reading() as session:
+            self._check_author(session, self._locked(session, model), actor)
         for guard in self._guards:
             guard(model)
         with self._database.writing() as session:
@@ -262,12 +262,17 @@ class Repositories(Part):
     def count_download(self, model: Model, who: str) -> None:
         """Count one download for each repository and caller within five minutes; written in batches."""
         due = self._downloads.add(model.key, who)
-        if due:
+        if not due:
+            return
+        try:
             with self._database.writing() as session:
                 for key, count in due.items():
                     session.execute(
                         sa.update(ModelRow).where(ModelRow.key == key).values(downloads=ModelRow.downloads + count)
                     )
+        except Exception:  # whoever reads must not be refused because the count cannot be written
+            self._downloads.keep(due)
+            log.warning("downloads could not be counted; it is tried again", exc_info=True)
 
 
 class DownloadCounter:
@@ -293,10 +298,11 @@ class DownloadCounter:
             due, self._waiting, self._written = self._waiting, {}, now
             return due
 
-
-def _check_writer(actor: Actor) -> None:
-    if not actor.may_write:
-        raise Forbidden("This token may only read; one that may write is needed.")
+    def keep(self, due: dict[int, int]) -> None:
+        """Take back counts that could not be written."""
+        with self._lock:
+            for key, count in due.items():
+                self._waiting[key] = self._waiting.get(key, 0) + count
 
 
 def _new_row(namespace: str, name: str, repo_type: RepoType, private: bool, actor: str, now: datetime) -> ModelRow:

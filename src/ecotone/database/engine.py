@@ -4,9 +4,10 @@ On SQLite all writing goes through one lock and `BEGIN IMMEDIATE`, so that a tra
 of the write lock; readers never wait (WAL). Every commit is flushed to disk (`synchronous=FULL`).
 """
 
+import contextlib
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.orm import DeclarativeBase, Session
+
+from ecotone.database.errors import room_on_disk
 
 NAMING = {
     "ix": "ix_%(column_0_N_label)s",
@@ -83,7 +86,7 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """A session for reading; objects stay usable after it ends, nothing is written."""
-        with Session(self.engine, expire_on_commit=False) as session:
+        with room_on_disk(), Session(self.engine, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
@@ -91,13 +94,17 @@ class Database:
         """One transaction: committed (and on disk) when the block ends, rolled back when it raises.
 
         Not re-entrant: call a function that takes the session instead of opening a second one inside.
+
+        Raises:
+            DatabaseFull: when the disk has no room; nothing was written then.
         """
+        lock: AbstractContextManager[object]
         if self.is_sqlite:
-            with self._write_lock, Session(self._immediate, expire_on_commit=False) as session, session.begin():
-                yield session
+            engine, lock = self._immediate, self._write_lock
         else:
-            with Session(self.engine, expire_on_commit=False) as session, session.begin():
-                yield session
+            engine, lock = self.engine, contextlib.nullcontext()
+        with room_on_disk(), lock, Session(engine, expire_on_commit=False) as session, session.begin():
+            yield session
 
     @property
     def _immediate(self) -> sa.Engine:

@@ -53,6 +53,7 @@ class Engines:
     ) -> None:
         self._database = database
         self._catalog = catalog
+        self._root = settings.data
         self._folder = settings.folder("engines")
         self._sockets = Sockets(self._folder / "run")
         self._may_serve = may_serve
@@ -178,6 +179,7 @@ class Engines:
             changed=self._tell,
             pace=self._pace,
             info={"model": row.model, "revision": row.revision},
+            root=self._root,
             patient=patient,
         )
 

@@ -56,6 +56,7 @@ class Supervised:
         files: gives the files; entered before each start and left when that process has ended.
         log_file: what the process writes.
         changed: called after each change of state, in this engine's thread.
+        root: the data folder; messages do not tell where it lies.
         patient: whether failures at the first start are tried again too (at the server's start) or told at once.
     """
 
@@ -69,6 +70,7 @@ class Supervised:
         changed: Callable[[], None],
         pace: Pace,
         info: dict[str, Any],
+        root: Path,
         patient: bool,
     ) -> None:
         self.state = DeploymentState.STARTING
@@ -86,6 +88,7 @@ class Supervised:
         self._changed = changed
         self._pace = pace
         self._more = info
+        self._root = root
         self._patient = patient
         self._ready = threading.Event()
         self._was_ready = False
@@ -122,13 +125,14 @@ class Supervised:
                 self._run()
                 break  # it was asked to stop
             except (NotServable, NotFound) as error:
-                self._fail(error)
+                self._fail(self._without_places(error))
                 return
             except EcotoneError as error:
                 failure = error
             except Exception as error:
                 log.exception("supervising the engine of %s failed", self._name)
                 failure = EngineFailed(f"{self._name} could not be started: {type(error).__name__}: {error}")
+            failure = self._without_places(failure)
             if self._stopping.is_set():
                 break
             if not self._was_ready and not self._patient:
@@ -142,6 +146,11 @@ class Supervised:
             self._stopping.wait(pause)
             pause = min(pause * 2, self._pace.longest_pause)
         self._set(DeploymentState.STOPPED, error=self.error)
+
+    def _without_places(self, error: EcotoneError) -> EcotoneError:
+        """The error, with the data folder's files named from that folder on."""
+        error.message = error.message.replace(f"{self._root}/", "")
+        return error
 
     def _run(self) -> None:
         """One life of the process; returns when it was asked to stop, raises when it failed."""

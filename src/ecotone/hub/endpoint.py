@@ -117,9 +117,14 @@ def need_writer(actor: Actor) -> None:
         raise Forbidden("This token may only read; a token that may write is needed.")
 
 
+def passes_gate(model: Model, actor: Actor) -> bool:
+    """Whether the caller may have a repository's bytes, and the hashes that stand for them."""
+    return model.gated is None or actor.may_write or (model.gated == "auto" and actor.kind == "user")
+
+
 def check_gate(model: Model, actor: Actor) -> None:
     """Files of a gated repository need a user; where each one is let in by hand, a writer."""
-    if model.gated is None or actor.may_write or (model.gated == "auto" and actor.kind == "user"):
+    if passes_gate(model, actor):
         return
     raise GatedRepo(f"Access to {model.id} is gated; log in with a user that its owners let in.")
 

@@ -47,7 +47,7 @@ def auth_check_write(call: Call) -> Any:
     """GET /api/{kind}/{id}/auth-check/write"""
     model = call.model()
     need_writer(call.actor)
-    check_gate(model, call.actor)
+    call.catalog.check_writer(model, call.actor)
     return {}
 
 

@@ -24,11 +24,11 @@ def etag(file: File) -> str:
     return file.content.sha256 or file.content.git_oid
 
 
-def file_item(file: File, commit: tuple[str, datetime] | None = None) -> Info:
-    """A file as listings show it."""
+def file_item(file: File, commit: tuple[str, datetime] | None = None, *, hashes: bool = True) -> Info:
+    """A file as listings show it; without `hashes` for those whom the gate keeps out of the bytes."""
     content = file.content
     item: Info = {"type": "file", "oid": content.git_oid, "size": content.size, "path": file.path}
-    if content.sha256 is not None:
+    if content.sha256 is not None and hashes:
         item["lfs"] = {"oid": content.sha256, "size": content.size, "pointerSize": content.pointer_size or 0}
         if content.xet_hash is not None:
             item["xetHash"] = content.xet_hash
@@ -44,12 +44,12 @@ def folder_item(folder: Folder, commit: tuple[str, datetime] | None = None) -> I
     return item
 
 
-def sibling(file: File, *, blobs: bool) -> Info:
+def sibling(file: File, *, blobs: bool, hashes: bool = True) -> Info:
     item: Info = {"rfilename": file.path}
     if blobs:
         item["size"] = file.content.size
         item["blobId"] = file.content.git_oid
-        if file.content.sha256 is not None:
+        if file.content.sha256 is not None and hashes:
             item["lfs"] = {
                 "size": file.content.size,
                 "sha256": file.content.sha256,
@@ -64,9 +64,10 @@ def repo_info(
     files: Mapping[str, File] | None = None,
     *,
     blobs: bool = False,
+    hashes: bool = True,
     children: int | None = None,
 ) -> Info:
-    """A repository. `revision` adds what its card says, `files` its siblings."""
+    """A repository. `revision` adds what its card says, `files` its siblings, with their hashes unless told not to."""
     info: Info = {
         "_id": f"{model.key:024x}",
         "id": model.id,
@@ -95,7 +96,7 @@ def repo_info(
     if revision is not None:
         info |= _of_revision(model, revision)
     if files is not None:
-        info["siblings"] = [sibling(file, blobs=blobs) for file in files.values()]
+        info["siblings"] = [sibling(file, blobs=blobs, hashes=hashes) for file in files.values()]
     return {k: v for k, v in info.items() if v is not None}
 
 

@@ -61,11 +61,11 @@ def batch(call: Call) -> Response:
     model = call.model()
     if asked.operation == "upload":
         need_writer(call.actor)
+        call.catalog.check_writer(model, call.actor)
         rows = [_upload(call, model, item, "multipart" in asked.transfers) for item in asked.objects]
     else:
         check_gate(model, call.actor)
-        known = _reachable(call, model)
-        rows = [_download(call, model, item, known) for item in asked.objects]
+        rows = [_download(call, model, item) for item in asked.objects]
     parted = any("chunk_size" in row.get("actions", {}).get("upload", {}).get("header", {}) for row in rows)
     return reply({"transfer": "multipart" if parted else "basic", "objects": rows, "hash_algo": "sha256"})
 
@@ -96,22 +96,10 @@ def _upload(call: Call, model: Model, item: LfsObject, may_part: bool) -> dict[s
     return row | {"actions": {"upload": upload, "verify": {"href": sign("verify")}}}
 
 
-def _reachable(call: Call, model: Model) -> set[str]:
-    """The large objects that some branch or tag of the repository names."""
-    refs = call.catalog.refs(model)
-    heads = {ref.target for ref in (*refs.branches, *refs.tags, *refs.pull_requests)}
-    return {
-        file.content.sha256
-        for head in heads
-        for file in call.catalog.files(call.catalog.revision(model, head))
-        if file.content.sha256 is not None
-    }
-
-
-def _download(call: Call, model: Model, item: LfsObject, known: set[str]) -> dict[str, Any]:
+def _download(call: Call, model: Model, item: LfsObject) -> dict[str, Any]:
     row: dict[str, Any] = {"oid": item.oid, "size": item.size, "authenticated": True}
-    if item.oid not in known:
-        return row | {"error": {"code": 404, "message": "No branch or tag of this repository names that object."}}
+    if not call.catalog.holds(model, item.oid):
+        return row | {"error": {"code": 404, "message": "No revision of this repository names that object."}}
     token = call.services.storage.lfs.sign("download", model.namespace, item.oid, item.size)
     return row | {"actions": {"download": {"href": f"{call.base}/lfs/download/{token}"}}}
 

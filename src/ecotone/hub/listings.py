@@ -3,13 +3,14 @@
 from collections import Counter
 from typing import Any
 
+from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from ecotone.catalog import Model, Revision
-from ecotone.hub.endpoint import KINDS, Call, answer, api_routes, check_gate, plain_route
+from ecotone.hub.endpoint import KINDS, Call, Handler, answer, api_routes, check_gate, passes_gate, plain_route
 from ecotone.hub.infos import expanded, repo_info
 from ecotone.hub.repositories import next_page
-from ecotone.hub.weights import sharded_metadata
+from ecotone.hub.weights import ShardedMetadata
 from ecotone.vocabulary import Invalid, ModelKind, RepoType
 
 DEFAULT_LIMIT = 500
@@ -74,7 +75,8 @@ def info(call: Call) -> Any:
 def _info(call: Call, model: Model, revision: Revision) -> Any:
     expand = call.query.getlist("expand") + call.query.getlist("expand[]")
     children = len(call.catalog.children(model, viewer=call.actor)) if "childrenModelCount" in expand else None
-    shown = repo_info(model, revision, call.catalog.manifest(revision), blobs=call.flag("blobs"), children=children)
+    files, hashes = call.catalog.manifest(revision), passes_gate(model, call.actor)
+    shown = repo_info(model, revision, files, blobs=call.flag("blobs"), hashes=hashes, children=children)
     if call.flag("securityStatus") or "securityRepoStatus" in expand:
         shown["securityRepoStatus"] = {"scansDone": False, "filesWithIssues": []}
     return expanded(shown, expand)
@@ -106,18 +108,24 @@ def leaderboard(call: Call) -> Any:
     return []
 
 
-def safetensors_metadata(call: Call) -> Any:
+def safetensors_metadata(made: ShardedMetadata) -> Handler:
     """GET /api/models/{id}/safetensors-metadata/{file}"""
-    model = call.model()
-    check_gate(model, call.actor)
-    revision = call.catalog.revision(model)
-    file = call.catalog.file(revision, call.path["file"])
-    if not file.path.endswith(".index.json"):
-        raise Invalid(f"{file.path} is no index of sharded weights; name a *.safetensors.index.json.", param="file")
-    return sharded_metadata(call.catalog, call.services.storage, revision, file)
+
+    def handler(call: Call) -> Any:
+        model = call.model()
+        check_gate(model, call.actor)
+        revision = call.catalog.revision(model)
+        file = call.catalog.file(revision, call.path["file"])
+        if not file.path.endswith(".index.json"):
+            raise Invalid(f"{file.path} is no index of sharded weights; name a *.safetensors.index.json.", param="file")
+        told = made.answer(call.catalog, call.services.storage, revision, file)
+        return Response(told, media_type="application/json")
+
+    return handler
 
 
 def routes() -> list[BaseRoute]:
+    metadata = safetensors_metadata(ShardedMetadata())
     return [
         *(plain_route(f"/api/{kind}", listing, repo_type=repo_type) for kind, repo_type in KINDS.items()),
         plain_route("/api/models-tags-by-type", tags_by_type),
@@ -125,5 +133,5 @@ def routes() -> list[BaseRoute]:
         *api_routes("", {"GET": info}),
         *api_routes("/revision/{rev}", {"GET": info}),
         *api_routes("/leaderboard", {"GET": leaderboard}, kinds=("datasets",)),
-        *api_routes("/safetensors-metadata/{file:path}", {"GET": safetensors_metadata}, kinds=("models",)),
+        *api_routes("/safetensors-metadata/{file:path}", {"GET": metadata}, kinds=("models",)),
     ]

@@ -5,13 +5,13 @@ from typing import Any
 from starlette.routing import BaseRoute
 
 from ecotone.catalog import Model
-from ecotone.hub.endpoint import PREFIXES, Call, answer, api_routes, check_gate, need_writer
+from ecotone.hub.endpoint import Call, answer, api_routes, check_gate, need_writer
 
 
 def xet_token(call: Call, model: Model, operation: str) -> Any:
     """Body for hf_xet, headers for huggingface_hub."""
     token, expires = call.services.storage.xet.token(
-        f"{PREFIXES[model.repo_type]}{model.id}", model.namespace, operation
+        model.namespace, operation, repo=model.key, holder=call.actor.token
     )
     cas = f"{call.base}/cas/{call.services.storage.xet.scope(model.namespace)}"
     headers = {
@@ -35,6 +35,7 @@ def write_token(call: Call) -> Any:
     """GET /api/{kind}/{id}/xet-write-token/{rev}; any revision when a pull request is to be made."""
     model = call.model()
     need_writer(call.actor)
+    call.catalog.check_writer(model, call.actor)
     if not call.flag("create_pr"):
         call.catalog.revision(model, call.path["rev"])
     return xet_token(call, model, "write")

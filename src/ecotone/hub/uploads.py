@@ -5,7 +5,6 @@ import binascii
 import contextlib
 from collections.abc import AsyncIterator
 from functools import lru_cache
-from re import Pattern
 from typing import Any
 
 import msgspec
@@ -29,7 +28,7 @@ from ecotone.hub.endpoint import (
     type_named,
 )
 from ecotone.hub.errors import NotSupported, header_text
-from ecotone.hub.gitignore import Ignore, large_patterns, matches
+from ecotone.hub.gitignore import Ignore, Pattern, Steps, large_patterns, matches
 from ecotone.hub.infos import etag
 from ecotone.publishing import AddLarge, AddRegular, Commit, Delete, DeleteFolder, Operation
 from ecotone.vocabulary import EcotoneError, Invalid, RepoType, TooLarge
@@ -86,23 +85,24 @@ def preupload(call: Call) -> Any:
     need_writer(call.actor)
     refuse_pull_requests(call)
     model = call.model()
+    call.catalog.check_writer(model, call.actor)
     asked = call.json(Preupload)
     if len(asked.files) > MOST_PREUPLOAD:
         raise TooLarge(f"{len(asked.files)} files were asked for; ask for {MOST_PREUPLOAD} at a time.")
     revision = call.catalog.revision(model, call.path["rev"])
     files = call.catalog.manifest(revision)
     patterns = _large_patterns(_attributes(call, files.get(".gitattributes")))
-    ignore = Ignore((asked.git_ignore or "")[:MOST_ATTRIBUTES])
+    ignore, steps = Ignore((asked.git_ignore or "")[:MOST_ATTRIBUTES]), Steps()
     rows = []
     for candidate in asked.files:
         path = check_path(candidate.path)
         large = candidate.size > 0 and (
-            candidate.size >= LARGE_BYTES or matches(patterns, path) or _is_binary(candidate.sample)
+            candidate.size >= LARGE_BYTES or matches(patterns, path, steps) or _is_binary(candidate.sample)
         )
         row = {
             "path": candidate.path,
             "uploadMode": "lfs" if large else "regular",
-            "shouldIgnore": ignore.ignores(path),
+            "shouldIgnore": ignore.ignores(path, steps),
         }
         known = files.get(path)
         if known is not None and (known.content.sha256 is not None) == large:
@@ -123,7 +123,7 @@ def _attributes(call: Call, file: File | None) -> str:
 
 
 @lru_cache(maxsize=64)
-def _large_patterns(attributes: str) -> tuple[Pattern[str], ...]:
+def _large_patterns(attributes: str) -> tuple[Pattern, ...]:
     return tuple(large_patterns(attributes))
 
 

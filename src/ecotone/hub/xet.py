@@ -1,7 +1,9 @@
 """The Xet face, a content-addressed store under `/cas/{scope}` (protocol sections 2.2, 2.5 to 2.9). Rules: `storage`.
 
-Its own tokens open it: each names one namespace and reading or writing. Data addresses are signed, one for each range.
-Answers of 404 where the protocol allows them: global deduplication, grants.
+Its own tokens open it: each names one repository and reading or writing; see `grants`. A file is told of only when a
+revision of that repository names it, whichever repository of the namespace has it too. Data addresses are signed, one
+for each range. Answers of 404 where the protocol allows them: global deduplication, grants, whether a xorb is here; and
+no answer to an upload tells whether it was here before.
 """
 
 import asyncio
@@ -16,15 +18,17 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
+from ecotone.catalog import Model
 from ecotone.hub.content import asked_range, gather, pieces_of_file
 from ecotone.hub.endpoint import answer, read_body
 from ecotone.hub.errors import STATUS
-from ecotone.storage import BadToken, RangeNotSatisfiable, Storage
-from ecotone.storage.reconstruction import Reconstruction, StoredTerm
+from ecotone.hub.grants import Grants
+from ecotone.storage import BadToken, ContentNotFound, RangeNotSatisfiable, Storage
+from ecotone.storage.reconstruction import Reconstruction, StoredTerm, XetFile
 from ecotone.storage.shards import MOST_BYTES as MOST_SHARD
 from ecotone.storage.xet import Grant
 from ecotone.storage.xorbs import MOST_SENT
-from ecotone.vocabulary import EcotoneError, Forbidden, Invalid, NotFound, TooLarge, Unauthenticated, Unavailable
+from ecotone.vocabulary import EcotoneError, Invalid, NotFound, TooLarge, Unavailable
 
 log = logging.getLogger("ecotone.hub")
 
@@ -44,10 +48,11 @@ class Cas:
         self._receiving = asyncio.Semaphore(UPLOADS_AT_ONCE)
         self._checking = asyncio.Semaphore(SHARDS_AT_ONCE)
         self._pending = 0
+        self._grants = Grants()
 
     async def put_xorb(self, request: Request) -> Response:
         """POST /cas/{scope}/v1/xorbs/{prefix}/{hash}"""
-        grant = writer(request)
+        grant = await self._grants.writing(request)
         check_length(request, MOST_SENT)
         async with self._receiving:
             upload = await run_in_threadpool(
@@ -56,23 +61,23 @@ class Cas:
             try:
                 async for gathered in gather(request.stream()):
                     await run_in_threadpool(upload.write, gathered)
-                new = await run_in_threadpool(upload.finish)
+                await run_in_threadpool(upload.finish)
             finally:
                 upload.__exit__()
-        return answer({"was_inserted": new})
+        return answer({"was_inserted": True})
 
     async def put_shard(self, request: Request) -> Response:
         """POST /cas/{scope}/v1/shards"""
-        grant = writer(request)
+        grant = await self._grants.writing(request)
         check_length(request, MOST_SHARD)
         async with self._checking:
             body = await read_body(request, MOST_SHARD)
-            new = await run_in_threadpool(storage_of(request).xet.put_shard, grant.tenant, body)
-        return answer({"result": 1 if new else 0})
+            await run_in_threadpool(storage_of(request).xet.put_shard, grant.tenant, body)
+        return answer({"result": 1})
 
     async def put_shard_told(self, request: Request) -> Response:
         """POST /cas/{scope}/v2/shards: the same, telling how far it is; large ones take longer than clients wait."""
-        grant = writer(request)
+        grant = await self._grants.writing(request)
         check_length(request, MOST_SHARD)
         body = await read_body(request, MOST_SHARD)
         check = functools.partial(storage_of(request).xet.put_shard, grant.tenant, body)
@@ -92,7 +97,8 @@ class Cas:
         try:
             while not (await asyncio.wait([checking.work], timeout=EVENT_SECONDS))[0]:
                 yield event(type="validating", verified=checking.verified, total=checking.total)
-            yield event(type="result", result=1 if checking.work.result() else 0)
+            checking.work.result()
+            yield event(type="result", result=1)
         except EcotoneError as error:
             yield event(type="error", message=error.message, retryable=isinstance(error, Unavailable))
         except Exception:
@@ -101,16 +107,17 @@ class Cas:
 
     async def reconstruction_v2(self, request: Request) -> Response:
         """GET /cas/{scope}/v2/reconstructions/{hash}"""
-        return answer(await run_in_threadpool(self._reconstruct, request, 2))
+        grant, model = await self._grants.reading(request)
+        return answer(await run_in_threadpool(self._reconstruct, request, grant, model, 2))
 
     async def reconstruction_v1(self, request: Request) -> Response:
         """GET /cas/{scope}/v1/reconstructions/{hash}"""
-        return answer(await run_in_threadpool(self._reconstruct, request, 1))
+        grant, model = await self._grants.reading(request)
+        return answer(await run_in_threadpool(self._reconstruct, request, grant, model, 1))
 
-    def _reconstruct(self, request: Request, version: int) -> dict[str, Any]:
-        grant = grant_of(request)
+    def _reconstruct(self, request: Request, grant: Grant, model: Model, version: int) -> dict[str, Any]:
         xet = storage_of(request).xet
-        file = xet.file(grant.tenant, request.path_params["hash"])
+        file = file_of(request, grant, model, request.path_params["hash"])
         try:
             part = asked_range(request.headers.get("range"), file.size)
         except ValueError:
@@ -148,21 +155,22 @@ class Cas:
 
     async def several(self, request: Request) -> Response:
         """GET, POST /cas/{scope}/v1/reconstructions: several whole files in one answer; unknown ones are left out."""
-        grant = grant_of(request)
+        grant, model = await self._grants.reading(request)
         if request.method == "POST":
             body = await read_body(request, 1024 * 1024)
             names = [str(item.get("hash")) for item in json_list(body) if isinstance(item, dict)]
         else:
             names = request.query_params.getlist("file_id")
-        return answer(await run_in_threadpool(self._reconstruct_several, request, grant, names[:MOST_FILES_ASKED]))
+        names = names[:MOST_FILES_ASKED]
+        return answer(await run_in_threadpool(self._reconstruct_several, request, grant, model, names))
 
-    def _reconstruct_several(self, request: Request, grant: Grant, names: list[str]) -> dict[str, Any]:
+    def _reconstruct_several(self, request: Request, grant: Grant, model: Model, names: list[str]) -> dict[str, Any]:
         xet = storage_of(request).xet
         files: dict[str, Any] = {}
         fetch: dict[str, list[Any]] = {}
         for name in names:
             try:
-                found = xet.reconstruction(xet.file(grant.tenant, name), 0, None)
+                found = xet.reconstruction(file_of(request, grant, model, name), 0, None)
             except NotFound:
                 continue
             files[name] = [term_json(t) for t in found.terms]
@@ -193,21 +201,15 @@ class Cas:
             pieces_of_file(path, start, end), 206, headers=headers, media_type="application/octet-stream"
         )
 
-    async def head_xorb(self, request: Request) -> Response:
-        """HEAD /cas/{scope}/v1/xorbs/{prefix}/{hash}"""
-        grant = grant_of(request)
-        size = await run_in_threadpool(storage_of(request).xet.xorb_size, grant.tenant, request.path_params["hash"])
-        return sized(size)
-
     async def head_file(self, request: Request) -> Response:
         """HEAD /cas/{scope}/v1/files/{hash}"""
-        grant = grant_of(request)
-        file = await run_in_threadpool(storage_of(request).xet.file, grant.tenant, request.path_params["hash"])
-        return sized(file.size)
+        grant, model = await self._grants.reading(request)
+        file = await run_in_threadpool(file_of, request, grant, model, request.path_params["hash"])
+        return Response(headers={"content-length": str(file.size)})
 
     async def absent(self, request: Request) -> Response:
-        """Global deduplication and grants: not offered, which clients take as the answer no."""
-        grant_of(request)
+        """Global deduplication, grants, xorbs asked for: not offered, which clients take as the answer no."""
+        await self._grants.reading(request)
         raise NotFound("not offered by this hub")
 
 
@@ -236,27 +238,12 @@ def storage_of(request: Request) -> Storage:
     return storage
 
 
-def grant_of(request: Request) -> Grant:
-    """What the request's token allows at the address it came to. Raises Unauthenticated."""
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token:
-        raise Unauthenticated("A token of this store is needed; the hub's xet-read-token gives one out.")
-    xet = storage_of(request).xet
-    try:
-        grant = xet.grant(token.strip())
-        if xet.scope(grant.tenant) != request.path_params["scope"]:
-            raise BadToken("for another part of the store")
-    except BadToken as error:
-        raise Unauthenticated(error.message) from None
-    return grant
-
-
-def writer(request: Request) -> Grant:
-    """The same, for writing. Raises Forbidden when the token may only read."""
-    grant = grant_of(request)
-    if not grant.write:
-        raise Forbidden("This token may only read; ask the hub for a xet-write-token.")
-    return grant
+def file_of(request: Request, grant: Grant, model: Model, name: str) -> XetFile:
+    """A file that some revision of the token's repository names; another one looks as if it were not here."""
+    services = request.app.state.services
+    if not services.catalog.holds(model, name):
+        raise ContentNotFound(f"There is no file {name} here.")
+    return storage_of(request).xet.file(grant.tenant, name)
 
 
 def check_length(request: Request, most: int) -> None:
@@ -287,12 +274,6 @@ def event(**fields: Any) -> bytes:
     return msgspec.json.encode(fields) + b"\n"
 
 
-def sized(size: int | None) -> Response:
-    if size is None:
-        raise NotFound("There is no such object here.")
-    return Response(headers={"content-length": str(size)})
-
-
 def guarded(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
     """Errors as the store's clients read them."""
 
@@ -320,7 +301,7 @@ def routes() -> list[BaseRoute]:
         ("POST", "/cas/{scope}/v1/reconstructions", cas.several),
         ("GET", "/cas/data/{token}", cas.data),
         ("POST", "/cas/{scope}/v1/xorbs/{prefix}/{hash}", cas.put_xorb),
-        ("HEAD", "/cas/{scope}/v1/xorbs/{prefix}/{hash}", cas.head_xorb),
+        ("HEAD", "/cas/{scope}/v1/xorbs/{prefix}/{hash}", cas.absent),
         ("HEAD", "/cas/{scope}/v1/files/{hash}", cas.head_file),
         ("POST", "/cas/{scope}/v1/shards", cas.put_shard),
         ("POST", "/cas/{scope}/v2/shards", cas.put_shard_told),

@@ -26,6 +26,7 @@ from ecotone.vocabulary import Conflict, EcotoneError, JobState
 log = logging.getLogger("ecotone.jobs")
 
 Runner = Callable[[JobContext], dict[str, Any]]
+Ended = Callable[[dict[str, Any]], None]
 
 _MOST_ATTEMPTS = 3
 _PERSIST_SECONDS = 1.0
@@ -39,6 +40,7 @@ class Jobs:
         self._database = database
         self._settings = settings
         self._runners: dict[str, Runner] = {}
+        self._ended: dict[str, Ended] = {}
         self._turn = threading.Condition()
         self._waiting: deque[str] = deque()
         self._running: dict[str, JobContext] = {}
@@ -48,9 +50,15 @@ class Jobs:
         self._stopping = False
 
     # -- for rooms that bring work -----------------------------------------------------------------------------------
-    def register(self, kind: str, runner: Runner) -> None:
-        """Name the function that does jobs of a kind; its JSON result is kept with the job."""
+    def register(self, kind: str, runner: Runner, ended: Ended | None = None) -> None:
+        """Name the function that does jobs of a kind; its JSON result is kept with the job.
+
+        Args:
+            ended: called with the parameters of each job that has ended, also of one that never began.
+        """
         self._runners[kind] = runner
+        if ended is not None:
+            self._ended[kind] = ended
 
     def submit(self, kind: str, params: dict[str, Any], actor: str, project: str | None = None) -> Job:
         """Put work in the queue; it is on disk when this returns.
@@ -189,8 +197,10 @@ class Jobs:
             if reason is not None:
                 row.state, row.error, row.ended = JobState.FAILED, reason, utc_now()
                 self._note(job_id, reason)
-                return None
             job = self._job(row)
+        if reason is not None:
+            self._clear(job.kind, job.params)
+            return None
         folder = self.folder(job_id)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return JobContext(job, folder, self._progress, lambda: self._stopping)
@@ -240,6 +250,15 @@ class Jobs:
             row.progress = 1.0 if state == JobState.DONE else self._live.get(job_id, (row.progress, ""))[0]
             if result is not None:
                 row.result = result
+        self._clear(row.kind, row.params)
+
+    def _clear(self, kind: str, params: dict[str, Any]) -> None:
+        """Let the room that brought a job drop what it kept for it."""
+        try:
+            if kind in self._ended:
+                self._ended[kind](params)
+        except Exception:
+            log.exception("what a %s job left behind could not be cleared", kind)
 
     def _progress(self, job_id: str, fraction: float, text: str) -> None:
         self._live[job_id] = (fraction, text[:300])

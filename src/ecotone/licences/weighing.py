@@ -330,8 +330,8 @@ def _add(found: Weighed, answer: Answer, bound: Bound) -> None:
     """Join an answer. Of a parent that the asker may not see, the answer and the duties apply; its text is not told."""
     _lower(found, answer.verdict)
     total = found.total
-    total.positions |= answer.positions
     if bound.visible:
+        total.positions |= answer.positions
         total.against += answer.against
         total.grants += answer.grants
         total.duties += answer.duties
@@ -350,7 +350,13 @@ def _add(found: Weighed, answer: Answer, bound: Bound) -> None:
 
 def _hide(reason: Reason) -> Reason:
     return msgspec.structs.replace(
-        reason, node=UNTOLD, entry=HIDDEN, fact=HIDDEN, clause="not shown", means="it does not allow this"
+        reason,
+        node=UNTOLD,
+        entry=HIDDEN,
+        fact=HIDDEN,
+        clause="not shown",
+        means="it does not allow this",
+        position=None,
     )
 
 

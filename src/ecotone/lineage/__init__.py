@@ -12,24 +12,31 @@ Pure: works on bytes and mappings that others read. Never unpickles, never impor
 
 from ecotone.lineage.architecture import Architecture, architecture
 from ecotone.lineage.declared import DeclaredEdge, declared_edges
-from ecotone.lineage.errors import BrokenWeights
+from ecotone.lineage.errors import BrokenIndex, BrokenWeights, TooManyTensors
 from ecotone.lineage.gguf import read_gguf
 from ecotone.lineage.index import TensorIndex, TensorIndexer, index_safetensors, shared_share
 from ecotone.lineage.safetensors import read_safetensors
+from ecotone.lineage.shards import MOST_INDEX_BYTES, check_folder, files_of_index, is_plain
 from ecotone.lineage.tensors import Parameters, TensorInfo, Weights, parameters
 
 __all__ = [
+    "MOST_INDEX_BYTES",
     "Architecture",
+    "BrokenIndex",
     "BrokenWeights",
     "DeclaredEdge",
     "Parameters",
     "TensorIndex",
     "TensorIndexer",
     "TensorInfo",
+    "TooManyTensors",
     "Weights",
     "architecture",
+    "check_folder",
     "declared_edges",
+    "files_of_index",
     "index_safetensors",
+    "is_plain",
     "parameters",
     "read_gguf",
     "read_safetensors",

@@ -1,7 +1,8 @@
 """Headers of safetensors files, checked against the format before anything believes them.
 
 Source: the format's description in the safetensors README: eight bytes with the header's length, a JSON object that
-begins with `{`, tensors without overlap or holes up to the end of the file, at most 100 MB of header.
+begins with `{`, tensors without overlap or holes up to the end of the file, at most 100 MB of header. We take less: the
+largest model published so far has some 5,000 tensors in a file.
 """
 
 import json
@@ -9,10 +10,12 @@ from collections.abc import Iterable
 from math import prod
 from typing import Any, Final, TypeGuard
 
-from ecotone.lineage.errors import BrokenWeights
+from ecotone.lineage.errors import BrokenWeights, TooManyTensors
 from ecotone.lineage.tensors import TensorInfo, Weights
 
 HEADER_LIMIT: Final = 100_000_000
+MOST_HEADER_BYTES: Final = 32 * 1024 * 1024
+MOST_TENSORS: Final = 100_000
 BITS: Final = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), 8),
     **dict.fromkeys(("I16", "U16", "F16", "BF16"), 16),
@@ -49,12 +52,17 @@ def header_length(head: bytes | bytearray, size: int | None = None) -> int | Non
 
     Raises:
         BrokenWeights: it cannot be a safetensors header.
+        TooManyTensors: it is longer than any model needs.
     """
     if len(head) < 8:
         return None
     length = int.from_bytes(head[:8], "little")
     if not 2 <= length <= HEADER_LIMIT or (size is not None and 8 + length > size):
         raise BrokenWeights(f"A safetensors header of {length} bytes is not possible here. Is this a safetensors file?")
+    if length > MOST_HEADER_BYTES:
+        raise TooManyTensors(
+            f"A safetensors header of {length} bytes is not read; at most {MOST_HEADER_BYTES} are. Save in more files."
+        )
     return length
 
 
@@ -63,9 +71,14 @@ def parse_header(header: bytes, size: int | None = None) -> Weights:
 
     Raises:
         BrokenWeights: it is no JSON object, or its tensors contradict each other, their shapes or the size.
+        TooManyTensors: it names more than any model has in one file.
     """
     if header[:1] != b"{":
         raise BrokenWeights("A safetensors header begins with `{`; this one does not.")
+    if header.count(b"{") > MOST_TENSORS + 2:
+        raise TooManyTensors(
+            f"A safetensors header of more than {MOST_TENSORS} tensors is not read. Save the model in more files."
+        )
     try:
         table = json.loads(header, object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:

@@ -1,6 +1,7 @@
 """What a revision's files say of it: card, licence, lineage, configuration, totals of its weights.
 
-Everything is bounded and nothing here refuses: what cannot be read becomes a finding, shown with the revision.
+Everything is bounded. What cannot be read becomes a finding, shown with the revision; only what would cost too much to
+read, or leads out of the revision, is refused.
 """
 
 import datetime
@@ -12,14 +13,16 @@ import msgspec
 from ecotone.catalog import BadCard, File, LineageEdge, Revision
 from ecotone.catalog.cards import MAX_CARD_TEXT, MAX_FRONT_MATTER, parse
 from ecotone.licences import KnowledgeBase, identify
-from ecotone.lineage import BrokenWeights, declared_edges, parameters, read_safetensors
+from ecotone.lineage import BrokenWeights, TooManyTensors, declared_edges, parameters, read_safetensors
+from ecotone.publishing.indexes import check_indexes
 from ecotone.storage import Content, Storage
-from ecotone.vocabulary import EdgeStatus
+from ecotone.vocabulary import EdgeStatus, RepoType, TooLarge
 
 CARD_EVIDENCE = "card"
 _INFERRED = " (relation inferred)"
 MOST_CONFIG = 1024 * 1024
 MOST_EDGES = 200
+MOST_TENSORS_READ = 400_000
 _CONFIG_FIELDS = (
     "architectures",
     "model_type",
@@ -69,7 +72,12 @@ def read_contents(
     model_id: str,
     kept_edges: Iterable[LineageEdge] = (),
 ) -> Contents:
-    """What the files of a revision say; weights unchanged since `base` are not read again."""
+    """What the files of a revision say; weights unchanged since `base` are not read again.
+
+    Raises:
+        TooLarge: weights have more tensors than are read.
+        Invalid: an index of weights leads out of its folder.
+    """
     findings: list[str] = []
     card: dict[str, Any] = {}
     text = ""
@@ -84,6 +92,9 @@ def read_contents(
     config = {k: v for k, v in _json(storage, files.get("config.json")).items() if k in _CONFIG_FIELDS}
     adapter = _json(storage, files["adapter_config.json"]) if "adapter_config.json" in files else None
     weights = _weights(files, before, base.weights, storage, findings)
+    if base.repo_type is RepoType.MODEL:
+        changed = {p for p, f in files.items() if p not in before or before[p].content.git_oid != f.content.git_oid}
+        findings += check_indexes(files, changed, storage)
     read = _from_card(card, text, knowledge, model_id, adapter, config, weights, findings)
     carried = [edge for edge in base.edges if not edge.evidence.startswith(CARD_EVIDENCE)]
     edges = {(e.parent.casefold(), e.relation): e for e in [*carried, *kept_edges, *read.edges]}
@@ -141,6 +152,8 @@ def _weights(
     """Parameters by data type, of each safetensors file and in all."""
     held: Mapping[str, dict[str, int]] = known.get("files") or {}
     found: dict[str, dict[str, int]] = {}
+    read: dict[str, dict[str, int]] = {}
+    tensors = 0
     for path, file in files.items():
         if not path.endswith(".safetensors"):
             continue
@@ -148,12 +161,22 @@ def _weights(
         if same and path in held:
             found[path] = held[path]
             continue
-        try:
-            read = read_safetensors(map(bytes, storage.read(file.content)), file.content.size)
-        except BrokenWeights as error:
-            findings.append(f"{path} is not a whole safetensors file: {error.message}")
-            continue
-        found[path] = dict(parameters([read]).by_dtype)
+        if file.content.git_oid not in read:
+            try:
+                weights = read_safetensors(map(bytes, storage.read(file.content)), file.content.size)
+            except TooManyTensors as error:
+                raise TooLarge(f"{path} is refused: {error.message}", param="path") from None
+            except BrokenWeights as error:
+                findings.append(f"{path} is not a whole safetensors file: {error.message}")
+                continue
+            tensors += len(weights.tensors)
+            if tensors > MOST_TENSORS_READ:
+                raise TooLarge(
+                    f"The weights of this commit have more than {MOST_TENSORS_READ} tensors, the most that are read "
+                    "at a time; commit the files in several parts."
+                )
+            read[file.content.git_oid] = dict(parameters([weights]).by_dtype)
+        found[path] = read[file.content.git_oid]
     if not found:
         return {}
     totals: dict[str, int] = {}

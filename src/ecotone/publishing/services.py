@@ -6,6 +6,9 @@ for `catalog`, licences for `licences`, the organisation's rules for `policy`.
 """
 
 import hashlib
+import random
+import threading
+import time
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
@@ -37,10 +40,12 @@ from ecotone.publishing.contents import Contents, read_card, read_contents
 from ecotone.publishing.drafts import Draft, draft
 from ecotone.publishing.refusals import refusal
 from ecotone.storage import Storage
-from ecotone.vocabulary import Forbidden, Invalid, Mode, Purpose, Refused, Relation, RepoType
+from ecotone.vocabulary import Invalid, Mode, Purpose, Refused, Relation, RepoType
 
 REPEAT_WINDOW = timedelta(minutes=15)
 ATTEMPTS = 8
+FIRST_PAUSE = 0.02
+TURNS = 64
 MOST_MESSAGE = 20_000
 _NOT_DERIVED = (Relation.TRAINED_ON, Relation.EVALUATED_ON, Relation.GENERATED_BY, Relation.MIRROR_OF)
 
@@ -48,7 +53,9 @@ _UNNAMED = "this/model"
 
 
 class Publishing:
-    """The service. Thread-safe; writers on one branch are ordered by the catalogue's transaction."""
+    """The service. Thread-safe; writers on one branch take turns here, and between processes are ordered by the
+    catalogue's transaction: a commit without a parent goes on top of whatever came first.
+    """
 
     def __init__(
         self, catalog: Catalog, storage: Storage, policy: Policy, knowledge: KnowledgeBase, ledger: LedgerWriter
@@ -58,6 +65,7 @@ class Publishing:
         self._policy = policy
         self._knowledge = knowledge
         self._ledger = ledger
+        self._turns = tuple(threading.Lock() for _ in range(TURNS))
 
     def commit(
         self,
@@ -87,31 +95,30 @@ class Publishing:
         full = full_ref(ref)
         mark = fingerprint(full, changes)
         extra = tuple(asserted_edges)
-        for _ in range(ATTEMPTS):
-            head = self._catalog.ref_target(model, full)
-            if head is None:
-                raise RevisionNotFound(model.id, ref)
-            if self._is_repeat(model, head, mark):
-                return Published(model_id=model.id, revision_id=head)
-            if changes.parent is not None and changes.parent != head:
-                raise StaleParent(ref, head)
-            try:
-                return self._publish(model, full, head, changes, actor, mark, extra)
-            except StaleParent:
-                if changes.parent is not None:
-                    raise
+        with self._turns[hash((model.key, full)) % len(self._turns)]:
+            for attempt in range(ATTEMPTS):
+                head = self._catalog.ref_target(model, full)
+                if head is None:
+                    raise RevisionNotFound(model.id, ref)
+                if self._is_repeat(model, head, mark):
+                    return Published(model_id=model.id, revision_id=head)
+                if changes.parent is not None and changes.parent != head:
+                    raise StaleParent(ref, head)
+                try:
+                    return self._publish(model, full, head, changes, actor, mark, extra)
+                except StaleParent:  # a writer of another process was quicker
+                    if changes.parent is not None:
+                        raise
+                    time.sleep(random.uniform(0, FIRST_PAUSE * 2**attempt))  # noqa: S311  no secret
         raise StaleParent(ref, self._catalog.ref_target(model, full))
 
     def _check_writer(self, model: Model, actor: Actor) -> None:
-        if not actor.may_write:
-            raise Forbidden("This token may only read; publishing needs one that may write.")
-        if not model.key:
+        if not model.key and actor.may_write:
             raise ReservedId(
                 f"{model.id!r} is an entry of the starter catalogue without a repository; an administrator may create "
                 "one first."
             )
-        if model.reserved and not actor.is_admin:
-            raise ReservedId(f"{model.id!r} is reserved by the starter catalogue; only an administrator may write it.")
+        self._catalog.check_writer(model, actor)
 
     def _is_repeat(self, model: Model, head: str, mark: str) -> bool:
         """Whether the head is the very commit that is sent again, because its answer was lost."""

@@ -51,10 +51,14 @@ _FEW_CHUNKS, _MEAN_CHUNK_BYTES = 65_536, 4096
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a token of the CAS allows: reading, and writing when `write`, in one namespace."""
+    """What a token of the CAS allows: reading what one repository names, or writing to its namespace when `write`.
+
+    `repo` and `holder` are the callers' own words for the repository and for who asked; they are kept as they came.
+    """
 
     tenant: str
-    repo: str
+    repo: int
+    holder: str
     write: bool
 
 
@@ -76,9 +80,9 @@ class XetStore:
         self.index = functools.lru_cache(maxsize=256)(self._load_index)
 
     # -- tokens ------------------------------------------------------------------------------------------------------
-    def token(self, repo: str, namespace: str, operation: str) -> tuple[str, int]:
+    def token(self, namespace: str, operation: str, *, repo: int, holder: str) -> tuple[str, int]:
         """An access token for the CAS and its end in Unix seconds. `operation` is read or write."""
-        claims = {"purpose": "xet", "repo": repo, "tenant": namespace, "op": operation}
+        claims = {"purpose": "xet", "repo": repo, "holder": holder, "tenant": namespace, "op": operation}
         token = self._signer.sign(claims, seconds=TOKEN_SECONDS)
         return token, int(self._signer.verify(token, purpose="xet")["exp"])
 
@@ -98,7 +102,9 @@ class XetStore:
             BadToken: when it is not valid.
         """
         claims = self._signer.verify(token, purpose="xet", grace=TOKEN_GRACE)
-        return Grant(claims["tenant"], claims["repo"], claims["op"] == "write")
+        if not isinstance(claims.get("repo"), int):
+            raise BadToken("of an earlier version")
+        return Grant(claims["tenant"], claims["repo"], claims["holder"], claims["op"] == "write")
 
     def sign_range(self, xorb: str, start: int, end: int) -> str:
         """A token for bytes [start, end] (inclusive) of a xorb."""

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from ecotone.jobs.child_side import receive
+from ecotone.lineage import check_folder
 from ecotone.tuning import data as rows_of
 from ecotone.tuning.masking import BadRow, Encoder
 from ecotone.tuning.recipes import Recipe
@@ -117,6 +118,7 @@ def load(folder: Path, parent_id: str) -> tuple[Any, Any]:
         raise CannotTune(f"{parent_id} is an adapter itself; tune the model that it adapts")
     on_gpu = torch.cuda.is_available()
     try:
+        check_folder(folder)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -129,10 +131,15 @@ def load(folder: Path, parent_id: str) -> tuple[Any, Any]:
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # whatever a stranger's files make the libraries say
-        raise CannotTune(f"{parent_id} cannot be loaded as a causal language model: {str(error)[:400]}") from None
+        raise CannotTune(f"{parent_id} cannot be loaded as a causal language model: {_said(error, folder)}") from None
     if not tokenizer.chat_template:
         raise CannotTune(f"{parent_id} has no chat template, so that rows of messages cannot be written for it")
     return model.to("cuda" if on_gpu else "cpu"), tokenizer
+
+
+def _said(error: Exception, folder: Path) -> str:
+    """What a library said, without the place of our files."""
+    return str(error).replace(f"{folder}/", "").replace(str(folder), "its folder")[:400]
 
 
 def context_of(config: Any, tokenizer: Any) -> int:

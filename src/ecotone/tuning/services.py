@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from ecotone.accounts import SYSTEM, Actor
+from ecotone.accounts import Actor
 from ecotone.catalog import Catalog, LineageEdge, Model, ModelNotFound, ReservedId, Revision
 from ecotone.catalog.names import key_of, split_id
 from ecotone.database import utc_now
@@ -68,7 +68,7 @@ class Tuning:
         self._settings = settings
         self._may_tune = may_tune
         self._knowledge = knowledge or KnowledgeBase.load()
-        jobs.register(KIND, self._run)
+        jobs.register(KIND, self._run, self._forget)
 
     # -- before the start --------------------------------------------------------------------------------------------
     def start(
@@ -171,16 +171,13 @@ class Tuning:
         try:
             target = self._catalog.model(to, viewer=actor)
         except ModelNotFound:
-            known = self._catalog.models(viewer=SYSTEM, author=namespace, limit=1).models
-            if not (actor.is_admin or known or namespace.casefold() == actor.name.casefold()):
-                raise Forbidden(
-                    f"The namespace {namespace!r} does not exist yet; an administrator's first upload creates it."
-                ) from None
+            self._catalog.check_new(namespace, actor)
             return
         if (not target.key or target.reserved) and not actor.is_admin:
             raise ReservedId(f"{to!r} is reserved by the starter catalogue; choose another name.")
         if not target.key:
             return
+        self._catalog.check_writer(target, actor)
         if not target.private:
             raise TargetTaken(
                 f"{to} is public, and what was learned from private data must not be; make it private, or name another "
@@ -224,8 +221,12 @@ class Tuning:
             os.fsync(file.fileno())
         return place
 
+    def _forget(self, params: dict[str, Any]) -> None:
+        """Remove the rows of a run that has ended, however it did."""
+        (self._rows_folder / Path(str(params.get("rows_file"))).name).unlink(missing_ok=True)
+
     def _sweep(self) -> None:
-        """Remove rows whose run never came to its end here: cancelled while it waited, or given up."""
+        """Remove rows whose run was never queued: the server ended in between."""
         waiting = {job.params.get("rows_file") for job in self._jobs.list() if job.kind == KIND and not job.state.ended}
         for file in self._rows_folder.iterdir():
             if file.name not in waiting and time.time() - file.stat().st_mtime > _SWEEP_AFTER:
@@ -234,15 +235,10 @@ class Tuning:
     # -- the run -----------------------------------------------------------------------------------------------------
     def _run(self, context: JobContext) -> dict[str, Any]:
         plan = msgspec.convert(context.job.params, Plan)
-        rows = self._rows_folder / plan.rows_file
-        try:
-            published = self._published_by(context.job.id, plan)
-            if published is not None:  # the server ended between publishing and noting it
-                return {"model": plan.to, "revision": published, "parent": plan.model}
-            return self._train_and_publish(context, plan, rows)
-        finally:
-            if context.was_cancelled or not context.cancelled():
-                rows.unlink(missing_ok=True)
+        published = self._published_by(context.job.id, plan)
+        if published is not None:  # the server ended between publishing and noting it
+            return {"model": plan.to, "revision": published, "parent": plan.model}
+        return self._train_and_publish(context, plan, self._rows_folder / plan.rows_file)
 
     def _train_and_publish(self, context: JobContext, plan: Plan, rows: Path) -> dict[str, Any]:
         if not rows.exists():

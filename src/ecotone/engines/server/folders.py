@@ -6,10 +6,11 @@ Weights are taken from safetensors alone: a pickle runs code when it is opened.
 import enum
 import json
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from ecotone.engines.server.errors import Unloadable
+from ecotone.lineage import BrokenIndex, check_folder, is_plain
 
 _LARGEST_CONFIG = 16 * 1024 * 1024
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack")
@@ -49,12 +50,19 @@ def plan(folder: Path, base: Path | None = None) -> Plan:
     if (folder / "adapter_config.json").exists():
         adapter, weights = folder, base or _no_base(folder)
         _check_adapter(folder)
+        if (weights / "adapter_config.json").exists():
+            raise Unloadable(
+                f"its base {base_of(folder)!r} is an adapter itself; merge that one into its own base first."
+            )
     config = _read(weights / "config.json")
     if config is None:
         raise Unloadable("there is no config.json; upload the whole folder that save_pretrained wrote.")
     size = _check_weights(weights, "*.safetensors")
+    _check_names(weights, config)
     if "auto_map" in config and not config.get("model_type"):
         raise Unloadable("the model needs code of its own, which is never run here; its architecture is not built in.")
+    _check_token_names(folder)
+    _check_token_names(weights)
     has_tokens = any((folder / name).exists() for name in ("tokenizer.json", "tokenizer_config.json"))
     return Plan(
         task=_task(weights, config),
@@ -64,6 +72,29 @@ def plan(folder: Path, base: Path | None = None) -> Plan:
         config=config,
         weight_bytes=size,
     )
+
+
+def _check_names(weights: Path, config: dict[str, Any]) -> None:
+    """Weights come from the model's own folder: nothing that it says leads a loader to another's."""
+    try:
+        check_folder(weights)
+    except BrokenIndex as error:
+        raise Unloadable(error.message) from None
+    named = config.get("transformers_weights")
+    if named is not None and not is_plain(named):
+        raise Unloadable(f"config.json names the weights {str(named)[:200]!r}; a plain file name is expected.")
+
+
+def _check_token_names(folder: Path) -> None:
+    config = json_file(folder / "tokenizer_config.json")
+    several = config.get("fast_tokenizer_files") or ()
+    if not isinstance(several, list | tuple) or not all(is_plain(name) for name in several):
+        raise Unloadable("tokenizer_config.json has fast_tokenizer_files that are no plain file names.")
+    for field, value in config.items():
+        if field.endswith("_file") and isinstance(value, str) and ".." in PurePath(value).parts:
+            raise Unloadable(
+                f"tokenizer_config.json names {value[:200]!r} as {field}, outside of the model's folder; remove it."
+            )
 
 
 def base_of(folder: Path) -> str | None:
@@ -96,6 +127,8 @@ def _check_adapter(folder: Path) -> None:
     config = json_file(folder / "adapter_config.json")
     if config.get("peft_type") != "LORA":
         raise Unloadable(f"adapters of type {config.get('peft_type')!r} are not served; LORA is.")
+    if config.get("megatron_config"):
+        raise Unloadable("adapter_config.json asks for Megatron, which is not loaded here; remove megatron_config.")
     _check_weights(folder, "adapter_model*.safetensors")
 
 

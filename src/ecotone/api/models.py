@@ -32,6 +32,10 @@ def show_model(call: Call) -> Any:
         **_model(model),
         "facts": model.facts,
         "card": revision.card if revision else {},
+        "declared_licence": revision.declared_licence if revision else None,
+        "detected_licences": list(revision.detected) if revision else [],
+        "concluded_licences": list(revision.instruments) if revision else list(model.instruments),
+        "findings": list(revision.findings) if revision else [],
         "parents": [msgspec.to_builtins(e) for e in (revision.edges if revision else ())],
         "measurements": [msgspec.to_builtins(m) for m in catalog.measurements(model.id)],
     }

@@ -48,7 +48,8 @@ class Revision(msgspec.Struct, frozen=True, kw_only=True):
 
     `card` is the parsed front matter of README.md (empty when there is none or it is malformed; then `findings` says
     so), `card_text` the text below it. `config` holds the model configuration's main fields, `weights` the totals of
-    safetensors headers: `{"parameters": {dtype: count}, "total": n}`. `declared_licence` is what the card says.
+    safetensors headers: `{"parameters": {dtype: count}, "total": n}`. `declared_licence` is what the card says,
+    `detected` what licence files were found to hold, `instruments` what is concluded from both.
     """
 
     id: str
@@ -66,6 +67,7 @@ class Revision(msgspec.Struct, frozen=True, kw_only=True):
     findings: tuple[str, ...] = ()
     instruments: tuple[str, ...] = ()
     declared_licence: str | None = None
+    detected: tuple[str, ...] = ()
     edges: tuple["LineageEdge", ...] = ()
     size: int = 0
     repo_type: RepoType = RepoType.MODEL

@@ -77,6 +77,7 @@ class RevisionRow(Base):
     findings: Mapped[list[str]]
     instruments: Mapped[list[str]]
     declared_licence: Mapped[str | None] = mapped_column(String(200))
+    detected: Mapped[list[str]]
     size: Mapped[int] = mapped_column(BigInteger)
     fingerprint: Mapped[str] = mapped_column(String(64))
     manifest: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)

@@ -121,6 +121,7 @@ class Repositories(Rights):
             findings=[],
             instruments=[],
             declared_licence=None,
+            detected=[],
             size=len(GITATTRIBUTES),
             fingerprint="",
             manifest=encode(files),

@@ -5,7 +5,7 @@ read, or leads out of the revision, is refused.
 """
 
 import datetime
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -13,8 +13,10 @@ import msgspec
 from ecotone.catalog import BadCard, File, LineageEdge, Revision
 from ecotone.catalog.cards import MAX_CARD_TEXT, MAX_FRONT_MATTER, parse
 from ecotone.licences import KnowledgeBase, identify
+from ecotone.licences.detection import Detection, conclude
 from ecotone.lineage import BrokenWeights, TooManyTensors, declared_edges, parameters, read_safetensors
 from ecotone.publishing.indexes import check_indexes
+from ecotone.publishing.licence_texts import detections, told
 from ecotone.storage import Content, Storage
 from ecotone.vocabulary import EdgeStatus, RepoType, TooLarge
 
@@ -38,7 +40,8 @@ _CONFIG_FIELDS = (
 
 
 class Contents(msgspec.Struct, frozen=True, kw_only=True):
-    """What was read. `edges` are those the card declares and those asserted by others."""
+    """What was read. `declared_licence` is the card's, `detected` what licence files hold, `instruments` what is
+    concluded from both. `edges` are those the card declares and those asserted by others."""
 
     card: dict[str, Any]
     card_text: str
@@ -46,6 +49,7 @@ class Contents(msgspec.Struct, frozen=True, kw_only=True):
     weights: dict[str, Any]
     instruments: tuple[str, ...]
     declared_licence: str | None
+    detected: tuple[str, ...]
     edges: tuple[LineageEdge, ...]
     findings: tuple[str, ...]
 
@@ -95,7 +99,8 @@ def read_contents(
     if base.repo_type is RepoType.MODEL:
         changed = {p for p, f in files.items() if p not in before or before[p].content.git_oid != f.content.git_oid}
         findings += check_indexes(files, changed, storage)
-    read = _from_card(card, text, knowledge, model_id, adapter, config, weights, findings)
+    texts = detections(files, storage, knowledge)
+    read = _from_card(card, text, knowledge, model_id, adapter, config, weights, findings, texts)
     carried = [edge for edge in base.edges if not edge.evidence.startswith(CARD_EVIDENCE)]
     edges = {(e.parent.casefold(), e.relation): e for e in [*carried, *kept_edges, *read.edges]}
     known = {(e.parent.casefold(), e.relation): e for e in [*carried, *kept_edges]}
@@ -111,9 +116,12 @@ def _from_card(
     config: dict[str, Any],
     weights: dict[str, Any],
     findings: list[str],
+    texts: Sequence[Detection] = (),
 ) -> Contents:
     identified = identify(knowledge, card, date=datetime.datetime.now(datetime.UTC).date())
-    if identified.declared and "unknown" in identified.instruments:
+    conclusion = conclude(knowledge, identified, texts)
+    findings += told(conclusion)
+    if identified.declared and "unknown" in conclusion.concluded and not conclusion.conflicts:
         findings.append(
             f"The licence {identified.declared!r} is not in the knowledge base, so what may be done stays unknown; "
             "`ecotone licence list` shows what it holds."
@@ -135,8 +143,9 @@ def _from_card(
         card_text=text,
         config=config,
         weights=weights,
-        instruments=identified.instruments,
+        instruments=conclusion.concluded,
         declared_licence=(identified.declared or "")[:200] or None,
+        detected=conclusion.detected,
         edges=tuple(edges[:MOST_EDGES]),
         findings=tuple(findings),
     )

@@ -198,6 +198,7 @@ class Publishing:
             findings=contents.findings,
             instruments=contents.instruments,
             declared_licence=contents.declared_licence,
+            detected=contents.detected,
             edges=tuple(
                 msgspec.structs.replace(
                     e, child=model.id, child_revision=commit.oid, asserted_by=e.asserted_by or actor.name

@@ -17,9 +17,11 @@ The rooms, in the order of the work:
 from ecotone.licences.detection.conclude import Conclusion, conclude
 from ecotone.licences.detection.detecting import Detection, Near, detect
 from ecotone.licences.detection.files import Found, declared_in, detect_files
+from ecotone.licences.detection.reading import OF_THE_WORK
 from ecotone.licences.detection.second_opinion import Opinion, SecondOpinionFailed, second_opinion
 
 __all__ = [
+    "OF_THE_WORK",
     "Conclusion",
     "Detection",
     "Found",

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ecotone.licences.detection import notices
-from ecotone.licences.detection.differences import Compared, compare, runs_of, topics_of, words_covered
+from ecotone.licences.detection.differences import Compared, compare, obliges, runs_of, topics_of, words_covered
 from ecotone.licences.detection.discriminators import discriminators
 from ecotone.licences.detection.index import Index, load
 from ecotone.licences.detection.matching import Flags, Placed, Query, place, rivals
@@ -21,6 +21,8 @@ _NEAR = 0.8
 _LEAST_NEAR = 0.6
 _LEAST_WORDS = 8
 _MOSTLY = 0.4
+_NOTHING_ELSE = 0.85
+_SENTENCE = 5
 _ADJACENT = 150
 _ADDED = 8
 _MOST_NEAR = 5
@@ -84,13 +86,16 @@ class Identity:
         return entry or proper, spdx
 
 
-def detect(text: str, knowledge: KnowledgeBase | None = None, *, index: Index | None = None) -> list[Detection]:
+def detect(
+    text: str, knowledge: KnowledgeBase | None = None, *, index: Index | None = None, whole: bool = False
+) -> list[Detection]:
     """Licences in a text: whole texts, notices and SPDX tags; several, in the order of what they explain; [] if none.
 
     Args:
         text: contents of a file of any kind, decoded.
         knowledge: whose ids to answer with.
         index: known texts; by default those that ship with the program.
+        whole: the text is that of a licence file, so that any sentence beside a known text that binds counts.
     """
     index = index or load()
     identity = Identity(index, knowledge)
@@ -103,7 +108,7 @@ def detect(text: str, knowledge: KnowledgeBase | None = None, *, index: Index | 
     found: list[Detection] = []
     known = np.zeros(len(words), np.bool_)
     for one in placed:
-        detection, covered = _judged(index, identity, query, one, explainers, known)
+        detection, covered = _judged(index, identity, query, one, explainers, known, whole)
         if detection is not None:
             found.append(detection)
             known |= covered
@@ -130,7 +135,7 @@ def _words(placed: Placed) -> Flags:
 
 
 def _judged(
-    index: Index, identity: Identity, query: Query, placed: Placed, explainers: Counts, known: Flags
+    index: Index, identity: Identity, query: Query, placed: Placed, explainers: Counts, known: Flags, whole: bool
 ) -> tuple[Detection | None, Flags]:
     """The detection for a stretch, and the words that are then accounted for."""
     others = explainers - _words(placed) > 0
@@ -145,7 +150,7 @@ def _judged(
     label = index.known[best.text].label
     words = _words(best)
     fresh = np.count_nonzero(words & ~known)
-    differences = compared.differences or _appended(query, best, others | words)
+    differences = compared.differences or _appended(query, best, others | words, whole)
     if _same(compared) and not differences:
         entry, spdx = identity.of(label)
         confidence = round(min(1.0, compared.coverage), 4)
@@ -188,18 +193,22 @@ def _same(compared: Compared) -> bool:
     return compared.coverage >= _COVERED and not compared.differences
 
 
-def _appended(query: Query, placed: Placed, explained: Flags) -> tuple[str, ...]:
-    """Unexplained terms before or after a text that makes up most of the file: a clause more."""
-    length = len(query.words)
-    if placed.end - placed.start < _MOSTLY * length:
+def _appended(query: Query, placed: Placed, explained: Flags, whole: bool) -> tuple[str, ...]:
+    """Unexplained terms before or after a text that makes up most of the file: a clause more. In a licence file that
+    holds hardly anything else, a sentence that obliges to anything is one."""
+    share = (placed.end - placed.start) / max(len(query.words), 1)
+    if share < _MOSTLY:
         return ()
+    alone = whole and share >= _NOTHING_ELSE
+    least = _SENTENCE if alone else _ADDED
     outside = ~explained
     outside[placed.start : placed.end] = False
     found = []
     for start, end in runs_of(outside):
-        if end - start < _ADDED or start > placed.end + _ADJACENT or end < placed.start - _ADJACENT:
+        if end - start < least or start > placed.end + _ADJACENT or end < placed.start - _ADJACENT:
             continue
-        topics = topics_of(query.words[start:end])
+        words = query.words[start:end]
+        topics = topics_of(words) or (["terms of its own"] if alone and obliges(words) else [])
         if topics:
             side = "after" if start >= placed.end else "before"
             found.append(f"{end - start} words are added {side} the text, on {' and '.join(topics)}")

@@ -80,11 +80,16 @@ def runs_of(flags: Flags, *, bridging: int = 0) -> list[tuple[int, int]]:
 
 def topics_of(words: list[str]) -> list[str]:
     """What an unknown stretch with an obligation speaks of; empty without an obligation or a known topic."""
-    joined = f" {' '.join(words)} "
-    known = vocabulary()
-    if not any(f" {o} " in joined for o in known.obligation):
+    if not obliges(words):
         return []
-    return [topic for topic, listed in known.topics.items() if any(f" {w} " in joined for w in listed)]
+    joined = f" {' '.join(words)} "
+    return [topic for topic, listed in vocabulary().topics.items() if any(f" {w} " in joined for w in listed)]
+
+
+def obliges(words: list[str]) -> bool:
+    """Whether a stretch holds a word that binds."""
+    joined = f" {' '.join(words)} "
+    return any(f" {o} " in joined for o in vocabulary().obligation)
 
 
 def held_triples(index: Index, query: Query, placed: Placed) -> Flags:

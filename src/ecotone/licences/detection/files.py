@@ -9,7 +9,7 @@ import msgspec
 import yaml
 
 from ecotone.licences.detection.detecting import Detection, detect
-from ecotone.licences.detection.reading import Unreadable, files_of, read
+from ecotone.licences.detection.reading import OF_THE_WORK, Unreadable, files_of, read
 from ecotone.licences.entries import KnowledgeBase
 from ecotone.licences.identify import Identified, identify
 
@@ -56,7 +56,7 @@ def _detect_file(path: Path, knowledge: KnowledgeBase | None, complain: Callable
     return Found(
         path=str(path),
         declared=card.declared if card else None,
-        detected=tuple(detect(read_text.text, knowledge)),
+        detected=tuple(detect(read_text.text, knowledge, whole=OF_THE_WORK.fullmatch(path.name) is not None)),
     )
 
 

@@ -43,7 +43,9 @@ def check_licence(call: Call) -> Any:
     ask: LicenceQuestion = call.body
     check_territory(ask.territory)
     check_variables(call.services.knowledge, ask.variables)
-    family, more = _family(call, ask)
+    services = call.services
+    backend = services.backend_of(ask.model)
+    more = {"account.tier": backend.tier} if backend is not None else {}
     use = Use(
         mode=ask.mode,
         purpose=ask.purpose,
@@ -52,22 +54,15 @@ def check_licence(call: Call) -> Any:
         date=ask.date,
         variables=use_variables(ask.users, ask.revenue, ask.territory, ask.variables) | more,
     )
-    stance = call.services.policy.stance()
-    decision = stance.judge_family(family, use)
+    if backend is None:
+        decision, family = services.policy.judge_or_else(ask.model, ask.revision, use, viewer=call.actor)
+    else:
+        family = services.policy.api_family(ask.model, [backend.terms] if backend.terms else [])
+        decision = services.policy.judge_family(family, use)
     answer = decision.to_json()
     if call.actor.kind == "user":
-        answer["policy"] = _policy(stance.outcome(decision, _ACTIONS.get(ask.mode, Action.CALL), family))
+        answer["policy"] = _policy(services.policy.outcome(decision, _ACTIONS.get(ask.mode, Action.CALL), family))
     return answer
-
-
-def _family(call: Call, ask: LicenceQuestion) -> tuple[Family, dict[str, Any]]:
-    """The family asked about, and what is known of the way to it: a backend's tier."""
-    services = call.services
-    backend = services.backend_of(ask.model)
-    if backend is None:
-        return services.policy.family(ask.model, ask.revision, viewer=call.actor), {}
-    family = services.policy.api_family(ask.model, [backend.terms] if backend.terms else [])
-    return family, {"account.tier": backend.tier}
 
 
 def _policy(outcome: Outcome) -> dict[str, Any]:

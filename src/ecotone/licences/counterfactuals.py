@@ -70,6 +70,7 @@ class _Search:
         use: Use | None = None,
         family: Family | None = None,
         licensed: frozenset[tuple[str, str]] = frozenset(),
+        kind: str = "change",
     ) -> bool:
         """Keep the change if it leads to yes, if need be together with the figures that nobody told."""
         if len(self.found) >= _MOST:
@@ -80,7 +81,7 @@ class _Search:
             verdict = self._verdict(graph, _with(other, self.figures), licensed)
             change = f"{change}, and declare {self._figures()}"
         if verdict.passes:
-            self.found.append(Way(change=change, verdict=verdict))
+            self.found.append(Way(change=change, verdict=verdict, kind=kind))
         return verdict.passes
 
     def _verdict(self, graph: Family, use: Use, licensed: frozenset[tuple[str, str]]) -> Verdict:
@@ -211,7 +212,7 @@ class _Search:
             )
             self.attempt("refute the suspected ancestry with evidence", family=rest)
         if names:
-            self.attempt("; ".join(list(names)[:3]), licensed=frozenset(pairs))
+            self.attempt("; ".join(list(names)[:3]), licensed=frozenset(pairs), kind="obtain")
 
     def _behind(self, reason: Reason) -> set[tuple[str, str]]:
         """The instruments behind a reason: a policy's reason is its agreement's, a hidden one any hidden one's."""

@@ -44,10 +44,12 @@ class Missing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Way(msgspec.Struct, frozen=True, kw_only=True):
-    """A change that would make it yes, and the verdict it would lead to."""
+    """A change that would make it yes, and the verdict it would lead to. `kind`: change (of the use or the work),
+    substitute (another model), obtain (a permission or a fact that somebody else has to give)."""
 
     change: str
     verdict: Verdict
+    kind: str = "change"
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Iterable, Mapping
 from datetime import date
 
+import msgspec
 import sqlalchemy as sa
 
 from ecotone.accounts import HOUSE, SYSTEM, Accounts, Actor, KeptProfile, Profile, Project
@@ -15,6 +16,7 @@ from ecotone.policy.errors import OwnApproval, RuleNotFound
 from ecotone.policy.models import RuleRow
 from ecotone.policy.rules import FOUR_EYES, Action, Rule, RuleKind, check_rule
 from ecotone.policy.stance import Stance, granted_actions, replaced_entry, with_agreements
+from ecotone.policy.substitutes import substitutes, with_substitutes
 from ecotone.vocabulary import Conflict, Forbidden, Invalid, Mode
 
 _LONGEST_REASON = 1000
@@ -65,6 +67,18 @@ class Policy:
         model = self._catalog.model(model_id, viewer=viewer)
         revision = self._catalog.revision(model, rev) if model.head is not None else None
         return self._catalog.family(model, revision, viewer=viewer)
+
+    def judge_or_else(self, model_id: str, rev: str, use: Use, *, viewer: Actor = SYSTEM) -> tuple[Decision, Family]:
+        """The same, with other models of the catalogue among the ways to yes; and the family that was judged."""
+        model = self._catalog.model(model_id, viewer=viewer)
+        family = self.family(model.id, rev, viewer=viewer)
+        stance = self.stance()
+        decision = stance.judge_family(family, use)
+        if decision.verdict.passes:
+            return decision, family
+        others = substitutes(self._catalog, stance, model, use, viewer)
+        ways = with_substitutes(decision.would_allow, others)
+        return msgspec.structs.replace(decision, would_allow=ways), family
 
     def judge_family(self, family: Family, use: Use) -> Decision:
         return self.stance().judge_family(family, use)

@@ -63,3 +63,18 @@ def test_the_verdict_is_that_of_what_was_concluded(house: SimpleNamespace) -> No
     use = Use(mode=Mode.SERVE_API, purpose=Purpose.COMMERCIAL)
     answer: Any = house.policy.judge("demo/one", revision.id, use)
     assert answer.verdict is Verdict.UNKNOWN
+
+
+def test_a_text_that_nobody_knows_is_never_taken_for_what_the_card_says(house: SimpleNamespace) -> None:
+    foreign = (
+        b"ACME Proprietary Licence. All rights reserved. You may not use, copy, modify, merge, publish or distribute "
+        b"the Model or any part of it, nor serve it to others, without a written agreement with ACME. " * 2
+    )
+    revision = published(house, {"LICENSE": foreign}, "mit")
+    assert set(revision.instruments) == {"MIT", "unknown"}
+    assert any("none of those known" in f for f in revision.findings)
+
+
+@pytest.mark.parametrize("name", ["MODEL_LICENSE", "licenses/LICENSE.txt", "LICENCE.md"])
+def test_a_licence_file_is_read_where_people_put_it(house: SimpleNamespace, name: str) -> None:
+    assert published(house, {name: APACHE}).detected == ("Apache-2.0",)

@@ -88,12 +88,39 @@ def _folder(folder: Path, told: UseFile) -> list[Checked]:
     lines = content.splitlines()
     line = next((n for n, text in enumerate(lines, 1) if text.startswith("license")), 1)
     place = (_uri(file), line)
+    concluded, conflicts = _concluded(folder, card, knowledge)
+    for conflict in conflicts:
+        note(f"note: {conflict}")
     found = []
     for asked in told.uses:
         name = str(asked.question["variables"].get("name") or folder.resolve().name)
-        decision = check_card(knowledge, card, _use(asked), name=name, known=known, positions=told.positions)
+        decision = check_card(
+            knowledge,
+            card,
+            _use(asked),
+            name=name,
+            known=known,
+            positions=told.positions,
+            instruments=concluded,
+        )
         found.append(Checked(asked.name, json.loads(json.dumps(decision.to_json())), place))
     return found
+
+
+def _concluded(folder: Path, card: dict[str, Any], knowledge: Any) -> tuple[tuple[str, ...], list[str]]:
+    """What card and licence files say together, and what contradicts."""
+    from ecotone.licences import identify
+    from ecotone.licences.detection import OF_THE_WORK, conclude, of_a_licence_file
+
+    texts = [f for f in sorted(folder.iterdir()) if f.is_file() and OF_THE_WORK.fullmatch(f.name)]
+    detected = [
+        d
+        for f in texts[:8]
+        for d in of_a_licence_file(f.read_bytes()[: 256 * 1024].decode("utf-8", "replace"), knowledge)
+    ]
+    conclusion = conclude(knowledge, identify(knowledge, card), detected)
+    conflicts = [f"card {c['declared']}, licence file {c['detected']}: {c['reason']}" for c in conclusion.conflicts]
+    return conclusion.concluded, conflicts
 
 
 def _uri(file: Path) -> str:

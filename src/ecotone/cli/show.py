@@ -58,8 +58,8 @@ def text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, list):
+        return f"{value:.10g}" if abs(value) >= 1000 else f"{value:.4g}"
+    if isinstance(value, list | tuple):
         return ", ".join(text(v) for v in value) or "-"
     if isinstance(value, dict):
         return ", ".join(f"{k}={text(v)}" for k, v in value.items()) or "-"
@@ -84,6 +84,10 @@ def decision(value: dict[str, Any]) -> None:
                 print(f"  - {duty.get('duty')}{words}{where} ({duty.get('entry')} {duty.get('clause')})")
     if value.get("missing"):
         print("not known: " + ", ".join(text(m) for m in value["missing"]))
+    for name, assumed in (value.get("assumptions") or {}).items():
+        print(f"assumed: {name} {assumed}")
+    for warning in value.get("warnings", []):
+        print(f"note: {warning}")
     for way in value.get("would_allow", []):
         print(f"would make it yes: {way.get('change')} -> {way.get('verdict')}")
     policy = value.get("policy") or {}

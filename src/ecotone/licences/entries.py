@@ -18,7 +18,7 @@ from ecotone.licences.conditions import variables
 from ecotone.licences.errors import BrokenEntry, EntryNotFound
 
 FOLDER = Path(__file__).with_name("entries")
-VERSION = "2026.11.24"
+VERSION = "2026.11.28"
 
 
 # gc=False: trees of plain values, which the collector need not walk; it halves the time of loading

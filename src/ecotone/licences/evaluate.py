@@ -28,7 +28,7 @@ ACTIONS: Mapping[Mode, tuple[str, ...]] = {
 PUBLISHING = (Mode.PUBLISH_WEIGHTS, Mode.PUBLISH_ADAPTER)
 _NOT_TOLD = {
     "none": "no licence is declared, and none found is not permission",
-    "unknown": "the licence that is declared is not one that the knowledge base holds",
+    "unknown": "the licence that is declared or found is not one that the knowledge base holds",
 }
 
 

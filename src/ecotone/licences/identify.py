@@ -124,6 +124,7 @@ def check_card(
     name: str = "this model",
     known: Mapping[str, tuple[str, ...]] | None = None,
     positions: Mapping[str, str] | None = None,
+    instruments: tuple[str, ...] | None = None,
 ) -> "Decision":
     """The decision on a model of which only the card is known, without a server.
 
@@ -135,10 +136,11 @@ def check_card(
         known: instruments of parents, by id; a parent that the card names and this does not is unknown, and so is then
             the answer, unless the card's own licence already refuses.
         positions: the organisation's choices.
+        instruments: what is concluded from card and licence files; by default what the card declares.
     """
     from ecotone.licences.judge import judge
 
-    nodes = {name: Node(name, instruments=identify(knowledge, card, date=use.date).instruments)}
+    nodes = {name: Node(name, instruments=instruments or identify(knowledge, card, date=use.date).instruments)}
     edges = []
     for parent, relation in _parents(card):
         if parent.casefold() == name.casefold():

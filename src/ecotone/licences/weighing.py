@@ -140,7 +140,7 @@ def _told(base: Mapping[str, Any], bound: Bound, *, modified: bool) -> dict[str,
 
 
 def _modified(bound: Bound, use: Use) -> bool:
-    return "derivative" in bound.objects if bound.path else use.modified
+    return "derivative" in bound.objects if bound.path else use.modified or use.variables.get("modified") is True
 
 
 def _actions(bound: Bound, use: Use, kind: str) -> tuple[str, ...]:

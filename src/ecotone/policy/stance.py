@@ -16,6 +16,8 @@ import msgspec
 from ecotone.accounts import KeptProfile
 from ecotone.licences import Decision, Entry, Family, KnowledgeBase, Node, Use, identify, judge
 from ecotone.licences.composition import compose
+from ecotone.licences.entries import Clause, Fact
+from ecotone.licences.evaluate import ACTIONS
 from ecotone.policy.decide import Outcome, decide
 from ecotone.policy.rules import Action, Rule, RuleKind, names_of
 
@@ -133,7 +135,11 @@ def with_agreements(knowledge: KnowledgeBase, rules: tuple[Rule, ...]) -> Knowle
 
 
 def _entry(rule: Rule, entries: Mapping[str, Entry]) -> Entry:
+    """What holds under an agreement: its grant, and where it names actions, for all others what the entry says."""
     replaced = entries[replaced_entry(rule.value)]
+    granted = set(granted_actions(rule.value))
+    if "any" not in granted:
+        return _beside(rule, replaced, granted)
     via = sorted({relation for p in replaced.propagates for relation in p.via})
     grant = {
         "id": "grant",
@@ -166,3 +172,28 @@ def _entry(rule: Rule, entries: Mapping[str, Entry]) -> Entry:
         },
         Entry,
     )
+
+
+def _beside(rule: Rule, replaced: Entry, granted: set[str]) -> Entry:
+    grant = Fact(
+        id=f"agreement-{rule.id}",
+        modality="permit",
+        action=tuple(sorted(granted)),
+        clause=Clause(f"rule {rule.id}"),
+        means=f"an agreement that the organisation holds grants it, until {rule.expires}",
+        authority="primary",
+    )
+    kept: list[Fact] = []
+    for fact in replaced.facts:
+        if fact.modality in ("prohibit", "limit", "terminate"):
+            named = _EVERY_ACTION if not fact.action or "any" in fact.action else set(fact.action)
+            if not named - granted:
+                continue
+            fact = msgspec.structs.replace(fact, action=tuple(sorted(named - granted))) if named & granted else fact
+        kept.append(fact)
+    return msgspec.structs.replace(
+        replaced, id=agreement_id(rule), title=f"{replaced.title}, with an agreement", facts=(grant, *kept)
+    )
+
+
+_EVERY_ACTION = {action for actions in ACTIONS.values() for action in actions} | {"redistribute_derivative", "distil"}

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from ecotone.catalog import File
 from ecotone.licences import KnowledgeBase
-from ecotone.licences.detection import OF_THE_WORK, Conclusion, Detection, detect
+from ecotone.licences.detection import OF_THE_WORK, Conclusion, Detection, of_a_licence_file
 from ecotone.storage import Storage
 
 MOST_FILES = 8
@@ -13,13 +13,19 @@ MOST_BYTES = 256 * 1024
 
 def detections(files: Mapping[str, File], storage: Storage, knowledge: KnowledgeBase) -> list[Detection]:
     """What the licence files at the root hold; of a long one its first 256 KiB."""
-    named = sorted(path for path in files if OF_THE_WORK.fullmatch(path))[:MOST_FILES]
+    named = sorted(path for path in files if _speaks(path))[:MOST_FILES]
     found: list[Detection] = []
     for path in named:
         content = files[path].content
         raw = b"".join(storage.read(content, 0, min(content.size, MOST_BYTES)))
-        found += detect(raw.decode("utf-8", "replace"), knowledge, whole=True)
+        found += of_a_licence_file(raw.decode("utf-8", "replace"), knowledge)
     return found
+
+
+def _speaks(path: str) -> bool:
+    """A licence file at the root, or in a folder that is named for licences."""
+    folder, _, name = path.rpartition("/")
+    return folder.lower() in ("", "license", "licenses", "licence", "licences") and bool(OF_THE_WORK.fullmatch(name))
 
 
 def told(conclusion: Conclusion) -> list[str]:

@@ -146,5 +146,5 @@ def _page(
 
 
 def _question(name: str, spec: dict[str, Any], positions: dict[str, str]) -> Question:
-    options = (("", "stricter: " + str(spec["default"])), *((str(v), str(v)) for v in spec["values"]))
+    options = (("", "default: " + str(spec["default"])), *((str(v), str(v)) for v in spec["values"]))
     return Question(name, str(spec["means"]), options, positions.get(name, ""))

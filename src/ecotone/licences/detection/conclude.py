@@ -11,6 +11,7 @@ import msgspec
 
 from ecotone.licences.detection.detecting import SAME_WORDS, UNKNOWN, Detection
 from ecotone.licences.entries import KnowledgeBase
+from ecotone.licences.expressions import names
 from ecotone.licences.identify import Identified, declared_branches
 
 _NOTHING = ("none", UNKNOWN)
@@ -43,15 +44,18 @@ def conclude(knowledge: KnowledgeBase, declared: Identified, detections: Iterabl
     found = list(detections)
     said = [i for i in declared.instruments if i not in _NOTHING]
     texts = _decided(knowledge, found, said)
+    versions = set(names(knowledge).get((declared.declared or "").strip().casefold(), ()))
+    if texts and len(versions) > 1 and versions >= set(texts):
+        said = texts  # the name stands for several versions, and the text says which
     detected = tuple(dict.fromkeys(d.id for d in found if d.id != UNKNOWN))
     conflicts: list[dict[str, Any]] = []
 
-    def conflict(names: str, concluded: Iterable[str], reason: str) -> None:
+    def conflict(shown: str, concluded: Iterable[str], reason: str) -> None:
         conflicts.append(
             {
                 "field": "licence",
                 "declared": declared.declared,
-                "detected": names,
+                "detected": shown,
                 "concluded": " AND ".join(concluded),
                 "reason": reason,
             }
@@ -66,6 +70,9 @@ def conclude(knowledge: KnowledgeBase, declared: Identified, detections: Iterabl
         concluded = said
     for one in (d for d in found if d.id == UNKNOWN):
         concluded.append(UNKNOWN)
+        if not one.near:
+            conflict("a text", (UNKNOWN,), "the licence file holds a text that is none of those known")
+            continue
         near = one.near[0]
         conflict(f"near {near.id}", (UNKNOWN,), f"the text is not {near.id}: {near.difference}")
     for name in detected:

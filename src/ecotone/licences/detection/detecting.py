@@ -23,6 +23,7 @@ _LEAST_WORDS = 8
 _MOSTLY = 0.4
 _NOTHING_ELSE = 0.85
 _SENTENCE = 5
+_FOREIGN_WORDS = 25
 _ADJACENT = 150
 _ADDED = 8
 _MOST_NEAR = 5
@@ -58,6 +59,15 @@ class Detection(msgspec.Struct, frozen=True, kw_only=True):
     confidence: float
     near: tuple[Near, ...] = ()
     evidence: str = "text"
+
+
+def of_a_licence_file(text: str, knowledge: KnowledgeBase | None = None) -> list[Detection]:
+    """The same for a file that is named as a licence: a text of some length that is none of those known is `unknown`,
+    with nothing that it is near to."""
+    found = detect(text, knowledge, whole=True)
+    if not found and len(words_of(text)) >= _FOREIGN_WORDS:
+        return [Detection(id=UNKNOWN, spdx=None, coverage=0.0, confidence=0.0)]
+    return found
 
 
 class Identity:

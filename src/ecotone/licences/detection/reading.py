@@ -18,7 +18,9 @@ _NAMED = re.compile(
     re.I,
 )
 # names of files that speak for the whole work
-OF_THE_WORK = re.compile(r"(?:licen[cs]e|copying|unlicense)(?:[-_.](?!third|3rd|notice)[^/]*)?", re.I)
+OF_THE_WORK = re.compile(
+    r"(?:(?:model|weights)[-_ .]?)?(?:licen[cs]e|copying|unlicense)(?:[-_.](?!third|3rd|notice)[^/]*)?", re.I
+)
 _SOURCES = re.compile(
     r"\.(?:[ch]|cc|cpp|cxx|hh|hpp|cs|cl|cu|java|kt|scala|go|rs|pyi?|rb|php|p[lm]|m?jsx?|tsx?|vue|swift|mm?|lua|r|jl|"
     r"sh|bash|zsh|ps1|bat|sql|tcl|el|lisp|clj|erl|ex|hs|ml|f|f90|s|asm|v|vhd|proto|s?css|html?|xml|xsl|rst|md|markdown|"

@@ -78,3 +78,38 @@ def test_a_text_that_nobody_knows_is_never_taken_for_what_the_card_says(house: S
 @pytest.mark.parametrize("name", ["MODEL_LICENSE", "licenses/LICENSE.txt", "LICENCE.md"])
 def test_a_licence_file_is_read_where_people_put_it(house: SimpleNamespace, name: str) -> None:
     assert published(house, {name: APACHE}).detected == ("Apache-2.0",)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "Not for commercial use.",
+        "For research and personal use only, never in a business.",
+        "Commercial use needs our written consent.",
+        "You can't use it commercially.",
+        "Use by companies with more than 100 employees is subject to a paid licence.",
+        "Nicht für gewerbliche Zwecke, nur für Forschung und Lehre an öffentlichen Schulen.",
+        "Коммерческое использование запрещено.",
+    ],
+)
+def test_a_sentence_beside_a_text_counts_in_any_words(house: SimpleNamespace, more: str) -> None:
+    revision = published(house, {"LICENSE": APACHE + f"\n{more}\n".encode()}, "apache-2.0")
+    assert "unknown" in revision.instruments
+
+
+def test_lines_of_copyright_are_no_terms(house: SimpleNamespace) -> None:
+    lines = b"\nCopyright 2026 Anna Schmidt, Li Wei and the other authors of this model\n"
+    assert published(house, {"LICENSE": lines + APACHE}, "apache-2.0").instruments == ("Apache-2.0",)
+
+
+def test_a_text_in_another_encoding_is_read(house: SimpleNamespace) -> None:
+    text = APACHE.decode().encode("utf-16")
+    assert published(house, {"LICENSE": text}, "apache-2.0").detected == ("Apache-2.0",)
+
+
+def test_marks_without_end_cost_no_more_than_their_length(house: SimpleNamespace) -> None:
+    import time
+
+    began = time.monotonic()
+    published(house, {"LICENSE": ("a" + "\u0300\u0316" * 60_000).encode()}, "mit")
+    assert time.monotonic() - began < 5

@@ -22,6 +22,7 @@ from ecotone.vocabulary import ModelKind, Relation, RepoType
 
 MOST_NODES = 256
 MOST_DEPTH = 32
+MOST_COMMITS = 500
 UNKNOWN = ("unknown",)
 DATASET_PREFIX = "datasets/"
 _OF_DATASETS = (Relation.TRAINED_ON, Relation.EVALUATED_ON)
@@ -94,7 +95,7 @@ class Families(Part):
             return _Member(node, starter_edges(starter))
         assert row is not None
         model = self._entity(row)
-        pinned = session.get(RevisionRow, (row.key, edge.parent_revision)) if edge.parent_revision else None
+        pinned = self._pinned(session, row, edge.parent_revision) if edge.parent_revision else None
         of_starter = starter.instruments if starter is not None else ()
         instruments = model.instruments if pinned is None else (*of_starter, *pinned.instruments)
         sha = row.head if pinned is None else pinned.sha
@@ -107,6 +108,18 @@ class Families(Part):
         )
         known = starter_edges(starter) if starter is not None else ()
         return _Member(node, (*known, *self._edges_at(session, row, sha)))
+
+    def _pinned(self, session: Session, row: ModelRow, sha: str) -> RevisionRow | None:
+        """The revision that a child names, if it ever was the newest one of main and said under what it was."""
+        at, steps = row.head, 0
+        while at is not None and steps < MOST_COMMITS:
+            found = session.get(RevisionRow, (row.key, at))
+            if found is None:
+                return None
+            if at == sha:
+                return found if found.instruments and "none" not in found.instruments else None
+            at, steps = (found.parents[0] if found.parents else None), steps + 1
+        return None
 
     def _tombstone(self, session: Session, model_id: str, repo_type: RepoType) -> ModelRow | None:
         wanted = sa.select(ModelRow).where(ModelRow.repo_type == repo_type.value, ModelRow.folded == key_of(model_id))

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from ecotone.accounts import HOUSE, SYSTEM, Accounts, Project
+from ecotone.accounts import ANONYMOUS, HOUSE, SYSTEM, Accounts, Project
 from ecotone.catalog import Catalog
 from ecotone.gateway.backends import Backend, Backends
 from ecotone.gateway.routing import Routes
@@ -139,7 +139,7 @@ class SnapshotBuilder:
         try:
             model = self._catalog.model(deployment.model, viewer=SYSTEM)
             revision = self._catalog.revision(model, deployment.revision)
-            family = self._catalog.family(model, revision, viewer=SYSTEM)
+            family = self._catalog.family(model, revision, viewer=ANONYMOUS)  # reasons reach whoever holds a key
         except EcotoneError:
             log.warning("the deployment of %s has no revision any more; it is not callable", deployment.model)
             return None
@@ -224,7 +224,12 @@ def _legal(family: Family, stance: Stance) -> str:
     legal = legal_class(stance.knowledge, stance.family(family), positions=stance.positions)
     names = node_names(family.node(family.subject))
     found = [r.id for r in stance.rules if r.subject != "*" and r.speaks_of(names)]
-    return legal + ("+" + "+".join(found) if found else "")
+    # reasons name ancestors, so models that share a ruling have the same ones, and hide the same ones
+    others = sorted(
+        (n.id if n.visible else "hidden", n.visible) for n in family.nodes.values() if n.id != family.subject
+    )
+    parted = hashlib.sha256(msgspec.json.encode(others)).hexdigest()[:8] if others else ""
+    return legal + ("~" + parted if parted else "") + ("+" + "+".join(found) if found else "")
 
 
 def _header(warning: str | None) -> str | None:

@@ -1,6 +1,7 @@
 """The answer: a verdict with reasons, duties, what is missing and what would make it yes."""
 
 import datetime
+import hashlib
 from typing import Any
 
 import msgspec
@@ -79,6 +80,13 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
         found: dict[str, Any] = msgspec.to_builtins(self)
         found["missing"] = [m.what for m in self.missing]
         return found
+
+
+def traced(decision: Decision, digest: str) -> Decision:
+    """The decision with an id of what it shows and of the knowledge base: equal answers have equal ids, and what is
+    not shown cannot be guessed from one."""
+    shown = msgspec.json.encode(msgspec.structs.replace(decision, trace_id=digest))
+    return msgspec.structs.replace(decision, trace_id=hashlib.sha256(shown).hexdigest()[:16])
 
 
 def today() -> datetime.date:

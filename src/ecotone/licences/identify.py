@@ -22,7 +22,7 @@ class Identified(msgspec.Struct, frozen=True, kw_only=True):
     conflicts: tuple[str, ...] = ()
 
 
-_LONGEST = 500
+_LONGEST = 200
 _MOST_IDS = 20
 _MOST_PARENTS = 50
 _OTHER = ("other", "unknown", "")
@@ -45,7 +45,9 @@ def identify(knowledge: KnowledgeBase, card: Mapping[str, Any], *, date: Any = N
         return Identified(instruments=("none",), declared=None)
     if isinstance(declared, (list, tuple)):
         return _identify_list(knowledge, card, declared, date)
-    text = str(declared).strip()[:_LONGEST] if isinstance(declared, (str, int, float)) else "unreadable"
+    text = " ".join(str(declared).split()) if isinstance(declared, (str, int, float)) else "unreadable"
+    if len(text) > _LONGEST:  # what is cut off might be what binds
+        return Identified(instruments=UNKNOWN, declared=text[:_LONGEST])
     if text.lower() in _OTHER:
         name = card.get("license_name")
         label = f"{text} ({str(name)[:100]})" if isinstance(name, str) and name else text

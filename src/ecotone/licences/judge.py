@@ -1,7 +1,6 @@
 """`judge`: the answer to (family, use), the worst over every instrument that binds the subject."""
 
 import datetime
-import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -9,7 +8,7 @@ import msgspec
 
 from ecotone.licences.composition import Composition, legal_class
 from ecotone.licences.counterfactuals import ways_to_yes
-from ecotone.licences.decision import Decision, Missing, Reason, today
+from ecotone.licences.decision import Decision, Missing, Reason, today, traced
 from ecotone.licences.entries import KnowledgeBase
 from ecotone.licences.family import Family, Use
 from ecotone.licences.weighing import Weighed, weigh
@@ -48,11 +47,11 @@ def judge(knowledge: KnowledgeBase, family: Family, use: Use, positions: Mapping
         warnings=tuple(dict.fromkeys(weighed.warnings)),
         knowledge_base=knowledge.version,
         text_sha256={b.entry.id: b.entry.text.sha256 for b in (*composition.own, *composition.inherited) if b.visible},
-        trace_id=_trace(knowledge, family, use, positions or {}),
     )
-    if verdict.passes:
-        return decision
-    return msgspec.structs.replace(decision, would_allow=ways_to_yes(knowledge, family, use, chosen, weighed, decision))
+    if not verdict.passes:
+        ways = ways_to_yes(knowledge, family, use, chosen, weighed, decision)
+        decision = msgspec.structs.replace(decision, would_allow=ways)
+    return traced(decision, knowledge.digest)
 
 
 class Verdicts:
@@ -140,8 +139,3 @@ def _unique(items: Iterable[Any]) -> tuple[Any, ...]:
 
 def _unique_missing(items: list[Missing]) -> tuple[Missing, ...]:
     return tuple({item.what: item for item in items}.values())
-
-
-def _trace(knowledge: KnowledgeBase, family: Family, use: Use, positions: Mapping[str, str]) -> str:
-    packed = msgspec.json.encode([family, use, dict(positions), knowledge.digest], order="sorted")
-    return hashlib.sha256(packed).hexdigest()[:16]

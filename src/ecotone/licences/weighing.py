@@ -157,6 +157,9 @@ def _actions(bound: Bound, use: Use, kind: str) -> tuple[str, ...]:
     )
 
 
+_TOLD_OTHERWISE = frozenset({"purpose", "mode", "date"})  # fields of a use, which no variable replaces
+
+
 def _variables(use: Use, positions: Mapping[str, str]) -> dict[str, Any]:
     values: dict[str, Any] = {
         "purpose": str(use.purpose),
@@ -168,7 +171,7 @@ def _variables(use: Use, positions: Mapping[str, str]) -> dict[str, Any]:
     for name, choice in positions.items():
         values["policy." + name] = choice
     for name, value in use.variables.items():
-        if not name.startswith("policy."):
+        if not name.startswith("policy.") and name not in _TOLD_OTHERWISE:
             values[name] = _on_day(value, values["date"])
     return values
 

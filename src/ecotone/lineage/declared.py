@@ -4,6 +4,7 @@ Fields are Hugging Face's (Model cards: `base_model`, `base_model_relation`, `da
 """
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -14,8 +15,12 @@ from ecotone.vocabulary import Relation
 EDGE_LIMIT: Final = 500
 _ID_LIMIT: Final = 200
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
-_RELATIONS: Final = {"quantized": Relation.QUANTISED, **{r.value: r for r in Relation}}
-_HOSTS: Final = ("https://huggingface.co/", "http://huggingface.co/", "hf.co/", "https://hf.co/")
+# what a base model can be to its child; other words would take it out of the family
+_NO_BASE: Final = (Relation.EVALUATED_ON, Relation.TRAINED_ON, Relation.GENERATED_BY, Relation.CODE_FROM)
+_RELATIONS: Final = {"quantized": Relation.QUANTISED, **{r.value: r for r in Relation if r not in _NO_BASE}}
+_HOST: Final = re.compile(r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/", re.I)
+_REVISION: Final = re.compile(r"(?:/(?:tree|resolve|blob)/.*|[@?#].*)$")
+UNREADABLE: Final = "unreadable/parent"
 
 
 class DeclaredEdge(msgspec.Struct, frozen=True):
@@ -48,7 +53,13 @@ def declared_edges(card: Mapping[str, Any], *, adapter_config: Mapping[str, Any]
     adapted = _ids(adapter_config.get("base_model_name_or_path")) if adapter_config is not None else []
     pinned = _commit(adapter_config.get("revision")) if adapter_config is not None else None
     edges = [
-        DeclaredEdge(parent, relation, "base_model", inferred, pinned if parent in adapted else None)
+        DeclaredEdge(
+            parent,
+            relation,
+            "base_model",
+            inferred,
+            pinned if parent in adapted and relation is Relation.ADAPTER else None,
+        )
         for parent in bases
     ]
     edges += [
@@ -76,16 +87,23 @@ def _commit(value: Any) -> str | None:
 
 
 def _ids(value: Any) -> list[str]:
-    """Ids in a text or a list of texts, without repeats."""
-    found: dict[str, None] = {}
+    """Ids in a text or a list of texts, each once whatever its case. What stands there and is no id, or is one too
+    many, counts as a parent that nobody knows: it must not vanish."""
+    if value is None or value in ("", [], (), {}):
+        return []
+    found: dict[str, str] = {}
     items = value if isinstance(value, (list, tuple)) else [value]
-    for item in items[:EDGE_LIMIT]:
-        if not isinstance(item, str):
-            continue
-        name = item.strip()
-        for host in _HOSTS:
-            name = name.removeprefix(host)
-        name = name.removeprefix("datasets/").strip("/")
-        if 0 < len(name) <= _ID_LIMIT and name.isprintable():
-            found[name] = None
-    return list(found)
+    for item in items:
+        name = _id(item) if isinstance(item, str) else UNREADABLE
+        if name:
+            found.setdefault(name.casefold(), name)
+    ids = list(found.values())
+    return ids if len(ids) <= EDGE_LIMIT else [UNREADABLE, *ids[: EDGE_LIMIT - 1]]
+
+
+def _id(text: str) -> str:
+    """The id that a text names, without address, branch and characters that cannot be seen."""
+    name = "".join(c for c in text if unicodedata.category(c) != "Cf").strip()
+    name = _HOST.sub("", name).removeprefix("datasets/")
+    name = _REVISION.sub("", name).strip("/")
+    return name if len(name) <= _ID_LIMIT and name.isprintable() else UNREADABLE

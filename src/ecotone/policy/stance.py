@@ -16,6 +16,7 @@ import msgspec
 from ecotone.accounts import KeptProfile
 from ecotone.licences import Decision, Entry, Family, KnowledgeBase, Node, Use, identify, judge
 from ecotone.licences.composition import compose
+from ecotone.licences.decision import traced
 from ecotone.licences.entries import Clause, Fact
 from ecotone.licences.evaluate import ACTIONS
 from ecotone.policy.decide import Outcome, decide
@@ -81,7 +82,9 @@ class Stance:
             return decision
         shown = {name: value for name, value in decision.use.items() if name != "variables"}
         shown |= {"variables": use.variables} if use.variables else {}
-        return msgspec.structs.replace(decision, use={**shown, "from_profile": sorted(figures)})
+        return traced(
+            msgspec.structs.replace(decision, use={**shown, "from_profile": sorted(figures)}), self.knowledge.digest
+        )
 
     def subjects(self, family: Family) -> tuple[str, ...]:
         """Names under which rules may speak of a family's subject: its own, and those of the texts that bind it."""

@@ -15,10 +15,11 @@ from ecotone.catalog.cards import MAX_CARD_TEXT, MAX_FRONT_MATTER, parse
 from ecotone.licences import KnowledgeBase, identify
 from ecotone.licences.detection import Detection, conclude
 from ecotone.lineage import BrokenWeights, TooManyTensors, declared_edges, parameters, read_safetensors
+from ecotone.lineage.declared import UNREADABLE
 from ecotone.publishing.indexes import check_indexes
 from ecotone.publishing.licence_texts import detections, told
 from ecotone.storage import Content, Storage
-from ecotone.vocabulary import EdgeStatus, RepoType, TooLarge
+from ecotone.vocabulary import EdgeStatus, Relation, RepoType, TooLarge
 
 CARD_EVIDENCE = "card"
 _INFERRED = " (relation inferred)"
@@ -146,9 +147,17 @@ def _from_card(
         instruments=conclusion.concluded,
         declared_licence=(identified.declared or "")[:200] or None,
         detected=conclusion.detected,
-        edges=tuple(edges[:MOST_EDGES]),
+        edges=tuple(_bounded(edges, model_id)),
         findings=tuple(findings),
     )
+
+
+def _bounded(edges: list[LineageEdge], model_id: str) -> list[LineageEdge]:
+    """At most as many as are kept; those left out stand as one parent that nobody knows."""
+    if len(edges) <= MOST_EDGES:
+        return edges
+    rest = LineageEdge(child=model_id, parent=UNREADABLE, relation=Relation.FINETUNE, evidence=CARD_EVIDENCE)
+    return [rest, *edges[: MOST_EDGES - 1]]
 
 
 def _weights(

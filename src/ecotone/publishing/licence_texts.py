@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from ecotone.catalog import File
 from ecotone.licences import KnowledgeBase
 from ecotone.licences.detection import OF_THE_WORK, Conclusion, Detection, of_a_licence_file
+from ecotone.licences.detection.reading import decoded
 from ecotone.storage import Storage
 
 MOST_FILES = 8
@@ -18,7 +19,7 @@ def detections(files: Mapping[str, File], storage: Storage, knowledge: Knowledge
     for path in named:
         content = files[path].content
         raw = b"".join(storage.read(content, 0, min(content.size, MOST_BYTES)))
-        found += of_a_licence_file(raw.decode("utf-8", "replace"), knowledge)
+        found += of_a_licence_file(decoded(raw), knowledge)
     return found
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ecotone.licences.detection import notices
-from ecotone.licences.detection.differences import Compared, compare, obliges, runs_of, topics_of, words_covered
+from ecotone.licences.detection.differences import Compared, compare, runs_of, speaks, topics_of, words_covered
 from ecotone.licences.detection.discriminators import discriminators
 from ecotone.licences.detection.index import Index, load
 from ecotone.licences.detection.matching import Flags, Placed, Query, place, rivals
@@ -22,7 +22,7 @@ _LEAST_NEAR = 0.6
 _LEAST_WORDS = 8
 _MOSTLY = 0.4
 _NOTHING_ELSE = 0.85
-_SENTENCE = 5
+_SENTENCE = 2
 _FOREIGN_WORDS = 25
 _ADJACENT = 150
 _ADDED = 8
@@ -218,7 +218,7 @@ def _appended(query: Query, placed: Placed, explained: Flags, whole: bool) -> tu
         if end - start < least or start > placed.end + _ADJACENT or end < placed.start - _ADJACENT:
             continue
         words = query.words[start:end]
-        topics = topics_of(words) or (["terms of its own"] if alone and obliges(words) else [])
+        topics = topics_of(words) or (["terms of its own"] if alone and speaks(words) else [])
         if topics:
             side = "after" if start >= placed.end else "before"
             found.append(f"{end - start} words are added {side} the text, on {' and '.join(topics)}")

@@ -21,6 +21,7 @@ _MISSING_HEAD = 16
 _ADDED_WORDS = 25
 _CONDITION_WORDS = 8
 _ADDED_ANYWAY = 60
+_LONG_STRETCH = 8
 _HEAD = 40
 _NAMES_AFTER = 15
 _MOST = 8
@@ -90,6 +91,23 @@ def obliges(words: list[str]) -> bool:
     """Whether a stretch holds a word that binds."""
     joined = f" {' '.join(words)} "
     return any(f" {o} " in joined for o in vocabulary().obligation)
+
+
+def speaks(words: list[str]) -> bool:
+    """Whether a stretch beside a licence's text may say something that counts: it binds, limits or speaks of what
+    licences are about, is long, or is in letters that the vocabulary does not have. Lines of copyright do not."""
+    if "copyright" in words:
+        return False
+    joined = f" {' '.join(words)} "
+    known = vocabulary()
+    foreign = sum(not word.isascii() for word in words)
+    return (
+        obliges(words)
+        or any(word in decisive_words() for word in words)
+        or any(f" {w} " in joined for listed in known.topics.values() for w in listed)
+        or len(words) >= _LONG_STRETCH
+        or foreign > 1
+    )
 
 
 def held_triples(index: Index, query: Query, placed: Placed) -> Flags:

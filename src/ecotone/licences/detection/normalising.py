@@ -25,6 +25,8 @@ _CACHE: dict[str, int] = {}
 _MOST_CACHED = 100_000
 
 _TAG = re.compile(r"</?[a-zA-Z][^<>]{0,400}>|<!--|-->|<!doctype[^<>]{0,400}>", re.I)
+_MARK = r"[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]"
+_MARKS = re.compile(f"({_MARK}{{30}}){_MARK}+")  # more marks on a letter than text has (UAX #15, stream-safe)
 _LINK = re.compile(r"\]\([^()\s]{1,400}\)")
 _ADDRESS = re.compile(r"\b(?:https?|ftp)://[^\s<>()\[\]\"'“”|]+|\bwww\.[^\s<>()\[\]\"'“”|]+", re.I)
 _NUMBERING = re.compile(r"(?<![\w.])(?<!version\s)\(?(?:\d{1,2}|[a-z]|[ivx]{2,5})[.)]\)?:?(?=\s)", re.I)
@@ -77,6 +79,7 @@ def decides(word: str, before: str = "") -> str | None:
 def plain(text: str) -> str:
     """Text without markup: HTML tags and entities, Markdown links and escapes."""
     if not text.isascii():
+        text = _MARKS.sub(r"\1", text)
         text = unicodedata.normalize("NFKC", text)
     if "<" in text:
         text = _TAG.sub(" ", _without_scripts(text))

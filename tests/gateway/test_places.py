@@ -208,6 +208,17 @@ def test_models_of_one_legal_class_share_a_decision_that_names_each(place: Any) 
         assert asked(place, lab, name).candidates[0].target.revision
 
 
+def test_a_refusal_names_no_private_ancestor_and_none_of_another_model(place: Any) -> None:
+    shop = project(place, "shop")
+    for base, child, private in (("demo/secret", "demo/one", True), ("demo/shown", "demo/two", False)):
+        publish(place, base, "cc-by-nc-4.0")
+        place.catalog.update(place.catalog.model(base, viewer=SYSTEM), actor=SYSTEM, private=private)
+        serve(place, child, publish(place, child, f"cc-by-nc-4.0\nbase_model: {base}"))
+    told = {child: str(refused(lambda c=child: asked(place, shop, c)).body()) for child in ("demo/one", "demo/two")}
+    assert all("demo/secret" not in body for body in told.values())
+    assert "demo/shown" not in told["demo/one"]
+
+
 def test_changes_are_in_force_at_the_next_build_and_nothing_is_judged_twice(
     place: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,8 @@ from ecotone.catalog import (
 )
 from ecotone.catalog.errors import MeasurementNotFound
 from ecotone.database import DatabaseFull
-from ecotone.vocabulary import Conflict, Forbidden, Invalid, ModelKind, RepoType, Role
+from ecotone.licences import Use
+from ecotone.vocabulary import Conflict, Forbidden, Invalid, Mode, ModelKind, Purpose, RepoType, Role, Verdict
 
 WRITER = Actor("user", "will", Role.WRITE)
 READER = Actor("user", "rita", Role.READ)
@@ -314,3 +315,15 @@ def test_more_words_than_a_database_takes_are_a_sentence_and_no_fault(
 ) -> None:
     with pytest.raises(Invalid, match="at most 50"):
         house.catalog.models(viewer=SYSTEM, **asked)
+
+
+def test_what_licences_ask_of_a_known_model_need_not_be_told(house: SimpleNamespace) -> None:
+    """Llama 3.2's policy leaves multimodal models to nobody in the EU, and says nothing of text models (trap T4)."""
+    told = {"org.mau_at.2024-08": 1000, "org.principal_place": "DE", "org.domicile": "DE"}
+    use = Use(mode=Mode.SERVE_API, purpose=Purpose.COMMERCIAL, variables=told)
+    verdicts = {
+        name: house.policy.judge(f"meta-llama/{name}", "main", use, viewer=ANONYMOUS).verdict
+        for name in ("Llama-3.2-1B", "Llama-3.2-11B-Vision")
+    }
+    assert verdicts["Llama-3.2-1B"].passes
+    assert verdicts["Llama-3.2-11B-Vision"] is Verdict.DENY

@@ -62,7 +62,9 @@ def check_licence(call: Call) -> Any:
     answer = decision.to_json()
     answer["warnings"] = [*answer["warnings"], *_conflicts(call, ask)]
     if call.actor.kind == "user":
+        overrides = services.policy.stance().overrides(family)
         answer["policy"] = _policy(services.policy.outcome(decision, _ACTIONS.get(ask.mode, Action.CALL), family))
+        answer["policy"]["overrides"] = [msgspec.to_builtins(rule) for rule in overrides]
     return answer
 
 

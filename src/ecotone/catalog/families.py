@@ -6,7 +6,7 @@ binds without being shown. Walks are bounded in nodes and depth and visit each m
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -44,6 +44,7 @@ class Families(Part):
             revision=revision.id if revision else None,
             instruments=_bound(model.instruments if revision is None else self._own(model, revision)),
             kind=kind,
+            facts=_facts_of(self._starter.get(key_of(model.id))) if kind != "dataset" else {},
         )
         edges = revision.edges if revision is not None else starter_edges(model)
         return self.compose_family(node, edges, viewer=viewer)
@@ -91,7 +92,12 @@ class Families(Part):
         if row is None and starter is None:
             return _Member(Node(id=prefix + parent, instruments=UNKNOWN, kind="dataset" if dataset else "weights"), ())
         if row is None and starter is not None:
-            node = Node(id=starter.id, instruments=_bound(starter.instruments), kind=_node_kind(starter))
+            node = Node(
+                id=starter.id,
+                instruments=_bound(starter.instruments),
+                kind=_node_kind(starter),
+                facts=_facts_of(starter),
+            )
             return _Member(node, starter_edges(starter))
         assert row is not None
         model = self._entity(row)
@@ -103,6 +109,7 @@ class Families(Part):
             id=prefix + model.id,
             revision=sha,
             instruments=_bound(dict.fromkeys(instruments)),
+            facts=_facts_of(starter),
             kind="dataset" if dataset else "weights",
             visible=visible(row.private, viewer),
         )
@@ -169,6 +176,17 @@ def starter_edges(model: Model) -> tuple[LineageEdge, ...]:
         )
         for edge in model.facts.get("lineage", ())
     )
+
+
+_MODALITIES = {"image-text-to-text": ["text", "image"]}
+
+
+def _facts_of(starter: Model | None) -> dict[str, Any]:
+    """What licences ask of a model itself, as far as the starter catalogue knows: what goes in and comes out. A card's
+    own word is not taken for it."""
+    if starter is None or starter.kind is ModelKind.API or not starter.pipeline_tag:
+        return {}
+    return {"model.modality": _MODALITIES.get(starter.pipeline_tag, ["text"])}
 
 
 def _bound(instruments: Iterable[str]) -> tuple[str, ...]:

@@ -84,6 +84,12 @@ def decision(value: dict[str, Any]) -> None:
                 print(f"  - {duty.get('duty')}{words}{where} ({duty.get('entry')} {duty.get('clause')})")
     if value.get("missing"):
         print("not known: " + ", ".join(text(m) for m in value["missing"]))
+    for rule in (value.get("policy") or {}).get("overrides", []):
+        print(
+            f"by rule {rule['id']}: {rule['kind']} {rule.get('value')} for {rule['subject']}, {rule['reason']} "
+            f"({rule.get('evidence')}; proposed by {rule['by']} on {rule['created'][:10]}, approved by "
+            f"{rule.get('approved_by')} on {str(rule.get('approved'))[:10]}, until {rule.get('expires')})"
+        )
     for name, assumed in (value.get("assumptions") or {}).items():
         print(f"assumed: {name} {assumed}")
     for warning in value.get("warnings", []):

@@ -57,6 +57,12 @@ class Stance:
         nodes = {name: self._overridden(node, overriding) for name, node in family.nodes.items()}
         return msgspec.structs.replace(family, nodes=nodes)
 
+    def overrides(self, family: Family) -> list[Rule]:
+        """The agreements and concluded licences that take the place of something in a family."""
+        kinds = (RuleKind.AGREEMENT, RuleKind.CONCLUDED)
+        names = {name for node in family.nodes.values() if node.visible for name in node_names(node)}
+        return [r for r in self.rules if r.kind in kinds and r.in_force(self.today) and r.speaks_of(names)]
+
     def _overridden(self, node: Node, rules: list[Rule]) -> Node:
         names = node_names(node)
         spoken = [r for r in rules if r.speaks_of(names)]

@@ -64,8 +64,10 @@ def show(visit: Visit) -> Response:
         raise NotFound("The knowledge base has no text of that name. The list of licences shows all.", param="id")
     family = Family(_SUBJECT, {_SUBJECT: Node(_SUBJECT, instruments=(entry.id,), kind=_node_kind(entry))})
     choices = asking.chosen(visit.query)
-    uses = licensing.common_uses(stance, family)
-    own = licensing.judged(stance, family, "Your use", *choices.use, choices.variables) if choices.use else None
+    licence = entry.kind != "policy"  # a use policy alone grants nothing: there is no "may I" to answer
+    uses = licensing.common_uses(stance, family) if licence else []
+    asked = choices.use if licence else None
+    own = licensing.judged(stance, family, "Your use", *asked, choices.variables) if asked else None
     models, more = _models_under(visit, entry)
     return visit.page(
         "licence.html",

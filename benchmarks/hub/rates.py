@@ -61,7 +61,7 @@ def measure(mib: int, rounds: int) -> dict[str, object]:
                         out.write(os.urandom(1024 * 1024))
                 times.setdefault("copy", []).append(timed(lambda s=source: copy(s, folder / "copy.bin")))
                 for kind, off in (("xet", "0"), ("lfs", "1")):
-                    repo, back = f"bench/{kind}-{number}", folder / f"back-{kind}"
+                    repo, back = f"bench-{kind}/{number}", folder / f"back-{kind}"
                     client = {
                         **os.environ,
                         "HF_ENDPOINT": url,

@@ -23,6 +23,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
 from ecotone.licences import KnowledgeBase  # noqa: E402
 from ecotone.licences.detection import SecondOpinionFailed, detect_files, second_opinion  # noqa: E402
+from ecotone.licences.detection.detecting import Identity  # noqa: E402
 from ecotone.licences.detection.index import FILE, load  # noqa: E402
 from tests.licences.detection.scoring import Case, google_cases, plain_google, plain_spdx, spdx_cases  # noqa: E402
 from tests.licences.detection.texts import listed  # noqa: E402
@@ -32,7 +33,8 @@ DATA = ROOT.parent / "shared/data/licence"
 
 def suites(data: Path, every: int) -> dict[str, list[Case]]:
     """Cases of each suite."""
-    ai = [Case(item.name, item.text, frozenset({plain_spdx(item.id)})) for item in listed(data)]
+    identity = Identity(load(), KnowledgeBase.load())  # the names that the knowledge base has for them
+    ai = [Case(item.name, item.text, frozenset({plain_spdx(identity.of(item.id)[0])})) for item in listed(data)]
     found = {"spdx_simple": spdx_cases(data), "google": google_cases(data), "ai": ai}
     return {name: cases[::every] for name, cases in found.items()}
 

@@ -60,19 +60,18 @@ def check_licence(call: Call) -> Any:
         family = services.policy.api_family(ask.model, [backend.terms] if backend.terms else [])
         decision = services.policy.judge_family(family, use)
     answer = decision.to_json()
-    answer["warnings"] = [*answer["warnings"], *_conflicts(call, ask)]
+    if backend is None:
+        answer["warnings"] = [*answer["warnings"], *_conflicts(call, ask)]
     if call.actor.kind == "user":
-        overrides = services.policy.stance().overrides(family)
-        answer["policy"] = _policy(services.policy.outcome(decision, _ACTIONS.get(ask.mode, Action.CALL), family))
-        answer["policy"]["overrides"] = [msgspec.to_builtins(rule) for rule in overrides]
+        stance = services.policy.stance()
+        answer["policy"] = _policy(stance.outcome(decision, _ACTIONS.get(ask.mode, Action.CALL), family))
+        answer["policy"]["overrides"] = [msgspec.to_builtins(rule) for rule in stance.overrides(family)]
     return answer
 
 
 def _conflicts(call: Call, ask: LicenceQuestion) -> list[str]:
     """Where card and licence file of a revision contradict each other."""
     catalog = call.services.catalog
-    if call.services.backend_of(ask.model) is not None:
-        return []
     model = catalog.model(ask.model, viewer=call.actor)
     findings = catalog.revision(model, ask.revision).findings if model.head is not None else ()
     return [finding for finding in findings if finding.startswith("Licence: ")]

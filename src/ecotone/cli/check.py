@@ -110,14 +110,14 @@ def _folder(folder: Path, told: UseFile) -> list[Checked]:
 def _concluded(folder: Path, card: dict[str, Any], knowledge: Any) -> tuple[tuple[str, ...], list[str]]:
     """What card and licence files say together, and what contradicts."""
     from ecotone.licences import identify
-    from ecotone.licences.detection import OF_THE_WORK, conclude, of_a_licence_file
+    from ecotone.licences.detection import conclude, of_the_work
 
-    texts = [f for f in sorted(folder.iterdir()) if f.is_file() and OF_THE_WORK.fullmatch(f.name)]
-    detected = [
-        d
-        for f in texts[:8]
-        for d in of_a_licence_file(f.read_bytes()[: 256 * 1024].decode("utf-8", "replace"), knowledge)
-    ]
+    def read(path: str, most: int) -> bytes:
+        with open(folder / path, "rb") as file:
+            return file.read(most)
+
+    paths = [f.relative_to(folder).as_posix() for f in (*folder.glob("*"), *folder.glob("*/*")) if f.is_file()]
+    detected = of_the_work(paths, read, knowledge)
     conclusion = conclude(knowledge, identify(knowledge, card), detected)
     conflicts = [f"card {c['declared']}, licence file {c['detected']}: {c['reason']}" for c in conclusion.conflicts]
     return conclusion.concluded, conflicts

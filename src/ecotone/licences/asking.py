@@ -20,6 +20,7 @@ from ecotone.licences.family import Edge, Family, Node, Use
 from ecotone.licences.identify import identify
 from ecotone.licences.judge import judge
 from ecotone.licences.order import SHIFT, ordered
+from ecotone.licences.variables import known_variables
 from ecotone.vocabulary import EdgeStatus, Mode, Purpose, Relation, Verdict
 
 KINDS = ("weights", "adapter", "dataset", "code", "api")
@@ -39,26 +40,6 @@ _RELATIONS: Mapping[str, Relation] = {
 }
 _UNTOLD = ("other", "unknown", "none")
 _DEEPEST = 6
-# variables of the schema, read by a text or not
-_ALSO_KNOWN = frozenset(
-    {
-        "account.tier",
-        "model.modality",
-        "name",
-        "org.annual_revenue",
-        "org.domicile",
-        "org.mau",
-        "org.principal_place",
-        "parent_has_notice_file",
-        "product.competes_with",
-        "product.mau",
-        "product.monthly_revenue",
-        "relation",
-        "target.distributed",
-        "target_model",
-        "territory",
-    }
-)
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
@@ -252,15 +233,15 @@ def _use(knowledge: KnowledgeBase, value: Any, notes: list[str]) -> tuple[Use, t
 
 def _unread(knowledge: KnowledgeBase, variables: Mapping[str, Any]) -> list[str]:
     """Variables that no text reads: most often a slip of the pen."""
-    strange = [v for v in variables if v not in ASSUMED and v not in _ALSO_KNOWN]
+    read = known_variables(knowledge)
+    strange = [v for v in variables if v not in ASSUMED and v not in read]
     if not strange:
         return []
-    read = {name for entry in knowledge.entries.values() for fact in entry.facts for name in fact.reads}
     dated = tuple(f"{name.rpartition('.')[0]}." for name in read if name.count(".") > 1)  # figures of a month
     return [
         f"use.{name} is read by no text of the knowledge base, so it changes nothing; is the name right?"
         for name in strange
-        if name not in read and not name.startswith((*dated, "policy."))
+        if not name.startswith((*dated, "policy."))
     ]
 
 

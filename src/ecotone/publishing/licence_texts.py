@@ -1,32 +1,21 @@
-"""Licence texts in a repository: which of its files speak for the whole work, and what they are found to be."""
+"""Licence texts in a repository: what those of its files are found to hold that speak for the whole work."""
 
 from collections.abc import Mapping
 
 from ecotone.catalog import File
 from ecotone.licences import KnowledgeBase
-from ecotone.licences.detection import OF_THE_WORK, Conclusion, Detection, of_a_licence_file
-from ecotone.licences.detection.reading import decoded
+from ecotone.licences.detection import Conclusion, Detection, of_the_work
 from ecotone.storage import Storage
-
-MOST_FILES = 8
-MOST_BYTES = 256 * 1024
 
 
 def detections(files: Mapping[str, File], storage: Storage, knowledge: KnowledgeBase) -> list[Detection]:
-    """What the licence files at the root hold; of a long one its first 256 KiB."""
-    named = sorted(path for path in files if _speaks(path))[:MOST_FILES]
-    found: list[Detection] = []
-    for path in named:
+    """What the licence files of a revision hold."""
+
+    def read(path: str, most: int) -> bytes:
         content = files[path].content
-        raw = b"".join(storage.read(content, 0, min(content.size, MOST_BYTES)))
-        found += of_a_licence_file(decoded(raw), knowledge)
-    return found
+        return b"".join(storage.read(content, 0, min(content.size, most)))
 
-
-def _speaks(path: str) -> bool:
-    """A licence file at the root, or in a folder that is named for licences."""
-    folder, _, name = path.rpartition("/")
-    return folder.lower() in ("", "license", "licenses", "licence", "licences") and bool(OF_THE_WORK.fullmatch(name))
+    return of_the_work(files, read, knowledge)
 
 
 def told(conclusion: Conclusion) -> list[str]:

@@ -15,13 +15,11 @@ The rooms, in the order of the work:
 """
 
 from ecotone.licences.detection.conclude import Conclusion, conclude
-from ecotone.licences.detection.detecting import Detection, Near, detect, of_a_licence_file
-from ecotone.licences.detection.files import Found, declared_in, detect_files
-from ecotone.licences.detection.reading import OF_THE_WORK
+from ecotone.licences.detection.detecting import Detection, Near, detect
+from ecotone.licences.detection.files import Found, declared_in, detect_files, of_the_work
 from ecotone.licences.detection.second_opinion import Opinion, SecondOpinionFailed, second_opinion
 
 __all__ = [
-    "OF_THE_WORK",
     "Conclusion",
     "Detection",
     "Found",
@@ -32,6 +30,6 @@ __all__ = [
     "declared_in",
     "detect",
     "detect_files",
-    "of_a_licence_file",
+    "of_the_work",
     "second_opinion",
 ]

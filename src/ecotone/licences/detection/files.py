@@ -8,11 +8,14 @@ from typing import Any
 import msgspec
 import yaml
 
-from ecotone.licences.detection.detecting import Detection, detect
-from ecotone.licences.detection.reading import OF_THE_WORK, Unreadable, files_of, read
+from ecotone.licences.detection.detecting import Detection, detect, of_a_licence_file
+from ecotone.licences.detection.reading import OF_THE_WORK, Unreadable, decoded, files_of, read
 from ecotone.licences.entries import KnowledgeBase
 from ecotone.licences.identify import Identified, identify
 
+MOST_OF_A_WORK = 8
+MOST_OF_A_TEXT = 256 * 1024
+FOLDERS = ("", "license", "licenses", "licence", "licences")
 _LONGEST_CARD = 64 * 1024
 _FRONT = re.compile(r"\A---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|\Z)", re.S)
 
@@ -58,6 +61,26 @@ def _detect_file(path: Path, knowledge: KnowledgeBase | None, complain: Callable
         declared=card.declared if card else None,
         detected=tuple(detect(read_text.text, knowledge, whole=OF_THE_WORK.fullmatch(path.name) is not None)),
     )
+
+
+def of_the_work(
+    paths: Iterable[str], read_part: Callable[[str, int], bytes], knowledge: KnowledgeBase | None
+) -> list[Detection]:
+    """What the files hold that speak for a whole work: those named as licences, at its root or in a folder for them.
+
+    Args:
+        paths: of the work's files, relative, with `/`.
+        read_part: the first so many bytes of one.
+        knowledge: whose ids to answer with.
+    """
+    named = sorted(path for path in paths if _speaks(path))[:MOST_OF_A_WORK]
+    texts = (decoded(read_part(path, MOST_OF_A_TEXT)) for path in named)
+    return [found for text in texts for found in of_a_licence_file(text, knowledge)]
+
+
+def _speaks(path: str) -> bool:
+    folder, _, name = path.rpartition("/")
+    return folder.lower() in FOLDERS and OF_THE_WORK.fullmatch(name) is not None
 
 
 def declared_in(text: str, knowledge: KnowledgeBase | None) -> Identified | None:

@@ -19,7 +19,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from ecotone.catalog import Model
-from ecotone.hub.content import asked_range, gather, pieces_of
+from ecotone.hub.content import asked_range, receive_into, stored_response
 from ecotone.hub.endpoint import answer, read_body
 from ecotone.hub.errors import STATUS
 from ecotone.hub.grants import Grants
@@ -59,8 +59,7 @@ class Cas:
                 storage_of(request).xet.receiving, grant.tenant, request.path_params["hash"]
             )
             try:
-                async for gathered in gather(request.stream()):
-                    await run_in_threadpool(upload.write, gathered)
+                await receive_into(request, upload.write)
                 await run_in_threadpool(upload.finish)
             finally:
                 upload.__exit__()
@@ -198,9 +197,7 @@ class Cas:
         if request.method == "HEAD":
             return Response(status_code=206, headers=headers, media_type="application/octet-stream")
         stored = await run_in_threadpool(xet.open, xorb)
-        return StreamingResponse(
-            pieces_of(stored, start, end), 206, headers=headers, media_type="application/octet-stream"
-        )
+        return stored_response(request, stored, start, end, 206, headers=headers)
 
     async def head_file(self, request: Request) -> Response:
         """HEAD /cas/{scope}/v1/files/{hash}"""

@@ -26,7 +26,7 @@ from ecotone.storage.errors import (
 )
 from ecotone.storage.files import Draft
 from ecotone.storage.models import XetFileRow, XorbTenantRow, remember
-from ecotone.storage.objects import Objects, Stored, key
+from ecotone.storage.objects import Objects, Outgoing, Stored, key
 from ecotone.storage.reconstruction import (
     Reconstruction,
     StoredTerm,
@@ -292,6 +292,25 @@ class XetStore:
 
     def read(self, file: XetFile, start: int, end: int) -> Iterator[bytes | memoryview]:
         """Bytes [start, end) of a file, in pieces of at most 128 KiB."""
+        for term, index, low, shift in self._terms(file, start, end):
+            with self.open(term.xorb) as xorb:
+                yield from self._read_term(xorb, index, term, low, shift, start, end)
+
+    def outgoing(self, file: XetFile, start: int, end: int) -> Iterator[Outgoing]:
+        """The same from local files: a chunk that is stored raw as a segment of its xorb."""
+        for term, index, low, shift in self._terms(file, start, end):
+            with self.open(term.xorb) as xorb:
+                for chunk in range(low, term.end):
+                    begins = index.raw_start(chunk) + shift
+                    if begins >= end:
+                        return
+                    size = index.raw_start(chunk + 1) - index.raw_start(chunk)
+                    first, last = max(start - begins, 0), min(size, end - begins)
+                    yield xorbs.outgoing(xorb, index.stored_start(chunk), size, first, last)
+
+    def _terms(self, file: XetFile, start: int, end: int) -> Iterator[tuple[StoredTerm, ChunkIndex, int, int]]:
+        """The terms that hold bytes [start, end), each with its xorb's index, the first chunk that is wanted, and what
+        added to a raw offset in the xorb gives the offset in the file."""
         if start >= end:
             return
         number = max(bisect.bisect_right(file.offsets, start) - 1, 0)
@@ -299,9 +318,7 @@ class XetStore:
             term, begins = file.terms[number], file.offsets[number]
             index = self.index(term.xorb)
             base = index.raw_start(term.start)
-            low = chunk_at(index, base + max(start - begins, 0), term)
-            with self.open(term.xorb) as xorb:
-                yield from self._read_term(xorb, index, term, low, begins - base, start, end)
+            yield term, index, chunk_at(index, base + max(start - begins, 0), term), begins - base
             number += 1
 
     @staticmethod

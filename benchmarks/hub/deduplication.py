@@ -19,17 +19,19 @@ MERGES = 50
 def measure(folder: Path) -> dict[str, float]:
     """Share of the bytes sent again after 1 KB was inserted, with the client's cache and with a new one; and the share
     of 50 merges' bytes that is stored."""
-    with ground.ecotone(folder / "data") as hub, Counted(hub) as counted:
+    with Relay() as relay, ground.ecotone(folder / "data", ECOTONE_PUBLIC_URL=relay.url) as hub:
+        relay.start(hub.port)
+        seen = Hub(relay.url, relay.port, hub.pid)
         first = ground.random_file(folder / "first.bin", WHOLE)
         data = first.read_bytes()
         second = folder / "second.bin"
         second.write_bytes(data[: WHOLE // 2] + bytes(INSERTED) + data[WHOLE // 2 :])
-        counted.hub.timed("up", "dedup/first", first, folder / "home", xet=True)
+        seen.timed("up", "dedup/first", first, folder / "home", xet=True)
         shares = {}
         for name, home in (("dedup_sent_share_warm", folder / "home"), ("dedup_sent_share", folder / "other-home")):
-            before = counted.sent
-            counted.hub.timed("up", f"dedup/{name}", second, home, xet=True)
-            shares[name] = round((counted.sent - before) / WHOLE, 4)
+            before = relay.sent
+            seen.timed("up", f"dedup/{name}", second, home, xet=True)
+            shares[name] = round((relay.sent - before) / WHOLE, 4)
         kept, total = merges(folder, hub)
     found = {**shares, "merges_stored_share": round(kept / total, 4)}
     print(f"50 merges of one base: {kept / 1e6:.1f} MB stored of {total / 1e6:.1f} MB")
@@ -37,19 +39,22 @@ def measure(folder: Path) -> dict[str, float]:
     return found
 
 
-class Counted:
-    """A relay in front of the server that counts what clients send, on the address that the server tells as its own."""
+class Relay:
+    """In front of the server, on the address that the server tells as its own; counts what clients send."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self) -> None:
         self.sent = 0
-        self._to = hub.port
+        self._to = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
-        port = self._listener.getsockname()[1]
-        self.hub = Hub(f"http://127.0.0.1:{port}", port, hub.pid)
+        self.port: int = self._listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
 
-    def __enter__(self) -> "Counted":
-        threading.Thread(target=self._accept, daemon=True).start()
+    def __enter__(self) -> "Relay":
         return self
+
+    def start(self, port: int) -> None:
+        self._to = port
+        threading.Thread(target=self._accept, daemon=True).start()
 
     def __exit__(self, *_: object) -> None:
         self._listener.close()

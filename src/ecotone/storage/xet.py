@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from ecotone.database import Database, utc_now
 from ecotone.storage import hashes, shards, xorbs
+from ecotone.storage.deduplication import Deduplication
 from ecotone.storage.errors import (
     BadToken,
     BrokenShard,
@@ -79,6 +80,7 @@ class XetStore:
         self._most_bytes = most_bytes
         self._checks = threading.BoundedSemaphore(_CONCURRENT_CHECKS)
         self.index = functools.lru_cache(maxsize=256)(self._load_index)
+        self.deduplication = Deduplication(database, self.index)
 
     # -- tokens ------------------------------------------------------------------------------------------------------
     def token(self, namespace: str, operation: str, *, repo: int, holder: str) -> tuple[str, int]:
@@ -197,7 +199,9 @@ class XetStore:
             name = hashes.to_text(file.hash)
             if file.sha256 is not None and file.sha256 != known[name]:
                 raise BrokenShard(f"File {name} has the sha256 {known[name]}, not {file.sha256} as the shard says.")
-        return remember(self._database, rows)
+        new = remember(self._database, rows)
+        self.deduplication.learn(tenant, ((row.hash, unpacked_terms(row.terms)) for row in rows))
+        return new
 
     def _known(self, tenant: str, files: Iterable[shards.ShardFile]) -> dict[str, str]:
         """sha256 by file hash, of those that the namespace has."""

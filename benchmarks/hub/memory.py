@@ -47,7 +47,7 @@ def _move(hub: Hub, folder: Path, number: int, turn: str, source: Path) -> None:
     xet = number % 2 == 0
     hub.timed("up", repo, source, home, xet=xet)
     hub.timed("down", repo, back, home, xet=xet)
-    shutil.rmtree(home)
+    shutil.rmtree(home, ignore_errors=True)
     shutil.rmtree(back)
 
 

@@ -28,6 +28,7 @@ from ecotone.storage.errors import (
 from ecotone.storage.files import Draft
 from ecotone.storage.models import XetFileRow, XorbTenantRow, remember
 from ecotone.storage.objects import Objects, Outgoing, Stored, key
+from ecotone.storage.recent import RecentFiles
 from ecotone.storage.reconstruction import (
     Reconstruction,
     StoredTerm,
@@ -80,6 +81,7 @@ class XetStore:
         self._most_bytes = most_bytes
         self._checks = threading.BoundedSemaphore(_CONCURRENT_CHECKS)
         self.index = functools.lru_cache(maxsize=256)(self._load_index)
+        self._recent = RecentFiles()
         self.deduplication = Deduplication(database, self.index)
 
     # -- tokens ------------------------------------------------------------------------------------------------------
@@ -269,11 +271,7 @@ class XetStore:
     # -- files -------------------------------------------------------------------------------------------------------
     def file(self, tenant: str, file_hash: str) -> XetFile:
         """A file of a namespace. Raises ContentNotFound."""
-        with self._database.reading() as session:
-            row = session.get(XetFileRow, (tenant, file_hash))
-        if row is None:
-            raise ContentNotFound(f"There is no file {file_hash} here.")
-        return _from_row(row)
+        return self._remembered(tenant, file_hash)
 
     def by_sha256(self, tenant: str, sha256: str) -> XetFile | None:
         """The file of a namespace with these bytes."""
@@ -288,11 +286,23 @@ class XetStore:
 
     def any_by_hash(self, file_hash: str) -> XetFile:
         """A file whoever sent it, for revisions that name it. Raises ContentNotFound."""
+        return self._remembered(None, file_hash)
+
+    def _remembered(self, tenant: str | None, file_hash: str) -> XetFile:
+        """A file of a namespace, or of any; large ones are asked for piece by piece, so it is kept for a while."""
+        found = self._recent.get((tenant, file_hash))
+        if found is not None:
+            return found
+        wanted = sa.select(XetFileRow).where(XetFileRow.hash == file_hash).limit(1)
+        if tenant is not None:
+            wanted = wanted.where(XetFileRow.tenant == tenant)
         with self._database.reading() as session:
-            row = session.scalars(sa.select(XetFileRow).where(XetFileRow.hash == file_hash).limit(1)).first()
+            row = session.scalars(wanted).first()
         if row is None:
             raise ContentNotFound(f"There is no file {file_hash} here.")
-        return _from_row(row)
+        found = _from_row(row)
+        self._recent.put((tenant, file_hash), found)
+        return found
 
     def read(self, file: XetFile, start: int, end: int) -> Iterator[bytes | memoryview]:
         """Bytes [start, end) of a file, in pieces of at most 128 KiB."""

@@ -126,17 +126,3 @@ def _has_it(request: Request, etag: str) -> bool:
 
 def _kept_at_304(headers: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in headers.items() if name not in ("content-disposition", "accept-ranges")}
-
-
-async def gather(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The same bytes in larger pieces: each costs a change of thread."""
-    held: list[bytes] = []
-    size = 0
-    async for chunk in chunks:
-        held.append(chunk)
-        size += len(chunk)
-        if size >= SMALL:
-            yield b"".join(held)
-            held, size = [], 0
-    if held:
-        yield b"".join(held)

@@ -15,9 +15,10 @@ from starlette.routing import BaseRoute, Route
 
 from ecotone.catalog import Model
 from ecotone.catalog.names import is_sha256
-from ecotone.hub.content import content_response, gather
+from ecotone.hub.content import content_response
 from ecotone.hub.endpoint import PREFIXES, Call, check_gate, failed, need_writer, read_body, refuse_keys
 from ecotone.hub.errors import STATUS
+from ecotone.hub.room import gathered
 from ecotone.storage import ObjectMissing, Storage
 from ecotone.storage.lfs import MULTIPART_FROM, PART_BYTES
 from ecotone.vocabulary import EcotoneError, Invalid, NotFound, RepoType, TooLarge, Unavailable
@@ -130,8 +131,8 @@ async def upload(request: Request) -> Response:
     claims = lfs.signed("upload", request.path_params["token"])
     receiving = await run_in_threadpool(lfs.receiving, claims["t"], claims["o"], claims["n"])
     try:
-        async for gathered in gather(request.stream()):
-            await run_in_threadpool(receiving.write, gathered)
+        async for piece in gathered(request):
+            await run_in_threadpool(receiving.write, piece)
         await run_in_threadpool(receiving.finish)
     finally:
         receiving.__exit__()
@@ -144,8 +145,8 @@ async def part(request: Request) -> Response:
     claims = lfs.signed("part", request.path_params["token"])
     receiving = await run_in_threadpool(lfs.receiving_part, claims["u"], claims["p"], PART_BYTES)
     try:
-        async for gathered in gather(request.stream()):
-            await run_in_threadpool(receiving.write, gathered)
+        async for piece in gathered(request):
+            await run_in_threadpool(receiving.write, piece)
         etag = await run_in_threadpool(receiving.finish)
     finally:
         receiving.__exit__()
@@ -193,9 +194,11 @@ def guarded(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Requ
     async def endpoint(request: Request) -> Response:
         try:
             return await handler(request)
-        except ClientDisconnect:
-            return Response(status_code=400)
+        except ClientDisconnect:  # gone, or too slow: only the latter reads this
+            request.state.refused = "body_missing"
+            return Response(status_code=408, headers={"connection": "close"})
         except EcotoneError as error:
+            request.state.refused = error.code
             status = next((code for kind, code in STATUS if isinstance(error, kind)), 500)
             wait = {"retry-after": str(error.retry_after)} if isinstance(error, Unavailable) else None
             return reply({"message": error.message, "error": error.message}, status, wait)

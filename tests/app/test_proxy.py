@@ -1,11 +1,14 @@
 """Behind a real nginx with the configuration of `deploy/`: https, a path prefix, unmodified clients."""
 
+import base64
 import hashlib
+import json
 import os
 import re
 import secrets
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -36,32 +39,37 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
     folder = tmp_path_factory.mktemp("site")
     port = free_port()
     url = f"https://localhost:{port}/hub"
-    pem, key = certificate(folder)
+    authority, pem, key = certificate(folder)
     found = Running(folder / "server", ECOTONE_PUBLIC_URL=url, ECOTONE_TRUSTED_PROXIES="127.0.0.1")
     found.start()
     proxy = nginx(folder, configured(port, found.port, pem, key))
     env = {k: v for k, v in found.env.items() if not k.startswith("ECOTONE_")}
-    env |= {"SSL_CERT_FILE": str(pem), "REQUESTS_CA_BUNDLE": str(pem), "CURL_CA_BUNDLE": str(pem)}
+    env |= dict.fromkeys(("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"), str(authority))
     env |= {"HF_ENDPOINT": url, "HF_TOKEN": ADMIN, "HF_HOME": str(folder / "hf"), "HF_HUB_DISABLE_TELEMETRY": "1"}
-    with httpx.Client(verify=str(pem), headers={"authorization": f"Bearer {ADMIN}"}, timeout=60) as http:
+    with httpx.Client(verify=trusting(authority), headers={"authorization": f"Bearer {ADMIN}"}, timeout=60) as http:
         wait_for(http, url + "/health", proxy)
-        yield SimpleNamespace(url=url, running=found, env=env, http=http, pem=pem, folder=folder, port=port)
+        yield SimpleNamespace(url=url, running=found, env=env, http=http, authority=authority, folder=folder, port=port)
     proxy.send_signal(signal.SIGQUIT)
     proxy.wait(20)
     found.http.close()
     found.stop()
 
 
-def certificate(folder: Path) -> tuple[Path, Path]:
-    pem, key = folder / "site.pem", folder / "site.key"
-    names = "subjectAltName=DNS:localhost,DNS:hub.example"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-        + ["-addext", names, "-keyout", str(key), "-out", str(pem)],
-        check=True,
-        capture_output=True,
-    )
-    return pem, key
+def certificate(folder: Path) -> tuple[Path, Path, Path]:
+    """A certificate authority, and what it signed for the site: authority, certificate, key."""
+    authority, authority_key = folder / "authority.pem", folder / "authority.key"
+    pem, key, request, more = (folder / f"site.{end}" for end in ("pem", "key", "csr", "ext"))
+    more.write_text("subjectAltName=DNS:localhost,DNS:hub.example\nbasicConstraints=CA:FALSE\n")
+
+    def openssl(*argv: str | Path) -> None:
+        subprocess.run(["openssl", *argv], check=True, capture_output=True)
+
+    new = ("-newkey", "rsa:2048", "-nodes", "-subj")
+    openssl("req", "-x509", *new, "/CN=Test authority", "-days", "2", "-keyout", authority_key, "-out", authority)
+    openssl("req", *new, "/CN=localhost", "-keyout", key, "-out", request)
+    signing = ("-CA", authority, "-CAkey", authority_key, "-CAcreateserial", "-days", "2", "-extfile", more)
+    openssl("x509", "-req", "-in", request, *signing, "-out", pem)
+    return authority, pem, key
 
 
 def configured(port: int, behind: int, pem: Path, key: Path) -> str:
@@ -102,6 +110,25 @@ def wait_for(http: httpx.Client, url: str, proxy: "subprocess.Popen[bytes]") -> 
         except httpx.HTTPError:
             time.sleep(0.05)
     raise AssertionError("nginx does not pass requests on")
+
+
+def publish(site: SimpleNamespace, repo: str, files: dict[str, bytes]) -> None:
+    assert site.http.post(site.url + "/api/repos/create", json={"name": repo}).status_code == 200
+    lines: list[dict[str, Any]] = [{"key": "header", "value": {"summary": "Add"}}]
+    for path, data in files.items():
+        value = {"path": path, "content": base64.b64encode(data).decode(), "encoding": "base64"}
+        lines.append({"key": "file", "value": value})
+    answer = site.http.post(
+        f"{site.url}/api/models/{repo}/commit/main",
+        content="\n".join(map(json.dumps, lines)),
+        headers={"content-type": "application/x-ndjson"},
+    )
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["commitUrl"].startswith(f"{site.url}/{repo}/commit/")
+
+
+def trusting(authority: Path) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=str(authority))
 
 
 def python(site: SimpleNamespace, code: str, *argv: str, **env: str) -> str:
@@ -199,9 +226,7 @@ def links(page: httpx.Response) -> set[str]:
 
 def test_no_link_of_any_page_leaves_the_prefix(site: SimpleNamespace) -> None:
     """From the front page on, as far as links lead: each answers, none leads out."""
-    site.running.publish(
-        "proxied/pages", {"README.md": CARD, "more.md": b"# more", "p.png": b"\x89PNG", "a/b.txt": b"b"}
-    )
+    publish(site, "proxied/pages", {"README.md": CARD, "more.md": b"# more", "p.png": b"\x89PNG", "a/b.txt": b"b"})
     start = [f"{site.url}/", f"{site.url}/proxied/pages", f"{site.url}/ecotone/status", f"{site.url}/login"]
     seen, todo, outside = set(), list(start), set()
     while todo and len(seen) < 120:
@@ -232,7 +257,7 @@ def test_redirects_stay_below_the_prefix(site: SimpleNamespace) -> None:
 
 
 def test_the_login_cookie_is_for_the_prefix_and_https_alone(site: SimpleNamespace) -> None:
-    with httpx.Client(verify=str(site.pem), timeout=30) as http:
+    with httpx.Client(verify=trusting(site.authority), timeout=30) as http:
         form = http.get(site.url + "/login")
         token = re.search(r'name="form_token" value="([^"]+)"', form.text)
         assert token is not None
@@ -247,7 +272,7 @@ def test_the_login_cookie_is_for_the_prefix_and_https_alone(site: SimpleNamespac
 
 
 def test_git_and_lfs_addresses_of_a_clone_answer(site: SimpleNamespace) -> None:
-    site.running.publish("proxied/git", {"README.md": CARD})
+    publish(site, "proxied/git", {"README.md": CARD})
     for path in ("/proxied/git", "/proxied/git.git"):
         body = {"operation": "download", "objects": []}
         answer = site.http.post(f"{site.url}{path}/info/lfs/objects/batch", json=body)
@@ -278,7 +303,7 @@ def test_metrics_do_not_pass_the_proxy_and_its_word_is_not_taken_for_loopback(si
 
 def test_a_large_upload_is_passed_on_as_it_comes(site: SimpleNamespace) -> None:
     """A proxy that first collects the body would make the server see nothing until the end."""
-    site.running.publish("proxied/stream", {"README.md": CARD})
+    publish(site, "proxied/stream", {"README.md": CARD})
     data = secrets.token_bytes(4 * MIB)
     body = {"operation": "upload", "objects": [{"oid": hashlib.sha256(data).hexdigest(), "size": len(data)}]}
     batch = site.http.post(site.url + "/proxied/stream.git/info/lfs/objects/batch", json=body).json()

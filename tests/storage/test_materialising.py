@@ -67,7 +67,7 @@ def test_leftovers_go_at_the_start(open_storage: Callable[..., Storage], tmp_pat
     left = tmp_path / "materialised" / ".m.1234"
     left.mkdir(parents=True)
     (left / "half").write_bytes(b"h")
-    open_storage()
+    open_storage().sweep()
     assert not left.exists()
 
 

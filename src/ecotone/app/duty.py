@@ -16,6 +16,7 @@ from ecotone.app.services import Services
 log = logging.getLogger("ecotone.app")
 
 _LOOK_SECONDS = 0.1
+_STOP_SECONDS = 15.0
 
 
 class Duty:
@@ -61,7 +62,8 @@ class Duty:
             self._over = True
             self._services.builder.keep_to_itself()
             async with self._turn:
-                await run_in_threadpool(self._services.jobs.stop)
+                # a successor would run what has not ended a second time
+                await run_in_threadpool(self._services.jobs.stop, None if patient else _STOP_SECONDS)
         while patient and self._calls():  # noqa: ASYNC110  requests are counted without telling anybody
             await asyncio.sleep(_LOOK_SECONDS)
         await run_in_threadpool(self._services.engines.shutdown)

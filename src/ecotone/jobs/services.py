@@ -161,13 +161,17 @@ class Jobs:
             query = sa.select(JobRow.id).where(JobRow.state == JobState.QUEUED).order_by(JobRow.created, JobRow.id)
             return session.scalars(query).all()
 
-    def stop(self) -> None:
-        """End the running jobs; they are queued again at the next start."""
+    def stop(self, seconds: float | None = 15.0) -> None:
+        """End the running jobs; they are queued again at the next start.
+
+        Args:
+            seconds: how long to wait for each runner; None for as long as it takes.
+        """
         with self._turn:
             self._stopping = True
             self._turn.notify_all()
         for thread in self._threads:
-            thread.join(15)
+            thread.join(seconds)
         self._threads.clear()
 
     def _work(self) -> None:

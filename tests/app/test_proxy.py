@@ -231,7 +231,7 @@ def test_no_link_of_any_page_leaves_the_prefix(site: SimpleNamespace) -> None:
     seen, todo, outside = set(), list(start), set()
     while todo and len(seen) < 120:
         url = todo.pop(0)
-        if url in seen:
+        if url in seen or url.endswith("/logout"):  # which takes a form alone
             continue
         seen.add(url)
         page = site.http.get(url)

@@ -99,7 +99,7 @@ def test_eviction_never_leaves_half_a_folder(
         pass
     assert not (tmp_path / "materialised" / "m").exists()
     monkeypatch.undo()
-    open_storage()
+    open_storage().sweep()
     assert list((tmp_path / "materialised").iterdir()) == []
 
 

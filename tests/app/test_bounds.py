@@ -1,5 +1,6 @@
 """What a stranger may make the server hold, and the paths that need no login: bounded, exact."""
 
+import os
 import socket
 import time
 from collections.abc import Iterator
@@ -8,7 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from ecotone.app import gate, protocol
+from ecotone.app import protocol
+from ecotone.settings import Settings
 from tests.running import ADMIN, Running, running
 
 
@@ -32,6 +34,7 @@ def talk(server: Running, *pieces: bytes, wait: float = 10) -> bytes:
         return answer
 
 
+BRIEF = {"ECOTONE_BODY_SECONDS": "1"}
 HOST = b"host: 127.0.0.1\r\n"
 
 
@@ -66,11 +69,13 @@ def test_a_head_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp
         "class Finder(importlib.abc.MetaPathFinder):\n"
         "    def find_spec(self, name, path, target=None):\n"
         "        if name == 'ecotone.app.server':\n"
-        "            from ecotone.app import gate, protocol\n"
-        "            protocol.HEAD_SECONDS = gate.BODY_IDLE_SECONDS = 1.0\n"
+        "            from ecotone.app import protocol\n"
+        "            protocol.HEAD_SECONDS = 1.0\n"
         "sys.meta_path.insert(0, Finder())\n"
     )
-    with running(tmp_path / "home", PYTHONPATH=str(tmp_path)) as found:
+    with running(
+        tmp_path / "home", PYTHONPATH=os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]), **BRIEF
+    ) as found:
         began = time.monotonic()
         assert talk(found, b"GET /health HTTP/1.1\r\nho").startswith(b"HTTP/1.1 408")
         assert talk(found, b"").startswith(b"HTTP/1.1 408")
@@ -79,7 +84,7 @@ def test_a_head_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp
         assert body.startswith(b"HTTP/1.1 408")
         assert time.monotonic() - began < 9
         assert "Traceback" not in found.log
-        assert gate.BODY_IDLE_SECONDS == 60
+        assert Settings().body_seconds == 60
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def api_page() -> str:
         "",
         "## Pages and health",
         "",
-        "- `GET /health`, `GET /health/ready`",
+        "- `GET /health`, `GET /health/ready`, `GET /metrics`",
         *_routes_of(web.routes()),
     ]
     return "\n".join([*lines, ""])

@@ -23,7 +23,7 @@ def test_a_short_folder_is_used_itself(tmp_path: Path, monkeypatch: pytest.Monke
         bind(path)
         assert path.parent == folder and path.exists() and folder.stat().st_mode & 0o077 == 0
         assert sockets.new() != path
-        Sockets(folder)
+        Sockets(folder).sweep()
         assert not path.exists(), "what an earlier server left is cleared"
     finally:
         for left in folder.glob("*"):

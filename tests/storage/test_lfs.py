@@ -225,11 +225,12 @@ def test_a_killed_server_leaves_nothing_behind(
     child = subprocess.Popen([sys.executable, "-c", code, tmp_path / "staging"], stdout=subprocess.PIPE)
     assert child.stdout is not None and child.stdout.readline() == b"ready\n"
     storage = open_storage()
+    storage.sweep()
     assert len(files_in("staging")) == 1
     child.kill()
     child.wait()
     with storage.lfs.receiving("demo", NAME, len(DATA)) as upload:
-        open_storage()
+        open_storage().sweep()
         assert len(files_in("staging")) == 1
         upload.write(DATA)
         upload.finish()
@@ -240,11 +241,11 @@ def test_parts_of_last_month_are_dropped(
     storage: Storage, open_storage: Callable[..., Storage], tmp_path: Path, files_in: Callable[[str], list[str]]
 ) -> None:
     send_parts(storage, 1)
-    open_storage()
+    open_storage().sweep()
     assert len(files_in("staging")) == 1
     old = time.time() - 30 * 86400
     os.utime(tmp_path / "staging" / "parts-up", (old, old))
-    open_storage()
+    open_storage().sweep()
     assert not files_in("staging")
 
 

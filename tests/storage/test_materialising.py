@@ -67,7 +67,7 @@ def test_leftovers_go_at_the_start(open_storage: Callable[..., Storage], tmp_pat
     left = tmp_path / "materialised" / ".m.1234"
     left.mkdir(parents=True)
     (left / "half").write_bytes(b"h")
-    open_storage()
+    open_storage().sweep()
     assert not left.exists()
 
 
@@ -99,7 +99,7 @@ def test_eviction_never_leaves_half_a_folder(
         pass
     assert not (tmp_path / "materialised" / "m").exists()
     monkeypatch.undo()
-    open_storage()
+    open_storage().sweep()
     assert list((tmp_path / "materialised").iterdir()) == []
 
 

@@ -6,32 +6,55 @@ import logging
 import os
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from ecotone import __version__, api, hub, web
+from ecotone.app import operations
 from ecotone.app.authentication import Authenticator
+from ecotone.app.duty import Duty
 from ecotone.app.gate import Gate, body_missing
+from ecotone.app.metrics import Metrics
+from ecotone.app.readiness import Readiness
 from ecotone.app.services import LEDGER_KEY, Services, compose
+from ecotone.app.traffic import Traffic
 from ecotone.settings import Settings
 
 log = logging.getLogger("ecotone.app")
 
 
-def build(settings: Settings) -> ASGIApp:
-    """The application of one server."""
-    services = compose(settings)
+@dataclass(frozen=True, slots=True)
+class Application:
+    """One server: what answers, what is counted, whether it is ready, and who does the background work."""
+
+    asgi: ASGIApp
+    traffic: Traffic
+    readiness: Readiness
+    duty: Duty
+
+
+def build(settings: Settings, *, successor: bool = False) -> Application:
+    """The application of one server.
+
+    Args:
+        successor: whether another server of this installation is alive; it keeps the background work until the
+            supervisor passes it on.
+    """
+    services = compose(settings, successor=successor)
     token_file = services.accounts.ensure_admin()
+    readiness = Readiness(services)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         await _start(services)
+        await (duty.wait() if successor else duty.take())
         tasks = [asyncio.create_task(_checkpoints(services), name="checkpoints")]
         _greet(settings, token_file, told=services.accounts.profile().told)
         try:
@@ -40,23 +63,35 @@ def build(settings: Settings) -> ASGIApp:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await duty.give()
             await _stop(services)
 
     router = Starlette(
-        routes=[
-            Route("/health", _health),
-            Route("/health/ready", _ready),
-            *api.routes(),
-            *hub.routes(),
-            *web.routes(),
-        ],
+        routes=[*operations.routes(), *api.routes(), *hub.routes(), *web.routes()],
         exception_handlers={**web.exception_handlers(), ClientDisconnect: body_missing},
         lifespan=lifespan,
     )
+    router.router.redirect_slashes = False  # its redirects know neither the public address nor its prefix
     router.state.services = services
     services.catalog.reserve(_first_segments(router))
     authenticator = Authenticator(services.accounts, web.actor_from_cookie(services))
-    return Gate(router, services.gateway, authenticator, settings)
+    gate = Gate(router, services.gateway, authenticator, settings)
+    traffic = Traffic(gate, _templates(router), urlsplit(settings.public_url or "").path.rstrip("/"))
+    gate.traffic = traffic
+    duty = Duty(services, traffic.calls)
+    router.state.readiness = readiness
+    router.state.metrics = Metrics(services, traffic)
+    router.state.authenticator = authenticator
+    return Application(traffic, traffic, readiness, duty)
+
+
+def _templates(router: Starlette) -> dict[int, str]:
+    """Path templates by the identity of their endpoints; one that several routes share stands for the first."""
+    found: dict[int, str] = {}
+    for route in router.routes:
+        if isinstance(route, Route):
+            found.setdefault(id(route.endpoint), route.path)
+    return found
 
 
 def _first_segments(router: Starlette) -> set[str]:
@@ -73,14 +108,10 @@ async def _start(services: Services) -> None:
     services.engines.on_change(services.builder.notify)
     await services.gateway.start()
     await run_in_threadpool(_checkpoint, services)
-    services.jobs.start()
-    services.engines.restore()
 
 
 async def _stop(services: Services) -> None:
     await services.gateway.stop()
-    await run_in_threadpool(services.jobs.stop)
-    await run_in_threadpool(services.engines.shutdown)
     await run_in_threadpool(_checkpoint, services)
     services.ledger_writer.close()
     services.database.dispose()
@@ -98,15 +129,6 @@ async def _checkpoints(services: Services) -> None:
 def _checkpoint(services: Services) -> None:
     heads = services.ledger_writer.checkpoint(services.settings.secret(LEDGER_KEY))
     services.ledger_heads.keep(heads)
-
-
-async def _health(_request: Request) -> Response:
-    return JSONResponse({"status": "ok", "version": __version__})
-
-
-async def _ready(request: Request) -> Response:
-    await run_in_threadpool(request.app.state.services.accounts.projects)
-    return JSONResponse({"status": "ready"})
 
 
 def _greet(settings: Settings, token_file: Path | None, *, told: bool) -> None:

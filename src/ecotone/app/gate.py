@@ -1,9 +1,9 @@
 """The outermost ASGI layer: Host check, raw paths, who calls, request ids, and faces that answer before the router."""
 
-import asyncio
 import logging
 import secrets
-from ipaddress import ip_address
+from collections.abc import Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,15 +14,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ecotone.accounts import ANONYMOUS
 from ecotone.app.authentication import Authenticator
+from ecotone.app.bodies import Patient
+from ecotone.app.traffic import KEY, Traffic, Transfer
 from ecotone.settings import Settings
 from ecotone.vocabulary import Unauthenticated
 
 log = logging.getLogger("ecotone.requests")
 
-OWN_CREDENTIALS = frozenset({"cas", "lfs", "v1", "health"})
-BODY_IDLE_SECONDS = 60.0
+OWN_CREDENTIALS = frozenset({"cas", "lfs", "v1", "health", "metrics"})
 OWN_PAGES = "/ecotone/"
-OPEN_TO_ALL = frozenset({"login", "logout", "static", "health", "oauth"})
+OPEN_TO_ALL = frozenset({"login", "logout", "static", "oauth"})
 
 
 class Gate:
@@ -34,6 +35,7 @@ class Gate:
     """
 
     def __init__(self, router: ASGIApp, gateway: ASGIApp, authenticator: Authenticator, settings: Settings) -> None:
+        self.traffic: Traffic | None = None
         self._router = router
         self._gateway = gateway
         self._authenticator = authenticator
@@ -46,8 +48,8 @@ class Gate:
             await self._router(scope, receive, send)
             return
         path = scope.get("raw_path", b"").split(b"?")[0].decode("latin-1") or scope["path"]
-        if self._prefix and path.startswith(self._prefix + "/"):
-            path = path[len(self._prefix) :]
+        if self._prefix and (path == self._prefix or path.startswith(self._prefix + "/")):
+            path = path[len(self._prefix) :] or "/"
         scope = {**scope, "path": path, "state": dict(scope.get("state") or {})}
         hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
         if len(hosts) != 1 or not self._host_is_ours(hosts[0]):
@@ -79,7 +81,18 @@ class Gate:
             ):
                 await _login_needed(path, request_id, self._prefix)(scope, receive, send)
                 return
-        await self._router(scope, _Patient(receive), _with_request_id(send, request_id))
+        try:
+            patient = Patient(receive, self._settings.body_seconds, self._settings.body_rate)
+            await self._router(scope, patient, _with_request_id(send, request_id))
+        finally:
+            self._note(scope)
+
+    def _note(self, scope: Scope) -> None:
+        """Tell the counting layer which endpoint took the request, and why it was refused, if it was."""
+        transfer: Transfer | None = scope.get(KEY)
+        if transfer is not None and self.traffic is not None:
+            self.traffic.routed(transfer, scope.get("endpoint"))
+            transfer.refused = scope["state"].get("refused")
 
     def _host_is_ours(self, host: str) -> bool:
         try:
@@ -93,6 +106,26 @@ class Gate:
         except ValueError:
             return False
         return True
+
+
+def client_of(scope: Scope, settings: Settings) -> str:
+    """The address that a request came from: the peer's, or, when that is a trusted proxy, the last address in
+    X-Forwarded-For that is none."""
+    address = str((scope.get("client") or ("", 0))[0])
+    proxies = settings.proxies
+    told = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
+    hops = [hop.strip() for hop in ",".join(told).split(",") if hop.strip()]
+    while hops and _within(address, proxies):
+        address = hops.pop()
+    return address
+
+
+def _within(address: str, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return False
+    return any(found in network for network in networks)
 
 
 def _own_hosts(settings: Settings) -> frozenset[str]:
@@ -139,7 +172,7 @@ def _login_needed(path: str, request_id: str, prefix: str) -> Response:
 
 async def body_missing(_request: Request, _error: Exception) -> Response:
     """The answer to whoever left, or fell silent, in the middle of a body."""
-    text = f"The body ended too early, or nothing came of it for {BODY_IDLE_SECONDS:g} seconds; send it again."
+    text = "The body ended too early, or came too slowly; send it again over a faster connection."
     return JSONResponse({"error": text}, 408, headers={"connection": "close"})
 
 
@@ -152,22 +185,3 @@ def _with_request_id(send: Send, request_id: str) -> Send:
         await send(message)
 
     return sending
-
-
-class _Patient:
-    """Receives a body; a client that sends nothing of it for too long counts as gone."""
-
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
-        self._whole = False
-
-    async def __call__(self) -> Message:
-        if self._whole:  # only the end of the connection is waited for now
-            return await self._receive()
-        try:
-            async with asyncio.timeout(BODY_IDLE_SECONDS):
-                message = await self._receive()
-        except TimeoutError:
-            return {"type": "http.disconnect"}
-        self._whole = message["type"] != "http.request" or not message.get("more_body")
-        return message

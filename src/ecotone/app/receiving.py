@@ -18,7 +18,9 @@ import httptools
 from starlette.requests import ClientDisconnect
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-IDLE_SECONDS = 60.0
+from ecotone.app.bodies import Pace
+from ecotone.app.traffic import KEY, Transfer
+
 MOST_DROPPED = 64 * 1024 * 1024
 _THREADS = 16
 _PIECE = 512 * 1024
@@ -30,8 +32,9 @@ _threads = ThreadPoolExecutor(_THREADS, "receiving")
 class BodyReader:
     """The body of one request whose length was announced."""
 
-    def __init__(self, protocol: HttpToolsProtocol, length: int) -> None:
+    def __init__(self, protocol: HttpToolsProtocol, length: int, pace: Pace) -> None:
         self._protocol = protocol
+        self._pace = pace
         self._cycle = protocol.cycle
         self._length = length
 
@@ -42,7 +45,7 @@ class BodyReader:
         where too much is still to come, the connection ends with the answer.
 
         Raises:
-            ClientDisconnect: when the client left, or sent nothing for `IDLE_SECONDS`.
+            ClientDisconnect: when the client left, or sends too slowly.
         """
         protocol, cycle = self._protocol, self._cycle
         if cycle.waiting_for_100_continue and not protocol.transport.is_closing():
@@ -54,11 +57,12 @@ class BodyReader:
         first, cycle.body = memoryview(bytes(cycle.body)), bytearray()
         plain: socket.socket = protocol.transport.get_extra_info("socket")
         descriptor = os.dup(plain.fileno())
-        pull = _Pull(descriptor, take, first, self._length)
+        transfer: Any = cycle.scope.get(KEY)
+        pull = _Pull(descriptor, take, first, self._length, transfer)
         try:
             await self._pulled(pull, descriptor)
         except BaseException:
-            protocol.transport.abort()  # the rest of the body is still to come: there is no next request
+            cycle.keep_alive = False  # the rest of the body is still to come: there is no next request
             raise
         finally:
             os.close(descriptor)
@@ -70,21 +74,24 @@ class BodyReader:
         if pull.failure is not None:
             raise pull.failure
 
-    @staticmethod
-    async def _pulled(pull: "_Pull", descriptor: int) -> None:
+    async def _pulled(self, pull: "_Pull", descriptor: int) -> None:
         loop = asyncio.get_running_loop()
+        left = pull.left
         while not await loop.run_in_executor(_threads, pull.turn):
-            await BodyReader._data(loop, descriptor)
+            self._pace.came(left - pull.left)
+            left = pull.left
+            await self._data(loop, descriptor)
 
-    @staticmethod
-    async def _data(loop: asyncio.AbstractEventLoop, descriptor: int) -> None:
+    async def _data(self, loop: asyncio.AbstractEventLoop, descriptor: int) -> None:
+        """Wait until something is there to be read."""
         there: asyncio.Future[None] = loop.create_future()
         loop.add_reader(descriptor, _tell, there)
         try:
-            async with asyncio.timeout(IDLE_SECONDS):
-                await there
-        except TimeoutError:
-            raise ClientDisconnect from None
+            while not there.done():
+                began = time.monotonic()
+                await asyncio.wait([there], timeout=self._pace.left)
+                if self._pace.waited(time.monotonic() - began):
+                    raise ClientDisconnect
         finally:
             loop.remove_reader(descriptor)
 
@@ -92,7 +99,15 @@ class BodyReader:
 class _Pull:
     """How much is still to come. A turn runs in a worker thread and ends when nothing is there to be read."""
 
-    def __init__(self, descriptor: int, take: Callable[[memoryview], object], first: memoryview, size: int) -> None:
+    def __init__(
+        self,
+        descriptor: int,
+        take: Callable[[memoryview], object],
+        first: memoryview,
+        size: int,
+        transfer: Transfer | None,
+    ) -> None:
+        self._transfer = transfer
         self._descriptor = descriptor
         self._take = take
         self._first = first
@@ -124,6 +139,8 @@ class _Pull:
 
     def _give(self, piece: memoryview) -> None:
         self.left -= len(piece)
+        if self._transfer is not None:
+            self._transfer.received += len(piece)
         if self.failure is None:
             try:
                 self._take(piece)

@@ -6,17 +6,20 @@ descriptor, which the loop watches for room; a client that stops reading holds n
 """
 
 import asyncio
+import logging
 import os
 import select
 import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import Any, Protocol
 
+from ecotone.app.traffic import KEY, Transfer
 from ecotone.storage import Outgoing, Segment
 
-STALLED_SECONDS = 120.0
+log = logging.getLogger("ecotone.app")
+
 _THREADS = 8
 _TURN_SECONDS = 0.1
 _ROOM_MILLISECONDS = 10
@@ -27,43 +30,54 @@ _threads = ThreadPoolExecutor(_THREADS, "sending")
 class Cycle(Protocol):
     """What is used of uvicorn's request and response."""
 
+    scope: Any
     disconnected: bool
     expected_content_length: int
 
 
 class FileSender:
-    """One response's way onto its connection."""
+    """One response's way onto its connection.
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, cycle: Cycle) -> None:
+    Args:
+        stalled: seconds for which a client may take nothing.
+    """
+
+    def __init__(self, transport: asyncio.Transport, cycle: Cycle, stalled: float) -> None:
         self._transport = transport
-        self._loop = loop
         self._cycle = cycle
+        self._stalled = stalled
 
     async def send(self, items: Iterator[Outgoing], size: int) -> None:
         """Send the items behind what was written before, `size` bytes in all, after a head that announced them.
 
         Raises:
-            ConnectionError: when the client left, or took nothing for `STALLED_SECONDS`.
+            ConnectionError: when the client left, or took nothing for too long.
         """
         await self._written()
         plain: socket.socket = self._transport.get_extra_info("socket")
         descriptor = os.dup(plain.fileno())
-        push = _Push(descriptor, items)
+        push = _Push(descriptor, items, self._cycle.scope.get(KEY))
+        loop = asyncio.get_running_loop()
         try:
-            while not await self._loop.run_in_executor(_threads, push.turn):
+            while not await loop.run_in_executor(_threads, push.turn):
                 await self._room(descriptor)
                 if self._cycle.disconnected:
                     raise ConnectionError("the client left")
         except BaseException:
-            self._transport.abort()  # the head has promised more
+            self._end()
             raise
         finally:
             push.close()
             os.close(descriptor)
         if push.sent != size:
-            self._transport.abort()
+            self._end()
             raise RuntimeError(f"{push.sent} bytes were sent, {size} were announced")
         self._cycle.expected_content_length -= size
+
+    def _end(self) -> None:
+        """End the connection: the head has promised more than will come."""
+        self._cycle.disconnected = True
+        self._transport.abort()
 
     async def _written(self) -> None:
         """Wait until what the transport holds is on its way."""
@@ -72,27 +86,30 @@ class FileSender:
         while self._transport.get_write_buffer_size():
             await asyncio.sleep(pause)
             pause = min(pause + 0.001, 0.05)
-            if self._transport.is_closing() or time.monotonic() - began > STALLED_SECONDS:
+            if self._transport.is_closing() or time.monotonic() - began > self._stalled:
                 raise ConnectionError("the client left")
 
     async def _room(self, descriptor: int) -> None:
-        room: asyncio.Future[None] = self._loop.create_future()
-        self._loop.add_writer(descriptor, _tell, room)
+        loop = asyncio.get_running_loop()
+        room: asyncio.Future[None] = loop.create_future()
+        loop.add_writer(descriptor, _tell, room)
         try:
-            async with asyncio.timeout(STALLED_SECONDS):
+            async with asyncio.timeout(self._stalled):
                 await room
         except TimeoutError:
+            log.info("a connection was ended: its client took nothing for %g s", self._stalled)
             raise ConnectionError("the client takes nothing") from None
         finally:
-            self._loop.remove_writer(descriptor)
+            loop.remove_writer(descriptor)
 
 
 class _Push:
     """The items and how far they are. A turn runs in a worker thread and ends when the connection has no room."""
 
-    def __init__(self, descriptor: int, items: Iterator[Outgoing]) -> None:
+    def __init__(self, descriptor: int, items: Iterator[Outgoing], transfer: Transfer | None) -> None:
         self._descriptor = descriptor
         self._items = items
+        self._transfer = transfer
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLOUT)
         self._segment: Segment | None = None
@@ -132,6 +149,8 @@ class _Push:
                 raise OSError("a stored object is shorter than its index says; run `ecotone fsck`")
             self._segment = Segment(source, offset + count, size - count) if count < size else None
         self.sent += count
+        if self._transfer is not None:
+            self._transfer.sent += count
 
     def close(self) -> None:
         close = getattr(self._items, "close", None)

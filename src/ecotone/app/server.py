@@ -1,6 +1,8 @@
-"""The server process: `python -m ecotone.app.server LISTENER_FD SUPERVISOR_PIPE_FD`, started by the supervisor."""
+"""The server process: `python -m ecotone.app.server LISTENER COMMANDS REPORTS first|successor`, descriptors that its
+supervisor made; see `process` for what passes over them."""
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -9,64 +11,182 @@ import signal
 import socket
 import sys
 import threading
+import time
+from typing import Any
 
 import uvicorn
 
-from ecotone.app.application import build
-from ecotone.app.protocol import BoundedHttp
-from ecotone.app.supervisor import NOT_RESTARTED
+from ecotone.app.application import Application, build
+from ecotone.app.process import ALONE, DRAIN, NOT_RESTARTED, OWN
+from ecotone.app.protocol import BoundedHttp, Limits
 from ecotone.settings import Settings
 from ecotone.vocabulary import EcotoneError
 
+log = logging.getLogger("ecotone.app")
+
+_FAREWELL_SECONDS = 5.0
+_LOOK_SECONDS = 2.0
+
 
 def main() -> None:
-    """Build the application on the inherited socket and serve until SIGTERM."""
+    """Build the application on the inherited socket and serve until told to end."""
     _open_many_files()
     os.umask(0o077)  # data files are the owner's alone
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a restart is the supervisor's matter
     listener = socket.socket(fileno=int(sys.argv[1]))
-    _end_with_supervisor(int(sys.argv[2]))
+    commands, reports, how = int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
     settings = Settings.from_environment()
     _log_to_stderr(settings.log_level)
     try:
-        application = build(settings)
+        application = build(settings, successor=how == "successor")
     except EcotoneError as error:
         print(f"ecotone: {error.message}", file=sys.stderr)
+        _report(reports, "failed " + " ".join(error.message.split()))
         raise SystemExit(NOT_RESTARTED) from None
     gc.collect()
     gc.freeze()  # what was made until here stays, and need not be looked through again
-    config = uvicorn.Config(
-        application,
-        loop="uvloop" if sys.platform != "win32" else "asyncio",
-        http=BoundedHttp,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=True,
-        timeout_graceful_shutdown=15,
-        timeout_keep_alive=75,
-        lifespan="on",
-        proxy_headers=False,
-    )
-    server = uvicorn.Server(config)
-    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+    server = _Server(application, settings, commands, reports)
+    with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
         runner.run(server.serve(sockets=[listener]))
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, told by the supervisor what to do.
+
+    A stop (SIGTERM) gives running requests `ECOTONE_STOP_SECONDS`; a drain, after which another server goes on, gives
+    transfers `ECOTONE_DRAIN_SECONDS`.
+    """
+
+    def __init__(self, application: Application, settings: Settings, commands: int, reports: int) -> None:
+        self._limits = Limits(
+            stalled=settings.stalled_seconds,
+            body_seconds=settings.body_seconds,
+            body_rate=settings.body_rate,
+            per_address=settings.connections_per_address,
+        )
+        config = uvicorn.Config(
+            application.asgi,
+            loop="uvloop" if sys.platform != "win32" else "asyncio",
+            http=type("Http", (BoundedHttp,), {"limits": self._limits}),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=True,
+            timeout_keep_alive=75,
+            lifespan="on",
+            proxy_headers=False,
+        )
+        super().__init__(config)
+        self._application = application
+        self._settings = settings
+        self._commands = commands
+        self._reports = reports
+        self._patience = settings.stop_seconds
+        self._looked = 0.0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._work: set[asyncio.Task[None]] = set()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+        threading.Thread(target=self._obey, args=(self._loop,), name="supervisor", daemon=True).start()
+        _report(self._reports, "ready")
+
+    async def on_tick(self, counter: int) -> bool:
+        self._end_stalled()
+        return await super().on_tick(counter)
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """SIGTERM, SIGINT: end in order. Who wants it at once tells the supervisor twice."""
+        if self.should_exit and self._loop is not None:  # a drain that is now a stop
+            self._loop.call_soon_threadsafe(self._begin, self._hurry)
+        self.should_exit = True
+
+    def _obey(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Read what the supervisor says; ask for an orderly end when it is gone."""
+        duty = self._application.duty
+        words: dict[bytes, Any] = {DRAIN: self._drain, OWN: duty.take, ALONE: duty.left_alone}
+        with contextlib.suppress(RuntimeError):  # the loop is closed: we are at the end anyway
+            while word := os.read(self._commands, 1):
+                loop.call_soon_threadsafe(self._begin, words[word])
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def _begin(self, what: Any) -> None:
+        task = asyncio.get_running_loop().create_task(what())
+        self._work.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: "asyncio.Task[None]") -> None:
+        self._work.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("what the supervisor asked for failed", exc_info=error)
+
+    async def _drain(self) -> None:
+        """Another server is ready: accept no more, end with the transfers, give up the background work."""
+        self._patience = self._settings.drain_seconds
+        self._limits.farewell = _FAREWELL_SECONDS
+        self.should_exit = True
+        await self._application.duty.give(patient=True)
+        _report(self._reports, "given")
+
+    async def _hurry(self) -> None:
+        """Cut a drain short: what still runs gets the time that a stop gives."""
+        if self._patience <= self._settings.stop_seconds:
+            return
+        self._patience = self._settings.stop_seconds
+        self._limits.farewell = 0.0
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        await asyncio.sleep(self._patience)
+        self._tell_cut()
+        for task in self.server_state.tasks:
+            task.cancel()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._application.readiness.draining = True
+        self.config.timeout_graceful_shutdown = max(1, round(self._patience))
+        looking = asyncio.create_task(self._look_on())
+        await super().shutdown(sockets)
+        looking.cancel()
+
+    async def _look_on(self) -> None:
+        """End stalled clients while transfers finish, and tell what is cut in the end."""
+        end = time.monotonic() + max(1, round(self._patience))
+        while (left := end - time.monotonic()) > 0:
+            await asyncio.sleep(min(_LOOK_SECONDS, left))
+            self._end_stalled()
+        self._tell_cut()
+
+    def _tell_cut(self) -> None:
+        for transfer in self._application.traffic.open:
+            log.warning(
+                "cut after %.0f s: %s of %s, %d bytes in, %d bytes out",
+                time.monotonic() - transfer.began,
+                transfer.method,
+                transfer.face,
+                transfer.received,
+                transfer.sent,
+            )
+
+    def _end_stalled(self) -> None:
+        now = time.monotonic()
+        if now - self._looked < min(_LOOK_SECONDS, self._settings.stalled_seconds / 4):
+            return
+        self._looked = now
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, BoundedHttp) and connection.end_if_stalled(now):
+                log.info("a connection was ended: its client took nothing for %g s", self._settings.stalled_seconds)
+
+
+def _report(reports: int, line: str) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        os.write(reports, line.encode()[:4000] + b"\n")
 
 
 def _open_many_files() -> None:
     """As many descriptors as the system lets us have: each connection, upload and engine takes some."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-def _end_with_supervisor(pipe: int) -> None:
-    """Ask for an orderly end when the supervisor is gone."""
-
-    def watch() -> None:
-        while os.read(pipe, 1):
-            pass
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, name="supervisor", daemon=True).start()
 
 
 def _log_to_stderr(level: str) -> None:

@@ -1,12 +1,12 @@
 """The composed services of one server: settings in, everything that the faces call out."""
 
-import itertools
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from ecotone.accounts import SYSTEM, Accounts, Actor
+from ecotone.app.chains import open_chain
 from ecotone.app.ledger_heads import LedgerHeads
 from ecotone.audits import Audits
 from ecotone.catalog import Catalog
@@ -22,12 +22,23 @@ from ecotone.publishing import Publishing
 from ecotone.settings import Settings
 from ecotone.storage import Storage
 from ecotone.tuning import Tuning
-from ecotone.vocabulary import Conflict, NotFound
+from ecotone.vocabulary import Conflict, NotFound, Unavailable
 
 log = logging.getLogger("ecotone.app")
 
-WRITER = "server"
 LEDGER_KEY = "ledger-key"
+
+
+class DatabaseChanges(Unavailable):
+    """The schema cannot change under a server that works with the old one."""
+
+    code = "database_changes"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This version of Ecotone changes the database, which a graceful restart cannot do; stop the server and "
+            "start it again."
+        )
 
 
 @dataclass(slots=True)
@@ -113,11 +124,21 @@ class Services:
         return next((b for b in self.backends.list() if b.name == name), None)
 
 
-def compose(settings: Settings) -> Services:
-    """Build every service, bring the database up to date, and make sure an administrator exists."""
+def compose(settings: Settings, *, successor: bool = False) -> Services:
+    """Build every service and bring the database up to date.
+
+    Args:
+        successor: whether another server process of this installation is alive.
+
+    Raises:
+        DatabaseChanges: a successor's version needs another schema than the one that is in use.
+    """
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     database = Database(settings.sql_url)
-    database.migrate()
+    if not successor:
+        database.migrate()
+    elif not database.at_head():
+        raise DatabaseChanges
     knowledge = KnowledgeBase.load()
     keep_version(knowledge, settings.folder("knowledge"))
     accounts = Accounts(database, settings)
@@ -128,7 +149,7 @@ def compose(settings: Settings) -> Services:
     folder = settings.folder("ledger")
     settings.secret(LEDGER_KEY)  # made now: verifying the ledger must not need room on the disk
     heads = LedgerHeads(database)
-    writer = LedgerWriter(folder, _chain(Ledger(folder), heads), segment_bytes=settings.ledger_segment_bytes)
+    writer = open_chain(folder, heads.known(), settings.ledger_segment_bytes, others=successor)
     publishing = Publishing(catalog, storage, policy, knowledge, writer)
 
     def may_serve(model_id: str, revision: str, projects: tuple[str, ...] = ()) -> Outcome:
@@ -172,18 +193,6 @@ def compose(settings: Settings) -> Services:
     )
     catalog.on_delete(lambda model: services.refuse_if_used(model.id))
     return services
-
-
-def _chain(ledger: Ledger, heads: LedgerHeads) -> str:
-    """The chain to go on with. One that lacks what the database knows of it was cut or replaced: it stays as it is, for
-    `verify` to name, and a new chain is begun beside it."""
-    known = heads.known()
-    for number in itertools.count(1):
-        name = WRITER if number == 1 else f"{WRITER}{number}"
-        if name not in known or ledger.holds(name, known[name]):
-            return name
-        log.error("the ledger's chain %s was cut or replaced; `ecotone ledger verify` names the place", name)
-    raise AssertionError
 
 
 __all__ = ["SYSTEM", "Services", "compose"]

@@ -1,32 +1,45 @@
 """`ecotone up`: binds the port, starts the server process, restarts it when it dies, passes signals on.
 
 The supervisor holds the listening socket, so that connections queue while the server restarts, and nothing else: it
-imports no web framework and no database.
+imports no web framework and no database. At SIGHUP it starts a second server on the same socket; once that one is
+ready the first stops accepting, gives up the background work, and ends when its transfers have.
 """
 
 import contextlib
 import fcntl
 import os
+import select
 import signal
 import socket
-import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ecotone.settings import Settings, options
+from ecotone.app.outcome import Outcome
+from ecotone.app.process import NOT_RESTARTED, ServerProcess
+from ecotone.settings import Settings
 from ecotone.vocabulary import EcotoneError
 
+LOCK = "supervisor.lock"
 _CALM_SECONDS = 60.0
 _LONGEST_PAUSE = 30.0
-NOT_RESTARTED = 3  # the server's status for "starting again will not help"
+_READY_SECONDS = 120.0
+_MOST_DRAINING = 3
+_FIXED = ("data", "host", "port")  # what a restart cannot change: the folder that is held, the socket that is open
+
+Reading = Callable[[], tuple[Settings, Mapping[str, str]]]
 
 
-def run(settings: Settings) -> int:
-    """Run until told to stop; returns the exit status."""
+def run(read: Reading) -> int:
+    """Run until told to stop; returns the exit status.
+
+    Args:
+        read: gives settings and the server's environment, anew at each restart.
+    """
+    settings, environ = read()
     try:
         settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -35,7 +48,7 @@ def run(settings: Settings) -> int:
             "ECOTONE_DATA."
         ) from None
     with only_one(settings.data):
-        return _Supervisor(settings, listen(settings)).run()
+        return _Supervisor(settings, environ, listen(settings), read).run()
 
 
 @contextlib.contextmanager
@@ -49,7 +62,7 @@ def only_one(data: Path) -> Iterator[None]:
         raise EcotoneError(
             f"The data folder {data} cannot be written to by this user; change its owner or take another."
         )
-    with open(data / "supervisor.lock", "a+", opener=_for_the_owner) as file:
+    with open(data / LOCK, "a+", opener=_for_the_owner) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -63,6 +76,19 @@ def only_one(data: Path) -> Iterator[None]:
         file.write(f"{os.getpid()}\n")
         file.flush()
         yield
+
+
+def holder_of(data: Path) -> int | None:
+    """The supervisor's process id, None when none holds the folder."""
+    try:
+        with open(data / LOCK) as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return int(file.read().strip())
+    except (OSError, ValueError):
+        return None
+    return None
 
 
 def _for_the_owner(path: str, flags: int) -> int:
@@ -91,56 +117,220 @@ def listen(settings: Settings) -> socket.socket:
 
 
 class _Supervisor:
-    def __init__(self, settings: Settings, listener: socket.socket) -> None:
+    """One loop over signals, the servers' reports and their ends.
+
+    `current` serves; `next` is being started to take its place; `leaving` have been told to end with their transfers.
+    """
+
+    def __init__(self, settings: Settings, environ: Mapping[str, str], listener: socket.socket, read: Reading) -> None:
         self._settings = settings
+        self._environ = environ
         self._listener = listener
-        self._stopping = threading.Event()
-        self._child: subprocess.Popen[bytes] | None = None
+        self._read = read
+        self._outcome = Outcome(settings.data)
+        self._signals: deque[int] = deque()
+        self._current: ServerProcess | None = None
+        self._next: ServerProcess | None = None
+        self._next_settings: tuple[Settings, Mapping[str, str]] | None = None
+        self._leaving: list[ServerProcess] = []
+        self._stopping = False
+        self._pause = 0.5
+        self._again_at: float | None = None
+        self._status = 0
 
     def run(self) -> int:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._stop)
-        pause = 0.5
-        while True:
-            began = time.monotonic()
-            self._child = self._start()
-            if self._stopping.is_set():
-                self._child.terminate()
-            status = self._child.wait()
-            if self._stopping.is_set() or status == NOT_RESTARTED:
-                return 0 if self._stopping.is_set() else 1
-            pause = 0.5 if time.monotonic() - began > _CALM_SECONDS else min(pause * 2, _LONGEST_PAUSE)
-            print(f"ecotone: the server ended with status {status}; starting it again in {pause:g} s", file=sys.stderr)
-            if self._stopping.wait(pause):
-                return 0
+        with _woken_by_signals(self._signals) as wake:
+            self._current = self._start()
+            while not (self._stopping and not self._alive()):
+                self._wait(wake)
+                while self._signals:
+                    self._obey(self._signals.popleft())
+                for server in self._alive():
+                    self._hear(server)
+                    if (status := server.ended()) is not None:
+                        self._ended(server, status)
+                self._look_after()
+        return self._status
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        descriptor = self._listener.fileno()
-        # the server reads this pipe to its end: a supervisor that was killed takes the server along
-        ours, theirs = os.pipe()
-        child = subprocess.Popen(
-            [sys.executable, "-m", "ecotone.app.server", str(descriptor), str(ours)],
-            pass_fds=(descriptor, ours),
-            env={**os.environ, **_as_environment(self._settings)},
-        )
+    def _alive(self) -> list[ServerProcess]:
+        return [s for s in (self._current, self._next, *self._leaving) if s is not None]
+
+    def _start(self) -> ServerProcess:
+        others = bool(self._alive())
+        return ServerProcess(self._listener.fileno(), self._settings, self._environ, successor=others)
+
+    def _wait(self, wake: int) -> None:
+        late = None if self._next is None else self._next.began + _READY_SECONDS
+        soonest = min((t for t in (self._again_at, late) if t is not None), default=time.monotonic() + 60.0)
+        reports = [s.reports for s in self._alive() if not s.silent]
+        found, _, _ = select.select([wake, *reports], [], [], max(0.0, soonest - time.monotonic()))
+        if wake in found:
+            with contextlib.suppress(BlockingIOError):
+                os.read(wake, 4096)
+
+    # -- signals -----------------------------------------------------------------------------------------------------
+    def _obey(self, number: int) -> None:
+        if number == signal.SIGHUP and not _terminal_is_gone():
+            self._restart()
+        elif number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            for server in self._alive():
+                server.kill() if self._stopping else server.stop()
+            self._stopping = True
+
+    def _restart(self) -> None:
+        if self._stopping:
+            return
+        self._outcome.begin()
+        if self._next is not None:
+            self._outcome.failed("a restart is under way already")
+            return
+        if len(self._leaving) >= _MOST_DRAINING:
+            self._outcome.failed(
+                f"{len(self._leaving)} earlier servers still finish their transfers (ECOTONE_DRAIN_SECONDS bounds it)"
+            )
+            return
+        try:
+            settings, environ = self._read()
+            changed = [n for n in _FIXED if getattr(settings, n) != getattr(self._settings, n)]
+            if changed:
+                names = ", ".join(f"ECOTONE_{n.upper()}" for n in changed)
+                raise EcotoneError(f"{names} cannot change while the server runs; stop it and start it again.")
+        except EcotoneError as error:
+            self._outcome.failed(error.message)
+            return
+        if self._current is None:  # between two tries of a server that dies
+            self._settings, self._environ = settings, environ
+            self._again_at = time.monotonic()
+            self._outcome.done("the server was down; it is started now")
+            return
+        self._next_settings = settings, environ
+        self._next = ServerProcess(self._listener.fileno(), settings, environ, successor=True)
+
+    # -- what servers tell -------------------------------------------------------------------------------------------
+    def _hear(self, server: ServerProcess) -> None:
+        for word, text in server.heard():
+            if word == "ready":
+                server.ready = True
+                if server is self._next:
+                    self._hand_over()
+            elif word == "given":
+                server.owns = False
+            elif word == "failed":
+                server.failure = text
+
+    def _hand_over(self) -> None:
+        old, self._current, self._next = self._current, self._next, None
+        self._take_settings()
+        if old is not None and self._current is not None:
+            old.drain()
+            self._leaving.append(old)
+            self._outcome.done(
+                f"process {self._current.pid} serves now; process {old.pid} finishes its transfers "
+                f"(at most {self._settings.drain_seconds:g} s)"
+            )
+
+    def _take_settings(self) -> None:
+        if self._next_settings is not None:
+            (self._settings, self._environ), self._next_settings = self._next_settings, None
+
+    def _ended(self, server: ServerProcess, status: int) -> None:
+        server.close()
+        if server in self._leaving:
+            self._leaving.remove(server)
+        elif server is self._next:
+            self._next = None
+            why = server.failure or f"it ended with status {status}; the server's log tells why"
+            self._outcome.failed(f"{why} The server that was running goes on.")
+        else:
+            self._current = None
+            self._died(server, status)
+
+    def _died(self, server: ServerProcess, status: int) -> None:
+        if self._stopping:
+            return
+        if self._next is not None:  # the one that was to follow is the only one now
+            self._current, self._next = self._next, None
+            self._take_settings()
+            self._outcome.done("the server that was running died meanwhile; the new one takes its place")
+            return
+        if status == NOT_RESTARTED:
+            self._status = 1
+            self._stopping = True
+            for other in self._alive():
+                other.stop()
+            return
+        calm = time.monotonic() - server.began > _CALM_SECONDS
+        self._pause = 0.5 if calm else min(self._pause * 2, _LONGEST_PAUSE)
+        _say(f"the server ended with status {status}; starting it again in {self._pause:g} s")
+        self._again_at = time.monotonic() + self._pause
+
+    def _look_after(self) -> None:
+        """What time brings, and the passing on of background work: it has one owner, or none for a moment."""
+        if self._stopping:
+            return
+        now = time.monotonic()
+        if self._again_at is not None and now >= self._again_at:
+            self._again_at = None
+            self._current = self._start()
+        if self._next is not None and now > self._next.began + _READY_SECONDS:
+            self._next.failure = self._next.failure or f"it was not ready after {_READY_SECONDS:g} s."
+            self._next.kill()
+        current = self._current
+        if current is None or not current.ready:
+            return
+        others = [s for s in self._alive() if s is not current and s is not self._next]
+        if not current.owns and not any(s.owns for s in others):
+            current.own()
+        if not others and not current.alone:
+            current.be_alone()
+
+
+@contextlib.contextmanager
+def _woken_by_signals(signals: "deque[int]") -> Iterator[int]:
+    """A descriptor that can be read when a signal came; the signal itself is in the queue by then."""
+    ours, theirs = os.pipe()
+    for descriptor in (ours, theirs):
+        os.set_blocking(descriptor, False)
+
+    def note(number: int, _frame: Any) -> None:
+        if number != signal.SIGCHLD:
+            signals.append(number)
+
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+    before = {number: signal.signal(number, note) for number in numbers}
+    woken = signal.set_wakeup_fd(theirs, warn_on_full_buffer=False)
+    try:
+        yield ours
+    finally:
+        signal.set_wakeup_fd(woken)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         os.close(ours)
-        if (old := getattr(self, "_pipe", None)) is not None:
-            os.close(old)
-        self._pipe = theirs
-        return child
-
-    def _stop(self, _number: int, _frame: Any) -> None:
-        self._stopping.set()
-        if self._child is not None:
-            with contextlib.suppress(ProcessLookupError):
-                self._child.terminate()
+        os.close(theirs)
 
 
-def _as_environment(settings: Settings) -> dict[str, str]:
-    """The settings as the environment that gives them again."""
-    found = {}
-    for option in options():
-        value = getattr(settings, option.name)
-        if value is not None:
-            found[option.variable] = "1" if value is True else "0" if value is False else str(value)
-    return found
+def _terminal_is_gone() -> bool:
+    """Whether this hang-up is that of our terminal, which means stop; one sent to a process without a terminal, or
+    whose terminal is still there, means restart."""
+    if not _HAD_TERMINAL:
+        return False
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return True
+    return False
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
+_HAD_TERMINAL = _has_terminal()
+
+
+def _say(text: str) -> None:
+    print(f"ecotone: {text}", file=sys.stderr, flush=True)

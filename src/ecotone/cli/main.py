@@ -1,12 +1,14 @@
 """The commands' root: `up`, and the groups of each noun."""
 
+import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ecotone.cli import accounts, check, gateway, licences, models, policy, work
+from ecotone.cli import accounts, check, gateway, licences, models, operate, policy, work
 from ecotone.cli.client import fail
 from ecotone.vocabulary import EcotoneError
 
@@ -37,12 +39,25 @@ def up(
 ) -> None:
     """Start the server: hub, pages, API and gateway on one port."""
     from ecotone.app.supervisor import run
-    from ecotone.settings import Settings
+    from ecotone.settings import Settings, with_file
 
-    settings = Settings.from_environment(
-        data=data, host=host, port=port, database_url=database_url, admin_token=admin_token, public_url=public_url
-    )
-    raise SystemExit(run(settings))
+    flags = {
+        "data": data,
+        "host": host,
+        "port": port,
+        "database_url": database_url,
+        "admin_token": admin_token,
+        "public_url": public_url,
+    }
+
+    def read() -> tuple[Settings, Mapping[str, str]]:
+        environ = with_file(os.environ, data)
+        return Settings.from_environment(environ, **flags), environ
+
+    raise SystemExit(run(read))
+
+
+app.command()(operate.restart)
 
 
 @app.command()

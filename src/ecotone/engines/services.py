@@ -19,7 +19,7 @@ from ecotone.accounts import SYSTEM, Actor
 from ecotone.catalog import Catalog, Model, Revision
 from ecotone.database import Database, utc_now
 from ecotone.engines.entities import Deployment
-from ecotone.engines.errors import DeploymentNotFound, ExtraMissing, NotServable
+from ecotone.engines.errors import DeploymentNotFound, EngineFailed, ExtraMissing, NotServable
 from ecotone.engines.models import DeploymentRow
 from ecotone.engines.server.errors import Unloadable
 from ecotone.engines.server.folders import base_of
@@ -62,6 +62,9 @@ class Engines:
         self._serving: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._running: dict[str, tuple[DeploymentRow, Supervised]] = {}
         self._listeners: list[Callable[[], None]] = []
+        self._may_run = threading.Event()
+        self._may_run.set()
+        self._closing = False
 
     # -- serving -----------------------------------------------------------------------------------------------------
     def serve(self, model_id: str, rev: str, projects: tuple[str, ...], actor: Actor) -> Deployment:
@@ -154,14 +157,25 @@ class Engines:
 
     # -- life --------------------------------------------------------------------------------------------------------
     def restore(self) -> None:
-        """Start again what was served before; returns at once."""
+        """Bring back what was served before: seen as starting at once, whether held or not."""
         with self._database.reading() as session:
             rows = session.scalars(sa.select(DeploymentRow).order_by(DeploymentRow.created)).all()
         for row in rows:
             self._keep(row, self._start(row, SYSTEM, patient=True))
 
+    def hold(self) -> None:
+        """Start no engine until `own` is called: another process of this installation still has its own."""
+        self._may_run.clear()
+
+    def own(self) -> None:
+        """Engines may run: no other process of this installation has any."""
+        self._sockets.sweep()
+        self._may_run.set()
+
     def shutdown(self) -> None:
         """End all engines; they are restored at the next start."""
+        self._closing = True
+        self._may_run.set()
         with self._lock:
             engines = [engine for _, engine in self._running.values()]
             self._running.clear()
@@ -185,6 +199,9 @@ class Engines:
 
     @contextmanager
     def _files(self, model_id: str, rev: str, viewer: Actor) -> Iterator[Files]:
+        self._may_run.wait()
+        if self._closing:
+            raise EngineFailed(f"{model_id} is not started: the server ends.")
         check_extra()
         model = self._catalog.model(model_id, viewer=SYSTEM)
         revision = self._catalog.revision(model, rev)

@@ -18,7 +18,10 @@ class Sockets:
     def __init__(self, folder: Path) -> None:
         self._folder = folder if _fits(folder) else _short(folder)
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for left in self._folder.glob("*.sock"):  # of engines that ended with an earlier server
+
+    def sweep(self) -> None:
+        """Remove the sockets of engines that ended with an earlier server; none of another server may be alive."""
+        for left in self._folder.glob("*.sock"):
             left.unlink(missing_ok=True)
 
     def new(self) -> Path:

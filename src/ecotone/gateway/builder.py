@@ -60,6 +60,7 @@ class SnapshotBuilder:
         self._ruled: dict[str, Ruling] = {}
         self._ruled_under: tuple[Any, ...] = ()
         self._thread: threading.Thread | None = None
+        self._saving = True
         self.current = Snapshot(built=0.0)
 
     def start(self) -> None:
@@ -76,6 +77,10 @@ class SnapshotBuilder:
         """Something changed that decisions depend on."""
         self._changed.set()
 
+    def keep_to_itself(self) -> None:
+        """Save no more snapshots for other processes: another server does it now."""
+        self._saving = False
+
     def build(self) -> Snapshot:
         """Build now; the new snapshot is in force when this returns."""
         with self._building:
@@ -85,7 +90,8 @@ class SnapshotBuilder:
             if content != self._content:
                 self._content, version = content, version + 1
                 found = msgspec.structs.replace(found, version=version, built=time.time())
-                save(found, self._folder)
+                if self._saving:
+                    save(found, self._folder)
             else:
                 found = msgspec.structs.replace(self.current, built=time.time())
             self.current = found

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from ecotone.hub.room import gathered
 from ecotone.storage import Content, Outgoing, Storage, Stored
 from ecotone.storage.objects import segment
 
@@ -170,19 +171,5 @@ async def receive_into(request: Request, take: Callable[[bytes | memoryview], ob
     if reader is not None:
         await reader.read(take)
         return
-    async for gathered in gather(request.stream()):
-        await run_in_threadpool(take, gathered)
-
-
-async def gather(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The same bytes in larger pieces: each costs a change of thread."""
-    held: list[bytes] = []
-    size = 0
-    async for chunk in chunks:
-        held.append(chunk)
-        size += len(chunk)
-        if size >= SMALL:
-            yield b"".join(held)
-            held, size = [], 0
-    if held:
-        yield b"".join(held)
+    async for piece in gathered(request):
+        await run_in_threadpool(take, piece)

@@ -19,6 +19,7 @@ from ecotone.catalog import BadName, Catalog, Model, ModelNotFound, RepoExists
 from ecotone.catalog.errors import NoWeightsHere
 from ecotone.catalog.names import is_name
 from ecotone.hub.errors import GatedRepo, error_response
+from ecotone.hub.room import counted, holding
 from ecotone.vocabulary import EcotoneError, Forbidden, Invalid, RepoType, TooLarge, Unauthenticated
 
 MAX_JSON_BYTES = 16 * 1024 * 1024
@@ -134,14 +135,15 @@ async def read_body(request: Request, most: int = MAX_JSON_BYTES) -> bytes:
 
     Raises:
         TooLarge: when it passes the bound.
+        Unavailable: when the bodies under way hold all the memory that they may.
     """
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > most:
-            raise TooLarge(f"The body is larger than {most} bytes, the most that is taken here.")
-        parts.append(part)
-    return b"".join(parts)
+    parts = []
+    with holding(request) as held:
+        async for part in counted(request.stream(), held):
+            if held.size > most:
+                raise TooLarge(f"The body is larger than {most} bytes, the most that is taken here.")
+            parts.append(part)
+        return b"".join(parts)
 
 
 def form_fields(body: bytes) -> dict[str, list[str]]:
@@ -188,6 +190,7 @@ def refuse_keys(actor: Actor) -> None:
 
 def failed(request: Request, error: EcotoneError, actor: Actor) -> Response:
     """The answer to a known failure, with the repository's address where a client reads it."""
+    request.state.refused = error.code
     url = None
     if isinstance(error, RepoExists):
         base = request.app.state.services.settings.base_url

@@ -191,9 +191,11 @@ def guarded(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Requ
     async def endpoint(request: Request) -> Response:
         try:
             return await handler(request)
-        except ClientDisconnect:
-            return Response(status_code=400)
+        except ClientDisconnect:  # gone, or too slow: only the latter reads this
+            request.state.refused = "body_missing"
+            return Response(status_code=408, headers={"connection": "close"})
         except EcotoneError as error:
+            request.state.refused = error.code
             status = next((code for kind, code in STATUS if isinstance(error, kind)), 500)
             wait = {"retry-after": str(error.retry_after)} if isinstance(error, Unavailable) else None
             return reply({"message": error.message, "error": error.message}, status, wait)

@@ -30,6 +30,7 @@ from ecotone.hub.endpoint import (
 from ecotone.hub.errors import NotSupported, header_text
 from ecotone.hub.gitignore import Ignore, Pattern, Steps, large_patterns, matches
 from ecotone.hub.infos import etag
+from ecotone.hub.room import counted, holding
 from ecotone.publishing import AddLarge, AddRegular, Commit, Delete, DeleteFolder, Operation
 from ecotone.vocabulary import EcotoneError, Invalid, RepoType, TooLarge
 
@@ -166,15 +167,17 @@ def commit_endpoint(repo_type: RepoType) -> Any:
             call = Call(request, repo_type)
             refuse_pull_requests(call)
             model = await run_in_threadpool(call.model)
-            changes = await read_commit(request.stream(), call.services.settings.max_commit_bytes)
-            published = await run_in_threadpool(
-                call.services.publishing.commit,
-                model.id,
-                call.path["rev"],
-                changes,
-                actor=actor,
-                repo_type=repo_type,
-            )
+            with holding(request) as held:
+                chunks = counted(request.stream(), held)
+                changes = await read_commit(chunks, call.services.settings.max_commit_bytes)
+                published = await run_in_threadpool(
+                    call.services.publishing.commit,
+                    model.id,
+                    call.path["rev"],
+                    changes,
+                    actor=actor,
+                    repo_type=repo_type,
+                )
             call.services.changed()
         except EcotoneError as error:
             await drain(request.stream())

@@ -32,7 +32,7 @@ from ecotone.vocabulary import EcotoneError, Invalid, NotFound, TooLarge, Unavai
 
 log = logging.getLogger("ecotone.hub")
 
-UPLOADS_AT_ONCE = 64
+FINISHING_AT_ONCE = 8
 SHARDS_AT_ONCE = 2
 SHARDS_PENDING = 16
 EVENT_SECONDS = 15.0
@@ -45,7 +45,7 @@ class Cas:
     """The handlers. Bodies of xorbs go to disk as they come; shards, which take time to check, a few at a time."""
 
     def __init__(self) -> None:
-        self._receiving = asyncio.Semaphore(UPLOADS_AT_ONCE)
+        self._finishing = asyncio.Semaphore(FINISHING_AT_ONCE)
         self._checking = asyncio.Semaphore(SHARDS_AT_ONCE)
         self._pending = 0
         self._grants = Grants()
@@ -54,23 +54,21 @@ class Cas:
         """POST /cas/{scope}/v1/xorbs/{prefix}/{hash}"""
         grant = await self._grants.writing(request)
         check_length(request, MOST_SENT)
-        async with self._receiving:
-            upload = await run_in_threadpool(
-                storage_of(request).xet.receiving, grant.tenant, request.path_params["hash"]
-            )
-            try:
-                await receive_into(request, upload.write)
+        upload = await run_in_threadpool(storage_of(request).xet.receiving, grant.tenant, request.path_params["hash"])
+        try:
+            await receive_into(request, upload.write)
+            async with self._finishing:  # a client that sends slowly holds no place here
                 await run_in_threadpool(upload.finish)
-            finally:
-                upload.__exit__()
+        finally:
+            upload.__exit__()
         return answer({"was_inserted": True})
 
     async def put_shard(self, request: Request) -> Response:
         """POST /cas/{scope}/v1/shards"""
         grant = await self._grants.writing(request)
         check_length(request, MOST_SHARD)
+        body = await read_body(request, MOST_SHARD)
         async with self._checking:
-            body = await read_body(request, MOST_SHARD)
             await run_in_threadpool(storage_of(request).xet.put_shard, grant.tenant, body)
         return answer({"result": 1})
 
@@ -287,11 +285,13 @@ def guarded(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Requ
     async def endpoint(request: Request) -> Response:
         try:
             return await handler(request)
-        except ClientDisconnect:
-            return Response(status_code=400)
+        except ClientDisconnect:  # gone, or too slow: only the latter reads this
+            request.state.refused = "body_missing"
+            return Response(status_code=408, headers={"connection": "close"})
         except RangeNotSatisfiable as error:
             return answer({"error": error.message}, 416)
         except EcotoneError as error:
+            request.state.refused = error.code
             status = next((code for kind, code in STATUS if isinstance(error, kind)), 500)
             wait = {"retry-after": str(error.retry_after)} if isinstance(error, Unavailable) else None
             return answer({"error": error.message}, status, wait)

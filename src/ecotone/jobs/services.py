@@ -137,6 +137,21 @@ class Jobs:
             self._threads.append(thread)
             thread.start()
 
+    def collect(self) -> None:
+        """Take up what another process of this installation put in the queue before it ended."""
+        with self._turn:
+            with self._database.reading() as session:
+                query = sa.select(JobRow.id).where(JobRow.state == JobState.QUEUED).order_by(JobRow.created, JobRow.id)
+                found = session.scalars(query).all()
+            self._waiting.extend(job for job in found if job not in self._waiting and job not in self._running)
+            self._turn.notify_all()
+
+    def counts(self) -> dict[str, int]:
+        """How many jobs there are by state."""
+        with self._database.reading() as session:
+            query = sa.select(JobRow.state, sa.func.count()).group_by(JobRow.state)
+            return {str(state): number for state, number in session.execute(query)}
+
     def _left_over(self) -> Sequence[str]:
         with self._database.writing() as session:
             for row in session.scalars(sa.select(JobRow).where(JobRow.state == JobState.RUNNING)):
@@ -146,13 +161,17 @@ class Jobs:
             query = sa.select(JobRow.id).where(JobRow.state == JobState.QUEUED).order_by(JobRow.created, JobRow.id)
             return session.scalars(query).all()
 
-    def stop(self) -> None:
-        """End the running jobs; they are queued again at the next start."""
+    def stop(self, seconds: float | None = 15.0) -> None:
+        """End the running jobs; they are queued again at the next start.
+
+        Args:
+            seconds: how long to wait for each runner; None for as long as it takes.
+        """
         with self._turn:
             self._stopping = True
             self._turn.notify_all()
         for thread in self._threads:
-            thread.join(15)
+            thread.join(seconds)
         self._threads.clear()
 
     def _work(self) -> None:

@@ -70,6 +70,7 @@ class LedgerWriter:
         head = head_of_chain(self._folder)
         self._records, self._hash = head.records, head.hash
         self._checkpointed: dict[str, Head] = {}
+        self._signed_at = 0.0
         known = segments(self._folder)
         self._segment = known[-1] if known else self._folder / "000001.jsonl"
         self._descriptor = _append_to(self._segment)
@@ -86,6 +87,21 @@ class LedgerWriter:
     def writer(self) -> str:
         """The chain's name."""
         return self._writer
+
+    @property
+    def writable(self) -> bool:
+        """Whether records are taken; a full disk is found by the next one."""
+        return not self._closed.is_set()
+
+    @property
+    def records(self) -> int:
+        """How many records the chain has."""
+        return self._records
+
+    @property
+    def last_checkpoint(self) -> float:
+        """When heads were last found signed by this writer, or were signed, as `time.time()`; 0 for never."""
+        return self._signed_at
 
     # -- appending ---------------------------------------------------------------------------------------------------
     def append(self, kind: str, data: dict[str, Any], *, flush: bool = False) -> Receipt:
@@ -230,11 +246,13 @@ class LedgerWriter:
         """
         heads = Ledger(self._root).heads(besides=self._writer) | self.heads()
         if heads == self._checkpointed or not heads:
+            self._signed_at = time.time()
             return heads
         root = records.merkle_root(heads)
         signature = Ed25519PrivateKey.from_private_bytes(seed[:32]).sign(root.encode())
         told = {writer: msgspec.to_builtins(head) for writer, head in heads.items()}
         receipt = self.append("checkpoint", {"heads": told, "root": root, "signature": signature.hex()}, flush=True)
+        self._signed_at = time.time()
         self._checkpointed = heads | {self._writer: Head(records=receipt.record, hash=receipt.hash)}
         return self._checkpointed
 

@@ -7,6 +7,7 @@ import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ecotone.vocabulary import Invalid
 
 MIB = 1024 * 1024
 LOG_LEVELS = ("debug", "info", "warning", "error")
+METRICS_READERS = ("", "loopback", "anyone", "nobody")
 
 
 def _option(default: Any, doc: str) -> Any:
@@ -57,6 +59,20 @@ class Settings:
     job_workers: int = _option(1, "jobs (tuning runs, audits) that run at the same time")
     ledger_segment_bytes: int = _option(64 * MIB, "size at which a ledger segment is closed and the next begun")
     checkpoint_seconds: float = _option(10.0, "seconds between signed checkpoints of the ledger")
+    stop_seconds: float = _option(15.0, "seconds that running requests get when the server is told to stop")
+    drain_seconds: float = _option(600.0, "seconds that running transfers get at a graceful restart; then they are cut")
+    body_seconds: float = _option(60.0, "seconds over which the rate of a request's body is taken, the first too")
+    body_rate: int = _option(1024, "bytes a second that a body must bring on average over ECOTONE_BODY_SECONDS")
+    stalled_seconds: float = _option(120.0, "seconds a client may take no byte of an answer that waits for it")
+    connections_per_address: int = _option(0, "most connections of one address at a time; 0 is no bound")
+    receiving_bytes: int = _option(256 * MIB, "memory that all uploads together may gather before they go to disk")
+    trusted_proxies: str = _option(
+        "", "addresses or networks whose X-Forwarded-For is believed, comma-separated, e.g. 127.0.0.1,10.0.0.0/8"
+    )
+    metrics_read: str = _option(
+        "",
+        "who reads /metrics beside administrators: loopback, anyone or nobody; default loopback, nobody behind a proxy",
+    )
     log_level: str = _option("info", "debug, info, warning or error")
 
     @classmethod
@@ -86,10 +102,36 @@ class Settings:
                 f"ECOTONE_LOG_LEVEL is {self.log_level!r}, but {', '.join(LOG_LEVELS)} is expected.",
                 param="ECOTONE_LOG_LEVEL",
             )
+        if self.metrics_read not in METRICS_READERS:
+            raise Invalid(
+                f"ECOTONE_METRICS_READ is {self.metrics_read!r}, but loopback, anyone or nobody is expected.",
+                param="ECOTONE_METRICS_READ",
+            )
+        _ = self.proxies  # raises for what is no network
+        for name in ("stop_seconds", "drain_seconds", "body_seconds", "stalled_seconds"):
+            if not 0 < getattr(self, name) < 1e6:
+                variable = f"ECOTONE_{name.upper()}"
+                raise Invalid(f"{variable} is {getattr(self, name):g}; seconds above 0 are expected.", param=variable)
 
     @property
     def is_loopback(self) -> bool:
         return self.host in ("localhost", "::1") or self.host.startswith("127.")
+
+    @property
+    def proxies(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """The networks of trusted proxies. Raises Invalid for what is no address and no network."""
+        try:
+            return tuple(ip_network(p.strip(), strict=False) for p in self.trusted_proxies.split(",") if p.strip())
+        except ValueError as error:
+            raise Invalid(
+                f"ECOTONE_TRUSTED_PROXIES: {error}; addresses or networks are expected, e.g. 10.0.0.0/8.",
+                param="ECOTONE_TRUSTED_PROXIES",
+            ) from None
+
+    @property
+    def metrics_readers(self) -> str:
+        """loopback, anyone or nobody. Behind a proxy every caller may seem to come from loopback."""
+        return self.metrics_read or ("nobody" if self.public_url else "loopback")
 
     @property
     def anonymous_may_read(self) -> bool:

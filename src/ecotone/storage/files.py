@@ -76,9 +76,7 @@ class Draft:
     def __init__(self, folder: Path, kind: str) -> None:
         with room_on_disk():
             make_folder(folder)
-            self.path = folder / f"{kind}-{secrets.token_hex(8)}"
-            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            self.path, self._descriptor = _locked_draft(folder, kind)
         self._open = True
         self._unflushed = 0
         self._flushing: Future[None] | None = None
@@ -141,6 +139,17 @@ def _flush(descriptor: int) -> None:
     try:
         os.fdatasync(descriptor)
     finally:
+        os.close(descriptor)
+
+
+def _locked_draft(folder: Path, kind: str) -> tuple[Path, int]:
+    """A new file, locked. One that another process's `sweep` saw before it was locked is gone: then another is made."""
+    while True:
+        path = folder / f"{kind}-{secrets.token_hex(8)}"
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:
+            return path, descriptor
         os.close(descriptor)
 
 

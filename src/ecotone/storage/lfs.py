@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
+
 from ecotone.database import Database, utc_now
 from ecotone.storage.errors import HashMismatch, ObjectMissing, UploadTooLarge
 from ecotone.storage.files import Draft
@@ -45,6 +47,13 @@ class LfsStore:
         with self._database.reading() as session:
             row = session.get(LfsObjectRow, (tenant, sha256))
         return None if row is None else row.size
+
+    def totals(self) -> tuple[int, int]:
+        """Number and bytes of different files."""
+        rows = sa.select(sa.func.max(LfsObjectRow.size).label("size")).group_by(LfsObjectRow.sha256).subquery()
+        with self._database.reading() as session:
+            number, size = session.execute(sa.select(sa.func.count(), sa.func.sum(rows.c.size)).select_from(rows)).one()
+        return int(number), int(size or 0)
 
     # -- signed addresses --------------------------------------------------------------------------------------------
     def sign(self, operation: str, tenant: str, sha256: str, size: int, **more: Any) -> str:

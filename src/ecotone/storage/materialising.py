@@ -24,8 +24,11 @@ class Materialised:
         self._lock = threading.Lock()
         self._making: dict[str, threading.Lock] = {}
         self._used: Counter[str] = Counter()
-        for left in (p for p in folder.iterdir() if p.name.startswith(".")):
-            shutil.rmtree(left, ignore_errors=True)  # of a process that is gone: one process makes these folders
+
+    def sweep(self) -> None:
+        """Remove what a process that is gone left half made. One process at a time makes these folders."""
+        for left in (p for p in self._folder.iterdir() if p.name.startswith(".")):
+            shutil.rmtree(left, ignore_errors=True)
 
     @contextlib.contextmanager
     def folder(self, key: str, files: Mapping[str, Content]) -> Iterator[Path]:

@@ -32,8 +32,17 @@ class Storage:
         self.xet = XetStore(database, self.objects, staging, signer, settings.max_object_bytes)
         folder = settings.folder("materialised")
         self._materialised = Materialised(folder, settings.materialised_bytes, self._write_file)
-        sweep(staging)
+        self._staging = staging
+
+    def sweep(self) -> None:
+        """Drop what processes that are gone left half done; for the one process that does the background work."""
+        self._materialised.sweep()
+        sweep(self._staging)
         self.lfs.sweep()
+
+    def totals(self) -> dict[str, tuple[int, int]]:
+        """Number and bytes of large objects by kind, each object once however many namespaces have it."""
+        return {"lfs": self.lfs.totals(), "xet": self.xet.totals()}
 
     # -- git ---------------------------------------------------------------------------------------------------------
     def put_git_object(self, kind: str, data: bytes) -> str:

@@ -80,9 +80,17 @@ class XetStore:
         self._signer = signer
         self._most_bytes = most_bytes
         self._checks = threading.BoundedSemaphore(_CONCURRENT_CHECKS)
+        self.verified = {"xorb": 0, "shard": 0}
         self.index = functools.lru_cache(maxsize=256)(self._load_index)
         self._recent = RecentFiles()
         self.deduplication = Deduplication(database, self.index)
+
+    def totals(self) -> tuple[int, int]:
+        """Number and bytes of different files."""
+        rows = sa.select(sa.func.max(XetFileRow.size).label("size")).group_by(XetFileRow.hash).subquery()
+        with self._database.reading() as session:
+            number, size = session.execute(sa.select(sa.func.count(), sa.func.sum(rows.c.size)).select_from(rows)).one()
+        return int(number), int(size or 0)
 
     # -- tokens ------------------------------------------------------------------------------------------------------
     def token(self, namespace: str, operation: str, *, repo: int, holder: str) -> tuple[str, int]:
@@ -201,9 +209,10 @@ class XetStore:
             name = hashes.to_text(file.hash)
             if file.sha256 is not None and file.sha256 != known[name]:
                 raise BrokenShard(f"File {name} has the sha256 {known[name]}, not {file.sha256} as the shard says.")
-        new = remember(self._database, rows)
+        added = remember(self._database, rows)
         self.deduplication.learn(tenant, ((row.hash, unpacked_terms(row.terms)) for row in rows))
-        return new
+        self.verified["shard"] += 1
+        return added
 
     def _known(self, tenant: str, files: Iterable[shards.ShardFile]) -> dict[str, str]:
         """sha256 by file hash, of those that the namespace has."""
@@ -395,7 +404,9 @@ class XorbUpload:
         Raises:
             BrokenXorb: when the bytes are not a xorb of that hash.
         """
-        return self._store._keep(self._tenant, self._claimed, self._draft, self._size)
+        new = self._store._keep(self._tenant, self._claimed, self._draft, self._size)
+        self._store.verified["xorb"] += 1
+        return new
 
     def __exit__(self, *_: object) -> None:
         self._draft.__exit__()

@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from ecotone.catalog import BadName, EntryNotFound, ModelNotFound, RevisionNotFound
 from ecotone.vocabulary import (
@@ -21,7 +21,7 @@ from ecotone.vocabulary import (
     Unauthenticated,
     Unavailable,
 )
-from ecotone.web.answers import html
+from ecotone.web.answers import SECURITY_HEADERS, html, root_of
 
 STATUS: tuple[tuple[type[EcotoneError], int], ...] = (
     (Invalid, 400),
@@ -70,6 +70,11 @@ async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if request.scope["path"].startswith(_FOR_PROGRAMS):
         return JSONResponse({"error": str(error.detail)}, error.status_code, headers=dict(error.headers or {}))
+    path = request.scope["path"]
+    if error.status_code == 404 and request.method in ("GET", "HEAD") and path.rstrip("/") not in ("", path):
+        query = f"?{request.url.query}" if request.url.query else ""
+        target = root_of(request.app.state.services) + "/" + path.strip("/") + query
+        return RedirectResponse(target, 307, headers=dict(SECURITY_HEADERS))
     message = ABSENT if error.status_code == 404 else "This address does not take that kind of request."
     return _page(request, error.status_code, message, error.headers)
 

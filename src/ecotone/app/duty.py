@@ -1,0 +1,83 @@
+"""The work in the background that one process of an installation does at a time: jobs, engines, sweeping.
+
+Over a graceful restart the old server gives it up before the new one takes it. Both go on answering meanwhile: calls to
+a local engine wait at the new one until it runs there.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from starlette.concurrency import run_in_threadpool
+
+from ecotone.app.chains import settle_left
+from ecotone.app.services import Services
+
+log = logging.getLogger("ecotone.app")
+
+_LOOK_SECONDS = 0.1
+_STOP_SECONDS = 15.0
+
+
+class Duty:
+    """Who does the background work.
+
+    Args:
+        calls: how many requests of the gateway are under way here; they may use this process's engines.
+    """
+
+    def __init__(self, services: Services, calls: Callable[[], int]) -> None:
+        self._services = services
+        self._calls = calls
+        self._turn = asyncio.Lock()
+        self._held = self._over = self._restored = False
+
+    async def wait(self) -> None:
+        """Let engines be seen as starting, while another process has them."""
+        self._services.engines.hold()
+        self._restored = True
+        await run_in_threadpool(self._services.engines.restore)
+
+    async def take(self) -> None:
+        """Begin the work; whoever had it has given it up."""
+        async with self._turn:
+            if self._over or self._held:
+                return
+            self._held = True
+            services = self._services
+            await run_in_threadpool(services.storage.sweep)
+            await run_in_threadpool(self._settle)
+            services.jobs.start()
+            await run_in_threadpool(services.engines.own)
+            if not self._restored:
+                services.engines.restore()
+
+    async def give(self, *, patient: bool = False) -> None:
+        """End the work for good.
+
+        Args:
+            patient: whether calls under way may finish with their engines.
+        """
+        if not self._over:
+            self._over = True
+            self._services.builder.keep_to_itself()
+            async with self._turn:
+                # a successor would run what has not ended a second time
+                await run_in_threadpool(self._services.jobs.stop, None if patient else _STOP_SECONDS)
+        while patient and self._calls():  # noqa: ASYNC110  requests are counted without telling anybody
+            await asyncio.sleep(_LOOK_SECONDS)
+        await run_in_threadpool(self._services.engines.shutdown)
+        self._held = False
+
+    async def left_alone(self) -> None:
+        """No other server is left: take up what the last one left."""
+        await run_in_threadpool(self._settle)
+        if self._held:
+            await run_in_threadpool(self._services.jobs.collect)
+
+    def _settle(self) -> None:
+        services = self._services
+        try:
+            settle_left(services.settings.folder("ledger"), services.ledger_heads.known(), services.ledger_writer)
+        except Exception:  # what is not settled now is at the next start
+            log.exception("what earlier servers left open in the ledger could not be settled")

@@ -1,0 +1,149 @@
+"""The work in the background while two servers are alive: one has it, none of it is lost, none is done twice."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ecotone.app.chains import settle_left
+from ecotone.app.duty import Duty
+from ecotone.app.services import Services, compose
+from ecotone.jobs import JobContext
+from ecotone.jobs.errors import JobCancelled
+from ecotone.ledger import Ledger
+from ecotone.settings import Settings
+from ecotone.vocabulary import DeploymentState, JobState
+
+
+class Nap:
+    """A job that lasts until it is told to wake; how many of them run at a time."""
+
+    def __init__(self) -> None:
+        self.wake = threading.Event()
+        self.running = self.most = self.done = 0
+
+    def __call__(self, context: JobContext) -> dict[str, Any]:
+        self.running += 1
+        self.most = max(self.most, self.running)
+        try:
+            while not self.wake.wait(0.01):
+                if context.cancelled():
+                    raise JobCancelled
+            self.done += 1
+            return {}
+        finally:
+            self.running -= 1
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Iterator[tuple[Services, Services]]:
+    """The services of a server and of its successor, on one data folder."""
+    settings = Settings(data=tmp_path)
+    old = compose(settings)
+    new = compose(settings, successor=True)
+    yield old, new
+    for services in (old, new):
+        services.jobs.stop()
+        services.engines.shutdown()
+        services.ledger_writer.close()
+        services.database.dispose()
+
+
+def test_a_running_job_passes_to_the_new_server_and_runs_once(two: tuple[Services, Services]) -> None:
+    old, new = two
+    nap = Nap()
+    for services in two:
+        services.jobs.register("nap", nap)
+
+    async def hand_over() -> None:
+        giving, taking = Duty(old, lambda: 0), Duty(new, lambda: 0)
+        await taking.wait()
+        await giving.take()
+        first = old.jobs.submit("nap", {}, "ann")
+        await until(lambda: nap.running == 1)
+        await giving.give(patient=True)
+        assert nap.running == 0
+        late = old.jobs.submit("nap", {}, "ann")  # by a request that the old server still answers
+        await taking.take()
+        await until(lambda: nap.running == 1)
+        nap.wake.set()
+        await until(lambda: new.jobs.get(first.id).state == JobState.DONE)
+        await taking.left_alone()
+        await until(lambda: new.jobs.get(late.id).state == JobState.DONE)
+
+    asyncio.run(hand_over())
+    assert (nap.most, nap.done) == (1, 2)
+
+
+def test_engines_start_at_the_new_server_only_after_the_old_one_gave_them_up(two: tuple[Services, Services]) -> None:
+    """Two engines of one model do not fit in one GPU. Until then it is seen as starting, so that calls wait for it."""
+    old, new = two
+
+    async def hand_over() -> None:
+        calls = 1
+        giving, taking = Duty(old, lambda: calls), Duty(new, lambda: 0)
+        await giving.take()
+        with old.database.writing() as session:
+            from ecotone.database import utc_now
+            from ecotone.engines.models import DeploymentRow
+
+            session.add(
+                DeploymentRow(
+                    id="dep-1", model="demo/x", revision="0" * 40, projects=[], actor="ann", created=utc_now()
+                )
+            )
+        await taking.wait()
+        assert [(d.model, d.state) for d in new.engines.deployments()] == [("demo/x", DeploymentState.STARTING)]
+        given = asyncio.create_task(giving.give(patient=True))
+        await asyncio.sleep(0.5)
+        assert not given.done(), "a call under way keeps its engine"
+        assert new.engines.deployments()[0].state == DeploymentState.STARTING
+        calls = 0
+        await given
+        await taking.take()
+        # there is no such model: that it was looked for shows that the engine was let go
+        await until(lambda: new.engines.deployments()[0].state == DeploymentState.FAILED)
+
+    asyncio.run(hand_over())
+
+
+def test_what_a_living_server_has_open_is_not_settled_by_its_successor(two: tuple[Services, Services]) -> None:
+    """Else a stream that lasts over the restart is counted twice, or as interrupted."""
+    old, new = two
+    ledger, folder = Ledger(old.settings.folder("ledger")), old.settings.folder("ledger")
+    opened = {"request_id": "r-1", "project": "shop", "model": "m", "reserved_prompt_tokens": 7}
+    old.ledger_writer.append("opened", opened, flush=True)
+    assert old.ledger_writer.writer != new.ledger_writer.writer
+    assert settle_left(folder, new.ledger_heads.known(), new.ledger_writer) == 0
+    old.ledger_writer.close()  # the old server is gone without settling
+    assert settle_left(folder, new.ledger_heads.known(), new.ledger_writer) == 1
+    assert settle_left(folder, new.ledger_heads.known(), new.ledger_writer) == 0
+    settled = list(ledger.records("settled"))
+    assert [(r["request_id"], r["status"], r["prompt_tokens"]) for r in settled] == [("r-1", "interrupted", 7)]
+    assert ledger.verify().ok
+
+
+def test_what_the_old_server_is_making_is_not_swept_by_its_successor(two: tuple[Services, Services]) -> None:
+    old, new = two
+    with old.storage.lfs.receiving("demo", "0" * 64, 4) as upload:
+        upload.write(b"ab")
+        half = old.settings.data / "materialised" / ".being-made"
+        half.mkdir()
+        third = compose(old.settings, successor=True)
+        assert half.exists(), "folders are swept by who has the background work"
+        new.storage.sweep()
+        assert upload._draft.path.exists(), "an upload under way stays"
+        third.ledger_writer.close()
+        third.database.dispose()
+    assert not half.exists()
+
+
+async def until(what: Any, seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "it did not come to be"
+        await asyncio.sleep(0.02)

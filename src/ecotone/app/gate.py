@@ -22,6 +22,7 @@ log = logging.getLogger("ecotone.requests")
 OWN_CREDENTIALS = frozenset({"cas", "lfs", "v1", "health"})
 BODY_IDLE_SECONDS = 60.0
 OWN_PAGES = "/ecotone/"
+_GIT = ("/info/refs", "/git-upload-pack", "/git-receive-pack")
 OPEN_TO_ALL = frozenset({"login", "logout", "static", "health", "oauth"})
 
 
@@ -111,7 +112,7 @@ def _open(path: str, method: str) -> bool:
 
 
 def _is_for_programs(path: str) -> bool:
-    return path.startswith("/api/") or "/resolve/" in path or ".git/" in path
+    return path.startswith("/api/") or "/resolve/" in path or ".git/" in path or path.endswith(_GIT)
 
 
 def _unauthenticated(message: str, request_id: str) -> Response:

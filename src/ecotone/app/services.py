@@ -10,6 +10,7 @@ from ecotone.accounts import SYSTEM, Accounts, Actor
 from ecotone.app.ledger_heads import LedgerHeads
 from ecotone.audits import Audits
 from ecotone.catalog import Catalog
+from ecotone.catalog.clones import Clones
 from ecotone.database import Database
 from ecotone.engines import Engines
 from ecotone.gateway import Backend, Backends, Gateway, Routes, SnapshotBuilder
@@ -40,6 +41,7 @@ class Services:
     accounts: Accounts
     storage: Storage
     catalog: Catalog
+    clones: Clones
     policy: Policy
     jobs: Jobs
     ledger: Ledger
@@ -156,6 +158,7 @@ def compose(settings: Settings) -> Services:
         accounts=accounts,
         storage=storage,
         catalog=catalog,
+        clones=Clones(catalog, storage, settings),
         policy=policy,
         jobs=jobs,
         ledger=Ledger(folder),

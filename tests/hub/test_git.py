@@ -1,4 +1,4 @@
-"""Reading by git over smart HTTP, with the real git and git-lfs: what a user of `git clone` would lose, or could take."""
+"""Reading by git over smart HTTP, with the real git and git-lfs: what a user of `git clone` loses, or could take."""
 
 import asyncio
 import gzip
@@ -277,7 +277,10 @@ def children() -> set[int]:
     found = set()
     for status in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            if b"upload-pack" in status.read_bytes() and f"PPid:\t{os.getpid()}" in (status.parent / "status").read_text():
+            if (
+                b"upload-pack" in status.read_bytes()
+                and f"PPid:\t{os.getpid()}" in (status.parent / "status").read_text()
+            ):
                 found.add(int(status.parent.name))
         except OSError:
             continue

@@ -16,6 +16,7 @@ from ecotone.accounts import ANONYMOUS
 from ecotone.app.authentication import Authenticator
 from ecotone.settings import Settings
 from ecotone.vocabulary import Unauthenticated
+from ecotone.web import takes_form
 
 log = logging.getLogger("ecotone.requests")
 
@@ -108,7 +109,8 @@ def _first_segment(path: str) -> str:
 
 def _open(path: str, method: str) -> bool:
     """Whether a face answers strangers itself: forms of pages say who sent them in a field, which is read there."""
-    return _first_segment(path) in OPEN_TO_ALL or (method == "POST" and path.startswith(OWN_PAGES))
+    is_form = method == "POST" and (path.startswith(OWN_PAGES) or takes_form(path))
+    return is_form or _first_segment(path) in OPEN_TO_ALL
 
 
 def _is_for_programs(path: str) -> bool:

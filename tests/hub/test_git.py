@@ -117,6 +117,8 @@ def test_shallow_partial_and_single_branch_clones(
     missing = git("rev-list", "--objects", "--all", "--missing=print", at="partial")
     assert sum(line.startswith("?") for line in missing.splitlines()) == 7
     assert git("show", f"{made[0]}:notes/a.txt", at="partial").startswith("text 0")
+    sparse = git.run("clone", f"--filter=sparse:oid={made[0]}:notes/a.txt", "--no-checkout", url, "sparse")
+    assert sparse.returncode != 0 and "not supported" in sparse.stderr
     git("clone", "--single-branch", "--branch", "side", url, "single")
     assert git("branch", "-r", at="single").split() == ["origin/side"]
     assert git("rev-parse", "HEAD", at="single") == made[0]
@@ -147,7 +149,13 @@ def test_a_fetch_brings_what_is_new_and_loses_what_is_gone(
 ) -> None:
     filled(as_admin, repo)
     git("clone", f"{server.url}/{repo}", "out")
+    commit(as_admin, repo, add("more.txt", "more"))
+    git("fetch", at="out")
     as_admin.post(f"/api/models/{repo}/branch/side", json={})
+    key = server.services.catalog.model(repo, viewer=admin_of(server)).key
+    copies = server.services.settings.data / "clones"
+    packs = len(list(copies.glob(f"{key}-*/objects/pack/*.pack")))
+    assert packs == 2, "what is new is a pack of its own, as long as nothing is lost"
     lost = commit(as_admin, repo, add("secret.txt", "take this back"), rev="side").json()["commitOid"]
     git("fetch", at="out")
     assert git("rev-parse", "origin/side", at="out") == lost
@@ -353,3 +361,12 @@ def test_copies_make_room_for_others_and_stay_while_they_are_read(
         with clones.opened(first, threading.Event()) as newer, clones.opened(second, threading.Event()):
             assert newer != held and (held / "HEAD").exists() and (newer / "HEAD").exists()
     assert list((tmp_path / "clones").iterdir()) == []
+
+
+def test_a_deleted_repository_leaves_no_copy(server: SimpleNamespace, as_admin: httpx.Client, repo: str) -> None:
+    services = server.services
+    model = services.catalog.model(repo, viewer=admin_of(server))
+    with services.clones.opened(model, threading.Event()) as held:
+        services.clones.forget(model)
+        assert held.exists(), "whoever reads it reads on"
+    assert not held.exists()

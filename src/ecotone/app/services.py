@@ -174,6 +174,7 @@ def compose(settings: Settings) -> Services:
         gateway=gateway,
     )
     catalog.on_delete(lambda model: services.refuse_if_used(model.id))
+    catalog.on_delete(services.clones.forget)
     return services
 
 

@@ -107,6 +107,13 @@ class Clones:
             self._let_go(held)
             self._make_room()
 
+    def forget(self, model: Model) -> None:
+        """Drop the copy of a repository, as soon as nobody reads it."""
+        with self._lock:
+            copy = self._current.pop(model.key, None)
+        if copy is not None:
+            self._retire(copy)
+
     def _hold(self, model: Model, stop: threading.Event) -> Copy:
         with self._turns[model.key % TURNS]:
             found = self._catalog.refs(model)
@@ -197,7 +204,10 @@ class Clones:
         created = "".join(f"create {ref} {sha}\n" for ref, sha in refs.items())
         work.git("update-ref", "--stdin", at=draft, text=created.encode())
         work.git("pack-refs", "--all", at=draft)
-        gone = before is not None and not set(before.refs.values()) <= set(refs.values())
+        lost = set(before.refs.values()) - set(refs.values()) if before is not None else set()
+        gone = lost and work.git(
+            "rev-list", "--max-count=1", "--stdin", "--not", "--all", at=draft, text="\n".join(lost).encode()
+        )
         if gone or pack.count > SMALL or len(list(packs.glob("*.pack"))) > MOST_PACKS:
             work.git("repack", "-a", "-d", "-q", at=draft)  # also drops what no ref reaches any more
 

@@ -27,12 +27,14 @@ from ecotone.hub.endpoint import PREFIXES, Call, check_gate, failed, read_body, 
 from ecotone.vocabulary import EcotoneError, Forbidden, Invalid, RepoType, TooLarge, Unavailable
 
 UPLOAD, RECEIVE = "git-upload-pack", "git-receive-pack"
-MOST_BODY = 16 * 1024 * 1024
-MOST_UNPACKED = 64 * 1024 * 1024
+MOST_BODY = 4 * 1024 * 1024
+MOST_UNPACKED = 8 * 1024 * 1024
+MOST_WAITING = 64
 PATIENCE = 20.0
 _PIECE = 64 * 1024
 _VERSION = re.compile(r"version=[012]\Z")
 _NEVER_KEPT = {"cache-control": "no-cache, max-age=0, must-revalidate", "x-content-type-options": "nosniff"}
+_CROWDED = "Many clones run here just now; try again soon."
 _FLUSH = b"0000"
 
 
@@ -53,17 +55,27 @@ class Turns:
 
     def __init__(self) -> None:
         self._free: asyncio.Semaphore | None = None
+        self._waiting = 0
+
+    def check(self) -> None:
+        """Raises Unavailable while too many wait already."""
+        if self._waiting >= MOST_WAITING:
+            raise Unavailable(_CROWDED, retry_after=30)
 
     @contextlib.asynccontextmanager
     async def turn(self, most: int) -> AsyncIterator[None]:
         """Raises Unavailable when none becomes free in time."""
+        self.check()
         if self._free is None:
             self._free = asyncio.Semaphore(most)
+        self._waiting += 1
         try:
             async with asyncio.timeout(PATIENCE):
                 await self._free.acquire()
         except TimeoutError:
-            raise Unavailable("Many clones run here just now; try again soon.", retry_after=30) from None
+            raise Unavailable(_CROWDED, retry_after=30) from None
+        finally:
+            self._waiting -= 1
         try:
             yield
         finally:
@@ -211,6 +223,7 @@ async def advertise(request: Request, call: Call, turns: Turns) -> Response:
 
 async def upload_pack(request: Request, call: Call, turns: Turns) -> Response:
     """POST /{prefix}{id}[.git]/git-upload-pack"""
+    turns.check()
     model = await run_in_threadpool(readable, call)
     body = await read_body(request, MOST_BODY)
     if request.headers.get("content-encoding", "identity") in ("gzip", "x-gzip"):

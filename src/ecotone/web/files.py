@@ -87,6 +87,7 @@ def tree(visit: Visit) -> Response:
         count=len(found),
         previous=max(0, start - MOST_ENTRIES) if start else None,
         following=start + MOST_ENTRIES if len(found) > start + MOST_ENTRIES else None,
+        clone_url=visit.services.settings.base_url + address(model),
         readme=None if start else _readme(visit, model, revision, found),
     )
 

@@ -6,10 +6,11 @@ anything is done. Files are spooled to unnamed temporary files, so that a lost c
 
 import contextlib
 import hmac
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
@@ -47,8 +48,11 @@ class Form:
 
 
 @contextlib.asynccontextmanager
-async def sent_form(request: Request) -> AsyncIterator[Form]:
+async def sent_form(request: Request, check: Callable[[Actor], object]) -> AsyncIterator[Form]:
     """A multipart form of ours; its files are closed when the context ends.
+
+    Args:
+        check: raises for a sender from whom no body is read; called in a worker thread.
 
     Raises:
         Forbidden: when nobody vouches for the sender.
@@ -57,6 +61,7 @@ async def sent_form(request: Request) -> AsyncIterator[Form]:
     """
     settings = request.app.state.services.settings
     actor = await session_actor(request)
+    await run_in_threadpool(check, actor)
     most = settings.upload_form_bytes + _OVERHEAD
     length = request.headers.get("content-length", "")
     try:

@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from ecotone.accounts import ANONYMOUS
+from ecotone.accounts import ANONYMOUS, Actor
 from ecotone.catalog import EntryNotFound, File, Model, Revision
 from ecotone.catalog.names import check_path
 from ecotone.publishing import AddRegular, Commit, Delete
@@ -38,9 +38,10 @@ def form(show: Shown, act: Acting) -> Callable[[Request], Awaitable[Response]]:
             refuse_keys(request.state.actor)
             if request.method != "POST":
                 return await run_in_threadpool(show, Visit(request), NOTHING, None)
-            async with sent_form(request) as sent:
-                request.state.actor = sent.actor
-                return await run_in_threadpool(_acted, show, act, Visit(request), sent)
+            visit = Visit(request)
+            async with sent_form(request, lambda actor: writable(visit, actor)) as sent:
+                request.state.actor = visit.actor = sent.actor
+                return await run_in_threadpool(_acted, show, act, visit, sent)
         except ClientDisconnect:
             return Response(status_code=400)
         except EcotoneError as error:
@@ -50,7 +51,6 @@ def form(show: Shown, act: Acting) -> Callable[[Request], Awaitable[Response]]:
 
 
 def _acted(show: Shown, act: Acting, visit: Visit, sent: Form) -> Response:
-    writable(visit)
     try:
         return act(visit, sent)
     except EcotoneError as error:
@@ -59,13 +59,14 @@ def _acted(show: Shown, act: Acting, visit: Visit, sent: Form) -> Response:
         return answer
 
 
-def writable(visit: Visit) -> Model:
-    """The repository that the path names, when the visitor may commit to it.
+def writable(visit: Visit, actor: Actor | None = None) -> Model:
+    """The repository that the path names, when the visitor (or the user given) may commit to it.
 
     Raises:
         ModelNotFound, EntryNotFound: when it is absent or not visible, or an entry without files.
         Unauthenticated, Forbidden: when the visitor may see it, but not write.
     """
+    visit.actor = actor or visit.actor
     model = visit.stored_model()
     if visit.actor.kind != "user":
         raise Unauthenticated("Changing files needs a login with a token that may write.")

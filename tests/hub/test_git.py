@@ -154,7 +154,7 @@ def test_a_fetch_brings_what_is_new_and_loses_what_is_gone(
     as_admin.post(f"/api/models/{repo}/branch/side", json={})
     key = server.services.catalog.model(repo, viewer=admin_of(server)).key
     copies = server.services.settings.data / "clones"
-    packs = len(list(copies.glob(f"{key}-*/objects/pack/*.pack")))
+    packs = len(list(copies.glob(f"*/{key}-*/objects/pack/*.pack")))
     assert packs == 2, "what is new is a pack of its own, as long as nothing is lost"
     lost = commit(as_admin, repo, add("secret.txt", "take this back"), rev="side").json()["commitOid"]
     git("fetch", at="out")
@@ -344,7 +344,12 @@ def test_the_making_of_a_copy_ends_with_its_time_and_with_who_wanted_it(
     able = Clones(services.catalog, services.storage, Settings(data=tmp_path))
     with pytest.raises(Stopped), able.opened(model, gone):
         raise AssertionError("nobody waits for it")
-    assert list((tmp_path / "clones").iterdir()) == []
+    assert left_in(tmp_path) == []
+
+
+def left_in(data: Path) -> list[Path]:
+    """Copies and drafts of all processes."""
+    return [copy for own in (data / "clones").iterdir() if own.is_dir() for copy in own.iterdir()]
 
 
 def test_copies_make_room_for_others_and_stay_while_they_are_read(
@@ -360,7 +365,24 @@ def test_copies_make_room_for_others_and_stay_while_they_are_read(
         commit(as_admin, repo, add("new.txt", "new"))
         with clones.opened(first, threading.Event()) as newer, clones.opened(second, threading.Event()):
             assert newer != held and (held / "HEAD").exists() and (newer / "HEAD").exists()
-    assert list((tmp_path / "clones").iterdir()) == []
+    assert left_in(tmp_path) == []
+
+
+def test_a_second_process_leaves_the_copies_of_the_first_alone_until_it_ends(
+    server: SimpleNamespace, as_admin: httpx.Client, repo: str, tmp_path: Path
+) -> None:
+    """A restart that lets transfers end, or a command beside the server, would break clones that are under way."""
+    services = server.services
+    model = services.catalog.model(repo, viewer=admin_of(server))
+    first = Clones(services.catalog, services.storage, Settings(data=tmp_path))
+    second = Clones(services.catalog, services.storage, Settings(data=tmp_path))
+    with first.opened(model, threading.Event()) as held, second.opened(model, threading.Event()) as other:
+        assert held.exists() and held.parent != other.parent
+    assert first._own is not None
+    os.close(first._own._held)  # what the end of a process does
+    third = Clones(services.catalog, services.storage, Settings(data=tmp_path))
+    with third.opened(model, threading.Event()):
+        assert not held.exists() and other.exists()
 
 
 def test_a_deleted_repository_leaves_no_copy(server: SimpleNamespace, as_admin: httpx.Client, repo: str) -> None:

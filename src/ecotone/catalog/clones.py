@@ -5,10 +5,12 @@ of its protocol a client may ask for any object by id. So the folder itself is t
 or what no ref reaches any more, is not in it.
 
 A copy is a cache. It never changes: when refs move, the next one is made beside it, with the packs that the two share
-linked, and takes its place; the old one goes when nobody reads it. All are dropped when the server starts.
+linked, and takes its place; the old one goes when nobody reads it. Each process has copies of its own; those of a
+process that has ended are dropped by the next one.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import resource
@@ -81,12 +83,10 @@ class Clones:
         self._catalog = catalog
         self._storage = storage
         self._settings = settings
-        self._folder = settings.folder("clones")
+        self._own: _OwnFolder | None = None
         self._lock = threading.Lock()
         self._turns = tuple(threading.Lock() for _ in range(TURNS))
         self._current: dict[int, Copy] = {}
-        for left in self._folder.iterdir():
-            shutil.rmtree(left, ignore_errors=True)
 
     @contextlib.contextmanager
     def opened(self, model: Model, stop: threading.Event) -> Iterator[Path]:
@@ -113,6 +113,12 @@ class Clones:
             copy = self._current.pop(model.key, None)
         if copy is not None:
             self._retire(copy)
+
+    def _folder(self) -> Path:
+        with self._lock:
+            if self._own is None:
+                self._own = _OwnFolder(self._settings.folder("clones"))
+            return self._own.path
 
     def _hold(self, model: Model, stop: threading.Event) -> Copy:
         with self._turns[model.key % TURNS]:
@@ -169,12 +175,13 @@ class Clones:
     def _make(self, model: Model, refs: Mapping[str, str], before: Copy | None, stop: threading.Event) -> Copy:
         told = "\n".join(f"{ref} {sha}" for ref, sha in sorted(refs.items()))
         name = f"{model.key}-{hashlib.sha256(told.encode()).hexdigest()[:16]}-{secrets.token_hex(4)}"
-        draft = self._folder / f".{name}"
+        folder = self._folder()
+        draft = folder / f".{name}"
         work = _Work(stop, time.monotonic() + self._settings.clone_seconds, self._settings.clone_memory_bytes)
         try:
             work.git("init", "-q", "--bare", "--template=", f"--initial-branch={DEFAULT_BRANCH}", str(draft))
             self._fill(model, refs, before, draft, work)
-            path = self._folder / name
+            path = folder / name
             draft.rename(path)
         except ContentNotFound as error:
             raise Unavailable(f"{model.id} cannot be cloned just now: {error.message}", retry_after=60) from None
@@ -273,6 +280,23 @@ def _entries(tree: bytes) -> Iterator[tuple[bool, str]]:
         end = tree.index(b"\0", mode)
         yield tree[at:mode] == _TREE, tree[end + 1 : end + 21].hex()
         at = end + 21
+
+
+class _OwnFolder:
+    """A folder of this process below `parent`, locked while it lives; what ended processes left is removed."""
+
+    def __init__(self, parent: Path) -> None:
+        for lock in parent.glob("*.lock"):
+            descriptor = os.open(lock, os.O_RDONLY)
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
+                lock.unlink(missing_ok=True)
+            os.close(descriptor)
+        self.path = parent / secrets.token_hex(8)
+        self._held = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        fcntl.flock(self._held, fcntl.LOCK_EX)
+        self.path.mkdir(mode=0o700)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ecotone import hub
 from ecotone.accounts import ANONYMOUS, SYSTEM, Accounts, secret_hash
 from ecotone.accounts import models as _accounts
+from ecotone.app.authentication import bearer
 from ecotone.app.protocol import BoundedHttp
 from ecotone.catalog import Catalog
 from ecotone.catalog import models as _catalog
+from ecotone.catalog.clones import Clones
 from ecotone.database import Base, Database, utc_now
 from ecotone.ledger import LedgerWriter
 from ecotone.licences import KnowledgeBase
@@ -51,7 +53,7 @@ class RawPaths:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            sent = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1").removeprefix("Bearer ")
+            sent = bearer(dict(scope["headers"]).get(b"authorization", b"").decode("latin-1"))
             actor = (self.accounts.actor_for_token(sent) if sent else None) or ANONYMOUS
             scope = {**scope, "path": scope["raw_path"].decode(), "state": {"actor": actor}}
         await self.app(scope, receive, send)
@@ -102,6 +104,7 @@ def compose(settings: Settings) -> SimpleNamespace:
         accounts=accounts,
         storage=storage,
         catalog=catalog,
+        clones=Clones(catalog, storage, settings),
         policy=policy,
         ledger_writer=writer,
         publishing=Publishing(catalog, storage, policy, knowledge, writer),

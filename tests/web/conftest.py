@@ -93,6 +93,20 @@ MEASURED = {
 }
 
 
+NAMES = (
+    "<img src=x onerror=alert(9)>.txt",
+    "\u05e9\u05dc\u05d5\u05dd \u0645\u0631\u062d\u0628\u0627.txt",
+    "\U0001f980\U0001f33f \"quoted\" & 'single'.txt",
+    "a" * 240 + ".txt",
+    "folder #1?/100% {{ 7 * 7 }}.txt",
+)
+PIXEL = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de0000000c49444154789c6350682800"
+    "0001d401114dbeab5c0000000049454e44ae426082"
+)
+SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(10)</script></svg>'
+
+
 def weights() -> bytes:
     """A small safetensors file."""
     header = json.dumps({"w": {"dtype": "F32", "shape": [4, 8], "data_offsets": [0, 128]}}).encode()
@@ -128,6 +142,7 @@ def compose(data: Path, port: int) -> SimpleNamespace:
         routes=SimpleNamespace(list=lambda: []),
         note=lambda kind, actor, **what: None,
         intend=lambda kind, actor, **what: None,
+        changed=lambda: None,
         explain=lambda request_id: explain(ledger, request_id),
         usage=lambda: usage(ledger),
         verify_ledger=lambda: ledger.verify(writer.heads(), None),
@@ -170,6 +185,7 @@ def fill(services: Any) -> None:
     publish(services, "demo/bert-both", {"README.md": mixed})
     model = services.catalog.model("demo/bert-atlas", viewer=SYSTEM)
     services.catalog.add_measurement(model.id, model.head, "weat", MEASURED, SYSTEM)
+    publish(services, "demo/names", dict.fromkeys(NAMES, b"text\n") | {"pixel.png": PIXEL, "evil.svg": SVG})
     services.catalog.create("demo/rows", repo_type=RepoType.DATASET, private=False, actor=SYSTEM)
 
 

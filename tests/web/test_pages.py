@@ -111,8 +111,9 @@ def test_hostile_cards_and_files_stay_text(server: SimpleNamespace) -> None:
 def test_files_can_be_browsed_and_previewed(server: SimpleNamespace) -> None:
     assert "/demo/bert-atlas/tree/main/docs" in text(server, "/demo/bert-atlas/tree/main")
     assert "/demo/bert-atlas/blob/main/docs/notes.md" in text(server, "/demo/bert-atlas/tree/main/docs")
-    assert "with &lt;b&gt;two" in text(server, "/demo/bert-atlas/blob/main/docs/notes.md")
-    assert "not text" in text(server, "/demo/bert-atlas/blob/main/model.safetensors")
+    assert "with <b>two</b>" in text(server, "/demo/bert-atlas/blob/main/docs/notes.md")
+    assert "with &lt;b&gt;two" in text(server, "/demo/bert-atlas/blob/main/docs/notes.md?plain=1")
+    assert "4 × 8" in text(server, "/demo/bert-atlas/blob/main/model.safetensors")
     assert "empty" in text(server, "/demo/bert-atlas/blob/main/blank.txt")
     text(server, "/demo/bert-atlas/blob/main/absent.txt", 404)
     text(server, "/demo/bert-atlas/tree/main/absent", 404)
@@ -128,7 +129,7 @@ def test_history_shows_commits_and_what_they_changed(server: SimpleNamespace) ->
     assert "-Notes: déjà vu" in commit and "+with &lt;b&gt;two&lt;/b&gt; lines" in commit and "1 file changed" in commit
     text(server, "/demo/bert-atlas/commit/main", 404)
     text(server, "/demo/bert-atlas/commit/" + "0" * 40, 404)
-    text(server, "/demo/bert-atlas/commits/main?start=x1")
+    text(server, "/demo/bert-atlas/commits/main?from=x1")
 
 
 def test_datasets_and_namespaces_have_pages(server: SimpleNamespace) -> None:

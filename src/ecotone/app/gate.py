@@ -18,11 +18,13 @@ from ecotone.app.bodies import Patient
 from ecotone.app.traffic import KEY, Traffic, Transfer
 from ecotone.settings import Settings
 from ecotone.vocabulary import Unauthenticated
+from ecotone.web import takes_form
 
 log = logging.getLogger("ecotone.requests")
 
 OWN_CREDENTIALS = frozenset({"cas", "lfs", "v1", "health", "metrics"})
 OWN_PAGES = "/ecotone/"
+_GIT = ("/info/refs", "/git-upload-pack", "/git-receive-pack")
 OPEN_TO_ALL = frozenset({"login", "logout", "static", "oauth"})
 
 
@@ -140,11 +142,12 @@ def _first_segment(path: str) -> str:
 
 def _open(path: str, method: str) -> bool:
     """Whether a face answers strangers itself: forms of pages say who sent them in a field, which is read there."""
-    return _first_segment(path) in OPEN_TO_ALL or (method == "POST" and path.startswith(OWN_PAGES))
+    is_form = method == "POST" and (path.startswith(OWN_PAGES) or takes_form(path))
+    return is_form or _first_segment(path) in OPEN_TO_ALL
 
 
 def _is_for_programs(path: str) -> bool:
-    return path.startswith("/api/") or "/resolve/" in path or ".git/" in path
+    return path.startswith("/api/") or "/resolve/" in path or ".git/" in path or path.endswith(_GIT)
 
 
 def _unauthenticated(message: str, request_id: str) -> Response:

@@ -10,6 +10,7 @@ from ecotone.app.chains import open_chain
 from ecotone.app.ledger_heads import LedgerHeads
 from ecotone.audits import Audits
 from ecotone.catalog import Catalog
+from ecotone.catalog.clones import Clones
 from ecotone.database import Database
 from ecotone.engines import Engines
 from ecotone.gateway import Backend, Backends, Gateway, Routes, SnapshotBuilder
@@ -51,6 +52,7 @@ class Services:
     accounts: Accounts
     storage: Storage
     catalog: Catalog
+    clones: Clones
     policy: Policy
     jobs: Jobs
     ledger: Ledger
@@ -177,6 +179,7 @@ def compose(settings: Settings, *, successor: bool = False) -> Services:
         accounts=accounts,
         storage=storage,
         catalog=catalog,
+        clones=Clones(catalog, storage, settings),
         policy=policy,
         jobs=jobs,
         ledger=Ledger(folder),
@@ -192,6 +195,7 @@ def compose(settings: Settings, *, successor: bool = False) -> Services:
         gateway=gateway,
     )
     catalog.on_delete(lambda model: services.refuse_if_used(model.id))
+    catalog.on_delete(services.clones.forget)
     return services
 
 

@@ -2,7 +2,7 @@
 
 from starlette.routing import BaseRoute
 
-from ecotone.hub import files, identity, lfs, listings, repositories, tokens, trees, uploads, xet
+from ecotone.hub import files, git, identity, lfs, listings, repositories, tokens, trees, uploads, xet
 
 __all__ = ["routes"]
 
@@ -17,6 +17,7 @@ def routes() -> list[BaseRoute]:
         *uploads.routes(),
         *repositories.routes(),
         *trees.routes(),
+        *git.routes(),
         *listings.routes(),
         *files.routes(),
         *identity.last_routes(),

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from ecotone.catalog import File
+from ecotone.catalog.gitignore import Ignore, Pattern, Steps, large_patterns, matches
 from ecotone.catalog.names import check_path, is_sha256
 from ecotone.hub.endpoint import (
     KINDS,
@@ -28,13 +29,12 @@ from ecotone.hub.endpoint import (
     type_named,
 )
 from ecotone.hub.errors import NotSupported, header_text
-from ecotone.hub.gitignore import Ignore, Pattern, Steps, large_patterns, matches
 from ecotone.hub.infos import etag
 from ecotone.hub.room import counted, holding
 from ecotone.publishing import AddLarge, AddRegular, Commit, Delete, DeleteFolder, Operation
+from ecotone.publishing.received import LARGE_BYTES, is_binary
 from ecotone.vocabulary import EcotoneError, Invalid, RepoType, TooLarge
 
-LARGE_BYTES = 10_000_000
 MOST_PREUPLOAD = 256
 MOST_SAMPLE = 4096
 MOST_OPERATIONS = 25_000
@@ -134,13 +134,7 @@ def _is_binary(sample: str) -> bool:
         data = base64.b64decode(sample[:MOST_SAMPLE])
     except (binascii.Error, ValueError):
         raise Invalid("A sample is not base64.", param="sample") from None
-    if b"\0" in data:
-        return True
-    try:
-        data.decode()
-    except UnicodeDecodeError as error:
-        return error.start < len(data) - 3
-    return False
+    return is_binary(data)
 
 
 def validate_yaml(call: Call) -> Any:

@@ -1,13 +1,39 @@
 """Pages for people: the catalogue, models, files, decisions and operations as HTML that works without script."""
 
+import re
+
 from starlette.routing import BaseRoute, Route
 
-from ecotone.web import catalogue, files, history, licences, model_page, operations, profile, sessions, static
+from ecotone.catalog import RESERVED_SEGMENTS
+from ecotone.web import (
+    catalogue,
+    files,
+    history,
+    licences,
+    model_page,
+    operations,
+    profile,
+    refs,
+    sessions,
+    static,
+    writing,
+)
 from ecotone.web.endpoint import page
 from ecotone.web.failures import exception_handlers
 from ecotone.web.sessions import actor_from_cookie
 
-__all__ = ["actor_from_cookie", "exception_handlers", "routes"]
+__all__ = ["actor_from_cookie", "exception_handlers", "routes", "takes_form"]
+
+_KINDS = ("/datasets/", "/spaces/", "/")
+_FORM = re.compile(
+    rf"/(?:datasets/|spaces/|(?!(?:{'|'.join(sorted(RESERVED_SEGMENTS))})/))[^/]+/[^/]+/(?:upload|edit|delete|refs)(?:/|\Z)",
+    re.IGNORECASE,
+)
+
+
+def takes_form(path: str) -> bool:
+    """Whether a path is that of a repository's form, which reads itself who sent it."""
+    return _FORM.match(path) is not None
 
 
 def routes() -> list[BaseRoute]:
@@ -27,13 +53,30 @@ def routes() -> list[BaseRoute]:
         Route("/ecotone/why", page(operations.ask_why)),
         Route("/ecotone/why/{id}", page(operations.why)),
     ]
-    for start in ("/datasets/{namespace}/{name}", "/{namespace}/{name}"):
+    for kind in _KINDS:
+        start = kind + "{namespace}/{name}"
         found += [
-            Route(start, page(model_page.show)),
+            Route(start, page(files.tree if kind == "/spaces/" else model_page.show)),
             Route(start + "/tree/{rev}", page(files.tree)),
             Route(start + "/tree/{rev}/{path:path}", page(files.tree)),
             Route(start + "/blob/{rev}/{path:path}", page(files.blob)),
+            Route(start + "/picture/{rev}/{path:path}", page(files.picture)),
             Route(start + "/commits/{rev}", page(history.commits)),
             Route(start + "/commit/{rev}", page(history.commit)),
+            *_forms(start),
         ]
     return [*found, Route("/{namespace}", page(catalogue.namespace))]
+
+
+def _forms(start: str) -> list[BaseRoute]:
+    """Forms of a repository; each address shows its form and takes it."""
+    upload = writing.form(writing.show_upload, writing.upload)
+    pairs = (
+        ("/upload/{rev}", upload),
+        ("/upload/{rev}/{path:path}", upload),
+        ("/edit/{rev}/{path:path}", writing.form(writing.show_edit, writing.edit)),
+        ("/delete/{rev}/{path:path}", writing.form(writing.show_delete, writing.delete)),
+        ("/refs", writing.form(refs.show, refs.create)),
+        ("/refs/delete", writing.form(refs.show_delete, refs.delete)),
+    )
+    return [Route(start + path, handler, methods=["GET", "POST"]) for path, handler in pairs]

@@ -15,7 +15,8 @@ from ecotone.vocabulary import EcotoneError, Forbidden, RepoType
 from ecotone.web.answers import SECURITY_HEADERS, html, root_of
 from ecotone.web.failures import failure_page
 
-DATASETS = "/datasets/"
+STARTS = {RepoType.DATASET: "/datasets/", RepoType.SPACE: "/spaces/", RepoType.MODEL: "/"}
+"""What stands before the id in the address of each kind of repository; the longest first."""
 
 
 class GatedFiles(Forbidden):
@@ -33,7 +34,7 @@ class Visit:
         self.actor: Actor = request.state.actor
         self.path = {name: unquote(value) for name, value in request.path_params.items()}
         self.query = request.query_params
-        self.repo_type = RepoType.DATASET if request.scope["path"].startswith(DATASETS) else RepoType.MODEL
+        self.repo_type = next(kind for kind, start in STARTS.items() if request.scope["path"].startswith(start))
 
     @property
     def catalog(self) -> Catalog:
@@ -97,14 +98,18 @@ def refuse_keys(actor: Actor) -> None:
         raise Forbidden("This is a project's key (eck_...), which the gateway under /v1 takes; pages take a user's.")
 
 
+def passes_gate(model: Model, actor: Actor) -> bool:
+    """Whether the caller may have a repository's bytes, and the hashes that stand for them."""
+    return model.gated is None or actor.may_write or (model.gated == "auto" and actor.kind == "user")
+
+
 def check_gate(model: Model, actor: Actor) -> None:
     """Files of a gated repository need a user; where each one is let in by hand, a writer."""
-    if model.gated is None or actor.may_write or (model.gated == "auto" and actor.kind == "user"):
+    if passes_gate(model, actor):
         return
     raise GatedFiles(f"The files of {model.id} are gated; log in as a user that its owners let in.")
 
 
 def address(model: Model) -> str:
     """The path of a model's page."""
-    prefix = DATASETS if model.repo_type is RepoType.DATASET else "/"
-    return f"{prefix}{model.id}"
+    return f"{STARTS[model.repo_type]}{model.id}"

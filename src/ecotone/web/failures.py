@@ -17,6 +17,7 @@ from ecotone.vocabulary import (
     Forbidden,
     Invalid,
     NotFound,
+    Refused,
     TooLarge,
     Unauthenticated,
     Unavailable,
@@ -26,6 +27,7 @@ from ecotone.web.answers import SECURITY_HEADERS, html, root_of
 STATUS: tuple[tuple[type[EcotoneError], int], ...] = (
     (Invalid, 400),
     (Unauthenticated, 401),
+    (Refused, 403),
     (Forbidden, 403),
     (NotFound, 404),
     (Conflict, 409),
@@ -48,9 +50,14 @@ BROKEN = "The server could not finish this page. The reason is in its log; pleas
 _FOR_PROGRAMS = ("/api/", "/v1/", "/cas/", "/lfs/")
 
 
+def status_of(error: EcotoneError) -> int:
+    """The status of a known failure."""
+    return next((code for kind, code in STATUS if isinstance(error, kind)), 500)
+
+
 def failure_page(request: Request, error: EcotoneError) -> Response:
     """The page for a known failure."""
-    status = next((code for kind, code in STATUS if isinstance(error, kind)), 500)
+    status = status_of(error)
     if isinstance(error, BadName):
         status = 404
     hidden = isinstance(error, (ModelNotFound, BadName)) or (

@@ -1,114 +1,174 @@
-"""Files of a revision: folders, and previews of small texts. Bytes themselves go out through the hub's addresses."""
+"""Files of a revision: folders, single files, pictures. Bytes to keep go out through the hub's addresses."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from urllib.parse import quote
 
 from starlette.responses import Response
 
-from ecotone.catalog import EntryNotFound, File, Revision
-from ecotone.web.endpoint import Visit, address, check_gate
+from ecotone.catalog import DEFAULT_BRANCH, EntryNotFound, File, Model, Refs, Revision
+from ecotone.vocabulary import EcotoneError
+from ecotone.web.endpoint import Visit, address, check_gate, passes_gate
+from ecotone.web.previews import picture_type, previewed, rendered
 
-MOST_PREVIEW_BYTES = 64 * 1024
-MOST_PREVIEW_LINES = 1500
 MOST_ENTRIES = 500
+_READMES = ("readme.md",)
+PICTURE_HEADERS = {
+    "content-disposition": "inline",
+    "content-security-policy": "default-src 'none'; sandbox",
+    "cross-origin-resource-policy": "same-origin",
+    "x-content-type-options": "nosniff",
+    "cache-control": "private, no-cache",
+    "vary": "Cookie, Authorization",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A line of a folder. `size` is None for folders."""
+    """A line of a folder. `size` is None for folders; `kind` is git, lfs or xet."""
 
     name: str
     path: str
     size: int | None
     is_large: bool = False
+    kind: str = "git"
+    sha256: str | None = None
+    last_commit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An entry with the commit that changed it last."""
+
+    entry: Entry
+    title: str
+    date: datetime | None
 
 
 def entries_of(files: list[File], folder: str) -> list[Entry]:
-    """What lies directly in a folder, folders first, each with the sum of what is in it."""
+    """What lies directly in a folder, folders first."""
     start = f"{folder}/" if folder else ""
-    folders: dict[str, int] = {}
+    folders: dict[str, None] = {}
     here: list[Entry] = []
     for file in files:
         if not file.path.startswith(start):
             continue
         name, slash, _ = file.path[len(start) :].partition("/")
         if slash:
-            folders[name] = folders.get(name, 0) + file.content.size
+            folders[name] = None
         else:
-            here.append(Entry(name, file.path, file.content.size, file.content.kind != "git"))
+            content = file.content
+            large = content.kind != "git"
+            here.append(Entry(name, file.path, content.size, large, content.kind, content.sha256, file.last_commit))
     return [Entry(name, start + name, None) for name in sorted(folders)] + here
 
 
 def tree(visit: Visit) -> Response:
-    """GET /{id}/tree/{rev}[/{path}]"""
+    """GET /{id}/tree/{rev}[/{path}]?start=N, and the page of a space"""
     model = visit.stored_model()
-    revision = visit.catalog.revision(model, visit.path["rev"])
+    rev = visit.path.get("rev", DEFAULT_BRANCH)
+    revision = visit.catalog.revision(model, rev)
     folder = visit.path.get("path", "").strip("/")
-    found = entries_of(visit.catalog.files(revision), folder)
+    files = visit.catalog.files(revision)
+    found = entries_of(files, folder)
     if folder and not found:
         raise EntryNotFound(model.id, folder, revision.id)
+    raw = visit.query.get("start", "")
+    start = int(raw) if raw.isascii() and raw.isdigit() and len(raw) < 7 else 0
+    refs = visit.catalog.refs(model)
     return visit.page(
         "tree.html",
-        model=model,
-        here_path=visit.root + address(model),
+        **place(visit, model, rev, refs),
         revision=revision,
-        rev=visit.path["rev"],
-        refs=visit.catalog.refs(model),
+        folder=folder,
         trail=trail(folder),
-        entries=found[:MOST_ENTRIES],
-        left_out=max(0, len(found) - MOST_ENTRIES),
+        rows=_rows(visit, model, revision, found[start : start + MOST_ENTRIES]),
+        shows_hashes=passes_gate(model, visit.actor),
+        count=len(found),
+        previous=max(0, start - MOST_ENTRIES) if start else None,
+        following=start + MOST_ENTRIES if len(found) > start + MOST_ENTRIES else None,
+        clone_url=visit.services.settings.base_url + address(model),
+        readme=None if start else _readme(visit, model, revision, found),
     )
 
 
+def _rows(visit: Visit, model: Model, revision: Revision, entries: list[Entry]) -> list[Row]:
+    last = {entry.path: entry.last_commit for entry in entries}
+    if any(entry.size is None for entry in entries):
+        last |= {f.path: f.last_commit for f in visit.catalog.folders(revision) if f.path in last}
+    known = visit.catalog.titles(model, last.values())
+    return [Row(entry, *known.get(last[entry.path], ("", None))) for entry in entries]
+
+
+def _readme(visit: Visit, model: Model, revision: Revision, entries: list[Entry]) -> object:
+    named = next((e for e in entries if e.size is not None and e.name.lower() in _READMES), None)
+    if named is None or not passes_gate(model, visit.actor):
+        return None
+    file = visit.catalog.file(revision, named.path)
+    return rendered(visit.services.storage, visit.root + address(model), revision, file)
+
+
 def blob(visit: Visit) -> Response:
-    """GET /{id}/blob/{rev}/{path}"""
+    """GET /{id}/blob/{rev}/{path}[?plain=1]"""
     model = visit.stored_model()
-    revision = visit.catalog.revision(model, visit.path["rev"])
+    rev = visit.path["rev"]
+    revision = visit.catalog.revision(model, rev)
     file = visit.catalog.file(revision, visit.path["path"])
     check_gate(model, visit.actor)
-    text, is_whole = preview(visit, file)
+    page = visit.root + address(model)
+    title, date = visit.catalog.titles(model, [file.last_commit]).get(file.last_commit, ("", None))
     return visit.page(
         "blob.html",
-        model=model,
-        here_path=visit.root + address(model),
+        **place(visit, model, rev, visit.catalog.refs(model)),
         revision=revision,
-        rev=visit.path["rev"],
         file=file,
         trail=trail(file.path),
-        text=text,
-        is_whole=is_whole,
+        preview=previewed(visit.services.storage, page, revision, file, plain="plain" in visit.query),
+        last_title=title,
+        last_date=date,
         download=download(visit, address(model), revision, file.path),
     )
 
 
+def picture(visit: Visit) -> Response:
+    """GET /{id}/picture/{rev}/{path}: a small PNG, JPEG, GIF or WebP file; opened alone, it is in a sandbox."""
+    model = visit.stored_model()
+    revision = visit.catalog.revision(model, visit.path["rev"])
+    file = visit.catalog.file(revision, visit.path["path"])
+    check_gate(model, visit.actor)
+    kind = picture_type(visit.services.storage, file)
+    if kind is None:
+        raise EntryNotFound(model.id, file.path, revision.id)
+    data = b"".join(visit.services.storage.read(file.content))
+    return Response(data, headers=PICTURE_HEADERS, media_type=kind)
+
+
+def place(visit: Visit, model: Model, rev: str, refs: Refs) -> dict[str, object]:
+    """What the pages of a repository share: its address, the revision by name, and what the visitor may do there."""
+    branch = next((ref.name for ref in refs.branches if ref.name == rev), None)
+    return {
+        "model": model,
+        "here_path": visit.root + address(model),
+        "rev": rev,
+        "refs": refs,
+        "branch": branch,
+        "may_write": branch is not None and may_write(visit, model),
+    }
+
+
+def may_write(visit: Visit, model: Model) -> bool:
+    """Whether the visitor may commit to a repository."""
+    if visit.actor.kind != "user":
+        return False
+    try:
+        visit.catalog.check_writer(model, visit.actor)
+    except EcotoneError:
+        return False
+    return True
+
+
 def download(visit: Visit, page: str, revision: Revision, path: str) -> str:
     return f"{visit.root}{page}/resolve/{revision.id}/{quote(path, safe='/')}"
-
-
-def preview(visit: Visit, file: File) -> tuple[str | None, bool]:
-    """The beginning of a file as text (None when it is not text), and whether that is all of it."""
-    if file.content.size == 0:
-        return "", True
-    end = min(file.content.size, MOST_PREVIEW_BYTES)
-    data = b"".join(visit.services.storage.read(file.content, 0, end))
-    text = as_text(data)
-    if text is None:
-        return None, False
-    lines = text.splitlines(keepends=True)
-    return "".join(lines[:MOST_PREVIEW_LINES]), end == file.content.size and len(lines) <= MOST_PREVIEW_LINES
-
-
-def as_text(data: bytes) -> str | None:
-    """Bytes as text when they are UTF-8 (a character cut at the end is left out) without control characters."""
-    try:
-        text = data.decode()
-    except UnicodeDecodeError as error:
-        if error.start < len(data) - 3 or error.reason != "unexpected end of data":
-            return None
-        text = data[: error.start].decode()
-    if any(ord(c) < 32 and c not in "\t\n\r\f\x1b" for c in text):
-        return None
-    return text.replace("\r\n", "\n")
 
 
 def trail(path: str) -> list[tuple[str, str]]:

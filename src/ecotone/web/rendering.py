@@ -1,5 +1,6 @@
 """Templates and how values look on a page. Everything is escaped; only `Markup` from `cards` and `plots` passes."""
 
+import re
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -14,6 +15,7 @@ from ecotone.web import static
 
 FOLDER = Path(__file__).with_name("templates")
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
+_DIRECTIONS = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _COUNTS = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "K"))
 
 
@@ -33,6 +35,7 @@ def _environment() -> Environment:
         "day": day,
         "moment": moment,
         "words": words,
+        "marks": marks,
         "quoted": lambda text: quote(str(text), safe="/"),
         "segment": lambda text: quote(str(text), safe=""),
     }
@@ -67,6 +70,11 @@ def day(when: datetime | None) -> str:
 
 def moment(when: datetime | None) -> str:
     return when.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC") if when else ""
+
+
+def marks(text: str) -> str:
+    """Text with invisible marks of direction made visible, so that it reads in the order in which it stands."""
+    return _DIRECTIONS.sub(lambda mark: f"[U+{ord(mark[0]):04X}]", text)
 
 
 def words(name: Any) -> str:

@@ -83,11 +83,26 @@ async def posted(request: Request) -> tuple[Actor, dict[str, str]]:
     expected = bound_token(services, sealed)
     if not sealed or not hmac.compare_digest(fields.get("form_token", "").encode(), expected.encode()):
         raise Forbidden("The form had expired or came from elsewhere. Please log in and send it once more.")
-    token = _unsealed(_cipher(services), sealed) if len(sealed) <= _MAX_COOKIE else None
+    return await session_actor(request), fields
+
+
+async def session_actor(request: Request) -> Actor:
+    """The user of a session, whose form is about to be read; its own token must still vouch for it.
+
+    Raises:
+        Forbidden: when there is no session, or it has ended.
+    """
+    actor: Actor = request.state.actor
+    if actor.kind == "user":
+        return actor
+    services = request.app.state.services
+    sealed = request.cookies.get(COOKIE, "")
+    found: Actor | None
+    token = _unsealed(_cipher(services), sealed) if 0 < len(sealed) <= _MAX_COOKIE else None
     found = await run_in_threadpool(services.accounts.actor_for_token, token) if token else None
     if found is None or found.kind != "user":
         raise Forbidden("The session has ended. Please log in and send the form once more.")
-    return found, fields
+    return found
 
 
 def _vouched(services: Any, request: Request, binding: str) -> bool:

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from ecotone.hub.gitignore import Ignore, Steps, large_patterns, matches
+from ecotone.catalog.gitignore import Ignore, Steps, large_patterns, matches
 from ecotone.vocabulary import TooLarge
 
 

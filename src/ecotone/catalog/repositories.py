@@ -61,6 +61,11 @@ class Repositories(Rights):
         """Register a guard that raises Conflict while something, such as a deployment, still uses a model."""
         self._guards.append(guard)
 
+    def check_unused(self, model: Model) -> None:
+        """Raises Conflict, by a guard, while something uses a model that is about to be taken away."""
+        for guard in self._guards:
+            guard(model)
+
     # -- making and finding ------------------------------------------------------------------------------------------
     def create(self, model_id: str, *, repo_type: RepoType = RepoType.MODEL, private: bool, actor: Actor) -> Model:
         """Make a repository with its first commit, which holds `.gitattributes`.
@@ -221,8 +226,7 @@ class Repositories(Rights):
         """
         with self._database.reading() as session:
             self._check_author(session, self._locked(session, model), actor)
-        for guard in self._guards:
-            guard(model)
+        self.check_unused(model)
         with self._database.writing() as session:
             row = self._locked(session, model)
             row.buried = row.key
@@ -331,4 +335,6 @@ def _new_row(namespace: str, name: str, repo_type: RepoType, private: bool, acto
         instruments=[],
         searched=f"\n{folded}\n",
         tagged="\n",
+        parameters=None,
+        small_bytes=len(GITATTRIBUTES),
     )

@@ -2,13 +2,13 @@
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from ecotone.database import Database
 from ecotone.settings import Settings
-from ecotone.storage.content import Content, blob_id, large
+from ecotone.storage.content import GONE, Content, blob_id, large
 from ecotone.storage.errors import ContentNotFound, ObjectMissing
 from ecotone.storage.files import sweep
 from ecotone.storage.gitobjects import GitObjects
@@ -67,6 +67,29 @@ class Storage:
             raise ObjectMissing(f"sha256 {sha256}")
         return found
 
+    def share(self, source: str, target: str, names: Iterable[str]) -> dict[str, Content]:
+        """Let a namespace name large files of another one; no byte is copied.
+
+        Only whole files are shared. The xorbs that a Xet file is made of stay the other namespace's: naming them in a
+        shard of one's own would open what else they hold.
+
+        Args:
+            names: sha256 of files that whoever asks may read in `source`; who may is the caller's matter.
+
+        Returns:
+            The files that `target` has now, by sha256; those that `source` does not have are left out.
+        """
+        found, rows = {}, []
+        for sha256 in dict.fromkeys(names):
+            content = self.large(target, sha256)
+            if content is None and (content := self.large(source, sha256)) is not None:
+                rows.append((sha256, content))
+            if content is not None:
+                found[sha256] = content
+        self.xet.share(source, target, [c.xet_hash for _, c in rows if c.xet_hash is not None])
+        self.lfs.share(target, {sha256: c.size for sha256, c in rows if c.xet_hash is None})
+        return found
+
     def import_file(self, namespace: str, path: Path) -> Content:
         """A local file as a large object of the namespace."""
         sha256, size = self.lfs.import_file(namespace, path)
@@ -81,6 +104,8 @@ class Storage:
         if content.kind == "git":
             data = memoryview(self._git.get(content.git_oid)[1])[start:stop]
             yield from (data[i : i + _PIECE] for i in range(0, len(data), _PIECE))
+        elif content.kind == GONE:
+            raise ContentNotFound(f"The object {content.sha256} was deleted for good.")
         elif content.kind == "xet" and content.xet_hash:
             yield from self.xet.read(self.xet.any_by_hash(content.xet_hash), start, stop)
         else:

@@ -53,6 +53,7 @@ def build(settings: Settings) -> ASGIApp:
         exception_handlers={**web.exception_handlers(), ClientDisconnect: body_missing},
         lifespan=lifespan,
     )
+    router.router.redirect_slashes = False  # its redirects are built from the Host header
     router.state.services = services
     services.catalog.reserve(_first_segments(router))
     authenticator = Authenticator(services.accounts, web.actor_from_cookie(services))

@@ -60,7 +60,7 @@ class History(Rights):
         return revision_of(model, row, edges)
 
     def _resolve(self, session: Session, model: Model, rev: str) -> str | None:
-        if not model.key or not rev:
+        if not model.key or not rev or "\0" in rev:
             return None
         if is_sha(rev):
             return rev
@@ -222,7 +222,9 @@ class History(Rights):
                 raise RevisionNotFound(model.id, start)
             if session.get(RefRow, (model.key, prefix + name)) is not None:
                 raise RefExists(f"{model.id} has {prefix + name} already; delete it first or choose another name.")
-            session.add(RefRow(model_key=model.key, ref=prefix + name, sha=sha, message=message))
+            session.add(
+                RefRow(model_key=model.key, ref=prefix + name, sha=sha, message=message.replace("\0", "\ufffd"))
+            )
         return Ref(name, prefix + name, sha)
 
     def _delete_ref(self, model: Model, ref: str, actor: Actor) -> None:

@@ -64,7 +64,7 @@ class Objects(Part):
         return [StoredRepo(model, sizes.get(model.key, 0)) for model in models]
 
 
-def _sizes(keys: Sequence[int]) -> "sa.Select[tuple[int, int]]":
+def _sizes(keys: Sequence[int]) -> "sa.Select[int, int]":
     large = (
         sa.select(sa.func.coalesce(sa.func.sum(LargeFileRow.size), 0))
         .where(LargeFileRow.model_key == ModelRow.key)

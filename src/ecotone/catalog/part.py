@@ -76,7 +76,7 @@ class Part:
 
     def _row(self, session: Session, model_id: str, repo_type: RepoType) -> ModelRow | None:
         """The living row of an id, or the one it was moved to; one statement, whether there is one or not."""
-        folded = key_of(model_id)
+        folded = key_of(model_id).replace("\0", "\ufffd")
         named = sa.select(ModelRow.key).where(
             ModelRow.repo_type == repo_type.value, ModelRow.folded == folded, ModelRow.buried == 0
         )

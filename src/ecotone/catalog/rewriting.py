@@ -21,8 +21,9 @@ from ecotone.catalog.objects import batches
 from ecotone.storage import GONE
 
 _COPIED = (
-    "title message author date card card_text config findings instruments declared_licence detected"
-).split()
+    *("title", "message", "author", "date", "card", "card_text", "config", "findings", "instruments"),
+    *("declared_licence", "detected"),
+)
 
 
 class Rewritten(msgspec.Struct, frozen=True):
@@ -45,9 +46,7 @@ class _Plan(msgspec.Struct):
 class Rewriting(History):
     """Services that take large files out of a repository."""
 
-    def delete_large(
-        self, model: Model, shas: Collection[str], *, actor: Actor, rewrite: bool = True
-    ) -> Rewritten:
+    def delete_large(self, model: Model, shas: Collection[str], *, actor: Actor, rewrite: bool = True) -> Rewritten:
         """Take large files out of a repository for good; whether anything uses it is the caller's matter.
 
         Args:
@@ -101,9 +100,7 @@ class Rewriting(History):
                 wanted = sa.select(RevisionRow).where(RevisionRow.model_key == model.key, RevisionRow.sha == sha)
                 yield session.scalars(wanted.options(undefer(RevisionRow.manifest))).one()
 
-    def _made_anew(
-        self, row: RevisionRow, files: Mapping[str, File], new: Mapping[str, RevisionRow]
-    ) -> RevisionRow:
+    def _made_anew(self, row: RevisionRow, files: Mapping[str, File], new: Mapping[str, RevisionRow]) -> RevisionRow:
         """The row of a commit with other files or parents. Its git objects are orphans until the row is there."""
         tree = build_trees({path: file.content.git_oid for path, file in files.items()})
         parents = [new[p].sha if p in new else p for p in row.parents]
@@ -132,9 +129,7 @@ class Rewriting(History):
         for edge in found:
             edge.sha = moved[edge.sha]
         for some in batches(sorted(moved)):
-            session.execute(
-                sa.delete(RevisionRow).where(RevisionRow.model_key == model.key, RevisionRow.sha.in_(some))
-            )
+            session.execute(sa.delete(RevisionRow).where(RevisionRow.model_key == model.key, RevisionRow.sha.in_(some)))
         left = plan.known - set(moved)
         session.add_all({new.sha: new for new in plan.rows.values() if new.sha not in left}.values())
         for ref in session.scalars(sa.select(RefRow).where(RefRow.model_key == model.key)):

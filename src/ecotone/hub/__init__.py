@@ -2,7 +2,19 @@
 
 from starlette.routing import BaseRoute
 
-from ecotone.hub import files, identity, lfs, listings, repositories, tokens, trees, uploads, xet
+from ecotone.hub import (
+    copies,
+    files,
+    history,
+    identity,
+    lfs,
+    listings,
+    repositories,
+    tokens,
+    trees,
+    uploads,
+    xet,
+)
 
 __all__ = ["routes"]
 
@@ -16,6 +28,8 @@ def routes() -> list[BaseRoute]:
         *identity.routes(),
         *uploads.routes(),
         *repositories.routes(),
+        *copies.routes(),
+        *history.routes(),
         *trees.routes(),
         *listings.routes(),
         *files.routes(),

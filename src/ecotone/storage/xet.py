@@ -291,9 +291,7 @@ class XetStore:
             for some in _batches(sorted(set(names)), 500):
                 wanted = sa.select(XetFileRow).where(XetFileRow.tenant == source, XetFileRow.hash.in_(some))
                 rows += [
-                    XetFileRow(
-                        tenant=target, hash=r.hash, sha256=r.sha256, size=r.size, terms=r.terms, created=now
-                    )
+                    XetFileRow(tenant=target, hash=r.hash, sha256=r.sha256, size=r.size, terms=r.terms, created=now)
                     for r in session.scalars(wanted)
                 ]
         remember(self._database, rows)

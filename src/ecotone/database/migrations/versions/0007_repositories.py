@@ -44,7 +44,7 @@ def _fill(table: sa.Table) -> None:
         sa.column("manifest"),
     )
     models = sa.table("models", *map(sa.column, ("key", "head", "parameters", "small_bytes")))
-    heads = {key: head for key, head in connection.execute(sa.select(models.c.key, models.c.head))}
+    heads = {row.key: row.head for row in connection.execute(sa.select(models.c.key, models.c.head))}
     c = revisions.c
     known: set[tuple[int, str]] = set()
     for key, sha, date in connection.execute(sa.select(c.model_key, c.sha, c.date).order_by(c.date)).all():

@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from ecotone.vocabulary import Invalid
 
 MOST_CALLERS = 50_000
+_THE_REST = "*"
 _LIMIT = re.compile(r"(\d{1,9})\s+per\s+(?:(\d{1,6})\s+)?(second|minute|hour)s?", re.IGNORECASE)
 _SECONDS = {"second": 1, "minute": 60, "hour": 3600}
 
@@ -64,8 +65,10 @@ class RateLimits(Unlimited):
             return None
         number, at = divmod(self._clock(), self._window)
         with self._lock:
-            if number != self._number or len(self._counts) >= MOST_CALLERS:
+            if number != self._number:
                 self._number, self._counts = int(number), {}
+            if len(self._counts) >= MOST_CALLERS and (bucket, caller) not in self._counts:
+                caller = _THE_REST  # who cannot be counted alone is counted with the others
             count = self._counts[bucket, caller] = self._counts.get((bucket, caller), 0) + 1
         return Counted(bucket, max(self._most - count, -1), max(1, int(self._window - at)))
 

@@ -89,7 +89,7 @@ class Repositories(Rights):
                 if row is not None and row.folded == folded:
                     raise RepoExists(self._entity(row))
                 self._check_new(session, namespace, actor)
-                row = _new_row(namespace, name, repo_type, private, actor.name, first.date)
+                row = _new_row(namespace, name, repo_type, private, actor.name, utc_now())
                 row.head = first.sha
                 session.add(row)
                 session.execute(

@@ -18,6 +18,7 @@ import pytest
 from ecotone.hub import lfs, weights
 from ecotone.hub import xet as xet_face
 from ecotone.storage import hashes, shards
+from ecotone.storage.objects import key
 
 XORB = b"\0\1\0\0\0\1\0\0a"
 NAME = "a4d4ed80fcb2fe5177fc59321d3e6f90faf23e35a48d58303114bf073f34178a"
@@ -249,7 +250,7 @@ def test_a_file_that_is_gone_has_no_status_200(
         f'{{"key":"header","value":{{"summary":"x"}}}}\n{{"key":"lfsFile","value":{{"path":"w.bin","oid":"{name}"}}}}'
     )
     assert as_admin.post(f"/api/models/{repo}/commit/main", content=line).status_code == 200
-    server.services.storage.lfs.path(name).unlink()
+    server.services.storage.objects.remove(key("lfs", name))
     assert as_admin.get(f"/{repo}/resolve/main/w.bin").status_code == 404
 
 

@@ -31,9 +31,10 @@ def rebuilt(storage: Storage, name: str, start: int, end: int | None) -> bytes:
     for xorb, ranges in told.fetch.items():
         assert ranges == sorted(ranges)
         for low, high, first, last in ranges:
-            path, a, b, size = storage.xet.signed_range(storage.xet.sign_range(xorb, first, last))
+            name, a, b, size = storage.xet.signed_range(storage.xet.sign_range(xorb, first, last))
             assert (a, b) == (first, last) and last < size
-            got = list(xorbs.chunks_of(memoryview(path.read_bytes())[first : last + 1], low))
+            with storage.xet.open(name) as stored:
+                got = list(xorbs.chunks_of(memoryview(stored.read(first, last + 1 - first)), low))
             assert len(got) == high - low
             chunks.update({(xorb, low + i): bytes(raw) for i, raw in enumerate(got)})
     whole = b""

@@ -1,8 +1,9 @@
 """Xorbs come from strangers: only what unpacks to the hash it was sent under is kept."""
 
-import io
+import os
 import struct
 import tracemalloc
+from pathlib import Path
 from typing import Any
 
 import lz4.frame
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecotone.storage import BrokenXorb, xorbs
+from ecotone.storage.objects import LocalFile
 
 
 def test_every_scheme_is_read(forge: Any) -> None:
@@ -104,7 +106,7 @@ def test_counts_and_sizes_are_bounded(forge: Any) -> None:
         xorbs.verify(bytes(xorbs.MOST_SENT + 1), name)
 
 
-def test_the_footer_is_the_one_of_other_tools(forge: Any) -> None:
+def test_the_footer_is_the_one_of_other_tools(forge: Any, tmp_path: Path) -> None:
     """Layout of section 2.5 of the protocol notes, written out field by field."""
     chunks = [b"one", b"three", bytes(1000)]
     name, body = forge.xorb(chunks, 1)
@@ -113,12 +115,17 @@ def test_the_footer_is_the_one_of_other_tools(forge: Any) -> None:
     assert len(footer) == 92 + 40 * 3 + 4 and footer[-4:] == struct.pack("<I", 92 + 40 * 3)
     assert footer.startswith(b"XETBLOB\1") and footer[40:48] == b"XBLBHSH\0"
     assert xorbs.verify(body + footer, name)[0] == length
-    again = xorbs.ChunkIndex.of_file(io.BytesIO(body + footer))
+    again = xorbs.ChunkIndex.of_stored(_stored(tmp_path, body + footer))
     assert again.hashes == index.hashes and again.raw_ends.tolist() == [3, 8, 1008]
     assert again.stored_ends.tolist() == index.stored_ends.tolist()
 
 
 @pytest.mark.parametrize("damaged", [b"", b"abc", bytes(500), b"\xff" * 500])
-def test_a_damaged_file_at_rest_is_named(damaged: bytes) -> None:
+def test_a_damaged_file_at_rest_is_named(damaged: bytes, tmp_path: Path) -> None:
     with pytest.raises(BrokenXorb, match="run a check"):
-        xorbs.ChunkIndex.of_file(io.BytesIO(damaged))
+        xorbs.ChunkIndex.of_stored(_stored(tmp_path, damaged))
+
+
+def _stored(folder: Path, data: bytes) -> LocalFile:
+    folder.joinpath("xorb").write_bytes(data)
+    return LocalFile(os.open(folder / "xorb", os.O_RDONLY))

@@ -106,8 +106,7 @@ class Rewriting(History):
         parents = [new[p].sha if p in new else p for p in row.parents]
         said = f"{row.title}\n\n{row.message}" if row.message else row.title
         commit = build_commit(tree.root, parents, row.author, row.date, said)
-        for made in (*tree.objects, commit):
-            self._storage.put_git_object(made.kind, made.data)
+        self._storage.put_git_objects((one.kind, one.data) for one in (*tree.objects, commit))
         moved = {old: made.sha for old, made in new.items()} | {row.sha: commit.oid}
         kept = {p: File(p, f.content, moved.get(f.last_commit, f.last_commit)) for p, f in files.items()}
         return RevisionRow(

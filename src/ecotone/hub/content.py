@@ -5,14 +5,13 @@ Reading is done in worker threads, one chunk at a time: a client that stops read
 
 import re
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from ecotone.storage import Content, Storage
+from ecotone.storage import Content, Storage, Stored
 
 SMALL = 1024 * 1024
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)\Z")
@@ -105,16 +104,12 @@ def _gathered(chunks: Iterator[bytes | memoryview]) -> bytes:
     return b"".join(held)
 
 
-async def pieces_of_file(path: Path, start: int, end: int) -> AsyncIterator[bytes]:
-    """Bytes [start, end) of a file on disk."""
-    file = await run_in_threadpool(open, path, "rb", 0)
-    try:
-        await run_in_threadpool(file.seek, start)
-        while start < end and (piece := await run_in_threadpool(file.read, min(SMALL, end - start))):
+async def pieces_of(stored: Stored, start: int, end: int) -> AsyncIterator[bytes]:
+    """Bytes [start, end) of an open object, which is closed at the end."""
+    with stored:
+        while start < end and (piece := await run_in_threadpool(stored.read, start, min(SMALL, end - start))):
             start += len(piece)
             yield piece
-    finally:
-        file.close()
 
 
 def _has_it(request: Request, etag: str) -> bool:

@@ -19,7 +19,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from ecotone.catalog import Model
-from ecotone.hub.content import asked_range, gather, pieces_of_file
+from ecotone.hub.content import asked_range, gather, pieces_of
 from ecotone.hub.endpoint import answer, read_body
 from ecotone.hub.errors import STATUS
 from ecotone.hub.grants import Grants
@@ -181,7 +181,7 @@ class Cas:
     async def data(self, request: Request) -> Response:
         """GET /cas/data/{token}: bytes of a xorb within the signed range."""
         xet = storage_of(request).xet
-        path, first, last, size = await run_in_threadpool(xet.signed_range, request.path_params["token"])
+        xorb, first, last, size = await run_in_threadpool(xet.signed_range, request.path_params["token"])
         try:
             part = asked_range(request.headers.get("range"), size) or (first, last + 1)
         except ValueError:
@@ -197,8 +197,9 @@ class Cas:
         }
         if request.method == "HEAD":
             return Response(status_code=206, headers=headers, media_type="application/octet-stream")
+        stored = await run_in_threadpool(xet.open, xorb)
         return StreamingResponse(
-            pieces_of_file(path, start, end), 206, headers=headers, media_type="application/octet-stream"
+            pieces_of(stored, start, end), 206, headers=headers, media_type="application/octet-stream"
         )
 
     async def head_file(self, request: Request) -> Response:

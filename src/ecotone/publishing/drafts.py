@@ -47,13 +47,14 @@ def draft(
     files = dict(base)
     changed: dict[str, None] = {}
     folders = _Folders(files) if any(isinstance(operation, DeleteFolder) for operation in operations) else None
-    for count, operation in enumerate(operations):
-        if count >= MOST_OPERATIONS:
-            raise Invalid(f"A commit may hold {MOST_OPERATIONS} operations; send the rest in another.")
-        path = check_path(operation.path.rstrip("/") if isinstance(operation, DeleteFolder) else operation.path)
+    if len(operations) > MOST_OPERATIONS:
+        raise Invalid(f"A commit may hold {MOST_OPERATIONS} operations; send the rest in another.")
+    paths = [check_path(o.path.rstrip("/") if isinstance(o, DeleteFolder) else o.path) for o in operations]
+    small = iter(storage.put_regulars([o.data for o in operations if isinstance(o, AddRegular)]))
+    for path, operation in zip(paths, operations, strict=True):
         match operation:
-            case AddRegular(data=data):
-                files[path] = File(path, storage.put_regular(data), "")
+            case AddRegular():
+                files[path] = File(path, next(small), "")
                 changed[path] = None
             case AddLarge(sha256=sha256, size=size):
                 content = storage.verify_large(namespace, sha256)

@@ -14,7 +14,7 @@ from ecotone.publishing.changes import Commit, Published
 from ecotone.publishing.contents import contents_of
 from ecotone.publishing.drafts import Draft
 from ecotone.publishing.services import full_ref
-from ecotone.storage import GONE
+from ecotone.storage import GONE, ObjectMissing
 from ecotone.vocabulary import EdgeStatus, Relation, RepoType
 
 
@@ -66,10 +66,14 @@ class Publishing(services.Publishing):
         return self._catalog.model(made.id, viewer=actor, repo_type=made.repo_type)
 
     def _fill(self, source: Model, base: Revision, before: Mapping[str, File], target: Model, actor: Actor) -> None:
-        if source.namespace != target.namespace:
-            named = (f.content.sha256 for f in before.values() if f.content.sha256 and f.content.kind != GONE)
-            self._storage.share(source.namespace, target.namespace, named)
         files = {p: File(p, f.content, "") for p, f in before.items()}
+        if source.namespace != target.namespace:
+            large = {p: f.content.sha256 for p, f in before.items() if f.content.sha256 and f.content.kind != GONE}
+            shared = self._storage.share(source.namespace, target.namespace, large.values())
+            missing = next((path for path, sha256 in large.items() if sha256 not in shared), None)
+            if missing is not None:
+                raise ObjectMissing(missing)
+            files |= {path: File(path, shared[sha256], "") for path, sha256 in large.items()}
         edge = LineageEdge(
             child=target.id,
             parent=source.id,

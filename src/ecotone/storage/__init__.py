@@ -15,6 +15,7 @@ from ecotone.storage.errors import (
     UploadTooLarge,
 )
 from ecotone.storage.lfs import LfsStore
+from ecotone.storage.objects import Stored
 from ecotone.storage.services import Storage
 from ecotone.storage.signing import Signer
 from ecotone.storage.xet import XetStore
@@ -32,6 +33,7 @@ __all__ = [
     "RangeNotSatisfiable",
     "Signer",
     "Storage",
+    "Stored",
     "UploadTooLarge",
     "XetStore",
 ]

@@ -137,8 +137,3 @@ def sweep(folder: Path) -> int:
             finally:
                 os.close(descriptor)
     return removed
-
-
-def sharded(folder: Path, name: str) -> Path:
-    """`folder/ab/cdef...`: no folder grows too large."""
-    return folder / name[:2] / name[2:]

@@ -10,10 +10,12 @@ from typing import Any
 
 from ecotone.database import Database, utc_now
 from ecotone.storage.errors import HashMismatch, ObjectMissing, UploadTooLarge
-from ecotone.storage.files import Draft, sharded
+from ecotone.storage.files import Draft
 from ecotone.storage.models import LfsObjectRow, remember
+from ecotone.storage.objects import Objects, Stored, key
 from ecotone.storage.signing import Signer
 
+KIND = "lfs"
 URL_SECONDS = 6 * 3600
 PART_BYTES = 64 * 1024 * 1024
 MULTIPART_FROM = 1024 * 1024 * 1024
@@ -22,16 +24,21 @@ _PIECE = 1024 * 1024
 
 
 class LfsStore:
-    """Objects below one folder, uploads below another on the same disk, and who may name which object."""
+    """Whole files among the objects, uploads in a folder of their own, and who may name which object."""
 
-    def __init__(self, database: Database, folder: Path, staging: Path, signer: Signer) -> None:
+    def __init__(self, database: Database, objects: Objects, staging: Path, signer: Signer) -> None:
         self._database = database
-        self._folder = folder
+        self._objects = objects
         self._staging = staging
         self._signer = signer
 
-    def path(self, sha256: str) -> Path:
-        return sharded(self._folder, sha256)
+    def open(self, sha256: str) -> Stored:
+        """An object's bytes, whoever sent it. Raises ContentNotFound."""
+        return self._objects.open(key(KIND, sha256))
+
+    def fetch(self, sha256: str, target: Path) -> None:
+        """The object as a plain file at a path. Raises ContentNotFound."""
+        self._objects.fetch(key(KIND, sha256), target)
 
     def size(self, tenant: str, sha256: str) -> int | None:
         """Size of an object of this namespace, None when it has none such."""
@@ -110,7 +117,9 @@ class LfsStore:
                 if folder.stat().st_mtime < time.time() - PARTS_SECONDS:
                     shutil.rmtree(folder, ignore_errors=True)
 
-    def make_visible(self, tenant: str, sha256: str, size: int) -> None:
+    def keep(self, draft: Draft, tenant: str, sha256: str, size: int) -> None:
+        """Place verified bytes and let the namespace name them."""
+        self._objects.place(draft, key(KIND, sha256))
         self.share(tenant, {sha256: size})
 
     def share(self, tenant: str, sizes: Mapping[str, int]) -> None:
@@ -187,8 +196,7 @@ class Upload:
             raise HashMismatch(f"{self._received} bytes came, {self._size} were announced; send the file again.")
         if self._digest.hexdigest() != self._sha256:
             raise HashMismatch(f"The bytes sent have the sha256 {self._digest.hexdigest()}, not {self._sha256}.")
-        self._draft.place(self._store.path(self._sha256))
-        self._store.make_visible(self._tenant, self._sha256, self._size)
+        self._store.keep(self._draft, self._tenant, self._sha256, self._size)
 
     def __exit__(self, *_: object) -> None:
         self._draft.__exit__()

@@ -1,8 +1,7 @@
 """Storage as others use it: small files as git blobs, large files in either form, one way to read them all."""
 
-import contextlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from ecotone.storage.files import sweep
 from ecotone.storage.gitobjects import GitObjects
 from ecotone.storage.lfs import LfsStore
 from ecotone.storage.materialising import Materialised
+from ecotone.storage.objects import LocalObjects, Objects, pieces
 from ecotone.storage.signing import Signer
 from ecotone.storage.xet import XetStore
 
@@ -24,12 +24,12 @@ class Storage:
     """All bytes of one installation. Thread-safe."""
 
     def __init__(self, database: Database, settings: Settings) -> None:
-        objects = settings.folder("objects")
+        self.objects: Objects = LocalObjects(settings.folder("objects"))
         signer = Signer(settings.secret("storage"))
-        self._git = GitObjects(objects / "git")
+        self._git = GitObjects(self.objects)
         staging = settings.folder("staging")
-        self.lfs = LfsStore(database, objects / "lfs", staging, signer)
-        self.xet = XetStore(database, objects / "xorbs", staging, signer, settings.max_object_bytes)
+        self.lfs = LfsStore(database, self.objects, staging, signer)
+        self.xet = XetStore(database, self.objects, staging, signer, settings.max_object_bytes)
         folder = settings.folder("materialised")
         self._materialised = Materialised(folder, settings.materialised_bytes, self._write_file)
         sweep(staging)
@@ -40,12 +40,21 @@ class Storage:
         """Store a blob, tree or commit; returns its id."""
         return self._git.put(kind, data)
 
+    def put_git_objects(self, objects: Iterable[tuple[str, bytes]]) -> None:
+        """The same for many, each a kind and its bytes."""
+        self._git.put_all(list(objects))
+
     def git_object(self, name: str) -> tuple[str, bytes]:
         return self._git.get(name)
 
     def put_regular(self, data: bytes) -> Content:
         """A small file, kept as a git blob."""
-        return Content(len(data), self._git.put("blob", data), None, None, "git", None)
+        return self.put_regulars([data])[0]
+
+    def put_regulars(self, several: Sequence[bytes]) -> list[Content]:
+        """The same for many."""
+        names = self._git.put_all([("blob", data) for data in several])
+        return [Content(len(data), name, None, None, "git", None) for name, data in zip(names, several, strict=True)]
 
     # -- large files -------------------------------------------------------------------------------------------------
     def large(self, namespace: str, sha256: str) -> Content | None:
@@ -109,15 +118,8 @@ class Storage:
         elif content.kind == "xet" and content.xet_hash:
             yield from self.xet.read(self.xet.any_by_hash(content.xet_hash), start, stop)
         else:
-            try:
-                file = open(self.lfs.path(content.sha256 or ""), "rb", buffering=0)  # noqa: SIM115  closed below
-            except FileNotFoundError:
-                raise ContentNotFound(f"The object {content.sha256} is no longer here.") from None
-            with file:
-                file.seek(start)
-                while start < stop and (piece := file.read(min(_PIECE, stop - start))):
-                    start += len(piece)
-                    yield piece
+            with self.lfs.open(content.sha256 or "") as stored:
+                yield from pieces(stored, start, stop)
 
     def materialise(self, key: str, files: Mapping[str, Content]) -> AbstractContextManager[Path]:
         """A folder with the files as plain files, kept while the context lasts. The key must name the content."""
@@ -125,9 +127,7 @@ class Storage:
 
     def _write_file(self, content: Content, place: Path) -> None:
         if content.kind == "lfs":
-            with contextlib.suppress(OSError):
-                os.link(self.lfs.path(content.sha256 or ""), place)
-                return
+            return self.lfs.fetch(content.sha256 or "", place)
         with open(place, "xb") as file:
             for piece in self.read(content):
                 file.write(piece)

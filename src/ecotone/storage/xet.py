@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -25,8 +24,9 @@ from ecotone.storage.errors import (
     ContentNotFound,
     UploadTooLarge,
 )
-from ecotone.storage.files import Draft, sharded
+from ecotone.storage.files import Draft
 from ecotone.storage.models import XetFileRow, XorbTenantRow, remember
+from ecotone.storage.objects import Objects, Stored, key
 from ecotone.storage.reconstruction import (
     Reconstruction,
     StoredTerm,
@@ -40,6 +40,7 @@ from ecotone.storage.reconstruction import (
 from ecotone.storage.signing import Signer
 from ecotone.storage.xorbs import ChunkIndex
 
+KIND = "xorbs"
 TOKEN_SECONDS = 3600
 TOKEN_GRACE = 300
 URL_SECONDS = 3600
@@ -63,16 +64,16 @@ class Grant:
 
 
 class XetStore:
-    """Xorbs and files below one folder, and the tables that say who may name them.
+    """Xorbs among the objects, the files made of them, and the tables that say who may name them.
 
     Args:
-        staging: where xorbs are received, on the same disk as `folder`.
+        staging: where xorbs are received.
         most_bytes: of all files of one shard together; their bytes are rebuilt when it comes.
     """
 
-    def __init__(self, database: Database, folder: Path, staging: Path, signer: Signer, most_bytes: int) -> None:
+    def __init__(self, database: Database, objects: Objects, staging: Path, signer: Signer, most_bytes: int) -> None:
         self._database = database
-        self._folder = folder
+        self._objects = objects
         self._staging = staging
         self._signer = signer
         self._most_bytes = most_bytes
@@ -110,14 +111,14 @@ class XetStore:
         """A token for bytes [start, end] (inclusive) of a xorb."""
         return self._signer.sign({"purpose": "xorb", "x": xorb, "s": start, "e": end}, seconds=URL_SECONDS)
 
-    def signed_range(self, token: str) -> tuple[Path, int, int, int]:
-        """What a data address allows: the xorb's file, byte range [start, end] and the xorb's size. Raises BadToken."""
+    def signed_range(self, token: str) -> tuple[str, int, int, int]:
+        """What a data address allows: the xorb, byte range [start, end] and the xorb's size. Raises BadToken."""
         claims = self._signer.verify(token, purpose="xorb", grace=TOKEN_GRACE)
         try:
             size = self.index(claims["x"]).stored_size
         except ContentNotFound:
             raise BadToken("for something that is no longer here") from None
-        return self._path(claims["x"]), claims["s"], claims["e"], size
+        return claims["x"], claims["s"], claims["e"], size
 
     # -- xorbs -------------------------------------------------------------------------------------------------------
     def receiving(self, tenant: str, claimed: str) -> "XorbUpload":
@@ -148,7 +149,7 @@ class XetStore:
         del sent
         draft.cut(length)
         draft.write(index.footer(claimed))
-        draft.place(self._path(claimed))
+        self._objects.place(draft, key(KIND, claimed))
         return remember(self._database, [XorbTenantRow(tenant=tenant, hash=claimed, created=utc_now())]) > 0
 
     def xorb_size(self, tenant: str, xorb: str) -> int | None:
@@ -158,15 +159,13 @@ class XetStore:
                 return None
         return self.index(xorb).stored_size
 
-    def _path(self, xorb: str) -> Path:
-        return sharded(self._folder, xorb)
+    def open(self, xorb: str) -> Stored:
+        """A xorb's stored bytes, whoever sent it. Raises ContentNotFound."""
+        return self._objects.open(key(KIND, xorb))
 
     def _load_index(self, xorb: str) -> ChunkIndex:
-        try:
-            with open(self._path(xorb), "rb") as file:
-                return ChunkIndex.of_file(file)
-        except FileNotFoundError:
-            raise ContentNotFound(f"The xorb {xorb} is no longer here.") from None
+        with self.open(xorb) as stored:
+            return ChunkIndex.of_stored(stored)
 
     # -- shards ------------------------------------------------------------------------------------------------------
     def put_shard(self, tenant: str, data: bytes, progress: Callable[[int, int], None] | None = None) -> int:
@@ -314,13 +313,13 @@ class XetStore:
             index = self.index(term.xorb)
             base = index.raw_start(term.start)
             low = chunk_at(index, base + max(start - begins, 0), term)
-            with open(self._path(term.xorb), "rb", buffering=0) as xorb:
+            with self.open(term.xorb) as xorb:
                 yield from self._read_term(xorb, index, term, low, begins - base, start, end)
             number += 1
 
     @staticmethod
     def _read_term(
-        xorb: Any, index: ChunkIndex, term: StoredTerm, chunk: int, shift: int, start: int, end: int
+        xorb: Stored, index: ChunkIndex, term: StoredTerm, chunk: int, shift: int, start: int, end: int
     ) -> Iterator[bytes | memoryview]:
         """Pieces of one term from `chunk` on; a raw offset in the xorb plus `shift` is the offset in the file."""
         while chunk < term.end and index.raw_start(chunk) + shift < end:
@@ -328,8 +327,7 @@ class XetStore:
             last = int(index.raw_ends.searchsorted(end - shift)) + 1
             upto = min(int(index.stored_ends.searchsorted(at + _READ_BYTES)) + 1, last, term.end)
             size = int(index.stored_ends[upto - 1]) - at
-            xorb.seek(at)
-            stored = memoryview(xorb.read(size))
+            stored = memoryview(xorb.read(at, size))
             if len(stored) != size:
                 raise BrokenXorb("A stored xorb is shorter than its index says; run a check of the store.")
             for raw in xorbs.chunks_of(stored, chunk):

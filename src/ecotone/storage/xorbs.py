@@ -4,17 +4,16 @@ At rest a xorb ends with the footer that hf_xet's local store writes (its chunk 
 index are one file that appears in one step and that other tools read.
 """
 
-import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
 
 import lz4.frame
 import numpy as np
 
 from ecotone.storage import hashes
 from ecotone.storage.errors import BrokenXorb
+from ecotone.storage.objects import Stored
 
 MOST_BYTES = 64 * 1024 * 1024
 MOST_CHUNKS = 8192
@@ -24,6 +23,7 @@ RAW, LZ4, GROUPED_LZ4 = 0, 1, 2
 _FOOTER = b"XETBLOB"
 _HASHES, _BOUNDS = b"XBLBHSH", b"XBLBBND"
 _FOOTER_FIXED, _FOOTER_CHUNK = 92, 40
+_LIKELY_FOOTER = 64 * 1024  # of a xorb of 1,600 chunks
 MOST_SENT = MOST_BYTES + MOST_CHUNKS * HEADER + _FOOTER_FIXED + _FOOTER_CHUNK * MOST_CHUNKS + 4
 
 
@@ -78,19 +78,19 @@ class ChunkIndex:
         return body + tail + struct.pack("<I", len(body) + len(tail))
 
     @classmethod
-    def of_file(cls, file: BinaryIO) -> "ChunkIndex":
+    def of_stored(cls, stored: Stored) -> "ChunkIndex":
         """The index from the footer of a stored xorb.
 
         Raises:
             BrokenXorb: when the file was damaged.
         """
-        end = file.seek(0, os.SEEK_END)
-        file.seek(max(end - 4, 0))
-        size = int.from_bytes(file.read(4), "little")
+        end = stored.size
+        guess = max(end - _LIKELY_FOOTER, 0)
+        tail = stored.read(guess, end - guess)
+        size = int.from_bytes(tail[-4:], "little")
         if size + 4 > end or size > _FOOTER_FIXED + _FOOTER_CHUNK * MOST_CHUNKS:
             raise BrokenXorb("A stored xorb has no footer; run a check of the store.")
-        file.seek(end - 4 - size)
-        data = file.read(size)
+        data = tail[-4 - size : -4] if size + 4 <= len(tail) else stored.read(end - 4 - size, size)
         count = (size - _FOOTER_FIXED) // _FOOTER_CHUNK
         hashed, ends = 40 + len(_HASHES) + 5, 40 + len(_HASHES) + 5 + 32 * count + len(_BOUNDS) + 5
         if not data.startswith(_FOOTER) or size != _FOOTER_FIXED + _FOOTER_CHUNK * count:

@@ -3,6 +3,8 @@
 import base64
 import hashlib
 import json
+import os
+import secrets
 import socket
 import threading
 import time
@@ -43,7 +45,8 @@ class Built:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        self.app: Any = build(Settings(data=data, port=port, admin_token=ADMIN, **{"public_url": PUBLIC} | settings))
+        told = {"public_url": PUBLIC, "database_url": fresh_database()} | settings
+        self.app: Any = build(Settings(data=data, port=port, admin_token=ADMIN, **told))
         self.services = self.app._router.state.services
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
@@ -126,6 +129,19 @@ class Built:
 
 
 INDEX_NAME = "model.safetensors.index.json"
+
+
+def fresh_database() -> str:
+    """The URL of an empty PostgreSQL database where a server is named, else nothing: then it is SQLite."""
+    server = os.environ.get("ECOTONE_TEST_POSTGRES_URL")
+    if server is None:
+        return ""
+    name = f"b_{secrets.token_hex(6)}"
+    admin = sa.create_engine(server, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(sa.text(f"create database {name}"))
+    admin.dispose()
+    return str(sa.make_url(server).set(database=name).render_as_string(hide_password=False))
 
 
 def bearer(token: str | None) -> dict[str, str]:

@@ -15,7 +15,7 @@ from ecotone.publishing.changes import AddRegular, Delete, DeleteFolder, Operati
 from ecotone.publishing.drafts import draft
 from tests.hub.test_wire import add, commit
 
-SECONDS = 5.0
+SECONDS = 20.0
 BYTES = 256 * 1024 * 1024
 LAUGHS = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 12)

@@ -57,8 +57,8 @@ docs: $(VENV)/installed-dev ## write the reference pages of docs/ from the progr
 bench-gateway: $(VENV)/installed ## requests/s and added latency of the gateway against its upstream called directly
 	$(BIN)/python benchmarks/gateway/relay.py
 
-bench-hub: $(VENV)/installed ## upload and download rates of real clients against a plain copy
-	$(BIN)/python benchmarks/hub/rates.py
+bench-hub: $(VENV)/installed ## transfers, ranges, deduplication and memory of the hub against nginx and a plain answerer
+	$(BIN)/python benchmarks/hub/run.py
 
 bench-licences: $(VENV)/installed ## the licence engine: speed, a million-node family graph, experts' suites, detection
 	$(BIN)/python benchmarks/licences/run.py

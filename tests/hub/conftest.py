@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ecotone import hub
 from ecotone.accounts import ANONYMOUS, SYSTEM, Accounts, secret_hash
 from ecotone.accounts import models as _accounts
+from ecotone.app.protocol import BoundedHttp
 from ecotone.catalog import Catalog
 from ecotone.catalog import models as _catalog
 from ecotone.database import Base, Database, utc_now
@@ -68,7 +69,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace
     app = Starlette(routes=hub.routes())
     app.state.services = services
     running = uvicorn.Server(
-        uvicorn.Config(RawPaths(app, services.accounts), port=port, log_level="warning", lifespan="off")
+        uvicorn.Config(
+            RawPaths(app, services.accounts), port=port, http=BoundedHttp, log_level="warning", lifespan="off"
+        )
     )
     thread = threading.Thread(target=running.run, daemon=True)
     thread.start()

@@ -5,6 +5,10 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from ecotone.app.receiving import BodyReader, announced_length
+from ecotone.app.sending import FileSender
+from ecotone.hub.content import BODY, FILES
+
 MOST_HEAD_BYTES = 64 * 1024
 HEAD_SECONDS = 30.0
 
@@ -52,6 +56,16 @@ class BoundedHttp(HttpToolsProtocol):
         self._in_head = False
         self._end_wait()
         super().on_headers_complete()
+        if self.scheme == "http":  # what TLS is needed for lies in front of the server
+            self.scope["extensions"] = self._extensions()
+
+    def _extensions(self) -> dict[str, Any]:
+        """Ways past the loop, for large bodies; the request's task has not begun yet."""
+        found: dict[str, Any] = {FILES: FileSender(self.transport, self.loop, self.cycle)}
+        length = announced_length(self.headers)
+        if length is not None:
+            found[BODY] = BodyReader(self, length)
+        return found
 
     def _wait_for_head(self) -> None:
         self._end_wait()

@@ -1,6 +1,7 @@
 """The server process: `python -m ecotone.app.server LISTENER_FD SUPERVISOR_PIPE_FD`, started by the supervisor."""
 
 import asyncio
+import gc
 import logging
 import os
 import resource
@@ -31,6 +32,8 @@ def main() -> None:
     except EcotoneError as error:
         print(f"ecotone: {error.message}", file=sys.stderr)
         raise SystemExit(NOT_RESTARTED) from None
+    gc.collect()
+    gc.freeze()  # what was made until here stays, and need not be looked through again
     config = uvicorn.Config(
         application,
         loop="uvloop" if sys.platform != "win32" else "asyncio",

@@ -4,16 +4,19 @@ Reading is done in worker threads, one chunk at a time: a client that stops read
 """
 
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import NamedTuple
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
-from ecotone.storage import Content, Storage, Stored
+from ecotone.storage import Content, Outgoing, Storage, Stored
+from ecotone.storage.objects import segment
 
 SMALL = 1024 * 1024
+FILES, BODY = "ecotone.files", "ecotone.body"  # extensions of the server, in a request's scope
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)\Z")
 
 
@@ -49,6 +52,25 @@ def asked_range(header: str | None, size: int) -> Part | None:
     return Part(start, end)
 
 
+class FilesResponse(Response):
+    """A body that goes from files onto the connection by the server's own extension; see `ecotone.app.sending`."""
+
+    def __init__(
+        self, outgoing: Iterator[Outgoing], size: int, status: int, *, headers: dict[str, str], media_type: str
+    ) -> None:
+        super().__init__(None, status, headers=headers, media_type=media_type)
+        self._outgoing = outgoing
+        self._size = size
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        try:
+            await scope["extensions"][FILES].send(self._outgoing, self._size)
+        except ConnectionError:
+            return
+        await send({"type": "http.response.body", "body": b""})
+
+
 async def content_response(
     request: Request, storage: Storage, content: Content, *, headers: dict[str, str], media_type: str
 ) -> Response:
@@ -73,6 +95,10 @@ async def content_response(
     if end - start <= SMALL:
         data = await run_in_threadpool(_whole, storage, content, start, end)
         return Response(data, status, headers=headers, media_type=media_type)
+    if FILES in request.scope.get("extensions", {}):
+        outgoing = await run_in_threadpool(storage.outgoing, content, start, end)
+        if outgoing is not None:
+            return FilesResponse(outgoing, end - start, status, headers=headers, media_type=media_type)
     chunks = storage.read(content, start, end)
     first = await run_in_threadpool(_gathered, chunks)  # an object that is gone is found before a status is sent
     return StreamingResponse(_chunks(first, chunks), status, headers=headers, media_type=media_type)
@@ -104,6 +130,17 @@ def _gathered(chunks: Iterator[bytes | memoryview]) -> bytes:
     return b"".join(held)
 
 
+def stored_response(
+    request: Request, stored: Stored, start: int, end: int, status: int, *, headers: dict[str, str]
+) -> Response:
+    """Bytes [start, end) of an open object, which is closed at the end."""
+    media_type = "application/octet-stream"
+    if FILES in request.scope.get("extensions", {}) and stored.fileno() is not None:
+        outgoing = segment(stored, start, end)
+        return FilesResponse(outgoing, end - start, status, headers=headers, media_type=media_type)
+    return StreamingResponse(pieces_of(stored, start, end), status, headers=headers, media_type=media_type)
+
+
 async def pieces_of(stored: Stored, start: int, end: int) -> AsyncIterator[bytes]:
     """Bytes [start, end) of an open object, which is closed at the end."""
     with stored:
@@ -121,6 +158,20 @@ def _has_it(request: Request, etag: str) -> bool:
 
 def _kept_at_304(headers: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in headers.items() if name not in ("content-disposition", "accept-ranges")}
+
+
+async def receive_into(request: Request, take: Callable[[bytes | memoryview], object]) -> None:
+    """Give the body of a request to `take` in a worker thread, by the server's own way where it has one.
+
+    Raises:
+        ClientDisconnect: when it does not come whole. What `take` raises ends the reading.
+    """
+    reader = request.scope.get("extensions", {}).get(BODY)
+    if reader is not None:
+        await reader.read(take)
+        return
+    async for gathered in gather(request.stream()):
+        await run_in_threadpool(take, gathered)
 
 
 async def gather(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute, Route
 
 from ecotone.catalog import Model
 from ecotone.catalog.names import is_sha256
-from ecotone.hub.content import content_response, gather
+from ecotone.hub.content import content_response, receive_into
 from ecotone.hub.endpoint import PREFIXES, Call, check_gate, failed, need_writer, read_body, refuse_keys
 from ecotone.hub.errors import STATUS
 from ecotone.storage import ObjectMissing, Storage
@@ -130,8 +130,7 @@ async def upload(request: Request) -> Response:
     claims = lfs.signed("upload", request.path_params["token"])
     receiving = await run_in_threadpool(lfs.receiving, claims["t"], claims["o"], claims["n"])
     try:
-        async for gathered in gather(request.stream()):
-            await run_in_threadpool(receiving.write, gathered)
+        await receive_into(request, receiving.write)
         await run_in_threadpool(receiving.finish)
     finally:
         receiving.__exit__()
@@ -144,8 +143,7 @@ async def part(request: Request) -> Response:
     claims = lfs.signed("part", request.path_params["token"])
     receiving = await run_in_threadpool(lfs.receiving_part, claims["u"], claims["p"], PART_BYTES)
     try:
-        async for gathered in gather(request.stream()):
-            await run_in_threadpool(receiving.write, gathered)
+        await receive_into(request, receiving.write)
         etag = await run_in_threadpool(receiving.finish)
     finally:
         receiving.__exit__()

@@ -2,7 +2,7 @@
 
 Its own tokens open it: each names one repository and reading or writing; see `grants`. A file is told of only when a
 revision of that repository names it, whichever repository of the namespace has it too. Data addresses are signed, one
-for each range. Answers of 404 where the protocol allows them: global deduplication, grants, whether a xorb is here; and
+for each range. Answers of 404 where the protocol allows them: grants, whether a xorb is here; and
 no answer to an upload tells whether it was here before.
 """
 
@@ -19,7 +19,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from ecotone.catalog import Model
-from ecotone.hub.content import asked_range, gather, pieces_of
+from ecotone.hub.content import asked_range, receive_into, stored_response
 from ecotone.hub.endpoint import answer, read_body
 from ecotone.hub.errors import STATUS
 from ecotone.hub.grants import Grants
@@ -59,8 +59,7 @@ class Cas:
                 storage_of(request).xet.receiving, grant.tenant, request.path_params["hash"]
             )
             try:
-                async for gathered in gather(request.stream()):
-                    await run_in_threadpool(upload.write, gathered)
+                await receive_into(request, upload.write)
                 await run_in_threadpool(upload.finish)
             finally:
                 upload.__exit__()
@@ -198,9 +197,7 @@ class Cas:
         if request.method == "HEAD":
             return Response(status_code=206, headers=headers, media_type="application/octet-stream")
         stored = await run_in_threadpool(xet.open, xorb)
-        return StreamingResponse(
-            pieces_of(stored, start, end), 206, headers=headers, media_type="application/octet-stream"
-        )
+        return stored_response(request, stored, start, end, 206, headers=headers)
 
     async def head_file(self, request: Request) -> Response:
         """HEAD /cas/{scope}/v1/files/{hash}"""
@@ -208,8 +205,17 @@ class Cas:
         file = await run_in_threadpool(file_of, request, grant, model, request.path_params["hash"])
         return Response(headers={"content-length": str(file.size)})
 
+    async def chunk(self, request: Request) -> Response:
+        """GET /cas/{scope}/v1/chunks/{prefix}/{hash}: a shard that names xorbs of the namespace with that chunk."""
+        grant = await self._grants.writing(request)
+        ask = storage_of(request).xet.deduplication.answer
+        found = await run_in_threadpool(ask, grant.tenant, request.path_params["hash"])
+        if found is None:
+            raise NotFound("The namespace has no such chunk, or none that is looked for.")
+        return Response(found, headers={"cache-control": "no-store"}, media_type="application/octet-stream")
+
     async def absent(self, request: Request) -> Response:
-        """Global deduplication, grants, xorbs asked for: not offered, which clients take as the answer no."""
+        """Grants, xorbs asked for: not offered, which clients take as the answer no."""
         await self._grants.reading(request)
         raise NotFound("not offered by this hub")
 
@@ -306,7 +312,7 @@ def routes() -> list[BaseRoute]:
         ("HEAD", "/cas/{scope}/v1/files/{hash}", cas.head_file),
         ("POST", "/cas/{scope}/v1/shards", cas.put_shard),
         ("POST", "/cas/{scope}/v2/shards", cas.put_shard_told),
-        ("GET", "/cas/{scope}/v1/chunks/{prefix}/{hash}", cas.absent),
+        ("GET", "/cas/{scope}/v1/chunks/{prefix}/{hash}", cas.chunk),
         ("POST", "/cas/{scope}/v1/xorb-grants/{prefix}/{hash}", cas.absent),
     ]
     return [Route(path, guarded(handler), methods=[method]) for method, path, handler in table]

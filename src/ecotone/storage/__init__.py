@@ -15,7 +15,7 @@ from ecotone.storage.errors import (
     UploadTooLarge,
 )
 from ecotone.storage.lfs import LfsStore
-from ecotone.storage.objects import Stored
+from ecotone.storage.objects import Outgoing, Segment, Stored
 from ecotone.storage.services import Storage
 from ecotone.storage.signing import Signer
 from ecotone.storage.xet import XetStore
@@ -30,7 +30,9 @@ __all__ = [
     "HashMismatch",
     "LfsStore",
     "ObjectMissing",
+    "Outgoing",
     "RangeNotSatisfiable",
+    "Segment",
     "Signer",
     "Storage",
     "Stored",

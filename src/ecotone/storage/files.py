@@ -6,12 +6,15 @@ import fcntl
 import os
 import secrets
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
 from ecotone.storage.errors import StorageFull
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_FLUSHED_BYTES = 64 * 1024 * 1024
+_flushers = ThreadPoolExecutor(2, "flushing")
 
 
 @contextlib.contextmanager
@@ -77,6 +80,8 @@ class Draft:
             self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)
         self._open = True
+        self._unflushed = 0
+        self._flushing: Future[None] | None = None
 
     def __enter__(self) -> "Draft":
         return self
@@ -87,9 +92,19 @@ class Draft:
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append all of the data: a nearly full disk may take a part of it without an error."""
         view = memoryview(data)
+        self._unflushed += len(view)
         with room_on_disk():
             while view:
                 view = view[os.write(self._descriptor, view) :]
+            if self._unflushed >= _FLUSHED_BYTES and (self._flushing is None or self._flushing.done()):
+                self._flushed()
+                self._unflushed = 0
+                self._flushing = _flushers.submit(_flush, os.dup(self._descriptor))
+
+    def _flushed(self) -> None:
+        """Raises what went wrong in writing back: the system tells it once, and not to the next flush."""
+        if self._flushing is not None:
+            self._flushing.result()
 
     def cut(self, size: int) -> None:
         """Keep the first `size` bytes; what is written next comes behind them."""
@@ -100,6 +115,7 @@ class Draft:
         """Put the bytes at `target`, durable when it returns. What is there already stays: the first one wins."""
         with room_on_disk():
             os.fchmod(self._descriptor, 0o400)
+            self._flushed()
             os.fsync(self._descriptor)
             make_folder(target.parent)
             try:
@@ -118,6 +134,14 @@ class Draft:
             self._open = False
             self.path.unlink(missing_ok=True)
             os.close(self._descriptor)
+
+
+def _flush(descriptor: int) -> None:
+    """Write back what came so far, while more comes: the end has less to wait for."""
+    try:
+        os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def sweep(folder: Path) -> int:

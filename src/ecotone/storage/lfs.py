@@ -143,7 +143,7 @@ class PartUpload:
     def __enter__(self) -> "PartUpload":
         return self
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         self._most -= len(data)
         if self._most < 0:
             raise UploadTooLarge("The part is larger than the part size that was agreed.")

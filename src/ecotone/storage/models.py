@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import BigInteger, Index, LargeBinary, String
+from sqlalchemy import BigInteger, ForeignKeyConstraint, Index, LargeBinary, String
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -38,6 +38,20 @@ class XetFileRow(Base):
     size: Mapped[int] = mapped_column(BigInteger)
     terms: Mapped[bytes] = mapped_column(LargeBinary)
     created: Mapped[datetime]
+
+
+class ChunkRow(Base):
+    """A chunk that clients ask for (see `deduplication`), and a file of the namespace that has it."""
+
+    __tablename__ = "xet_chunks"
+    __table_args__ = (
+        ForeignKeyConstraint(["tenant", "file"], ["xet_files.tenant", "xet_files.hash"], ondelete="CASCADE"),
+        Index("ix_xet_chunks_file", "tenant", "file"),
+    )
+
+    tenant: Mapped[str] = mapped_column(String(96), primary_key=True)
+    chunk: Mapped[str] = mapped_column(String(64), primary_key=True)
+    file: Mapped[str] = mapped_column(String(64))
 
 
 class LfsObjectRow(Base):

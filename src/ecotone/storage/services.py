@@ -13,7 +13,7 @@ from ecotone.storage.files import sweep
 from ecotone.storage.gitobjects import GitObjects
 from ecotone.storage.lfs import LfsStore
 from ecotone.storage.materialising import Materialised
-from ecotone.storage.objects import LocalObjects, Objects, pieces
+from ecotone.storage.objects import LocalObjects, Objects, Outgoing, pieces, segment
 from ecotone.storage.signing import Signer
 from ecotone.storage.xet import XetStore
 
@@ -120,6 +120,20 @@ class Storage:
         else:
             with self.lfs.open(content.sha256 or "") as stored:
                 yield from pieces(stored, start, stop)
+
+    def outgoing(self, content: Content, start: int, end: int) -> Iterator[Outgoing] | None:
+        """Bytes [start, end) as segments of local files where they lie raw in them, else as bytes in memory.
+
+        None for what is read as a whole: small files, and objects in a remote store.
+
+        Raises:
+            ContentNotFound: when the object is gone.
+        """
+        if content.kind == "git" or not isinstance(self.objects, LocalObjects):
+            return None
+        if content.kind == "xet" and content.xet_hash:
+            return self.xet.outgoing(self.xet.any_by_hash(content.xet_hash), start, end)
+        return segment(self.lfs.open(content.sha256 or ""), start, end)
 
     def materialise(self, key: str, files: Mapping[str, Content]) -> AbstractContextManager[Path]:
         """A folder with the files as plain files, kept while the context lasts. The key must name the content."""

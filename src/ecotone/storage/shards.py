@@ -13,6 +13,7 @@ MOST_BYTES = 64 * 1024 * 1024 + 4096
 MOST_FILES = 100_000
 _WITH_VERIFICATION, _WITH_METADATA = 1 << 31, 1 << 30
 _END = b"\xff" * 32
+BOOKEND = _END + bytes(16)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from ecotone.database import Database, utc_now
 from ecotone.storage import hashes, shards, xorbs
+from ecotone.storage.deduplication import Deduplication
 from ecotone.storage.errors import (
     BadToken,
     BrokenShard,
@@ -26,7 +27,8 @@ from ecotone.storage.errors import (
 )
 from ecotone.storage.files import Draft
 from ecotone.storage.models import XetFileRow, XorbTenantRow, remember
-from ecotone.storage.objects import Objects, Stored, key
+from ecotone.storage.objects import Objects, Outgoing, Stored, key
+from ecotone.storage.recent import RecentFiles
 from ecotone.storage.reconstruction import (
     Reconstruction,
     StoredTerm,
@@ -79,6 +81,8 @@ class XetStore:
         self._most_bytes = most_bytes
         self._checks = threading.BoundedSemaphore(_CONCURRENT_CHECKS)
         self.index = functools.lru_cache(maxsize=256)(self._load_index)
+        self._recent = RecentFiles()
+        self.deduplication = Deduplication(database, self.index)
 
     # -- tokens ------------------------------------------------------------------------------------------------------
     def token(self, namespace: str, operation: str, *, repo: int, holder: str) -> tuple[str, int]:
@@ -197,7 +201,9 @@ class XetStore:
             name = hashes.to_text(file.hash)
             if file.sha256 is not None and file.sha256 != known[name]:
                 raise BrokenShard(f"File {name} has the sha256 {known[name]}, not {file.sha256} as the shard says.")
-        return remember(self._database, rows)
+        new = remember(self._database, rows)
+        self.deduplication.learn(tenant, ((row.hash, unpacked_terms(row.terms)) for row in rows))
+        return new
 
     def _known(self, tenant: str, files: Iterable[shards.ShardFile]) -> dict[str, str]:
         """sha256 by file hash, of those that the namespace has."""
@@ -265,11 +271,7 @@ class XetStore:
     # -- files -------------------------------------------------------------------------------------------------------
     def file(self, tenant: str, file_hash: str) -> XetFile:
         """A file of a namespace. Raises ContentNotFound."""
-        with self._database.reading() as session:
-            row = session.get(XetFileRow, (tenant, file_hash))
-        if row is None:
-            raise ContentNotFound(f"There is no file {file_hash} here.")
-        return _from_row(row)
+        return self._remembered(tenant, file_hash)
 
     def by_sha256(self, tenant: str, sha256: str) -> XetFile | None:
         """The file of a namespace with these bytes."""
@@ -297,14 +299,45 @@ class XetStore:
 
     def any_by_hash(self, file_hash: str) -> XetFile:
         """A file whoever sent it, for revisions that name it. Raises ContentNotFound."""
+        return self._remembered(None, file_hash)
+
+    def _remembered(self, tenant: str | None, file_hash: str) -> XetFile:
+        """A file of a namespace, or of any; large ones are asked for piece by piece, so it is kept for a while."""
+        found = self._recent.get((tenant, file_hash))
+        if found is not None:
+            return found
+        wanted = sa.select(XetFileRow).where(XetFileRow.hash == file_hash).limit(1)
+        if tenant is not None:
+            wanted = wanted.where(XetFileRow.tenant == tenant)
         with self._database.reading() as session:
-            row = session.scalars(sa.select(XetFileRow).where(XetFileRow.hash == file_hash).limit(1)).first()
+            row = session.scalars(wanted).first()
         if row is None:
             raise ContentNotFound(f"There is no file {file_hash} here.")
-        return _from_row(row)
+        found = _from_row(row)
+        self._recent.put((tenant, file_hash), found)
+        return found
 
     def read(self, file: XetFile, start: int, end: int) -> Iterator[bytes | memoryview]:
         """Bytes [start, end) of a file, in pieces of at most 128 KiB."""
+        for term, index, low, shift in self._terms(file, start, end):
+            with self.open(term.xorb) as xorb:
+                yield from self._read_term(xorb, index, term, low, shift, start, end)
+
+    def outgoing(self, file: XetFile, start: int, end: int) -> Iterator[Outgoing]:
+        """The same from local files: a chunk that is stored raw as a segment of its xorb."""
+        for term, index, low, shift in self._terms(file, start, end):
+            with self.open(term.xorb) as xorb:
+                for chunk in range(low, term.end):
+                    begins = index.raw_start(chunk) + shift
+                    if begins >= end:
+                        return
+                    size = index.raw_start(chunk + 1) - index.raw_start(chunk)
+                    first, last = max(start - begins, 0), min(size, end - begins)
+                    yield xorbs.outgoing(xorb, index.stored_start(chunk), size, first, last)
+
+    def _terms(self, file: XetFile, start: int, end: int) -> Iterator[tuple[StoredTerm, ChunkIndex, int, int]]:
+        """The terms that hold bytes [start, end), each with its xorb's index, the first chunk that is wanted, and what
+        added to a raw offset in the xorb gives the offset in the file."""
         if start >= end:
             return
         number = max(bisect.bisect_right(file.offsets, start) - 1, 0)
@@ -312,9 +345,7 @@ class XetStore:
             term, begins = file.terms[number], file.offsets[number]
             index = self.index(term.xorb)
             base = index.raw_start(term.start)
-            low = chunk_at(index, base + max(start - begins, 0), term)
-            with self.open(term.xorb) as xorb:
-                yield from self._read_term(xorb, index, term, low, begins - base, start, end)
+            yield term, index, chunk_at(index, base + max(start - begins, 0), term), begins - base
             number += 1
 
     @staticmethod

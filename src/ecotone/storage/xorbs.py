@@ -13,7 +13,7 @@ import numpy as np
 
 from ecotone.storage import hashes
 from ecotone.storage.errors import BrokenXorb
-from ecotone.storage.objects import Stored
+from ecotone.storage.objects import Outgoing, Segment, Stored
 
 MOST_BYTES = 64 * 1024 * 1024
 MOST_CHUNKS = 8192
@@ -186,6 +186,16 @@ def ungroup(data: bytes) -> bytes:
         out[group::4] = source[at : at + size]
         at += size
     return out.tobytes()
+
+
+def outgoing(xorb: Stored, at: int, size: int, first: int, last: int) -> Outgoing:
+    """Raw bytes [first, last) of the verified chunk of `size` raw bytes at an offset of a local xorb."""
+    header = xorb.read(at, HEADER)
+    descriptor = xorb.fileno()
+    if len(header) == HEADER and header[4] == RAW and descriptor is not None:
+        return Segment(descriptor, at + HEADER + first, last - first)
+    stored = memoryview(header + xorb.read(at + HEADER, int.from_bytes(header[1:4], "little")))
+    return memoryview(_chunk(stored, 0, 0)[0])[first:last]
 
 
 def chunks_of(data: memoryview, first: int) -> Iterator[bytes | memoryview]:

@@ -85,13 +85,18 @@ def test_files_that_were_published_before_are_still_read_by_xet_afterwards(datab
         command.upgrade(config, "0001_spine")
         for name, table in rows.items():
             rows[name] = sa.Table(name, table.metadata, autoload_with=connection, extend_existing=True)
-        filled(connection, rows["models"], key=1, folded="a/b", buried=0)
+        filled(connection, rows["models"], key=1, folded="a/b", buried=0, head="2" * 40)
         for sha in ("1" * 40, "2" * 40):
-            filled(connection, rows["revisions"], model_key=1, sha=sha, manifest=manifest)
+            filled(connection, rows["revisions"], model_key=1, sha=sha, manifest=manifest, weights={"total": 7})
         command.upgrade(config, "head")
+        listed = connection.execute(sa.text("select sha256, size, path, ref from large_files order by path")).all()
+        told = connection.execute(sa.text("select parameters, small_bytes from models")).one()
         kept = connection.execute(sa.text("select model_key, name from repository_objects order by name")).all()
         connection.commit()
     assert [tuple(row) for row in kept] == [(1, "a" * 64), (1, "b" * 64), (1, "e" * 64)]
+    places = [("e" * 64, 5, "v.bin", "refs/heads/main"), ("a" * 64, 5, "w.bin", "refs/heads/main")]
+    assert [tuple(row) for row in listed] == places, "what was sent before can be listed and deleted for good"
+    assert tuple(told) == (7, 1)
 
 
 def filled(connection: sa.Connection, table: sa.Table, **values: object) -> None:

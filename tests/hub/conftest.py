@@ -111,6 +111,7 @@ def compose(settings: Settings) -> SimpleNamespace:
         note=lambda *a, **k: None,
         intend=lambda *a, **k: None,
         changed=lambda: None,
+        engines=SimpleNamespace(deployments=list),
     )
 
 

@@ -246,7 +246,15 @@ def test_gated_files_need_a_user(server: SimpleNamespace, as_admin: httpx.Client
 def test_move_keeps_the_old_name(as_admin: httpx.Client, repo: str) -> None:
     new = repo + "x"
     assert as_admin.post("/api/repos/move", json={"fromRepo": repo, "toRepo": new, "type": "model"}).status_code == 200
-    assert as_admin.get(f"/api/models/{repo}").json()["id"] == new
+    for path, at in ((f"/api/models/{repo}?blobs=true", f"/api/models/{new}?blobs=true"),
+                     (f"/{repo}/resolve/main/.gitattributes", f"/{new}/resolve/main/.gitattributes"),
+                     (f"/api/models/{new.upper()}/refs", f"/api/models/{new}/refs")):  # fmt: skip
+        for method in ("GET", "HEAD"):
+            answer = as_admin.request(method, path)
+            assert (answer.status_code, answer.headers["location"]) == (307, at)
+    assert as_admin.get(f"/api/models/{repo}", follow_redirects=True).json()["id"] == new
+    sent = as_admin.post(f"/api/models/{repo}/paths-info/main", data={"paths": ".gitattributes"}, follow_redirects=True)
+    assert [item["path"] for item in sent.json()] == [".gitattributes"]
 
 
 def test_moments_end_in_z() -> None:

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ecotone.accounts import ANONYMOUS
 from ecotone.app.authentication import Authenticator
 from ecotone.app.bodies import Patient
+from ecotone.app.rate_limits import rate_limits
 from ecotone.app.traffic import KEY, Traffic, Transfer
 from ecotone.settings import Settings
 from ecotone.vocabulary import Unauthenticated
@@ -43,6 +44,7 @@ class Gate:
         self._authenticator = authenticator
         self._settings = settings
         self._hosts = _own_hosts(settings)
+        self._limits = rate_limits(settings.rate_limit)
         self._prefix = urlsplit(settings.public_url or "").path.rstrip("/")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -52,12 +54,15 @@ class Gate:
         path = scope.get("raw_path", b"").split(b"?")[0].decode("latin-1") or scope["path"]
         if self._prefix and (path == self._prefix or path.startswith(self._prefix + "/")):
             path = path[len(self._prefix) :] or "/"
+        if len(path) > 1 and path.endswith("/"):
+            path = path.rstrip("/") or "/"  # clients ask for `/tree/{sha}/`; nothing here ends so
         scope = {**scope, "path": path, "state": dict(scope.get("state") or {})}
         hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
         if len(hosts) != 1 or not self._host_is_ours(hosts[0]):
             answer: Response = JSONResponse(
                 {"error": "Unknown Host header; add the name to ECOTONE_ALLOWED_HOSTS or set ECOTONE_PUBLIC_URL."}, 421
             )
+            answer.headers["x-request-id"] = secrets.token_hex(12)
             await answer(scope, receive, send)
             return
         if path == "/v1" or (path.startswith("/v1/") and path != "/v1/telemetry"):
@@ -74,7 +79,15 @@ class Gate:
             try:
                 state["actor"] = await run_in_threadpool(self._authenticator.actor, request)
             except Unauthenticated as error:
-                await _unauthenticated(error.message, request_id)(scope, receive, send)
+                refused = self._limits.refusal(path, self._limits.count(path, client_of(scope, self._settings)))
+                answer = refused or _unauthenticated(error.message, request_id)
+                await answer(scope, receive, _with_headers(send, {"x-request-id": request_id}))
+                return
+            counted = self._limits.count(path, state["actor"].token or client_of(scope, self._settings))
+            send = _with_headers(send, self._limits.headers(counted))
+            refused = self._limits.refusal(path, counted)
+            if refused is not None:
+                await refused(scope, receive, _with_headers(send, {"x-request-id": request_id}))
                 return
             if (
                 state["actor"] is ANONYMOUS
@@ -85,7 +98,7 @@ class Gate:
                 return
         try:
             patient = Patient(receive, self._settings.body_seconds, self._settings.body_rate)
-            await self._router(scope, patient, _with_request_id(send, request_id))
+            await self._router(scope, patient, _with_headers(send, {"x-request-id": request_id}))
         finally:
             self._note(scope)
 
@@ -179,12 +192,16 @@ async def body_missing(_request: Request, _error: Exception) -> Response:
     return JSONResponse({"error": text}, 408, headers={"connection": "close"})
 
 
-def _with_request_id(send: Send, request_id: str) -> Send:
+def _with_headers(send: Send, more: dict[str, str]) -> Send:
+    """Adds headers to an answer that does not have them itself."""
+    if not more:
+        return send
+
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = message["headers"] = list(message.get("headers", []))
-            if not any(name.lower() == b"x-request-id" for name, _ in headers):
-                headers.append((b"x-request-id", request_id.encode()))
+            known = {name.lower() for name, _ in headers}
+            headers += [(n.encode(), v.encode("latin-1")) for n, v in more.items() if n.encode() not in known]
         await send(message)
 
     return sending

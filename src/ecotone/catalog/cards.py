@@ -149,7 +149,8 @@ def tags_of(card: dict[str, Any], paths: set[str], config: dict[str, Any]) -> tu
     found += texts(card.get("pipeline_tag"))
     found += texts(card.get("tags"))
     found += texts(card.get("language"))
-    for field, prefix in (("datasets", "dataset:"), ("license", "license:"), ("base_model", "base_model:")):
+    prefixes = (("datasets", "dataset:"), ("models", "model:"), ("license", "license:"), ("base_model", "base_model:"))
+    for field, prefix in prefixes:
         found += [prefix + text for text in texts(card.get(field))]
     relation = texts(card.get("base_model_relation"))
     found += [f"base_model:{relation[0]}:{base}" for base in texts(card.get("base_model")) if relation]

@@ -90,6 +90,23 @@ class Folder(msgspec.Struct, frozen=True):
     last_commit: str
 
 
+class LargeFile(msgspec.Struct, frozen=True):
+    """A large file that a repository was sent, under the path and on the ref where it came first."""
+
+    sha256: str
+    size: int
+    path: str
+    ref: str
+    pushed: datetime
+
+
+class StoredRepo(msgspec.Struct, frozen=True):
+    """A repository and the bytes it takes: all its large files, and the small ones of main."""
+
+    model: Model
+    size: int
+
+
 class Ref(msgspec.Struct, frozen=True):
     """A branch (`refs/heads/x`), tag (`refs/tags/x`) or pull request (`refs/pr/n`) and the commit it points at."""
 

@@ -63,6 +63,23 @@ class EntryNotFound(NotFound):
         self.commit = commit
 
 
+class EntryDeleted(EntryNotFound):
+    """The bytes of a large file were deleted for good, with history left as it was."""
+
+    def __init__(self, model_id: str, path: str, commit: str) -> None:
+        super().__init__(model_id, path, commit)
+        self.message = f"The bytes of {path!r} in {model_id} were deleted for good; delete the file, or send it anew."
+
+
+class HistoryChanged(Conflict):
+    """Somebody wrote while history was being rewritten."""
+
+    code = "history_changed"
+
+    def __init__(self, model_id: str) -> None:
+        super().__init__(f"{model_id} was written to while its history was rewritten; nothing was changed, try again.")
+
+
 class RepoExists(Conflict):
     """Carries the model that has the name already; None when its id is taken by the starter catalogue."""
 

@@ -1,5 +1,6 @@
 """Revisions, files, branches and tags; the one transaction in which a revision becomes visible."""
 
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime
@@ -11,7 +12,7 @@ from sqlalchemy.orm import Session
 from ecotone.accounts import Actor
 from ecotone.catalog.cards import tags_of, texts, title_of
 from ecotone.catalog.entities import DEFAULT_BRANCH, File, Folder, LineageEdge, Model, NewRevision, Ref, Refs, Revision
-from ecotone.catalog.errors import EntryNotFound, RefExists, RevisionNotFound, StaleParent
+from ecotone.catalog.errors import EntryDeleted, EntryNotFound, RefExists, RevisionNotFound, StaleParent
 from ecotone.catalog.gitformat import build_trees
 from ecotone.catalog.manifests import ManifestCache, encode
 from ecotone.catalog.models import EdgeRow, ModelRow, RefRow, RevisionRow
@@ -21,7 +22,7 @@ from ecotone.catalog.rights import Rights
 from ecotone.database import Database, utc_now
 from ecotone.licences import KnowledgeBase
 from ecotone.settings import Settings
-from ecotone.storage import Storage
+from ecotone.storage import GONE, Storage
 from ecotone.vocabulary import EdgeStatus, Invalid, Relation, RepoType
 
 MOST_FOLDER_LISTS = 128
@@ -56,10 +57,10 @@ class History(Rights):
             if row is None:
                 raise RevisionNotFound(model.id, rev)
             edges = self._edges(session, row)
-        return _revision(model, row, edges)
+        return revision_of(model, row, edges)
 
     def _resolve(self, session: Session, model: Model, rev: str) -> str | None:
-        if not model.key or not rev:
+        if not model.key or not rev or "\0" in rev:
             return None
         if is_sha(rev):
             return rev
@@ -92,15 +93,35 @@ class History(Rights):
         """All files of a revision, ordered by path."""
         return list(self.manifest(revision).values())
 
+    def heads(self, models: Iterable[Model]) -> dict[int, Revision]:
+        """The newest revision of main of each of some repositories, by their key; for lists."""
+        wanted = {(model.key, model.head): model for model in models if model.key and model.head}
+        found: dict[int, Revision] = {}
+        pairs = list(wanted)
+        with self._database.reading() as session:
+            for some in (pairs[i : i + 200] for i in range(0, len(pairs), 200)):
+                edges: dict[int, list[LineageEdge]] = {}
+                at = sa.tuple_(EdgeRow.model_key, EdgeRow.sha)
+                for edge in session.scalars(sa.select(EdgeRow).where(at.in_(some)).order_by(EdgeRow.key)):
+                    name = wanted[edge.model_key, edge.sha].id
+                    edges.setdefault(edge.model_key, []).append(edge_of(edge, name))
+                of = sa.tuple_(RevisionRow.model_key, RevisionRow.sha)
+                for row in session.scalars(sa.select(RevisionRow).where(of.in_(some))):
+                    model = wanted[row.model_key, row.sha]
+                    found[model.key] = revision_of(model, row, tuple(edges.get(model.key, ())))
+        return found
+
     def file(self, revision: Revision, path: str) -> File:
         """One file.
 
         Raises:
-            EntryNotFound: carrying path and commit.
+            EntryNotFound: carrying path and commit; EntryDeleted when its bytes were deleted for good.
         """
-        found = self.manifest(revision).get(path)
+        found = self.manifest(revision).get(unicodedata.normalize("NFC", path))
         if found is None:
             raise EntryNotFound(revision.model_id, path, revision.id)
+        if found.content.kind == GONE:
+            raise EntryDeleted(revision.model_id, path, revision.id)
         return found
 
     def folders(self, revision: Revision) -> list[Folder]:
@@ -135,7 +156,7 @@ class History(Rights):
                 if row is None:
                     break
                 if skipped >= start:
-                    found.append(_revision(model, row, ()))
+                    found.append(revision_of(model, row, ()))
                 skipped += 1
                 sha = row.parents[0] if row.parents else None
         return found
@@ -201,7 +222,9 @@ class History(Rights):
                 raise RevisionNotFound(model.id, start)
             if session.get(RefRow, (model.key, prefix + name)) is not None:
                 raise RefExists(f"{model.id} has {prefix + name} already; delete it first or choose another name.")
-            session.add(RefRow(model_key=model.key, ref=prefix + name, sha=sha, message=message))
+            session.add(
+                RefRow(model_key=model.key, ref=prefix + name, sha=sha, message=message.replace("\0", "\ufffd"))
+            )
         return Ref(name, prefix + name, sha)
 
     def _delete_ref(self, model: Model, ref: str, actor: Actor) -> None:
@@ -242,13 +265,14 @@ class History(Rights):
             if session.get(RevisionRow, (model.key, revision.id)) is None:
                 session.add(_revision_row(model, new))
                 session.add_all(_edge_row(model.key, revision.id, edge) for edge in revision.edges)
-                keep_objects(session, model.key, (new.files[path] for path in new.changed))
+                kept = (new.files[path] for path in new.changed)
+                keep_objects(session, model.key, kept, ref=ref, pushed=revision.date)
             if at is None:
                 session.add(RefRow(model_key=model.key, ref=ref, sha=revision.id, message=""))
             else:
                 at.sha = revision.id
             if ref == MAIN:
-                describe(row, revision, set(new.files))
+                describe(row, revision, new.files)
             session.flush()
             before_visible()
         return revision
@@ -262,13 +286,15 @@ class History(Rights):
             return row.fingerprint, row.date
 
 
-def describe(row: ModelRow, revision: Revision, paths: set[str]) -> None:
+def describe(row: ModelRow, revision: Revision, files: Mapping[str, File]) -> None:
     """Bring what the catalogue shows of a model in line with the newest revision of main."""
     card = revision.card
     row.head = revision.id
     row.updated = utc_now()
     row.title = (texts(card.get("model_name") or card.get("pretty_name")) or (title_of(revision.card_text),))[0][:200]
-    row.tags = list(tags_of(card, paths, revision.config))
+    row.tags = list(tags_of(card, set(files), revision.config))
+    row.parameters = revision.weights.get("total")
+    row.small_bytes = sum(file.content.size for file in files.values() if file.content.sha256 is None)
     row.pipeline_tag = (texts(card.get("pipeline_tag")) or (None,))[0]
     library = (texts(card.get("library_name")) or (None,))[0]
     row.library = library or ("transformers" if "transformers" in row.tags else None)
@@ -334,7 +360,7 @@ def _revision_row(model: Model, new: NewRevision) -> RevisionRow:
     )
 
 
-def _revision(model: Model, row: RevisionRow, edges: tuple[LineageEdge, ...]) -> Revision:
+def revision_of(model: Model, row: RevisionRow, edges: tuple[LineageEdge, ...]) -> Revision:
     return Revision(
         id=row.sha,
         model_id=model.id,

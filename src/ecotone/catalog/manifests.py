@@ -22,13 +22,18 @@ def decode(data: bytes) -> dict[str, File]:
 
 
 class ManifestCache:
-    """Manifests by revision; they never change, so that the only question is how many to hold."""
+    """Manifests by revision. They change only when large files are deleted for good and history stays as it was."""
 
     def __init__(self, most_files: int = MOST_FILES_CACHED) -> None:
         self._lock = threading.Lock()
         self._held: OrderedDict[tuple[int, str], dict[str, File]] = OrderedDict()
         self._files = 0
         self._most = most_files
+
+    def drop(self, key: tuple[int, str]) -> None:
+        """Forget a manifest that was written anew."""
+        with self._lock:
+            self._files -= len(self._held.pop(key, ()))
 
     def get(self, key: tuple[int, str], load: Callable[[], bytes]) -> dict[str, File]:
         """The files of a revision; the caller must not change the dictionary."""

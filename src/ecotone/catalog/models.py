@@ -13,7 +13,8 @@ class ModelRow(Base):
     """A repository.
 
     `folded` is its id without case; `buried` is 0 for a living one and its own key for a tombstone. `searched` (id,
-    title, tags) and `tagged` (tags) hold folded lines between line feeds, for search and for filters.
+    title, tags) and `tagged` (tags) hold folded lines between line feeds, for search and for filters. `parameters` is
+    the number of weights that the safetensors files of main hold, `small_bytes` the size of its small files.
     """
 
     __tablename__ = "models"
@@ -45,6 +46,8 @@ class ModelRow(Base):
     instruments: Mapped[list[str]]
     searched: Mapped[str] = mapped_column(Text, default="")
     tagged: Mapped[str] = mapped_column(Text, default="")
+    parameters: Mapped[int | None] = mapped_column(BigInteger)
+    small_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
 
 
 class RedirectRow(Base):
@@ -90,6 +93,19 @@ class ObjectRow(Base):
 
     model_key: Mapped[int] = mapped_column(ForeignKey("models.key", ondelete="CASCADE"), primary_key=True)
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
+
+
+class LargeFileRow(Base):
+    """A large file that a repository was sent: its sha256 and size, and the path, ref and moment of the first time."""
+
+    __tablename__ = "large_files"
+
+    model_key: Mapped[int] = mapped_column(ForeignKey("models.key", ondelete="CASCADE"), primary_key=True)
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    size: Mapped[int] = mapped_column(BigInteger)
+    path: Mapped[str] = mapped_column(Text)
+    ref: Mapped[str] = mapped_column(String(255))
+    pushed: Mapped[datetime]
 
 
 class RefRow(Base):

@@ -1,12 +1,14 @@
-"""Which large objects the revisions of a repository name: what may be read of the store in the repository's name."""
+"""Which large objects a repository names: what may be read of the store in its name, and what it takes of room."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from ecotone.catalog.entities import File, Model
-from ecotone.catalog.models import ObjectRow
+from ecotone.accounts import Actor
+from ecotone.catalog.entities import File, LargeFile, Model, StoredRepo
+from ecotone.catalog.models import LargeFileRow, ModelRow, ObjectRow
 from ecotone.catalog.part import Part
 
 
@@ -18,16 +20,87 @@ class Objects(Part):
         with self._database.reading() as session:
             return session.get(ObjectRow, (model.key, name)) is not None
 
+    def held(self, model: Model, names: Iterable[str]) -> set[str]:
+        """Those of some sha256 and Xet hashes that a repository has."""
+        found: set[str] = set()
+        with self._database.reading() as session:
+            for some in batches(sorted(set(names))):
+                wanted = sa.select(ObjectRow.name).where(ObjectRow.model_key == model.key, ObjectRow.name.in_(some))
+                found |= set(session.scalars(wanted))
+        return found
 
-def keep_objects(session: Session, model_key: int, files: Iterable[File]) -> None:
+    def large_files(self, model: Model, *, after: str = "", limit: int = 100) -> list[LargeFile]:
+        """The large files of all revisions, ordered by sha256, those behind `after`."""
+        wanted = sa.select(LargeFileRow).where(LargeFileRow.model_key == model.key, LargeFileRow.sha256 > after)
+        with self._database.reading() as session:
+            rows = session.scalars(wanted.order_by(LargeFileRow.sha256).limit(limit))
+            return [LargeFile(r.sha256, r.size, r.path, r.ref, r.pushed) for r in rows]
+
+    def used_storage(self, models: Sequence[Model]) -> dict[int, int]:
+        """Bytes that repositories take, by their key: all their large files, and the small ones of main."""
+        found: dict[int, int] = {}
+        with self._database.reading() as session:
+            keys = [str(model.key) for model in models]
+            for some in batches(keys):
+                found |= {key: int(size) for key, size in session.execute(_sizes([int(key) for key in some]))}
+        return found
+
+    def repositories_of(
+        self, author: str | None, *, viewer: Actor, after: int = 0, limit: int = 100
+    ) -> list[StoredRepo]:
+        """Repositories of every type in a namespace (everywhere when None) that the viewer sees, oldest first.
+
+        Args:
+            after: the key of the last one of the page before.
+        """
+        wanted = sa.select(ModelRow).where(ModelRow.buried == 0, ModelRow.head.is_not(None), ModelRow.key > after)
+        if not viewer.may_read_private:
+            wanted = wanted.where(ModelRow.private.is_(False))
+        if author is not None:
+            wanted = wanted.where(sa.func.lower(ModelRow.namespace) == author.lower())
+        with self._database.reading() as session:
+            models = [self._entity(row) for row in session.scalars(wanted.order_by(ModelRow.key).limit(limit))]
+        sizes = self.used_storage(models)
+        return [StoredRepo(model, sizes.get(model.key, 0)) for model in models]
+
+
+def _sizes(keys: Sequence[int]) -> "sa.Select[int, int]":
+    large = (
+        sa.select(sa.func.coalesce(sa.func.sum(LargeFileRow.size), 0))
+        .where(LargeFileRow.model_key == ModelRow.key)
+        .scalar_subquery()
+    )
+    return sa.select(ModelRow.key, ModelRow.small_bytes + large).where(ModelRow.key.in_(keys))
+
+
+def keep_objects(session: Session, model_key: int, files: Iterable[File], *, ref: str, pushed: datetime) -> None:
     """Note the sha256 and Xet hash of each large file; those that are known stay."""
-    names = {n for f in files for n in (f.content.sha256, f.content.xet_hash) if n is not None}
-    for some in _batches(sorted(names)):
+    large = {f.content.sha256: f for f in files if f.content.sha256 is not None}
+    names = {n for f in large.values() for n in (f.content.sha256, f.content.xet_hash) if n is not None}
+    for some in batches(sorted(names)):
         known = sa.select(ObjectRow.name).where(ObjectRow.model_key == model_key, ObjectRow.name.in_(some))
         fresh = set(some) - set(session.scalars(known))
         if fresh:
             session.execute(sa.insert(ObjectRow), [{"model_key": model_key, "name": name} for name in sorted(fresh)])
+    for some in batches(sorted(large)):
+        listed = sa.select(LargeFileRow.sha256).where(
+            LargeFileRow.model_key == model_key, LargeFileRow.sha256.in_(some)
+        )
+        new = set(some) - set(session.scalars(listed))
+        if new:
+            rows = [
+                {
+                    "model_key": model_key,
+                    "sha256": name,
+                    "size": large[name].content.size,
+                    "path": large[name].path,
+                    "ref": ref[:255],
+                    "pushed": pushed,
+                }
+                for name in sorted(new)
+            ]
+            session.execute(sa.insert(LargeFileRow), rows)
 
 
-def _batches(names: list[str], size: int = 500) -> Iterable[list[str]]:
+def batches(names: list[str], size: int = 500) -> Iterable[list[str]]:
     return (names[i : i + size] for i in range(0, len(names), size))

@@ -75,17 +75,19 @@ class Part:
         )
 
     def _row(self, session: Session, model_id: str, repo_type: RepoType) -> ModelRow | None:
-        """The living row of an id, or the one it was moved to."""
-        folded = key_of(model_id)
-        wanted = sa.select(ModelRow).where(ModelRow.repo_type == repo_type.value, ModelRow.buried == 0)
-        found = session.scalars(wanted.where(ModelRow.folded == folded)).first()
-        if found is not None:
-            return found
+        """The living row of an id, or the one it was moved to; one statement, whether there is one or not."""
+        folded = key_of(model_id).replace("\0", "\ufffd")
+        named = sa.select(ModelRow.key).where(
+            ModelRow.repo_type == repo_type.value, ModelRow.folded == folded, ModelRow.buried == 0
+        )
         moved = sa.select(RedirectRow.model_key).where(
             RedirectRow.repo_type == repo_type.value, RedirectRow.folded == folded
         )
-        found = session.scalars(wanted.where(ModelRow.key.in_(moved))).first()
-        return found if found is None or self._may_lead(repo_type, folded, found.folded) else None
+        wanted = sa.select(ModelRow).where(ModelRow.key.in_(named.union_all(moved)), ModelRow.buried == 0)
+        found = session.scalars(wanted.order_by((ModelRow.folded == folded).desc()).limit(1)).first()
+        if found is None or found.folded == folded:
+            return found
+        return found if self._may_lead(repo_type, folded, found.folded) else None
 
     def _may_lead(self, repo_type: RepoType, old: str, new: str) -> bool:
         """Whether a moved repository may be found by its old id: a reserved one never leads to one that is not."""

@@ -61,6 +61,11 @@ class Repositories(Rights):
         """Register a guard that raises Conflict while something, such as a deployment, still uses a model."""
         self._guards.append(guard)
 
+    def check_unused(self, model: Model) -> None:
+        """Raises Conflict, by a guard, while something uses a model that is about to be taken away."""
+        for guard in self._guards:
+            guard(model)
+
     # -- making and finding ------------------------------------------------------------------------------------------
     def create(self, model_id: str, *, repo_type: RepoType = RepoType.MODEL, private: bool, actor: Actor) -> Model:
         """Make a repository with its first commit, which holds `.gitattributes`.
@@ -84,7 +89,7 @@ class Repositories(Rights):
                 if row is not None and row.folded == folded:
                     raise RepoExists(self._entity(row))
                 self._check_new(session, namespace, actor)
-                row = _new_row(namespace, name, repo_type, private, actor.name, first.date)
+                row = _new_row(namespace, name, repo_type, private, actor.name, utc_now())
                 row.head = first.sha
                 session.add(row)
                 session.execute(
@@ -221,8 +226,7 @@ class Repositories(Rights):
         """
         with self._database.reading() as session:
             self._check_author(session, self._locked(session, model), actor)
-        for guard in self._guards:
-            guard(model)
+        self.check_unused(model)
         with self._database.writing() as session:
             row = self._locked(session, model)
             row.buried = row.key
@@ -243,22 +247,35 @@ class Repositories(Rights):
                 session.delete(found)
                 row.likes -= 1
 
-    def likers(self, model: Model) -> list[str]:
+    def likers(self, model: Model, *, after: str | None = None, limit: int = 1000) -> list[str]:
+        """Users who like a repository, by name, those behind `after`."""
         with self._database.reading() as session:
-            wanted = sa.select(LikeRow.user).where(LikeRow.model_key == model.key).order_by(LikeRow.created)
-            return list(session.scalars(wanted.limit(1000)))
+            wanted = sa.select(LikeRow.user).where(LikeRow.model_key == model.key)
+            if after is not None:
+                wanted = wanted.where(LikeRow.user > after)
+            return list(session.scalars(wanted.order_by(LikeRow.user).limit(limit)))
 
-    def liked_by(self, user: str, *, viewer: Actor) -> list[tuple[Model, datetime]]:
-        """What a user likes, as far as the viewer may see it."""
+    def liked_by(
+        self, user: str, *, viewer: Actor, after: int | None = None, limit: int = 1000
+    ) -> list[tuple[Model, datetime]]:
+        """What a user likes, as far as the viewer may see it; the newest repositories first.
+
+        Args:
+            after: the key of the last one of the page before.
+        """
+        wanted = (
+            sa.select(ModelRow, LikeRow.created)
+            .join(LikeRow, LikeRow.model_key == ModelRow.key)
+            .where(LikeRow.user == user, ModelRow.buried == 0)
+            .order_by(ModelRow.key.desc())
+        )
+        if not viewer.may_read_private:
+            wanted = wanted.where(ModelRow.private.is_(False))
+        if after is not None:
+            wanted = wanted.where(ModelRow.key < after)
         with self._database.reading() as session:
-            wanted = (
-                sa.select(ModelRow, LikeRow.created)
-                .join(LikeRow, LikeRow.model_key == ModelRow.key)
-                .where(LikeRow.user == user, ModelRow.buried == 0)
-                .order_by(LikeRow.created.desc())
-            )
-            found = session.execute(wanted.limit(1000)).all()
-        return [(self._entity(row), created) for row, created in found if visible(row.private, viewer)]
+            found = session.execute(wanted.limit(limit)).all()
+        return [(self._entity(row), created) for row, created in found]
 
     def count_download(self, model: Model, who: str) -> None:
         """Count one download for each repository and caller within five minutes; written in batches."""
@@ -331,4 +348,6 @@ def _new_row(namespace: str, name: str, repo_type: RepoType, private: bool, acto
         instruments=[],
         searched=f"\n{folded}\n",
         tagged="\n",
+        parameters=None,
+        small_bytes=len(GITATTRIBUTES),
     )

@@ -29,6 +29,16 @@ class Rights(Part):
         with self._database.reading() as session:
             self._check_namespace(session, model.namespace, actor)
 
+    def check_author(self, model: Model, actor: Actor) -> None:
+        """Whether the caller may do to a repository what cannot be taken back: rewrite history, delete for good.
+
+        Raises:
+            Forbidden: naming whom to ask.
+            ModelNotFound: when it was deleted meanwhile.
+        """
+        with self._database.reading() as session:
+            self._check_author(session, self._locked(session, model), actor)
+
     def check_new(self, namespace: str, actor: Actor) -> None:
         """Whether the caller may make a repository in a namespace. Raises as `check_writer` does."""
         with self._database.reading() as session:
@@ -63,10 +73,10 @@ class Rights(Part):
             )
 
     def _check_author(self, session: Session, row: ModelRow, actor: Actor) -> None:
-        """Whether the caller may change a repository's visibility or gate, move it or delete it."""
+        """Whether the caller may change a repository's visibility, gate or history, move it or delete it."""
         self._check_namespace(session, row.namespace, actor)
         if not (actor.is_admin or bears(actor, row.namespace) or actor.name == row.created_by):
             raise Forbidden(
                 f"{row.namespace}/{row.name} was made by {row.created_by!r}; only they or an administrator may change "
-                "who sees it, move it or delete it. Ask one of them."
+                "who sees it, move it, delete it or rewrite its history. Ask one of them."
             )

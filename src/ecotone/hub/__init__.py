@@ -2,7 +2,20 @@
 
 from starlette.routing import BaseRoute
 
-from ecotone.hub import files, git, identity, lfs, listings, repositories, tokens, trees, uploads, xet
+from ecotone.hub import (
+    copies,
+    files,
+    git,
+    history,
+    identity,
+    lfs,
+    listings,
+    repositories,
+    tokens,
+    trees,
+    uploads,
+    xet,
+)
 
 __all__ = ["routes"]
 
@@ -16,6 +29,8 @@ def routes() -> list[BaseRoute]:
         *identity.routes(),
         *uploads.routes(),
         *repositories.routes(),
+        *copies.routes(),
+        *history.routes(),
         *trees.routes(),
         *git.routes(),
         *listings.routes(),

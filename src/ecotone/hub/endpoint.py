@@ -6,7 +6,7 @@ here, once.
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import msgspec
 from starlette.concurrency import run_in_threadpool
@@ -18,7 +18,7 @@ from ecotone.accounts import Actor
 from ecotone.catalog import BadName, Catalog, Model, ModelNotFound, RepoExists
 from ecotone.catalog.errors import NoWeightsHere
 from ecotone.catalog.names import is_name
-from ecotone.hub.errors import GatedRepo, error_response
+from ecotone.hub.errors import GatedRepo, Moved, error_response
 from ecotone.hub.room import counted, holding
 from ecotone.vocabulary import EcotoneError, Forbidden, Invalid, RepoType, TooLarge, Unauthenticated
 
@@ -41,6 +41,8 @@ class Call:
         self.actor: Actor = request.state.actor
         self.path = {name: unquote(value) for name, value in request.path_params.items()}
         self.query = request.query_params
+        if any("\0" in text for text in (*self.path.values(), *(value for _, value in self.query.multi_items()))):
+            raise Invalid("The address holds a NUL character; no name here does.")
 
     @property
     def catalog(self) -> Catalog:
@@ -62,6 +64,7 @@ class Call:
 
         Raises:
             ModelNotFound: when it is absent, not visible, or in the catalogue without files.
+            Moved: when its name is another one by now, or was written in other letters.
         """
         repo_id = self.repo_id
         if not (is_name(self.path["namespace"]) and is_name(self.path["name"])):
@@ -69,7 +72,17 @@ class Call:
         found = self.catalog.model(repo_id, viewer=self.actor, repo_type=self.repo_type)
         if found.head is None:
             raise NoWeightsHere(repo_id)
+        if found.id != repo_id:
+            raise Moved(self._address_of(found))
         return found
+
+    def _address_of(self, model: Model) -> str:
+        """The path of this request at the repository's present name, below the public address."""
+        raw = self.request.path_params
+        suffix = ".git" if str(raw["name"]).endswith(".git") else ""
+        old, new = f"/{raw['namespace']}/{raw['name']}", f"/{model.id}{suffix}"
+        path = urlsplit(self.base).path + str(self.request.scope["path"]).replace(old, new, 1)
+        return f"{path}?{self.request.url.query}" if self.request.url.query else path
 
     def url(self, model: Model) -> str:
         return f"{self.base}/{PREFIXES[model.repo_type]}{model.id}"
@@ -192,6 +205,8 @@ def failed(request: Request, error: EcotoneError, actor: Actor) -> Response:
     """The answer to a known failure, with the repository's address where a client reads it."""
     request.state.refused = error.code
     url = None
+    if isinstance(error, Moved):
+        return answer({"error": error.message}, 307, {"location": error.location})
     if isinstance(error, RepoExists):
         base = request.app.state.services.settings.base_url
         url = f"{base}/{PREFIXES[error.model.repo_type]}{error.model.id}"
@@ -209,6 +224,16 @@ def api_routes(path: str, handlers: dict[str, Handler], *, kinds: Sequence[str] 
 
 def plain_route(path: str, handler: Handler, method: str = "GET", repo_type: RepoType = RepoType.MODEL) -> BaseRoute:
     return Route(path, handle(handler, repo_type), methods=[method])
+
+
+def private_of(visibility: str | None, private: bool | None, repo_type: RepoType) -> bool | None:
+    """Whether a body asks for a private repository, in the words of any client; None when it does not say."""
+    if visibility is None:
+        return private
+    known = ("public", "private", "protected") if repo_type is RepoType.SPACE else ("public", "private")
+    if visibility not in known:
+        raise Invalid(f"visibility is {visibility!r}; this hub knows public and private.", param="visibility")
+    return visibility != "public"  # a protected space hides its files, and files are all that is kept here
 
 
 def type_named(word: str | None) -> RepoType:

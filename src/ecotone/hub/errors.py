@@ -39,6 +39,16 @@ class NotSupported(NotFound):
         super().__init__("not supported by this hub")
 
 
+class Moved(EcotoneError):
+    """The repository has another name; `location` is the same request there, from the root of this host."""
+
+    code = "moved"
+
+    def __init__(self, location: str) -> None:
+        super().__init__(f"The repository is found under another name by now: {location}")
+        self.location = location
+
+
 STATUS: tuple[tuple[type[EcotoneError], int], ...] = (
     (StaleParent, 412),
     (Invalid, 400),

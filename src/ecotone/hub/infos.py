@@ -66,8 +66,11 @@ def repo_info(
     blobs: bool = False,
     hashes: bool = True,
     children: int | None = None,
+    used: int | None = None,
+    served: bool = False,
 ) -> Info:
-    """A repository. `revision` adds what its card says, `files` its siblings, with their hashes unless told not to."""
+    """A repository. `revision` adds what its card says, `files` its siblings, with their hashes unless told not to,
+    `used` the bytes that it takes. `served` is told of models that can be called here just now."""
     info: Info = {
         "_id": f"{model.key:024x}",
         "id": model.id,
@@ -90,7 +93,9 @@ def repo_info(
         info["modelId"] = model.id
         info["library_name"] = model.library
         info["pipeline_tag"] = model.pipeline_tag
-        info["inference"] = None
+        info["inference"] = "warm" if served else None
+    if used is not None:
+        info["usedStorage"] = used
     if children is not None:
         info["childrenModelCount"] = children
     if revision is not None:
@@ -101,7 +106,7 @@ def repo_info(
 
 
 def _of_revision(model: Model, revision: Revision) -> Info:
-    found: Info = {"cardData": revision.card or None, "usedStorage": revision.size}
+    found: Info = {"cardData": revision.card or None}
     if model.repo_type is RepoType.MODEL:
         found["config"] = revision.config or None
         found["model-index"] = revision.card.get("model-index")
@@ -116,8 +121,11 @@ def _of_revision(model: Model, revision: Revision) -> Info:
             }
     if model.repo_type is RepoType.DATASET:
         found["description"] = revision.card_text[:400] or None
+        found["paperswithcode_id"] = revision.card.get("paperswithcode_id")
     if model.repo_type is RepoType.SPACE:
         found["sdk"] = revision.card.get("sdk") or "static"
+        found["models"] = revision.card.get("models")
+        found["datasets"] = revision.card.get("datasets")
     return found
 
 

@@ -1,6 +1,6 @@
 """Lists of repositories and single ones (protocol sections 1.3 and 1.4)."""
 
-from collections import Counter
+import re
 from typing import Any
 
 from starlette.responses import Response
@@ -9,18 +9,31 @@ from starlette.routing import BaseRoute
 from ecotone.catalog import Model, Revision
 from ecotone.hub.endpoint import KINDS, Call, Handler, answer, api_routes, check_gate, passes_gate, plain_route
 from ecotone.hub.infos import expanded, repo_info
-from ecotone.hub.repositories import next_page
+from ecotone.hub.pages import next_page
 from ecotone.hub.weights import ShardedMetadata
-from ecotone.vocabulary import Invalid, ModelKind, RepoType
+from ecotone.vocabulary import DeploymentState, Invalid, ModelKind, RepoType
 
 DEFAULT_LIMIT = 500
-_OF_REVISION = {"cardData", "config", "safetensors", "model-index", "usedStorage", "baseModels", "widgetData", "sdk"}
+FULL_LIMIT = 100
+MOST_TAGS = 5000
+MOST_LISTED = 1000
+PROVIDER = "ecotone"
+_OF_CARD = ("cardData", "model-index", "widgetData", "sdk", "description", "models", "datasets", "paperswithcode_id")
+_OF_REVISION = frozenset([*_OF_CARD, "config", "safetensors", "baseModels", "siblings"])
+_READ_GGUF = ("llama.cpp", "ollama", "lmstudio", "jan", "gpt4all", "koboldcpp", "llamafile", "localai")
+APPS = {"vllm": "safetensors", "text-generation-inference": "safetensors", **dict.fromkeys(_READ_GGUF, "gguf")}
+"""Which tag a model has that an app can load: the format of its weights. Any other app is looked for as a tag."""
+_COUNT = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)([KMBT]?)", re.IGNORECASE)
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 
 
 def listing(call: Call) -> Any:
     """GET /api/models, /api/datasets, /api/spaces"""
     query = call.query
     expand = query.getlist("expand") + query.getlist("expand[]")
+    full = call.flag("full")
+    most = FULL_LIMIT if full or "siblings" in expand else MOST_LISTED
+    served = _served(call)
     found = call.catalog.models(
         viewer=call.actor,
         search=query.getlist("search"),
@@ -29,21 +42,24 @@ def listing(call: Call) -> Any:
         kind=ModelKind.WEIGHTS,
         stored=True,
         repo_type=call.repo_type,
+        gated=_gated(query.get("gated")),
+        parameters=_range(query.get("num_parameters")),
+        ids=_ids(call, served),
         sort=query.get("sort") or "lastModified",
-        limit=call.number("limit", DEFAULT_LIMIT, 1000) or DEFAULT_LIMIT,
+        descending=(query.get("direction") or "-1") == "-1",
+        limit=call.number("limit", min(DEFAULT_LIMIT, most), most) or most,
         cursor=query.get("cursor"),
     )
-    full = call.flag("full")
-    deep = full or call.flag("cardData") or call.flag("config") or bool(_OF_REVISION & set(expand))
+    deep = full or call.flag("cardData") or call.flag("config") or not _OF_REVISION.isdisjoint(expand)
+    heads = call.catalog.heads(found.models) if deep else {}
+    used = call.catalog.used_storage(found.models) if full or "usedStorage" in expand else {}
     rows = []
     for model in found.models:
-        if not _has_gate(model, query.get("gated")):
-            continue
-        revision = call.catalog.revision(model) if deep and model.head else None
-        files = None
-        if revision is not None and (full or "siblings" in expand):
-            files = call.catalog.manifest(revision)
-        rows.append(expanded(repo_info(model, revision, files), expand))
+        revision = heads.get(model.key)
+        shown = revision is not None and (full or "siblings" in expand)
+        files = call.catalog.manifest(revision) if shown and revision is not None else None
+        info = repo_info(model, revision, files, used=used.get(model.key), served=model.id in served)
+        rows.append(expanded(info, expand))
     headers = {}
     if found.next_cursor is not None:
         headers["link"] = f'<{next_page(call, cursor=found.next_cursor)}>; rel="next"'
@@ -53,14 +69,62 @@ def listing(call: Call) -> Any:
 def _filters(call: Call) -> list[str]:
     query = call.query
     found = [word for text in query.getlist("filter") for word in text.split(",") if word]
-    found += [text for name in ("pipeline_tag", "library", "apps") for text in query.getlist(name) if text]
-    for name in ("task_categories", "size_categories", "language"):
-        found += [text if ":" in text or name == "language" else f"{name}:{text}" for text in query.getlist(name)]
+    found += [text for name in ("pipeline_tag", "library") for text in query.getlist(name) if text]
+    found += [APPS.get(text.lower(), text) for text in query.getlist("apps") if text]
+    for name, prefix in _PREFIXED:
+        found += [text if text.startswith(prefix) else prefix + text for text in query.getlist(name) if text]
     return [text.removeprefix("language:").removeprefix("library:") for text in found]
 
 
-def _has_gate(model: Model, wanted: str | None) -> bool:
-    return wanted is None or wanted == "" or (model.gated is not None) == (wanted.lower() in ("true", "1"))
+_PREFIXED = (
+    ("task_categories", "task_categories:"),
+    ("size_categories", "size_categories:"),
+    ("language", "language:"),
+    ("models", "model:"),
+    ("datasets", "dataset:"),
+)
+
+
+def _gated(text: str | None) -> bool | None:
+    if not text:
+        return None
+    if text.lower() not in ("true", "false", "1", "0"):
+        raise Invalid(f"gated is {text[:50]!r}; expected true or false.", param="gated")
+    return text.lower() in ("true", "1")
+
+
+def _range(text: str | None) -> tuple[int | None, int | None]:
+    """The least and the most of `min:6B,max:128B`."""
+    found: dict[str, int] = {}
+    for part in (text or "").replace(" ", "").split(","):
+        if not part:
+            continue
+        side, _, amount = part.partition(":")
+        count = _COUNT.fullmatch(amount)
+        if side not in ("min", "max") or count is None:
+            raise Invalid(
+                f"num_parameters is {text!r}; expected e.g. min:6B,max:128B, with K, M, B or T.", param="num_parameters"
+            )
+        found[side] = min(int(float(count[1]) * _UNITS[count[2].upper()]), 2**62)
+    return found.get("min"), found.get("max")
+
+
+def _served(call: Call) -> frozenset[str]:
+    """Models that an engine here is ready to answer for."""
+    if call.repo_type is not RepoType.MODEL:
+        return frozenset()
+    deployments = call.services.engines.deployments()
+    return frozenset(d.model for d in deployments if d.state is DeploymentState.READY)
+
+
+def _ids(call: Call, served: frozenset[str]) -> frozenset[str] | None:
+    """The models that `inference` and `inference_provider` leave; None when neither is asked for."""
+    wanted, provider = call.query.get("inference"), call.query.get("inference_provider")
+    if wanted and wanted != "warm":
+        raise Invalid(f"inference is {wanted[:50]!r}; expected warm.", param="inference")
+    if provider and provider not in ("all", PROVIDER):
+        return frozenset()
+    return served if wanted or provider else None
 
 
 def info(call: Call) -> Any:
@@ -76,7 +140,11 @@ def _info(call: Call, model: Model, revision: Revision) -> Any:
     expand = call.query.getlist("expand") + call.query.getlist("expand[]")
     children = len(call.catalog.children(model, viewer=call.actor)) if "childrenModelCount" in expand else None
     files, hashes = call.catalog.manifest(revision), passes_gate(model, call.actor)
-    shown = repo_info(model, revision, files, blobs=call.flag("blobs"), hashes=hashes, children=children)
+    used = call.catalog.used_storage([model]).get(model.key)
+    served = model.id in _served(call)
+    shown = repo_info(
+        model, revision, files, blobs=call.flag("blobs"), hashes=hashes, children=children, used=used, served=served
+    )
     if call.flag("securityStatus") or "securityRepoStatus" in expand:
         shown["securityRepoStatus"] = {"scansDone": False, "filesWithIssues": []}
     return expanded(shown, expand)
@@ -90,15 +158,10 @@ def count_download(call: Call, model: Model) -> None:
 
 def tags_by_type(call: Call) -> Any:
     """GET /api/models-tags-by-type and /api/datasets-tags-by-type"""
-    counted: Counter[str] = Counter()
-    found = call.catalog.models(viewer=call.actor, stored=True, repo_type=call.repo_type, limit=1000)
-    for model in found.models:
-        counted.update(model.tags)
     groups: dict[str, list[dict[str, str]]] = {}
-    for tag, _ in counted.most_common(5000):
-        kind, colon, rest = tag.partition(":")
-        kind = kind if colon else "other"
-        groups.setdefault(kind, []).append({"id": tag, "label": rest or tag, "type": kind})
+    for use in call.catalog.tags(viewer=call.actor, repo_type=call.repo_type)[:MOST_TAGS]:
+        label = use.tag.partition(":")[2] or use.tag
+        groups.setdefault(use.kind, []).append({"id": use.tag, "label": label, "type": use.kind})
     return groups
 
 

@@ -14,10 +14,15 @@ from ecotone.hub.endpoint import (
     need_user,
     need_writer,
     plain_route,
+    private_of,
     type_named,
 )
 from ecotone.hub.infos import commit_item, moment
-from ecotone.vocabulary import Invalid, RepoType
+from ecotone.hub.pages import Key, page, unpack
+from ecotone.vocabulary import Invalid
+
+MOST_LISTED = 1000
+_XET_STAYS = "Xet stays on for each repository here; clients without it use LFS, and both read the same files."
 
 
 class NewRepo(msgspec.Struct):
@@ -40,10 +45,11 @@ class Move(msgspec.Struct, rename="camel"):
     type: str | None = None
 
 
-class RepoSettings(msgspec.Struct):
+class RepoSettings(msgspec.Struct, rename="camel"):
     gated: str | bool | None = None
     visibility: str | None = None
     private: bool | None = None
+    xet_enabled: bool | None = None
 
 
 class NewBranch(msgspec.Struct, rename="camel"):
@@ -65,7 +71,7 @@ def create(call: Call) -> Any:
     made = call.catalog.create(
         repo_id,
         repo_type=repo_type,
-        private=_private(new.visibility, new.private) or False,
+        private=private_of(new.visibility, new.private, repo_type) or False,
         actor=call.actor,
     )
     _note(call, "repository.create", made)
@@ -102,25 +108,19 @@ def settings(call: Call) -> Any:
     asked = call.json(RepoSettings)
     if asked.gated is True:
         raise Invalid("gated is true; expected 'auto', 'manual' or false.", param="gated")
-    model, private = call.model(), _private(asked.visibility, asked.private)
+    model, private = call.model(), private_of(asked.visibility, asked.private, call.repo_type)
     call.services.intend("repository.settings", call.actor, model=model.id, private=private)
     changed = call.catalog.update(model, actor=call.actor, private=private, gated=asked.gated)
     _note(call, "repository.settings", changed, private=changed.private, gated=changed.gated)
-    return {"private": changed.private, "gated": changed.gated or False}
+    told = {"private": changed.private, "gated": changed.gated or False, "xetEnabled": True}
+    warned = {"x-hf-warning": f"{changed.id} xet; {_XET_STAYS}"} if asked.xet_enabled is False else None
+    return answer(told, headers=warned)
 
 
 def _full_id(namespace: str | None, name: str, call: Call) -> str:
     if "/" in name:
         return name
     return f"{namespace or call.actor.name}/{name}"
-
-
-def _private(visibility: str | None, private: bool | None) -> bool | None:
-    if visibility is None:
-        return private
-    if visibility not in ("public", "private"):
-        raise Invalid(f"visibility is {visibility!r}; this hub knows public and private.", param="visibility")
-    return visibility == "private"
 
 
 def _note(call: Call, act: str, model: Model, **what: Any) -> None:
@@ -149,14 +149,20 @@ def create_branch(call: Call) -> Any:
     """POST /api/{kind}/{id}/branch/{branch}"""
     need_writer(call.actor)
     asked = call.json(NewBranch)
-    made = call.catalog.create_branch(call.model(), call.path["branch"], actor=call.actor, start=asked.starting_point)
+    model, name = call.model(), call.path["branch"]
+    call.services.intend("repository.create_branch", call.actor, model=model.id, name=name[:200])
+    made = call.catalog.create_branch(model, name, actor=call.actor, start=asked.starting_point)
+    _note(call, "repository.create_branch", model, ref=made.ref, revision=made.target)
     return {"name": made.name, "ref": made.ref, "targetCommit": made.target}
 
 
 def delete_branch(call: Call) -> Any:
     """DELETE /api/{kind}/{id}/branch/{branch}"""
     need_writer(call.actor)
-    call.catalog.delete_branch(call.model(), call.path["branch"], actor=call.actor)
+    model, name = call.model(), call.path["branch"]
+    call.services.intend("repository.delete_branch", call.actor, model=model.id, name=name[:200])
+    call.catalog.delete_branch(model, name, actor=call.actor)
+    _note(call, "repository.delete_branch", model, name=name)
     return {}
 
 
@@ -164,37 +170,35 @@ def create_tag(call: Call) -> Any:
     """POST /api/{kind}/{id}/tag/{rev}"""
     need_writer(call.actor)
     asked = call.json(NewTag)
+    model = call.model()
+    call.services.intend("repository.create_tag", call.actor, model=model.id, name=asked.tag[:200])
     made = call.catalog.create_tag(
-        call.model(), asked.tag, actor=call.actor, rev=call.path["tag"], message=asked.message or ""
+        model, asked.tag, actor=call.actor, rev=call.path["tag"], message=asked.message or ""
     )
+    _note(call, "repository.create_tag", model, ref=made.ref, revision=made.target)
     return {"name": made.name, "ref": made.ref, "targetCommit": made.target}
 
 
 def delete_tag(call: Call) -> Any:
     """DELETE /api/{kind}/{id}/tag/{tag}"""
     need_writer(call.actor)
-    call.catalog.delete_tag(call.model(), call.path["tag"], actor=call.actor)
+    model, name = call.model(), call.path["tag"]
+    call.services.intend("repository.delete_tag", call.actor, model=model.id, name=name[:200])
+    call.catalog.delete_tag(model, name, actor=call.actor)
+    _note(call, "repository.delete_tag", model, name=name)
     return {}
 
 
 def commits(call: Call) -> Any:
     """GET /api/{kind}/{id}/commits/{rev}"""
     model = call.model()
-    page = call.number("p", 0, 100_000)
-    limit = call.number("limit", 50, 1000) or 50
-    found = call.catalog.commits(model, call.path["rev"], start=page * limit, limit=limit + 1)
+    limit = call.number("limit", 50, MOST_LISTED) or 50
+    start = call.number("p", 0, 100_000) * limit
+    after = unpack(call, str)  # a commit: what is pushed meanwhile moves no page
+    found = call.catalog.commits(model, after or call.path["rev"], start=0 if after else start, limit=limit + 1)
     formatted = "formatted" in call.query.getlist("expand[]") + call.query.getlist("expand")
-    headers = {"x-total-count": str(len(found))}
-    if len(found) > limit:
-        del headers["x-total-count"]
-        headers["link"] = f'<{next_page(call, p=str(page + 1))}>; rel="next"'
-    return answer([commit_item(r, formatted=formatted) for r in found[:limit]], headers=headers)
-
-
-def next_page(call: Call, **changes: str) -> str:
-    """The absolute address of the same listing with other query parameters."""
-    url = call.request.url.include_query_params(**changes)
-    return f"{call.base}{call.request.scope['path']}?{url.query}"
+    rows = [commit_item(r, formatted=formatted) for r in found[:limit]]
+    return page(call, rows, more=found[limit].id if len(found) > limit else None)
 
 
 # -- likes and settings of the caller --------------------------------------------------------------------------------
@@ -214,37 +218,40 @@ def unlike(call: Call) -> Any:
 
 def likers(call: Call) -> Any:
     """GET /api/{kind}/{id}/likers"""
-    return [{"user": u, "fullname": u, "avatarUrl": "", "type": "user"} for u in call.catalog.likers(call.model())]
+    model, limit = call.model(), call.number("limit", MOST_LISTED, MOST_LISTED) or MOST_LISTED
+    found = call.catalog.likers(model, after=unpack(call, str), limit=limit + 1)
+    rows = [{"user": u, "fullname": u, "avatarUrl": "", "type": "user"} for u in found[:limit]]
+    return page(call, rows, more=found[limit - 1] if len(found) > limit else None)
 
 
 def likes_of(call: Call) -> Any:
     """GET /api/users/{user}/likes"""
-    return [
+    limit = call.number("limit", MOST_LISTED, MOST_LISTED) or MOST_LISTED
+    found = call.catalog.liked_by(call.path["user"], viewer=call.actor, after=unpack(call, Key), limit=limit + 1)
+    rows = [
         {"createdAt": moment(created), "repo": {"name": model.id, "type": model.repo_type.value}}
-        for model, created in call.catalog.liked_by(call.path["user"], viewer=call.actor)
+        for model, created in found[:limit]
     ]
+    return page(call, rows, more=found[limit - 1][0].key if len(found) > limit else None)
 
 
 def own_repositories(call: Call) -> Any:
     """GET /api/settings/repositories and /api/organizations/{namespace}/settings/repositories"""
     need_user(call.actor)
     author = call.path.get("namespace") or (None if call.actor.is_admin else call.actor.name)
-    rows = []
-    for repo_type in RepoType:
-        for model in call.catalog.models(
-            viewer=call.actor, author=author, stored=True, repo_type=repo_type, limit=1000
-        ).models:
-            size = call.catalog.revision(model).size if model.head else 0
-            rows.append(
-                {
-                    "id": model.id,
-                    "type": repo_type.value,
-                    "updatedAt": moment(model.updated),
-                    "visibility": "private" if model.private else "public",
-                    "storage": size,
-                }
-            )
-    return rows
+    limit = call.number("limit", 100, MOST_LISTED) or 100
+    found = call.catalog.repositories_of(author, viewer=call.actor, after=unpack(call, Key) or 0, limit=limit + 1)
+    rows = [
+        {
+            "id": stored.model.id,
+            "type": stored.model.repo_type.value,
+            "updatedAt": moment(stored.model.updated),
+            "visibility": "private" if stored.model.private else "public",
+            "storage": stored.size,
+        }
+        for stored in found[:limit]
+    ]
+    return page(call, rows, more=found[limit - 1].model.key if len(found) > limit else None)
 
 
 def routes() -> list[BaseRoute]:

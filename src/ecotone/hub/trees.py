@@ -1,7 +1,7 @@
 """Files of a revision: listings of folders and facts on single paths (protocol section 1.5)."""
 
-import base64
-import binascii
+import bisect
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,8 +11,8 @@ from starlette.routing import BaseRoute
 from ecotone.catalog import EntryNotFound, File, Folder, Model, Revision
 from ecotone.hub.endpoint import Call, answer, api_routes, form_fields, passes_gate
 from ecotone.hub.infos import file_item, folder_item
-from ecotone.hub.repositories import next_page
-from ecotone.vocabulary import Invalid, TooLarge
+from ecotone.hub.pages import page, unpack
+from ecotone.vocabulary import TooLarge
 
 PAGE = 1000
 PAGE_EXPANDED = 100
@@ -27,23 +27,20 @@ class Paths(msgspec.Struct):
 def tree(call: Call) -> Any:
     """GET /api/{kind}/{id}/tree/{rev}[/{path}]"""
     model = call.model()
-    revision = call.catalog.revision(model, call.path["rev"])
-    folder = call.path.get("path", "").strip("/")
+    place = unpack(call, tuple[str, str])  # of a commit: what is pushed meanwhile changes no page
+    revision = call.catalog.revision(model, place[0] if place else call.path["rev"])
+    folder = unicodedata.normalize("NFC", call.path.get("path", "")).strip("/")
     entries = _entries(call, revision, folder, recursive=call.flag("recursive"))
     if folder and not entries:
         raise EntryNotFound(model.id, folder, revision.id)
     expand = call.flag("expand")
-    limit = call.number("limit", PAGE, PAGE) or PAGE
-    limit = min(limit, PAGE_EXPANDED) if expand else limit
-    after = _read_cursor(call.query.get("cursor"))
-    if after is not None:
-        entries = [entry for entry in entries if entry.path > after]
-    page = entries[:limit]
-    headers = {"x-repo-commit": revision.id}
-    if len(entries) > limit:
-        cursor = base64.urlsafe_b64encode(page[-1].path.encode()).decode()
-        headers["link"] = f'<{next_page(call, cursor=cursor)}>; rel="next"'
-    return answer(_items(call, model, page, expand=expand), headers=headers)
+    most = PAGE_EXPANDED if expand else PAGE
+    limit = call.number("limit", most, most) or most
+    if place is not None:
+        entries = entries[bisect.bisect_right(entries, place[1], key=lambda entry: entry.path) :]
+    rows = _items(call, model, entries[:limit], expand=expand)
+    more = (revision.id, entries[limit - 1].path) if len(entries) > limit else None
+    return page(call, rows, more=more, headers={"x-repo-commit": revision.id})
 
 
 def _entries(call: Call, revision: Revision, folder: str, *, recursive: bool) -> list[File | Folder]:
@@ -69,15 +66,6 @@ def _items(call: Call, model: Model, entries: Sequence[File | Folder], *, expand
     ]
 
 
-def _read_cursor(cursor: str | None) -> str | None:
-    if not cursor:
-        return None
-    try:
-        return base64.urlsafe_b64decode(cursor).decode()
-    except (binascii.Error, UnicodeDecodeError, ValueError):
-        raise Invalid("The cursor is not one that this server made; begin again without it.", param="cursor") from None
-
-
 def paths_info(call: Call) -> Any:
     """POST /api/{kind}/{id}/paths-info/{rev}, as a form or as JSON"""
     model = call.model()
@@ -93,7 +81,7 @@ def paths_info(call: Call) -> Any:
     if len(paths) > MOST_PATHS:
         raise TooLarge(f"{len(paths)} paths were asked for; ask for {MOST_PATHS} at a time.")
     files = call.catalog.manifest(revision)
-    wanted = [path.strip("/") for path in paths]
+    wanted = [unicodedata.normalize("NFC", path).strip("/") for path in paths]
     folders = {}
     if any(path not in files for path in wanted):
         folders = {folder.path: folder for folder in call.catalog.folders(revision)}

@@ -1,6 +1,6 @@
 """Publishing: the one way in which a revision becomes visible."""
 
 from ecotone.publishing.changes import AddLarge, AddRegular, Commit, Delete, DeleteFolder, Operation, Published
-from ecotone.publishing.services import Publishing
+from ecotone.publishing.repositories import Publishing
 
 __all__ = ["AddLarge", "AddRegular", "Commit", "Delete", "DeleteFolder", "Operation", "Published", "Publishing"]

@@ -108,6 +108,21 @@ def read_contents(
     return msgspec.structs.replace(read, edges=tuple((edges | known).values())[:MOST_EDGES])
 
 
+def contents_of(revision: Revision, *, extra: Iterable[LineageEdge] = ()) -> Contents:
+    """What a revision's files are known to say, for a new revision with the same files."""
+    return Contents(
+        card=revision.card,
+        card_text=revision.card_text,
+        config=revision.config,
+        weights=revision.weights,
+        instruments=revision.instruments,
+        declared_licence=revision.declared_licence,
+        detected=revision.detected,
+        edges=(*extra, *revision.edges)[:MOST_EDGES],
+        findings=revision.findings,
+    )
+
+
 def _from_card(
     card: dict[str, Any],
     text: str,

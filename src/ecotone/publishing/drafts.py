@@ -1,6 +1,8 @@
 """What a commit would make of a revision's files: operations applied to a manifest, every path and object verified."""
 
-from collections.abc import Iterable, Mapping
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -23,7 +25,7 @@ class Draft(msgspec.Struct, frozen=True):
 
 def draft(
     base: Mapping[str, File],
-    operations: Iterable[Operation],
+    operations: Sequence[Operation],
     storage: Storage,
     namespace: str,
     *,
@@ -44,13 +46,15 @@ def draft(
     """
     files = dict(base)
     changed: dict[str, None] = {}
-    for count, operation in enumerate(operations):
-        if count >= MOST_OPERATIONS:
-            raise Invalid(f"A commit may hold {MOST_OPERATIONS} operations; send the rest in another.")
-        path = check_path(operation.path.rstrip("/") if isinstance(operation, DeleteFolder) else operation.path)
+    folders = _Folders(files) if any(isinstance(operation, DeleteFolder) for operation in operations) else None
+    if len(operations) > MOST_OPERATIONS:
+        raise Invalid(f"A commit may hold {MOST_OPERATIONS} operations; send the rest in another.")
+    paths = [check_path(o.path.rstrip("/") if isinstance(o, DeleteFolder) else o.path) for o in operations]
+    small = iter(storage.put_regulars([o.data for o in operations if isinstance(o, AddRegular)]))
+    for path, operation in zip(paths, operations, strict=True):
         match operation:
-            case AddRegular(data=data):
-                files[path] = File(path, storage.put_regular(data), "")
+            case AddRegular():
+                files[path] = File(path, next(small), "")
                 changed[path] = None
             case AddLarge(sha256=sha256, size=size):
                 content = storage.verify_large(namespace, sha256)
@@ -67,12 +71,15 @@ def draft(
                     raise EntryNotFound(model_id, path, at)
                 changed.pop(path, None)
             case DeleteFolder():
-                inside = [p for p in files if p.startswith(path + "/")]
+                inside = folders.take(path) if folders is not None else []
                 if not inside:
                     raise EntryNotFound(model_id, path, at)
                 for p in inside:
                     del files[p]
                     changed.pop(p, None)
+                continue
+        if folders is not None:
+            folders.note(path, path in files)
     if len(files) > MOST_FILES:
         raise Invalid(f"A repository may hold {MOST_FILES} files; this commit would make {len(files)}.")
     _check_collisions(files, changed)
@@ -83,6 +90,42 @@ def draft(
     return Draft(files, tuple(changed))
 
 
+class _Folders:
+    """Which files lie below which folder, kept while operations are applied: a commit may delete thousands of them."""
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        self._top: dict[str, Any] = {}
+        for path in paths:
+            self.note(path, True)
+
+    def note(self, path: str, there: bool) -> None:
+        """A file that is there from now on, or no longer is. A folder that it would lie upon is for others to see."""
+        *above, name = path.split("/")
+        folder = self._top
+        for part in above:
+            folder = folder.setdefault(part + "/", {})
+        if there:
+            folder[name] = path
+        else:
+            folder.pop(name, None)
+
+    def take(self, path: str) -> list[str]:
+        """The files below a folder, which are gone then."""
+        *above, name = path.split("/")
+        folder: dict[str, Any] | None = self._top
+        for part in above:
+            folder = folder.get(part + "/") if folder is not None else None
+        doomed = [folder.pop(name + "/", {})] if folder is not None else []
+        found: list[str] = []
+        while doomed:
+            for value in doomed.pop().values():
+                if isinstance(value, dict):
+                    doomed.append(value)
+                else:
+                    found.append(value)
+        return found
+
+
 def _check_collisions(files: Mapping[str, File], changed: Iterable[str]) -> None:
     """No two paths that differ only in case, and no file where a folder is."""
     if not changed:
@@ -91,11 +134,16 @@ def _check_collisions(files: Mapping[str, File], changed: Iterable[str]) -> None
     for path in files:
         at = path
         while at:
-            known = seen.setdefault(at.casefold(), at)
+            known = seen.setdefault(_folded(at), at)
             if known != at:
                 raise BadPath(f"{at!r} and {known!r} differ only in case; many machines cannot hold both. Rename one.")
             at = at.rpartition("/")[0]
             if at in files:
                 raise BadPath(f"{at!r} would be a file and a folder at once; delete or rename one.")
-            if at and seen.get(at.casefold()) == at:
+            if at and seen.get(_folded(at)) == at:
                 break
+
+
+def _folded(path: str) -> str:
+    """What a file system that tells neither case nor forms of letters apart makes of a path."""
+    return path.casefold() if path.isascii() else unicodedata.normalize("NFKC", path).casefold()

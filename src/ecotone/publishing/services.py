@@ -95,7 +95,7 @@ class Publishing:
         full = full_ref(ref)
         mark = fingerprint(full, changes)
         extra = tuple(asserted_edges)
-        with self._turns[hash((model.key, full)) % len(self._turns)]:
+        with self._turn(model, full):
             for attempt in range(ATTEMPTS):
                 head = self._catalog.ref_target(model, full)
                 if head is None:
@@ -111,6 +111,9 @@ class Publishing:
                         raise
                     time.sleep(random.uniform(0, FIRST_PAUSE * 2**attempt))  # noqa: S311  no secret
         raise StaleParent(ref, self._catalog.ref_target(model, full))
+
+    def _turn(self, model: Model, ref: str) -> threading.Lock:
+        return self._turns[hash((model.key, ref)) % len(self._turns)]
 
     def _check_writer(self, model: Model, actor: Actor) -> None:
         if not model.key and actor.may_write:
@@ -144,7 +147,13 @@ class Publishing:
         contents = read_contents(
             made.files, before, base, self._storage, self._knowledge, model_id=model.id, kept_edges=extra
         )
-        new = self._new_revision(model, base, made, tree, contents, changes, actor, mark)
+        new = self._new_revision(model, (head,), made, tree, contents, changes, actor, mark)
+        return self._judge_and_show(model, ref, head, new, contents, actor)
+
+    def _judge_and_show(
+        self, model: Model, ref: str, head: str, new: NewRevision, contents: Contents, actor: Actor
+    ) -> Published:
+        """Decide, record the decision, and make the revision visible in place of `head`."""
         outcome, decision = self._decide(model, contents)
         record = self._record(model, ref, new.revision, actor, outcome)
         if outcome is not None and not outcome.allowed:
@@ -166,7 +175,7 @@ class Publishing:
     def _new_revision(
         self,
         model: Model,
-        base: Revision,
+        parents: tuple[str, ...],
         made: Draft,
         tree: Tree,
         contents: Contents,
@@ -175,18 +184,17 @@ class Publishing:
         mark: str,
     ) -> NewRevision:
         """Store the git objects of the revision; they are orphans until the catalogue names the commit."""
-        title = (changes.message.strip().splitlines() or ["Update"])[0][:500]
-        message = changes.description.strip()[:MOST_MESSAGE]
+        title = (_storable(changes.message).strip().splitlines() or ["Update"])[0][:500]
+        message = _storable(changes.description).strip()[:MOST_MESSAGE]
         date = utc_now().replace(microsecond=0)
-        commit = build_commit(tree.root, (base.id,), actor.name, date, f"{title}\n\n{message}" if message else title)
-        for written in (*tree.objects, commit):
-            self._storage.put_git_object(written.kind, written.data)
+        commit = build_commit(tree.root, parents, actor.name, date, f"{title}\n\n{message}" if message else title)
+        self._storage.put_git_objects((one.kind, one.data) for one in (*tree.objects, commit))
         files = {p: File(p, f.content, f.last_commit or commit.oid) for p, f in made.files.items()}
         revision = Revision(
             id=commit.oid,
             model_id=model.id,
             tree=tree.root,
-            parents=(base.id,),
+            parents=parents,
             title=title,
             message=message,
             author=actor.name,
@@ -300,6 +308,11 @@ def fingerprint(ref: str, changes: Commit) -> str:
     for operation in changes.operations:
         made.update(msgspec.json.encode([type(operation).__name__, operation.path, _told(operation)]))
     return made.hexdigest()
+
+
+def _storable(text: str) -> str:
+    """Text that every database takes."""
+    return text.replace("\0", "\ufffd")
 
 
 def _told(operation: Operation) -> str:

@@ -61,6 +61,10 @@ class Settings:
     upstream_first: float = _option(120.0, "seconds until the first byte of a provider's answer")
     upstream_idle: float = _option(60.0, "seconds a provider's stream may be silent")
     backend_rest: float = _option(5.0, "seconds a route leaves a failing backend alone")
+    rate_limit: str = _option(
+        "",
+        "most requests of one caller to the hub's API, and as many for files, e.g. `1000 per 5 minutes`; default: none",
+    )
     materialised_bytes: int = _option(50 * 1024 * MIB, "size of the cache of whole files for engines, audits, tuning")
     job_workers: int = _option(1, "jobs (tuning runs, audits) that run at the same time")
     ledger_segment_bytes: int = _option(64 * MIB, "size at which a ledger segment is closed and the next begun")

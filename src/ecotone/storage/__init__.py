@@ -3,7 +3,7 @@
 Knows nothing of models, revisions or HTTP. The tenant of everything is the namespace.
 """
 
-from ecotone.storage.content import Content
+from ecotone.storage.content import GONE, Content
 from ecotone.storage.errors import (
     BadToken,
     BrokenShard,
@@ -21,6 +21,7 @@ from ecotone.storage.signing import Signer
 from ecotone.storage.xet import XetStore
 
 __all__ = [
+    "GONE",
     "BadToken",
     "BrokenShard",
     "BrokenXorb",

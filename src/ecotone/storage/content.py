@@ -4,12 +4,15 @@ import hashlib
 
 import msgspec
 
+GONE = "gone"
+
 
 class Content(msgspec.Struct, frozen=True):
     """A file's bytes.
 
     `git_oid` is the SHA-1 of the git blob: of the bytes for a small file (`kind` git), of the LFS pointer for
     a large one (`kind` lfs or xet). Large files carry their sha256; those stored as Xet their file hash (hash text).
+    `kind` is `GONE` for a large file whose bytes were deleted for good while revisions still name it.
     """
 
     size: int

@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +129,15 @@ class LfsStore:
     def keep(self, draft: Draft, tenant: str, sha256: str, size: int) -> None:
         """Place verified bytes and let the namespace name them."""
         self._objects.place(draft, key(KIND, sha256))
-        remember(self._database, [LfsObjectRow(tenant=tenant, sha256=sha256, size=size, created=utc_now())])
+        self.share(tenant, {sha256: size})
+
+    def share(self, tenant: str, sizes: Mapping[str, int]) -> None:
+        """Let a namespace name objects that are here, by sha256 with their sizes."""
+        now = utc_now()
+        remember(
+            self._database,
+            [LfsObjectRow(tenant=tenant, sha256=name, size=size, created=now) for name, size in sizes.items()],
+        )
 
 
 class PartUpload:

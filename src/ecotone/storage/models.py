@@ -71,6 +71,8 @@ def remember(database: Database, rows: Iterable[Base]) -> int:
     Rows of these tables are facts that never change, so a writer that came first was right too.
     """
     wanted = {tuple(sa.inspect(type(row)).primary_key_from_instance(row)): row for row in rows}
+    if not wanted:
+        return 0
     for attempt in range(_ATTEMPTS):
         try:
             with database.writing() as session:

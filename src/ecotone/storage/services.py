@@ -1,14 +1,14 @@
 """Storage as others use it: small files as git blobs, large files in either form, one way to read them all."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from ecotone.database import Database
 from ecotone.settings import Settings
-from ecotone.storage.content import Content, blob_id, large
-from ecotone.storage.errors import ObjectMissing
+from ecotone.storage.content import GONE, Content, blob_id, large
+from ecotone.storage.errors import ContentNotFound, ObjectMissing
 from ecotone.storage.files import sweep
 from ecotone.storage.gitobjects import GitObjects
 from ecotone.storage.lfs import LfsStore
@@ -49,12 +49,21 @@ class Storage:
         """Store a blob, tree or commit; returns its id."""
         return self._git.put(kind, data)
 
+    def put_git_objects(self, objects: Iterable[tuple[str, bytes]]) -> None:
+        """The same for many, each a kind and its bytes."""
+        self._git.put_all(list(objects))
+
     def git_object(self, name: str) -> tuple[str, bytes]:
         return self._git.get(name)
 
     def put_regular(self, data: bytes) -> Content:
         """A small file, kept as a git blob."""
-        return Content(len(data), self._git.put("blob", data), None, None, "git", None)
+        return self.put_regulars([data])[0]
+
+    def put_regulars(self, several: Sequence[bytes]) -> list[Content]:
+        """The same for many."""
+        names = self._git.put_all([("blob", data) for data in several])
+        return [Content(len(data), name, None, None, "git", None) for name, data in zip(names, several, strict=True)]
 
     # -- large files -------------------------------------------------------------------------------------------------
     def large(self, namespace: str, sha256: str) -> Content | None:
@@ -76,6 +85,29 @@ class Storage:
             raise ObjectMissing(f"sha256 {sha256}")
         return found
 
+    def share(self, source: str, target: str, names: Iterable[str]) -> dict[str, Content]:
+        """Let a namespace name large files of another one; no byte is copied.
+
+        Only whole files are shared. The xorbs that a Xet file is made of stay the other namespace's: naming them in a
+        shard of one's own would open what else they hold.
+
+        Args:
+            names: sha256 of files that whoever asks may read in `source`; who may is the caller's matter.
+
+        Returns:
+            The files that `target` has now, by sha256; those that `source` does not have are left out.
+        """
+        found, rows = {}, []
+        for sha256 in dict.fromkeys(names):
+            content = self.large(target, sha256)
+            if content is None and (content := self.large(source, sha256)) is not None:
+                rows.append((sha256, content))
+            if content is not None:
+                found[sha256] = content
+        self.xet.share(source, target, [c.xet_hash for _, c in rows if c.xet_hash is not None])
+        self.lfs.share(target, {sha256: c.size for sha256, c in rows if c.xet_hash is None})
+        return found
+
     def import_file(self, namespace: str, path: Path) -> Content:
         """A local file as a large object of the namespace."""
         sha256, size = self.lfs.import_file(namespace, path)
@@ -90,6 +122,8 @@ class Storage:
         if content.kind == "git":
             data = memoryview(self._git.get(content.git_oid)[1])[start:stop]
             yield from (data[i : i + _PIECE] for i in range(0, len(data), _PIECE))
+        elif content.kind == GONE:
+            raise ContentNotFound(f"The object {content.sha256} was deleted for good.")
         elif content.kind == "xet" and content.xet_hash:
             yield from self.xet.read(self.xet.any_by_hash(content.xet_hash), start, stop)
         else:

@@ -293,6 +293,19 @@ class XetStore:
             ).first()
         return None if row is None else _from_row(row)
 
+    def share(self, source: str, target: str, names: list[str]) -> None:
+        """Let a namespace name files of another one, by file hash; its xorbs stay the other's."""
+        rows: list[XetFileRow] = []
+        now = utc_now()
+        with self._database.reading() as session:
+            for some in _batches(sorted(set(names)), 500):
+                wanted = sa.select(XetFileRow).where(XetFileRow.tenant == source, XetFileRow.hash.in_(some))
+                rows += [
+                    XetFileRow(tenant=target, hash=r.hash, sha256=r.sha256, size=r.size, terms=r.terms, created=now)
+                    for r in session.scalars(wanted)
+                ]
+        remember(self._database, rows)
+
     def any_by_hash(self, file_hash: str) -> XetFile:
         """A file whoever sent it, for revisions that name it. Raises ContentNotFound."""
         return self._remembered(None, file_hash)

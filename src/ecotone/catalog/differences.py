@@ -1,7 +1,7 @@
 """What differs between the files of two revisions: line by line for small texts, sizes and hashes for the rest. Pure.
 
-Everything is bounded: the size of a file that is read, the lines of one that are compared, and both in all. Texts made to
-be slow, of lines that repeat between lines that do not, take about half a second for the most lines of one file.
+Everything is bounded: the size of a file that is read, the lines of one that are compared, and both in all. Texts made
+to be slow, of lines that repeat between lines that do not, take about half a second for the most lines of one file.
 """
 
 import difflib

@@ -25,7 +25,7 @@ from ecotone.ledger import LedgerWriter
 from ecotone.licences import KnowledgeBase
 from ecotone.policy import Policy
 from ecotone.policy import models as _policy
-from ecotone.publishing import Publishing
+from ecotone.publishing import Publishing, Reviews
 from ecotone.settings import Settings
 from ecotone.storage import Storage
 from ecotone.storage import models as _storage
@@ -92,6 +92,7 @@ def compose(settings: Settings) -> SimpleNamespace:
     known_callers(database)
     policy = Policy(database, catalog, knowledge, accounts)
     writer = LedgerWriter(settings.folder("ledger"), "test")
+    publishing = Publishing(catalog, storage, policy, knowledge, writer)
     return SimpleNamespace(
         settings=settings,
         database=database,
@@ -101,7 +102,8 @@ def compose(settings: Settings) -> SimpleNamespace:
         catalog=catalog,
         policy=policy,
         ledger_writer=writer,
-        publishing=Publishing(catalog, storage, policy, knowledge, writer),
+        publishing=publishing,
+        reviews=Reviews(catalog, publishing, writer),
         note=lambda *a, **k: None,
         intend=lambda *a, **k: None,
         changed=lambda: None,

@@ -28,7 +28,7 @@ from ecotone.ledger import Ledger, LedgerWriter, explain, usage
 from ecotone.licences import KnowledgeBase
 from ecotone.policy import Policy
 from ecotone.policy import models as _policy
-from ecotone.publishing import AddRegular, Commit, Publishing
+from ecotone.publishing import AddRegular, Commit, Publishing, Reviews
 from ecotone.settings import Settings
 from ecotone.storage import Storage
 from ecotone.storage import models as _storage
@@ -112,6 +112,7 @@ def compose(data: Path, port: int) -> SimpleNamespace:
     folder = settings.folder("ledger")
     writer = LedgerWriter(folder, "test")
     ledger = Ledger(folder)
+    publishing = Publishing(catalog, storage, policy, knowledge, writer)
     return SimpleNamespace(
         settings=settings,
         database=database,
@@ -120,7 +121,8 @@ def compose(data: Path, port: int) -> SimpleNamespace:
         storage=storage,
         catalog=catalog,
         policy=policy,
-        publishing=Publishing(catalog, storage, policy, knowledge, writer),
+        publishing=publishing,
+        reviews=Reviews(catalog, publishing, writer),
         ledger_writer=writer,
         engines=SimpleNamespace(deployments=lambda: []),
         jobs=SimpleNamespace(list=lambda: []),
@@ -128,6 +130,7 @@ def compose(data: Path, port: int) -> SimpleNamespace:
         routes=SimpleNamespace(list=lambda: []),
         note=lambda kind, actor, **what: None,
         intend=lambda kind, actor, **what: None,
+        changed=lambda: None,
         explain=lambda request_id: explain(ledger, request_id),
         usage=lambda: usage(ledger),
         verify_ledger=lambda: ledger.verify(writer.heads(), None),

@@ -85,15 +85,17 @@ def compare(before: Mapping[str, File], after: Mapping[str, File], read: Reader 
     return Differences(files, max(0, len(paths) - MOST_FILES))
 
 
-def unified(differences: Differences) -> str:
-    """The same as a unified diff, as `git diff` writes it; what has no lines is told with sizes and hashes."""
+def unified(differences: Differences, *, hashes: bool = True) -> str:
+    """The same as a unified diff, as `git diff` writes it; what has no lines is told with sizes, and with hashes unless
+    told not to."""
     parts: list[str] = []
     for found in differences.files:
         old = f"a/{found.path}" if found.before is not None else "/dev/null"
         new = f"b/{found.path}" if found.after is not None else "/dev/null"
         parts.append(f"diff --git a/{found.path} b/{found.path}")
         if found.hunks is None:
-            parts.append(f"Binary files {old} ({_told(found.before)}) and {new} ({_told(found.after)}) differ")
+            sides = (_told(found.before, hashes), _told(found.after, hashes))
+            parts.append(f"Binary files {old} ({sides[0]}) and {new} ({sides[1]}) differ")
             continue
         if found.hunks:
             parts += [f"--- {old}", f"+++ {new}"]
@@ -218,11 +220,13 @@ def _oid(file: File | None) -> str | None:
     return None if file is None else file.content.git_oid
 
 
-def _told(file: File | None) -> str:
+def _told(file: File | None, hashes: bool) -> str:
     if file is None:
         return "absent"
-    content = file.content
-    return f"{content.size} bytes, " + (f"sha256 {content.sha256}" if content.sha256 else f"blob {content.git_oid}")
+    size, content = f"{file.content.size} bytes", file.content
+    if not hashes:
+        return size
+    return f"{size}, sha256 {content.sha256}" if content.sha256 else f"{size}, blob {content.git_oid}"
 
 
 def _span(start: int, count: int) -> str:

@@ -1,7 +1,7 @@
 """The catalogue as others use it: its parts joined over one starter catalogue."""
 
+from ecotone.catalog.discussions import Discussions
 from ecotone.catalog.families import Families
-from ecotone.catalog.history import History
 from ecotone.catalog.listings import Listings
 from ecotone.catalog.measurements import Measurements
 from ecotone.catalog.names import key_of
@@ -14,7 +14,7 @@ from ecotone.settings import Settings
 from ecotone.storage import Storage
 
 
-class Catalog(Repositories, History, Objects, Listings, Families, Measurements):
+class Catalog(Repositories, Discussions, Objects, Listings, Families, Measurements):
     """Models, revisions, files, cards, lineage, measurements and search. Thread-safe."""
 
     def __init__(self, database: Database, storage: Storage, knowledge: KnowledgeBase, settings: Settings) -> None:

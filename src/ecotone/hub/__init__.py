@@ -2,7 +2,19 @@
 
 from starlette.routing import BaseRoute
 
-from ecotone.hub import files, identity, lfs, listings, repositories, tokens, trees, uploads, xet
+from ecotone.hub import (
+    attachments,
+    discussions,
+    files,
+    identity,
+    lfs,
+    listings,
+    repositories,
+    tokens,
+    trees,
+    uploads,
+    xet,
+)
 
 __all__ = ["routes"]
 
@@ -15,6 +27,8 @@ def routes() -> list[BaseRoute]:
         *tokens.routes(),
         *identity.routes(),
         *uploads.routes(),
+        *discussions.routes(),
+        *attachments.routes(),
         *repositories.routes(),
         *trees.routes(),
         *listings.routes(),

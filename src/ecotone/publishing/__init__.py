@@ -1,6 +1,17 @@
 """Publishing: the one way in which a revision becomes visible."""
 
 from ecotone.publishing.changes import AddLarge, AddRegular, Commit, Delete, DeleteFolder, Operation, Published
+from ecotone.publishing.reviews import Reviews
 from ecotone.publishing.services import Publishing
 
-__all__ = ["AddLarge", "AddRegular", "Commit", "Delete", "DeleteFolder", "Operation", "Published", "Publishing"]
+__all__ = [
+    "AddLarge",
+    "AddRegular",
+    "Commit",
+    "Delete",
+    "DeleteFolder",
+    "Operation",
+    "Published",
+    "Publishing",
+    "Reviews",
+]

@@ -1,12 +1,13 @@
 """Storage as others use it: small files as git blobs, large files in either form, one way to read them all."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from ecotone.database import Database
 from ecotone.settings import Settings
+from ecotone.storage.attachments import Attachments
 from ecotone.storage.content import Content, blob_id, large
 from ecotone.storage.errors import ObjectMissing
 from ecotone.storage.files import sweep
@@ -30,6 +31,7 @@ class Storage:
         staging = settings.folder("staging")
         self.lfs = LfsStore(database, self.objects, staging, signer)
         self.xet = XetStore(database, self.objects, staging, signer, settings.max_object_bytes)
+        self.attachments = Attachments(self.objects, signer)
         folder = settings.folder("materialised")
         self._materialised = Materialised(folder, settings.materialised_bytes, self._write_file)
         sweep(staging)
@@ -66,6 +68,12 @@ class Storage:
         if found is None:
             raise ObjectMissing(f"sha256 {sha256}")
         return found
+
+    def adopt(self, tenant: str, namespace: str, contents: Iterable[Content]) -> None:
+        """Let a namespace name large files that were sent to another part of the store."""
+        found = [content for content in contents if content.sha256 is not None]
+        self.xet.adopt(tenant, namespace, [c.xet_hash for c in found if c.xet_hash is not None])
+        self.lfs.adopt(namespace, {c.sha256: c.size for c in found if c.sha256 and c.xet_hash is None})
 
     def import_file(self, namespace: str, path: Path) -> Content:
         """A local file as a large object of the namespace."""

@@ -282,6 +282,17 @@ class XetStore:
             ).first()
         return None if row is None else _from_row(row)
 
+    def adopt(self, sender: str, tenant: str, file_hashes: Iterable[str]) -> None:
+        """Let a tenant name files that another one sent; that one's xorbs are not its own by that."""
+        now = utc_now()
+        with self._database.reading() as session:
+            sent = [row for row in (session.get(XetFileRow, (sender, name)) for name in file_hashes) if row is not None]
+        rows = [
+            XetFileRow(tenant=tenant, hash=r.hash, sha256=r.sha256, size=r.size, terms=r.terms, created=now)
+            for r in sent
+        ]
+        remember(self._database, rows)
+
     def any_by_hash(self, file_hash: str) -> XetFile:
         """A file whoever sent it, for revisions that name it. Raises ContentNotFound."""
         with self._database.reading() as session:

@@ -134,6 +134,19 @@ def as_admin(server: SimpleNamespace) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
+def people(server: SimpleNamespace) -> Iterator[dict[str, httpx.Client]]:
+    """Callers by name: will and wanda write in common namespaces, rita only reads, nobody has no token."""
+    tokens = {"will": "ect_writer", "wanda": "ect_other", "rita": "ect_reader", "nobody": ""}
+    made = {
+        name: httpx.Client(base_url=server.url, headers={"authorization": f"Bearer {t}"} if t else {}, timeout=30)
+        for name, t in tokens.items()
+    }
+    yield made
+    for client in made.values():
+        client.close()
+
+
+@pytest.fixture
 def api(server: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The installed huggingface_hub client, unmodified."""
     monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")

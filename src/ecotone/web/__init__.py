@@ -2,7 +2,18 @@
 
 from starlette.routing import BaseRoute, Route
 
-from ecotone.web import catalogue, files, history, licences, model_page, operations, profile, sessions, static
+from ecotone.web import (
+    catalogue,
+    discussions,
+    files,
+    history,
+    licences,
+    model_page,
+    operations,
+    profile,
+    sessions,
+    static,
+)
 from ecotone.web.endpoint import page
 from ecotone.web.failures import exception_handlers
 from ecotone.web.sessions import actor_from_cookie
@@ -27,6 +38,7 @@ def routes() -> list[BaseRoute]:
         Route("/ecotone/why", page(operations.ask_why)),
         Route("/ecotone/why/{id}", page(operations.why)),
     ]
+    found += discussions.routes()
     for start in ("/datasets/{namespace}/{name}", "/{namespace}/{name}"):
         found += [
             Route(start, page(model_page.show)),

@@ -16,6 +16,7 @@ from ecotone.web.answers import SECURITY_HEADERS, html, root_of
 from ecotone.web.failures import failure_page
 
 DATASETS = "/datasets/"
+SPACES = "/spaces/"
 
 
 class GatedFiles(Forbidden):
@@ -33,7 +34,10 @@ class Visit:
         self.actor: Actor = request.state.actor
         self.path = {name: unquote(value) for name, value in request.path_params.items()}
         self.query = request.query_params
-        self.repo_type = RepoType.DATASET if request.scope["path"].startswith(DATASETS) else RepoType.MODEL
+        path: str = request.scope["path"]
+        self.repo_type = RepoType.MODEL
+        if path.startswith((DATASETS, SPACES)):
+            self.repo_type = RepoType.DATASET if path.startswith(DATASETS) else RepoType.SPACE
 
     @property
     def catalog(self) -> Catalog:
@@ -106,5 +110,5 @@ def check_gate(model: Model, actor: Actor) -> None:
 
 def address(model: Model) -> str:
     """The path of a model's page."""
-    prefix = DATASETS if model.repo_type is RepoType.DATASET else "/"
-    return f"{prefix}{model.id}"
+    prefixes = {RepoType.DATASET: DATASETS, RepoType.SPACE: SPACES}
+    return f"{prefixes.get(model.repo_type, '/')}{model.id}"

@@ -212,9 +212,12 @@ def test_datasets_and_spaces_have_them_too(server: SimpleNamespace, rita: httpx.
     started = submit(rita, f"/{prefix}{name}/discussions/new", name, title="Rows", comment="which?")
     assert started.status_code == 200 and str(started.url).endswith(f"/{prefix}{name}/discussions/1")
     assert "Rows" in server.http.get(f"/{prefix}{name}/discussions").text
-    page = rita.get(f"/{prefix}{name}/discussions/1").text
-    for link in set(re.findall(r'href="(/[^"#]*)"', page.split("<main")[1])):
-        assert rita.get(link, follow_redirects=True).status_code == 200, link
+    change = Commit(message="Better", operations=(AddRegular("a/b.txt", b"x\n"),))
+    server.services.reviews.propose(name, "main", change, actor=RITA, repo_type=RepoType(kind))
+    for num in (1, 2):
+        page = rita.get(f"/{prefix}{name}/discussions/{num}").text
+        for link in set(re.findall(r'href="(/[^"#]*)"', page.split("<main")[1])):
+            assert rita.get(link, follow_redirects=True).status_code == 200, link
 
 
 def test_bounds_of_lists_and_numbers(server: SimpleNamespace, model: Any) -> None:

@@ -39,7 +39,8 @@ def routes() -> list[BaseRoute]:
         Route("/ecotone/why/{id}", page(operations.why)),
     ]
     found += discussions.routes()
-    for start in ("/datasets/{namespace}/{name}", "/{namespace}/{name}"):
+    found.append(Route("/spaces/{namespace}/{name}", page(files.to_files)))
+    for start in ("/datasets/{namespace}/{name}", "/spaces/{namespace}/{name}", "/{namespace}/{name}"):
         found += [
             Route(start, page(model_page.show)),
             Route(start + "/tree/{rev}", page(files.tree)),

@@ -130,7 +130,6 @@ def _head(visit: Visit, model: Model) -> dict[str, Any]:
     return {
         "model": model,
         "here_path": here,
-        "home": f"{here}/discussions" if model.repo_type is RepoType.SPACE else here,
         "new_path": f"{visit.root}{FORMS}/{model.repo_type.value}/{model.id}",
         "most_title": MOST_TITLE,
         "most_comment": MOST_COMMENT,

@@ -157,7 +157,7 @@ def test_what_both_sides_changed_is_a_conflict_and_named(as_admin: httpx.Client,
     assert as_admin.get(of(repo, num)).json()["filesWithConflicts"] == expected
     head = as_admin.get(f"/api/models/{repo}").json()["sha"]
     refused = merge(as_admin, repo, num)
-    assert refused.status_code == 409
+    assert refused.status_code == 409 and refused.json()["filesWithConflicts"] == expected
     for path in expected:
         assert path in refused.json()["error"]
     assert as_admin.get(f"/api/models/{repo}").json()["sha"] == head

@@ -43,6 +43,7 @@ log = logging.getLogger("ecotone.publishing")
 
 MAIN = "refs/heads/main"
 MOST_COMMITS_NAMED = 50
+NUMBERS = f"{PULL_REQUESTS}*"
 Listener = Callable[[Told], None]
 T = TypeVar("T")
 
@@ -67,7 +68,8 @@ class Reviews:
         """Open a discussion, or a draft of a pull request. Raises as `Catalog.open_discussion`."""
         act = "pull_request.open" if pull_request else "discussion.open"
         self._intend(act, model, actor)
-        made = self._catalog.open_discussion(model, title, description, actor=actor, pull_request=pull_request)
+        with self._publishing.turn(model, NUMBERS):
+            made = self._catalog.open_discussion(model, title, description, actor=actor, pull_request=pull_request)
         self._done(act, model, actor, made, "create", comment=self._first_comment(made))
         return made
 
@@ -122,7 +124,7 @@ class Reviews:
         target = self._branch(model, ref)
         base = self._catalog.revision(model, changes.parent or target)
         mark = fingerprint(f"{PULL_REQUESTS}* of {actor.name} for {target}", changes)
-        with self._publishing.turn(model, f"{PULL_REQUESTS}*"):
+        with self._publishing.turn(model, NUMBERS):
             known = self._catalog.proposed(model, mark)
             if known is not None and utc_now() - known[1].date < REPEAT_WINDOW:
                 return Published(model_id=model.id, revision_id=known[1].id), known[0]

@@ -17,6 +17,7 @@ import pytest
 
 from ecotone.accounts import SYSTEM
 from ecotone.hub import grants
+from ecotone.vocabulary import Role
 from tests.hub.test_data_faces import NAME, SHARD, XORB, ask, xet
 from tests.hub.test_discussions import of, opened
 from tests.hub.test_wire import add, commit
@@ -370,6 +371,19 @@ def test_a_request_cannot_name_what_others_sent_to_the_namespace(
     assert server.http.post(f"{cas}/v1/shards", content=SHARD, headers=token).status_code == 400, "not its own xorb"
     assert server.http.post(f"{theirs_cas}/v1/xorbs/default/{NAME}", content=XORB, headers=token).status_code == 401
     assert commit(people["will"], repo, large("mine.bin", data)).status_code == 200, "a writer may"
+
+
+def test_a_token_ends_with_the_right_to_write_to_the_namespace(
+    server: SimpleNamespace, people: People, as_admin: httpx.Client
+) -> None:
+    """A writer who became a guest there would go on to name what the namespace holds."""
+    space = f"common-{time.monotonic_ns()}"
+    as_admin.post("/api/repos/create", json={"name": f"{space}/x"})
+    cas, write = xet(people["will"], f"{space}/x", "write")
+    address = f"{cas}/v1/xorbs/default/{NAME}"
+    assert server.http.post(address, content=XORB, headers=write).status_code == 200
+    server.services.accounts.create_token(space, Role.WRITE)  # from now on the namespace is this user's
+    assert server.http.post(address, content=XORB, headers=write).status_code == 401
 
 
 def xet_to_pr(http: httpx.Client, repo: str, num: int) -> tuple[str, dict[str, str]]:

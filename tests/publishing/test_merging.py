@@ -1,5 +1,6 @@
 """Merging: no side's work is lost silently, whatever the files and whatever comes at the same time (both databases)."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,7 @@ from ecotone.accounts import SYSTEM, Actor
 from ecotone.catalog import File
 from ecotone.catalog.discussion import MergeConflict, WrongStatus
 from ecotone.catalog.merging import merge
-from ecotone.publishing import AddRegular, Commit, Delete, Operation, Reviews
+from ecotone.publishing import AddRegular, Commit, Delete, Operation, Publishing, Reviews
 from ecotone.storage import Content
 from ecotone.vocabulary import EcotoneError, Role
 
@@ -193,3 +194,60 @@ def test_a_merge_that_could_not_be_recorded_did_not_happen(
     monkeypatch.setattr(house.writer, "append", append)
     reviews.merge(model, num, actor=SYSTEM)
     assert held(house) == {"a": b"1"}
+
+
+def meanwhile(house: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Let something happen once, after a revision was drafted and before it is published."""
+    publish = house.publishing.publish
+
+    def late(*args: Any, **kwargs: Any) -> Any:
+        monkeypatch.setattr(house.publishing, "publish", publish)
+        act()
+        return publish(*args, **kwargs)
+
+    monkeypatch.setattr(house.publishing, "publish", late)
+
+
+def test_a_commit_that_comes_within_a_merge_is_merged_too(
+    house: SimpleNamespace, reviews: Reviews, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = house.catalog.model("demo/x", viewer=SYSTEM)
+    num = propose(reviews, AddRegular("a", b"1"))
+    meanwhile(house, monkeypatch, lambda: commit(house, f"refs/pr/{num}", AddRegular("late", b"1")))
+    reviews.merge(model, num, actor=SYSTEM)
+    assert held(house) == {"a": b"1", "late": b"1"}
+
+
+def test_a_commit_that_comes_to_the_branch_within_a_merge_is_not_lost(
+    house: SimpleNamespace, reviews: Reviews, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = house.catalog.model("demo/x", viewer=SYSTEM)
+    num = propose(reviews, AddRegular("a", b"1"))
+    target = house.catalog.revision(model).id
+    new = Commit(message="Quick", operations=(AddRegular("b", b"1"),), parent=target)
+    other = Publishing(house.catalog, house.storage, house.policy, house.knowledge, house.writer)  # another process
+    meanwhile(house, monkeypatch, lambda: other.commit("demo/x", "main", new, actor=SYSTEM))
+    reviews.merge(model, num, actor=SYSTEM)
+    assert held(house) == {"a": b"1", "b": b"1"}
+
+
+def test_a_request_that_is_closed_within_a_commit_takes_none(
+    house: SimpleNamespace, reviews: Reviews, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = house.catalog.model("demo/x", viewer=SYSTEM)
+    num = propose(reviews, AddRegular("a", b"1"))
+    meanwhile(house, monkeypatch, lambda: reviews.set_status(model, num, "closed", actor=RITA))
+    with pytest.raises(WrongStatus):
+        commit(house, f"refs/pr/{num}", AddRegular("late", b"1"))
+    assert held(house, f"refs/pr/{num}") == {"a": b"1"}
+
+
+def test_a_number_that_is_taken_meanwhile_is_not_given_twice(
+    house: SimpleNamespace, reviews: Reviews, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = house.catalog.model("demo/x", viewer=SYSTEM)
+    act = house.catalog.open_discussion
+    meanwhile(house, monkeypatch, lambda: act(model, "Quicker", "x", actor=RITA))
+    assert propose(reviews, AddRegular("a", b"1")) == 2
+    assert [ref.ref for ref in house.catalog.refs(model).pull_requests] == ["refs/pr/2"]
+    assert house.catalog.discussion(model, 1).title == "Quicker"

@@ -17,6 +17,11 @@ PAGES = (
     "/demo/bert-atlas/blob/main/docs/notes.md",
     "/demo/bert-atlas/commits/main",
     "/datasets/demo/rows",
+    "/datasets/demo/rows/discussions?status=all",
+    "/datasets/demo/rows/discussions/new",
+    "/datasets/demo/rows/discussions/1",
+    "/datasets/demo/rows/discussions/2",
+    "/datasets/demo/rows/discussions/3",
     "/login",
     "/demo/bert-both?mode=publish_weights&purpose=commercial",
     "/ecotone/licences",
@@ -27,7 +32,7 @@ PAGES = (
     "/ecotone/profile",
     "/ecotone/status",
 )
-ADMINS = ("/ecotone/profile", "/ecotone/status")
+ADMINS = ("/ecotone/profile", "/ecotone/status", "/datasets/demo/rows/discussions")
 Visit = Callable[..., Any]
 
 # the contrast of each element's own text against the first background that is not transparent (WCAG 2.2, 1.4.3)

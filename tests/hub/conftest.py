@@ -28,7 +28,7 @@ from ecotone.ledger import LedgerWriter
 from ecotone.licences import KnowledgeBase
 from ecotone.policy import Policy
 from ecotone.policy import models as _policy
-from ecotone.publishing import Publishing
+from ecotone.publishing import Publishing, Reviews
 from ecotone.settings import Settings
 from ecotone.storage import Storage
 from ecotone.storage import models as _storage
@@ -97,6 +97,7 @@ def compose(settings: Settings) -> SimpleNamespace:
     known_callers(database)
     policy = Policy(database, catalog, knowledge, accounts)
     writer = LedgerWriter(settings.folder("ledger"), "test")
+    publishing = Publishing(catalog, storage, policy, knowledge, writer)
     return SimpleNamespace(
         settings=settings,
         database=database,
@@ -107,7 +108,8 @@ def compose(settings: Settings) -> SimpleNamespace:
         clones=Clones(catalog, storage, settings),
         policy=policy,
         ledger_writer=writer,
-        publishing=Publishing(catalog, storage, policy, knowledge, writer),
+        publishing=publishing,
+        reviews=Reviews(catalog, publishing, writer),
         note=lambda *a, **k: None,
         intend=lambda *a, **k: None,
         changed=lambda: None,
@@ -136,6 +138,19 @@ def known_callers(database: Database) -> None:
 def as_admin(server: SimpleNamespace) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=server.url, headers={"authorization": "Bearer ect_admin"}, timeout=30) as http:
         yield http
+
+
+@pytest.fixture
+def people(server: SimpleNamespace) -> Iterator[dict[str, httpx.Client]]:
+    """Callers by name: will and wanda write in common namespaces, rita only reads, nobody has no token."""
+    tokens = {"will": "ect_writer", "wanda": "ect_other", "rita": "ect_reader", "nobody": ""}
+    made = {
+        name: httpx.Client(base_url=server.url, headers={"authorization": f"Bearer {t}"} if t else {}, timeout=30)
+        for name, t in tokens.items()
+    }
+    yield made
+    for client in made.values():
+        client.close()
 
 
 @pytest.fixture

@@ -132,7 +132,7 @@ def test_nobody_else_writes_in_a_users_namespace(
     name = f"wanda/priv-{time.monotonic_ns()}"
     assert as_wanda.post("/api/repos/create", json={"name": name, "private": True}).status_code == 200
     with httpx.Client(base_url=server.url, headers={"authorization": "Bearer ect_writer"}) as will:
-        batch = {"operation": "upload", "objects": [{"oid": "0" * 64, "size": 1}]}
+        batch = {"operation": "upload", "objects": [{"oid": "0" * 64, "size": 1}], "ref": {"name": "refs/heads/main"}}
         namespace, _, short = name.partition("/")
         refused = [
             commit(will, name, add("evil.txt")),

@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
 
 from ecotone import hub, web
-from ecotone.accounts import SYSTEM, Accounts
+from ecotone.accounts import SYSTEM, Accounts, Actor
 from ecotone.accounts import models as _accounts
 from ecotone.app.authentication import Authenticator
 from ecotone.app.gate import Gate
@@ -28,7 +28,7 @@ from ecotone.ledger import Ledger, LedgerWriter, explain, usage
 from ecotone.licences import KnowledgeBase
 from ecotone.policy import Policy
 from ecotone.policy import models as _policy
-from ecotone.publishing import AddRegular, Commit, Publishing
+from ecotone.publishing import AddRegular, Commit, Publishing, Reviews
 from ecotone.settings import Settings
 from ecotone.storage import Storage
 from ecotone.storage import models as _storage
@@ -126,6 +126,7 @@ def compose(data: Path, port: int) -> SimpleNamespace:
     folder = settings.folder("ledger")
     writer = LedgerWriter(folder, "test")
     ledger = Ledger(folder)
+    publishing = Publishing(catalog, storage, policy, knowledge, writer)
     return SimpleNamespace(
         settings=settings,
         database=database,
@@ -134,7 +135,8 @@ def compose(data: Path, port: int) -> SimpleNamespace:
         storage=storage,
         catalog=catalog,
         policy=policy,
-        publishing=Publishing(catalog, storage, policy, knowledge, writer),
+        publishing=publishing,
+        reviews=Reviews(catalog, publishing, writer),
         ledger_writer=writer,
         engines=SimpleNamespace(deployments=lambda: []),
         jobs=SimpleNamespace(list=lambda: []),
@@ -186,7 +188,26 @@ def fill(services: Any) -> None:
     model = services.catalog.model("demo/bert-atlas", viewer=SYSTEM)
     services.catalog.add_measurement(model.id, model.head, "weat", MEASURED, SYSTEM)
     publish(services, "demo/names", dict.fromkeys(NAMES, b"text\n") | {"pixel.png": PIXEL, "evil.svg": SVG})
-    services.catalog.create("demo/rows", repo_type=RepoType.DATASET, private=False, actor=SYSTEM)
+    talk(services, services.catalog.create("demo/rows", repo_type=RepoType.DATASET, private=False, actor=SYSTEM))
+
+
+def talk(services: Any, model: Any) -> None:
+    """A discussion (1), a pull request that can be merged (2) and one in conflict (3), by a user who only reads."""
+    rita, reviews = Actor("user", "rita", Role.READ), services.reviews
+    reviews.open(
+        model, "Does it know rivers?", "I asked about **rivers**.\n\n```\n" + "long " * 60 + "\n```", actor=rita
+    )
+    mine = reviews.comment(model, 1, "Hidden words", actor=rita)
+    reviews.hide(model, 1, mine.id, actor=rita)
+    reviews.rename(model, 1, "Does it know <rivers> \U0001f30a?", actor=rita)
+
+    def notes(text: bytes) -> Commit:
+        return Commit(message="Tell its limits", operations=(AddRegular("docs/notes.md", text),))
+
+    limits = Commit(message="Limits", operations=(AddRegular("docs/limits.md", b"# Limits\n\nNo rivers.\n"),))
+    for change in (limits, notes(b"Mine.\n")):
+        reviews.propose(model.id, "main", change, actor=rita, repo_type=model.repo_type)
+    services.publishing.commit(model.id, "main", notes(b"Ours.\n"), actor=SYSTEM, repo_type=model.repo_type)
 
 
 @pytest.fixture(scope="session")

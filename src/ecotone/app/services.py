@@ -19,7 +19,7 @@ from ecotone.ledger import Ledger, LedgerFull, LedgerWriter, Report, UsageLine, 
 from ecotone.licences import KnowledgeBase
 from ecotone.licences.versions import keep_version
 from ecotone.policy import Outcome, Policy
-from ecotone.publishing import Publishing
+from ecotone.publishing import Publishing, Reviews
 from ecotone.settings import Settings
 from ecotone.storage import Storage
 from ecotone.tuning import Tuning
@@ -59,6 +59,7 @@ class Services:
     ledger_writer: LedgerWriter
     ledger_heads: LedgerHeads
     publishing: Publishing
+    reviews: Reviews
     engines: Engines
     tuning: Tuning
     audits: Audits
@@ -186,6 +187,7 @@ def compose(settings: Settings, *, successor: bool = False) -> Services:
         ledger_writer=writer,
         ledger_heads=heads,
         publishing=publishing,
+        reviews=Reviews(catalog, publishing, writer),
         engines=engines,
         tuning=tuning,
         audits=audits,

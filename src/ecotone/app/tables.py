@@ -2,6 +2,7 @@
 
 from ecotone.accounts import models as _accounts
 from ecotone.app import ledger_heads as _ledger_heads
+from ecotone.catalog import discussion_rows as _discussions
 from ecotone.catalog import models as _catalog
 from ecotone.database import Base
 from ecotone.engines import models as _engines
@@ -10,5 +11,5 @@ from ecotone.jobs import models as _jobs
 from ecotone.policy import models as _policy
 from ecotone.storage import models as _storage
 
-MODULES = (_accounts, _catalog, _engines, _gateway, _jobs, _ledger_heads, _policy, _storage)
+MODULES = (_accounts, _catalog, _discussions, _engines, _gateway, _jobs, _ledger_heads, _policy, _storage)
 METADATA = Base.metadata

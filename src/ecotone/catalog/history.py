@@ -10,7 +10,9 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ecotone.accounts import Actor
+from ecotone.catalog import discussion_rows
 from ecotone.catalog.cards import tags_of, texts, title_of
+from ecotone.catalog.discussion import Merging, Proposal, number_of
 from ecotone.catalog.entities import DEFAULT_BRANCH, File, Folder, LineageEdge, Model, NewRevision, Ref, Refs, Revision
 from ecotone.catalog.errors import EntryDeleted, EntryNotFound, RefExists, RevisionNotFound, StaleParent
 from ecotone.catalog.gitformat import build_trees
@@ -243,6 +245,8 @@ class History(Rights):
         new: NewRevision,
         *,
         expected: str | None,
+        proposal: Proposal | None = None,
+        merging: Merging | None = None,
         before_visible: Callable[[], None] = lambda: None,
     ) -> Revision:
         """Make a verified, decided revision visible, in one transaction. Publishing alone calls this.
@@ -250,10 +254,13 @@ class History(Rights):
         Args:
             ref: the full ref that moves to it.
             expected: what the ref must still point at; None when it must not exist yet.
+            proposal: the pull request that is opened with it; `ref` names the number that comes next.
+            merging: the pull request that it merges.
             before_visible: called last before the transaction ends; what it raises undoes everything.
 
         Raises:
             StaleParent: when the ref points elsewhere by now.
+            WrongStatus: when its pull request, or the one that it merges, was closed or merged.
             ModelNotFound: when the model was deleted meanwhile.
         """
         revision = new.revision
@@ -262,6 +269,8 @@ class History(Rights):
             at = session.get(RefRow, (model.key, ref), with_for_update=True)
             if (at.sha if at else None) != expected:
                 raise StaleParent(ref, at.sha if at else None)
+            if proposal is not None and discussion_rows.opened(session, model.key, proposal).num != number_of(ref):
+                raise StaleParent(ref, None)
             if session.get(RevisionRow, (model.key, revision.id)) is None:
                 session.add(_revision_row(model, new))
                 session.add_all(_edge_row(model.key, revision.id, edge) for edge in revision.edges)
@@ -273,6 +282,9 @@ class History(Rights):
                 at.sha = revision.id
             if ref == MAIN:
                 describe(row, revision, new.files)
+            discussion_rows.committed(session, model.key, ref, revision)
+            if merging is not None:
+                discussion_rows.merged(session, model.key, merging, revision.id)
             session.flush()
             before_visible()
         return revision

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from ecotone.accounts import Actor
+from ecotone.catalog.discussion_rows import DiscussionRow
 from ecotone.catalog.entities import DEFAULT_BRANCH, File, Model
 from ecotone.catalog.errors import ModelNotFound, RepoExists, ReservedId
 from ecotone.catalog.gitformat import build_commit, build_trees
@@ -233,6 +234,7 @@ class Repositories(Rights):
             row.updated = utc_now()
             session.execute(sa.delete(RefRow).where(RefRow.model_key == row.key))
             session.execute(sa.delete(RedirectRow).where(RedirectRow.model_key == row.key))
+            session.execute(sa.delete(DiscussionRow).where(DiscussionRow.model_key == row.key))
 
     # -- likes and downloads -----------------------------------------------------------------------------------------
     def like(self, model: Model, actor: Actor, *, likes: bool) -> None:

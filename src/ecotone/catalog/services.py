@@ -1,5 +1,6 @@
 """The catalogue as others use it: its parts joined over one starter catalogue."""
 
+from ecotone.catalog.discussions import Discussions
 from ecotone.catalog.families import Families
 from ecotone.catalog.listings import Listings
 from ecotone.catalog.measurements import Measurements
@@ -14,7 +15,7 @@ from ecotone.settings import Settings
 from ecotone.storage import Storage
 
 
-class Catalog(Repositories, Rewriting, Objects, Listings, Families, Measurements):
+class Catalog(Repositories, Discussions, Rewriting, Objects, Listings, Families, Measurements):
     """Models, revisions, files, cards, lineage, measurements and search. Thread-safe."""
 
     def __init__(self, database: Database, storage: Storage, knowledge: KnowledgeBase, settings: Settings) -> None:

@@ -3,7 +3,9 @@
 from starlette.routing import BaseRoute
 
 from ecotone.hub import (
+    attachments,
     copies,
+    discussions,
     files,
     git,
     history,
@@ -28,6 +30,8 @@ def routes() -> list[BaseRoute]:
         *tokens.routes(),
         *identity.routes(),
         *uploads.routes(),
+        *discussions.routes(),
+        *attachments.routes(),
         *repositories.routes(),
         *copies.routes(),
         *history.routes(),

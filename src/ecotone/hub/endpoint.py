@@ -16,6 +16,7 @@ from starlette.routing import BaseRoute, Route
 
 from ecotone.accounts import Actor
 from ecotone.catalog import BadName, Catalog, Model, ModelNotFound, RepoExists
+from ecotone.catalog.discussion import PULL_REQUESTS
 from ecotone.catalog.errors import NoWeightsHere
 from ecotone.catalog.names import is_name
 from ecotone.hub.errors import GatedRepo, Moved, error_response
@@ -129,6 +130,23 @@ def need_writer(actor: Actor) -> None:
     need_user(actor)
     if not actor.may_write:
         raise Forbidden("This token may only read; a token that may write is needed.")
+
+
+def need_sender(call: "Call", rev: str | None, *, proposing: bool) -> Model:
+    """The repository of the path, for a caller who may send files for a revision of it: a writer, or for a pull request
+    (or to open one) any user, its author.
+
+    Raises:
+        Unauthenticated, Forbidden: for a caller who may never, before anything is looked up.
+        WrongStatus: when the pull request is closed or merged.
+    """
+    if proposing or (rev or "").startswith(PULL_REQUESTS):
+        need_user(call.actor)
+    else:
+        need_writer(call.actor)
+    model = call.model()
+    call.catalog.check_contributor(model, call.actor, None if proposing else rev)
+    return model
 
 
 def passes_gate(model: Model, actor: Actor) -> bool:

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from ecotone.accounts import Actor
 from ecotone.catalog import EntryNotFound, ModelNotFound, RefExists, RepoExists, RevisionNotFound, StaleParent
+from ecotone.catalog.discussion import MergeConflict
 from ecotone.vocabulary import (
     Conflict,
     EcotoneError,
@@ -22,6 +23,8 @@ from ecotone.vocabulary import (
     Unauthenticated,
     Unavailable,
 )
+
+MOST_CONFLICTS = 1000
 
 
 class GatedRepo(Forbidden):
@@ -91,6 +94,8 @@ def error_response(error: EcotoneError, actor: Actor, *, url: str | None = None)
     body: dict[str, Any] = {"error": error.message}
     if isinstance(error, (RepoExists, RefExists)) and url is not None:
         body["url"] = url
+    if isinstance(error, MergeConflict):
+        body["filesWithConflicts"] = list(error.paths[:MOST_CONFLICTS])
     if isinstance(error, Refused):
         body["ecotone"] = {k: error.decision.get(k) for k in ("verdict", "reasons", "would_allow", "knowledge_base")}
     return Response(msgspec.json.encode(body), status, headers=headers, media_type="application/json")

@@ -75,7 +75,9 @@ def _checked(services: Any, grant: Grant) -> Model:
             raise Forbidden("its holder is gone")
         model: Model = services.catalog.model_by_key(grant.repo, viewer=holder)
         if grant.write:
-            services.catalog.check_writer(model, holder)
+            services.catalog.check_contributor(model, holder)
+            if services.catalog.tenant(model, holder) != grant.tenant:
+                raise Forbidden("its holder may write to another part of the store by now")
         else:
             check_gate(model, holder)
     except (Forbidden, NotFound):

@@ -16,7 +16,7 @@ from starlette.routing import BaseRoute, Route
 from ecotone.catalog import Model
 from ecotone.catalog.names import is_sha256
 from ecotone.hub.content import content_response, receive_into
-from ecotone.hub.endpoint import PREFIXES, Call, check_gate, failed, need_writer, read_body, refuse_keys
+from ecotone.hub.endpoint import PREFIXES, Call, check_gate, failed, need_user, read_body, refuse_keys
 from ecotone.hub.errors import STATUS
 from ecotone.storage import ObjectMissing, Storage
 from ecotone.storage.lfs import MULTIPART_FROM, PART_BYTES
@@ -31,11 +31,16 @@ class LfsObject(msgspec.Struct):
     size: int = 0
 
 
+class GitRef(msgspec.Struct):
+    name: str
+
+
 class Batch(msgspec.Struct):
     operation: str
     objects: list[LfsObject]
     transfers: tuple[str, ...] = ("basic",)
     hash_algo: str = "sha256"
+    ref: GitRef | None = None
 
 
 class Completion(msgspec.Struct, rename="camel"):
@@ -58,11 +63,14 @@ def batch(call: Call) -> Response:
         raise Invalid(f"hash_algo is {asked.hash_algo!r}; this hub knows sha256.", param="hash_algo")
     if len(asked.objects) > MOST_OBJECTS:
         raise TooLarge(f"{len(asked.objects)} objects were asked for; ask for {MOST_OBJECTS} at a time.")
+    if asked.operation == "upload":
+        need_user(call.actor)
     model = call.model()
     if asked.operation == "upload":
-        need_writer(call.actor)
-        call.catalog.check_writer(model, call.actor)
-        rows = [_upload(call, model, item, "multipart" in asked.transfers) for item in asked.objects]
+        # without a ref the files may be for a pull request that is still to be opened; the commit tells, and is judged
+        call.catalog.check_contributor(model, call.actor, asked.ref.name if asked.ref else None)
+        tenant = call.catalog.tenant(model, call.actor)
+        rows = [_upload(call, tenant, item, "multipart" in asked.transfers) for item in asked.objects]
     else:
         check_gate(model, call.actor)
         rows = [_download(call, model, item) for item in asked.objects]
@@ -70,13 +78,13 @@ def batch(call: Call) -> Response:
     return reply({"transfer": "multipart" if parted else "basic", "objects": rows, "hash_algo": "sha256"})
 
 
-def _upload(call: Call, model: Model, item: LfsObject, may_part: bool) -> dict[str, Any]:
+def _upload(call: Call, tenant: str, item: LfsObject, may_part: bool) -> dict[str, Any]:
     row: dict[str, Any] = {"oid": item.oid, "size": item.size, "authenticated": True}
     most = call.services.settings.max_object_bytes
     if not is_sha256(item.oid) or not 0 <= item.size <= most:
         return row | {"error": {"code": 422, "message": f"An object needs a sha256 and a size of at most {most}."}}
     storage: Storage = call.services.storage
-    known = storage.large(model.namespace, item.oid)
+    known = storage.large(tenant, item.oid)
     if known is not None:
         if known.size != item.size:
             return row | {"error": {"code": 422, "message": f"The object has {known.size} bytes, not {item.size}."}}
@@ -84,7 +92,7 @@ def _upload(call: Call, model: Model, item: LfsObject, may_part: bool) -> dict[s
     lfs, start = storage.lfs, f"{call.base}/lfs"
 
     def sign(operation: str, **more: Any) -> str:
-        return f"{start}/{operation}/{lfs.sign(operation, model.namespace, item.oid, item.size, **more)}"
+        return f"{start}/{operation}/{lfs.sign(operation, tenant, item.oid, item.size, **more)}"
 
     if may_part and item.size > MULTIPART_FROM:
         upload_id = secrets.token_hex(16)

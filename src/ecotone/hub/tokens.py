@@ -5,15 +5,14 @@ from typing import Any
 from starlette.routing import BaseRoute
 
 from ecotone.catalog import Model
-from ecotone.hub.endpoint import Call, answer, api_routes, check_gate, need_writer
+from ecotone.hub.endpoint import Call, answer, api_routes, check_gate, need_sender
 
 
 def xet_token(call: Call, model: Model, operation: str) -> Any:
     """Body for hf_xet, headers for huggingface_hub."""
-    token, expires = call.services.storage.xet.token(
-        model.namespace, operation, repo=model.key, holder=call.actor.token
-    )
-    cas = f"{call.base}/cas/{call.services.storage.xet.scope(model.namespace)}"
+    tenant = call.catalog.tenant(model, call.actor) if operation == "write" else model.namespace
+    token, expires = call.services.storage.xet.token(tenant, operation, repo=model.key, holder=call.actor.token)
+    cas = f"{call.base}/cas/{call.services.storage.xet.scope(tenant)}"
     headers = {
         "x-xet-cas-url": cas,
         "x-xet-access-token": token,
@@ -33,10 +32,9 @@ def read_token(call: Call) -> Any:
 
 def write_token(call: Call) -> Any:
     """GET /api/{kind}/{id}/xet-write-token/{rev}; any revision when a pull request is to be made."""
-    model = call.model()
-    need_writer(call.actor)
-    call.catalog.check_writer(model, call.actor)
-    if not call.flag("create_pr"):
+    proposing = call.flag("create_pr")
+    model = need_sender(call, call.path["rev"], proposing=proposing)
+    if not proposing:
         call.catalog.revision(model, call.path["rev"])
     return xet_token(call, model, "write")
 

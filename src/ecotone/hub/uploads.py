@@ -13,22 +13,22 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from ecotone.catalog import File
+from ecotone.catalog import File, Model, Revision, RevisionNotFound
 from ecotone.catalog.gitignore import Ignore, Pattern, Steps, large_patterns, matches
 from ecotone.catalog.names import check_path, is_sha256
 from ecotone.hub.endpoint import (
     KINDS,
-    PREFIXES,
     Call,
     answer,
     api_routes,
     failed,
-    need_writer,
+    need_sender,
+    passes_gate,
     plain_route,
     refuse_keys,
     type_named,
 )
-from ecotone.hub.errors import NotSupported, header_text
+from ecotone.hub.errors import header_text
 from ecotone.hub.infos import etag
 from ecotone.hub.room import counted, holding
 from ecotone.publishing import AddLarge, AddRegular, Commit, Delete, DeleteFolder, Operation
@@ -83,15 +83,14 @@ class Line(msgspec.Struct):
 # -- before the upload -----------------------------------------------------------------------------------------------
 def preupload(call: Call) -> Any:
     """POST /api/{kind}/{id}/preupload/{rev}"""
-    need_writer(call.actor)
-    refuse_pull_requests(call)
-    model = call.model()
-    call.catalog.check_writer(model, call.actor)
+    proposing = call.flag("create_pr")
+    model = need_sender(call, call.path["rev"], proposing=proposing)
     asked = call.json(Preupload)
     if len(asked.files) > MOST_PREUPLOAD:
         raise TooLarge(f"{len(asked.files)} files were asked for; ask for {MOST_PREUPLOAD} at a time.")
-    revision = call.catalog.revision(model, call.path["rev"])
+    revision = _base_of(call, model) if proposing else call.catalog.revision(model, call.path["rev"])
     files = call.catalog.manifest(revision)
+    hashes = passes_gate(model, call.actor)
     patterns = _large_patterns(_attributes(call, files.get(".gitattributes")))
     ignore, steps = Ignore((asked.git_ignore or "")[:MOST_ATTRIBUTES]), Steps()
     rows = []
@@ -106,15 +105,18 @@ def preupload(call: Call) -> Any:
             "shouldIgnore": ignore.ignores(path, steps),
         }
         known = files.get(path)
-        if known is not None and (known.content.sha256 is not None) == large:
+        if hashes and known is not None and (known.content.sha256 is not None) == large:
             row["oid"] = etag(known)
         rows.append(row)
     return {"files": rows}
 
 
-def refuse_pull_requests(call: Call) -> None:
-    if call.flag("create_pr"):
-        raise NotSupported
+def _base_of(call: Call, model: Model) -> Revision:
+    """What a pull request would be made on top of: main, when the revision named is not here."""
+    try:
+        return call.catalog.revision(model, call.path["rev"])
+    except RevisionNotFound:
+        return call.catalog.revision(model)
 
 
 def _attributes(call: Call, file: File | None) -> str:
@@ -157,21 +159,15 @@ def commit_endpoint(repo_type: RepoType) -> Any:
         actor = request.state.actor
         try:
             refuse_keys(actor)
-            need_writer(actor)
             call = Call(request, repo_type)
-            refuse_pull_requests(call)
-            model = await run_in_threadpool(call.model)
+            proposing, rev = call.flag("create_pr"), call.path["rev"]
+            model = await run_in_threadpool(need_sender, call, rev, proposing=proposing)
             with holding(request) as held:
                 chunks = counted(request.stream(), held)
                 changes = await read_commit(chunks, call.services.settings.max_commit_bytes)
-                published = await run_in_threadpool(
-                    call.services.publishing.commit,
-                    model.id,
-                    call.path["rev"],
-                    changes,
-                    actor=actor,
-                    repo_type=repo_type,
-                )
+                act = call.services.reviews.propose if proposing else call.services.publishing.commit
+                done = await run_in_threadpool(act, model.id, rev, changes, actor=actor, repo_type=repo_type)
+            published, proposed = done if proposing else (done, None)
             call.services.changed()
         except EcotoneError as error:
             await drain(request.stream())
@@ -179,9 +175,11 @@ def commit_endpoint(repo_type: RepoType) -> Any:
         body = {
             "success": True,
             "commitOid": published.revision_id,
-            "commitUrl": f"{call.base}/{PREFIXES[repo_type]}{model.id}/commit/{published.revision_id}",
+            "commitUrl": f"{call.url(model)}/commit/{published.revision_id}",
             "hookOutput": "",
         }
+        if proposed is not None:
+            body["pullRequestUrl"] = f"{call.url(model)}/discussions/{proposed.num}"
         response = answer(body)
         for number, warning in enumerate(published.warnings):  # clients show one warning for each topic
             response.headers.append("x-hf-warning", header_text(f"{model.id} {number + 1}; {warning}"))

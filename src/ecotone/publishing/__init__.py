@@ -2,5 +2,16 @@
 
 from ecotone.publishing.changes import AddLarge, AddRegular, Commit, Delete, DeleteFolder, Operation, Published
 from ecotone.publishing.repositories import Publishing
+from ecotone.publishing.reviews import Reviews
 
-__all__ = ["AddLarge", "AddRegular", "Commit", "Delete", "DeleteFolder", "Operation", "Published", "Publishing"]
+__all__ = [
+    "AddLarge",
+    "AddRegular",
+    "Commit",
+    "Delete",
+    "DeleteFolder",
+    "Operation",
+    "Published",
+    "Publishing",
+    "Reviews",
+]

@@ -6,10 +6,12 @@ from typing import Any
 
 import msgspec
 
-from ecotone.catalog import BadPath, EntryNotFound, File
+from ecotone.catalog import BadPath, EntryNotFound, File, Revision
+from ecotone.catalog.discussion import Merging, Proposal
+from ecotone.catalog.gitformat import Tree
 from ecotone.catalog.names import check_path
 from ecotone.publishing.changes import AddLarge, AddRegular, Delete, DeleteFolder, Operation
-from ecotone.storage import Storage
+from ecotone.storage import Content, Storage
 from ecotone.vocabulary import Invalid
 
 MOST_OPERATIONS = 25_000
@@ -23,12 +25,42 @@ class Draft(msgspec.Struct, frozen=True):
     changed: tuple[str, ...]
 
 
+class Making(msgspec.Struct, frozen=True, kw_only=True):
+    """A revision to be, drafted and not judged yet.
+
+    `ref` moves from `expected` (None: it must not exist) to it. `before` are the files of `base`, whose facts hold for
+    what is unchanged since; `parents` are those of the commit. `tenant` is whose part of the store the large files came
+    to, empty when all of them are the repository's own. A pull request is opened with it by `proposal`, ended by
+    `merging`.
+    """
+
+    ref: str
+    expected: str | None
+    base: Revision
+    before: Mapping[str, File]
+    made: Draft
+    tree: Tree
+    parents: tuple[str, ...]
+    title: str
+    message: str = ""
+    mark: str = ""
+    tenant: str = ""
+    proposal: Proposal | None = None
+    merging: Merging | None = None
+
+
+def large_of(files: Mapping[str, File]) -> dict[str, Content]:
+    """The large files among some, by sha256."""
+    return {file.content.sha256: file.content for file in files.values() if file.content.sha256 is not None}
+
+
 def draft(
     base: Mapping[str, File],
     operations: Sequence[Operation],
     storage: Storage,
-    namespace: str,
+    tenant: str,
     *,
+    own: Mapping[str, Content] | None = None,
     model_id: str,
     at: str,
 ) -> Draft:
@@ -36,7 +68,8 @@ def draft(
 
     Args:
         base: the files of the parent revision.
-        storage: where regular files are put and large ones are looked up, under the namespace that may use them.
+        storage: where regular files are put and large ones are looked up, among those sent to the tenant's part of it.
+        own: large files by sha256 that may be named beside them.
         at: the parent revision, for messages.
 
     Raises:
@@ -57,7 +90,7 @@ def draft(
                 files[path] = File(path, next(small), "")
                 changed[path] = None
             case AddLarge(sha256=sha256, size=size):
-                content = storage.verify_large(namespace, sha256)
+                content = (own or {}).get(sha256) or storage.verify_large(tenant, sha256)
                 if size is not None and size != content.size:
                     raise Invalid(
                         f"{path} is announced with {size} bytes, but the object {sha256} has {content.size}; send "

@@ -10,10 +10,10 @@ from ecotone.catalog import File, LineageEdge, Model, Revision, RevisionNotFound
 from ecotone.catalog.gitformat import build_trees
 from ecotone.catalog.history import MAIN
 from ecotone.publishing import services
-from ecotone.publishing.changes import Commit, Published
+from ecotone.publishing.changes import Published
 from ecotone.publishing.contents import contents_of
-from ecotone.publishing.drafts import Draft
-from ecotone.publishing.services import full_ref
+from ecotone.publishing.drafts import Draft, Making
+from ecotone.publishing.services import full_ref, title_of
 from ecotone.storage import GONE, ObjectMissing
 from ecotone.vocabulary import EdgeStatus, Relation, RepoType
 
@@ -31,16 +31,14 @@ class Publishing(services.Publishing):
         """
         self._catalog.check_author(model, actor)
         ref = full_ref(branch)
-        with self._turn(model, ref):
+        with self.turn(model, ref):
             head = self._catalog.ref_target(model, ref)
             if head is None:
                 raise RevisionNotFound(model.id, branch)
             base = self._catalog.revision(model, head)
             files = {p: File(p, f.content, "") for p, f in self._catalog.manifest(base).items()}
-            tree = build_trees({path: file.content.git_oid for path, file in files.items()})
-            changes, contents = Commit(message=message), contents_of(base)
-            new = self._new_revision(model, (), Draft(files, ()), tree, contents, changes, actor, "")
-            return self._judge_and_show(model, ref, head, new, contents, actor)
+            making = _making(ref, base, files, (), parents=(), title=title_of(message))
+            return self.show(model, making, contents_of(base), actor)
 
     def duplicate(self, source: Model, to_id: str, *, actor: Actor, private: bool | None = None) -> Model:
         """A new repository with what main of another one holds, in one commit; no large file is copied.
@@ -85,9 +83,29 @@ class Publishing(services.Publishing):
         )
         of_models = target.repo_type is RepoType.MODEL
         contents = contents_of(base, extra=(edge,) if of_models else ())
-        tree = build_trees({path: file.content.git_oid for path, file in files.items()})
-        changes = Commit(message=f"Duplicate from {source.id}")
-        with self._turn(target, MAIN):
-            head = self._catalog.revision(target).id
-            new = self._new_revision(target, (head,), Draft(files, tuple(files)), tree, contents, changes, actor, "")
-            self._judge_and_show(target, MAIN, head, new, contents, actor)
+        with self.turn(target, MAIN):
+            head = self._catalog.revision(target)
+            making = _making(MAIN, head, files, tuple(files), parents=(head.id,), title=f"Duplicate from {source.id}")
+            self.show(target, making, contents, actor)
+
+
+def _making(
+    ref: str,
+    head: Revision,
+    files: Mapping[str, File],
+    changed: tuple[str, ...],
+    *,
+    parents: tuple[str, ...],
+    title: str,
+) -> Making:
+    """A revision of files that are here already, in place of `head`."""
+    return Making(
+        ref=ref,
+        expected=head.id,
+        base=head,
+        before={},
+        made=Draft(dict(files), changed),
+        tree=build_trees({path: file.content.git_oid for path, file in files.items()}),
+        parents=parents,
+        title=title,
+    )

@@ -29,7 +29,8 @@ from ecotone.catalog import (
     RevisionNotFound,
     StaleParent,
 )
-from ecotone.catalog.gitformat import Tree, build_commit, build_trees
+from ecotone.catalog.discussion import PULL_REQUESTS
+from ecotone.catalog.gitformat import build_commit, build_trees
 from ecotone.catalog.names import is_sha
 from ecotone.database import utc_now
 from ecotone.ledger import LedgerWriter
@@ -37,7 +38,7 @@ from ecotone.licences import Decision, Family, KnowledgeBase, Node, Use
 from ecotone.policy import Action, Outcome, Policy
 from ecotone.publishing.changes import AddLarge, AddRegular, Commit, Operation, Published
 from ecotone.publishing.contents import Contents, read_card, read_contents
-from ecotone.publishing.drafts import Draft, draft
+from ecotone.publishing.drafts import Making, draft, large_of
 from ecotone.publishing.refusals import refusal
 from ecotone.storage import Storage
 from ecotone.vocabulary import Invalid, Mode, Purpose, Refused, Relation, RepoType
@@ -89,13 +90,14 @@ class Publishing:
             BadPath, EntryNotFound, Invalid: when an operation cannot be done; the message names the file.
             ModelNotFound, RevisionNotFound: when there is no such repository or branch.
             Forbidden: when the caller may not write.
+            WrongStatus: when the pull request was closed or merged.
         """
         model = self._catalog.model(model_id, viewer=actor, repo_type=repo_type)
-        self._check_writer(model, actor)
         full = full_ref(ref)
+        self._check_writer(model, full, actor)
         mark = fingerprint(full, changes)
         extra = tuple(asserted_edges)
-        with self._turn(model, full):
+        with self.turn(model, full):
             for attempt in range(ATTEMPTS):
                 head = self._catalog.ref_target(model, full)
                 if head is None:
@@ -112,16 +114,20 @@ class Publishing:
                     time.sleep(random.uniform(0, FIRST_PAUSE * 2**attempt))  # noqa: S311  no secret
         raise StaleParent(ref, self._catalog.ref_target(model, full))
 
-    def _turn(self, model: Model, ref: str) -> threading.Lock:
+    def turn(self, model: Model, ref: str) -> threading.Lock:
+        """What writers on one ref hold one after the other, so that they need not try again."""
         return self._turns[hash((model.key, ref)) % len(self._turns)]
 
-    def _check_writer(self, model: Model, actor: Actor) -> None:
+    def _check_writer(self, model: Model, ref: str, actor: Actor) -> None:
         if not model.key and actor.may_write:
             raise ReservedId(
                 f"{model.id!r} is an entry of the starter catalogue without a repository; an administrator may create "
                 "one first."
             )
-        self._catalog.check_writer(model, actor)
+        if ref.startswith(PULL_REQUESTS):
+            self._catalog.check_contributor(model, actor, ref)
+        else:
+            self._catalog.check_writer(model, actor)
 
     def _is_repeat(self, model: Model, head: str, mark: str) -> bool:
         """Whether the head is the very commit that is sent again, because its answer was lost."""
@@ -139,31 +145,67 @@ class Publishing:
         extra: tuple[LineageEdge, ...],
     ) -> Published:
         base = self._catalog.revision(model, head)
-        before = self._catalog.manifest(base)
-        made = draft(before, changes.operations, self._storage, model.namespace, model_id=model.id, at=head)
-        tree = build_trees({path: file.content.git_oid for path, file in made.files.items()})
-        if tree.root == base.tree:
+        making = self.drafted(model, ref, head, base, changes, actor, mark)
+        if making.tree.root == base.tree:
             return Published(model_id=model.id, revision_id=head)
-        contents = read_contents(
-            made.files, before, base, self._storage, self._knowledge, model_id=model.id, kept_edges=extra
-        )
-        new = self._new_revision(model, (head,), made, tree, contents, changes, actor, mark)
-        return self._judge_and_show(model, ref, head, new, contents, actor)
+        return self.publish(model, making, actor, extra)
 
-    def _judge_and_show(
-        self, model: Model, ref: str, head: str, new: NewRevision, contents: Contents, actor: Actor
-    ) -> Published:
-        """Decide, record the decision, and make the revision visible in place of `head`."""
+    def drafted(
+        self, model: Model, ref: str, expected: str | None, base: Revision, changes: Commit, actor: Actor, mark: str
+    ) -> Making:
+        """What a commit on top of `base` would make, every path and object verified."""
+        before = self._catalog.manifest(base)
+        tenant = self._catalog.tenant(model, actor)
+        own = {} if tenant == model.namespace or model.gated else large_of(before)
+        made = draft(
+            before, changes.operations, self._storage, tenant, own=own, model_id=model.id, at=expected or base.id
+        )
+        title = title_of(changes.message)
+        return Making(
+            ref=ref,
+            expected=expected,
+            base=base,
+            before=before,
+            made=made,
+            tree=build_trees({path: file.content.git_oid for path, file in made.files.items()}),
+            parents=(base.id,),
+            title=title,
+            message=_storable(changes.description).strip()[:MOST_MESSAGE],
+            mark=mark,
+            tenant=tenant,
+        )
+
+    def publish(self, model: Model, making: Making, actor: Actor, extra: tuple[LineageEdge, ...] = ()) -> Published:
+        """Judge what a revision would be, and make it visible when it may be.
+
+        Raises:
+            Refused: when licence or policy forbids it.
+            StaleParent, WrongStatus: when ref or pull request moved on meanwhile; nothing is visible then.
+        """
+        made = making.made
+        contents = read_contents(
+            made.files, making.before, making.base, self._storage, self._knowledge, model_id=model.id, kept_edges=extra
+        )
+        return self.show(model, making, contents, actor)
+
+    def show(self, model: Model, making: Making, contents: Contents, actor: Actor) -> Published:
+        """The same where the contents are known, since a revision has them already."""
+        made, new = making.made, self._new_revision(model, making, contents, actor)
         outcome, decision = self._decide(model, contents)
-        record = self._record(model, ref, new.revision, actor, outcome)
+        record = self._record(model, making.ref, new.revision, actor, outcome)
         if outcome is not None and not outcome.allowed:
             self._ledger.append("decision", record, flush=True)
             raise refusal(model.id, contents.declared_licence, outcome, self._knowledge)
+        if making.tenant not in ("", model.namespace):
+            sent = (made.files[path].content.sha256 for path in made.changed)
+            self._storage.share(making.tenant, model.namespace, (sha256 for sha256 in sent if sha256 is not None))
         self._catalog.add_revision(
             model,
-            ref,
+            making.ref,
             new,
-            expected=head,
+            expected=making.expected,
+            proposal=making.proposal,
+            merging=making.merging,
             before_visible=lambda: self._note(record),
         )
         warnings = tuple(dict.fromkeys([*contents.findings, *_outcome_warnings(outcome)]))
@@ -172,29 +214,19 @@ class Publishing:
     def _note(self, record: dict[str, Any]) -> None:
         self._ledger.append("decision", record, flush=True)
 
-    def _new_revision(
-        self,
-        model: Model,
-        parents: tuple[str, ...],
-        made: Draft,
-        tree: Tree,
-        contents: Contents,
-        changes: Commit,
-        actor: Actor,
-        mark: str,
-    ) -> NewRevision:
+    def _new_revision(self, model: Model, making: Making, contents: Contents, actor: Actor) -> NewRevision:
         """Store the git objects of the revision; they are orphans until the catalogue names the commit."""
-        title = (_storable(changes.message).strip().splitlines() or ["Update"])[0][:500]
-        message = _storable(changes.description).strip()[:MOST_MESSAGE]
+        title, message, tree, made = making.title, making.message, making.tree, making.made
         date = utc_now().replace(microsecond=0)
-        commit = build_commit(tree.root, parents, actor.name, date, f"{title}\n\n{message}" if message else title)
+        said = f"{title}\n\n{message}" if message else title
+        commit = build_commit(tree.root, making.parents, actor.name, date, said)
         self._storage.put_git_objects((one.kind, one.data) for one in (*tree.objects, commit))
         files = {p: File(p, f.content, f.last_commit or commit.oid) for p, f in made.files.items()}
         revision = Revision(
             id=commit.oid,
             model_id=model.id,
             tree=tree.root,
-            parents=parents,
+            parents=making.parents,
             title=title,
             message=message,
             author=actor.name,
@@ -217,7 +249,7 @@ class Publishing:
             repo_type=model.repo_type,
             model_key=model.key,
         )
-        return NewRevision(revision=revision, files=files, changed=made.changed, fingerprint=mark)
+        return NewRevision(revision=revision, files=files, changed=made.changed, fingerprint=making.mark)
 
     # -- deciding ----------------------------------------------------------------------------------------------------
     def _decide(self, model: Model, contents: Contents) -> tuple[Outcome | None, Decision | None]:
@@ -308,6 +340,11 @@ def fingerprint(ref: str, changes: Commit) -> str:
     for operation in changes.operations:
         made.update(msgspec.json.encode([type(operation).__name__, operation.path, _told(operation)]))
     return made.hexdigest()
+
+
+def title_of(message: str) -> str:
+    """The first line of a commit's message."""
+    return (_storable(message).strip().splitlines() or ["Update"])[0][:500]
 
 
 def _storable(text: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ecotone.database import Database
 from ecotone.settings import Settings
+from ecotone.storage.attachments import Attachments
 from ecotone.storage.content import GONE, Content, blob_id, large
 from ecotone.storage.errors import ContentNotFound, ObjectMissing
 from ecotone.storage.files import sweep
@@ -30,6 +31,7 @@ class Storage:
         staging = settings.folder("staging")
         self.lfs = LfsStore(database, self.objects, staging, signer)
         self.xet = XetStore(database, self.objects, staging, signer, settings.max_object_bytes)
+        self.attachments = Attachments(self.objects, signer)
         folder = settings.folder("materialised")
         self._materialised = Materialised(folder, settings.materialised_bytes, self._write_file)
         self._staging = staging

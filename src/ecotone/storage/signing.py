@@ -52,5 +52,9 @@ class Signer:
         """20 hex digits that stand for a text in this installation and in no other."""
         return hmac.new(self._secret, b"label:" + text.encode(), hashlib.sha256).hexdigest()[:20]
 
+    def name(self, data: bytes) -> str:
+        """64 hex digits that name bytes in this installation; who holds the bytes alone cannot tell them."""
+        return hmac.new(self._secret, b"name:" + data, hashlib.sha256).hexdigest()
+
     def _mac(self, packed: bytes) -> str:
         return base64.urlsafe_b64encode(hmac.new(self._secret, packed, hashlib.sha256).digest()).rstrip(b"=").decode()

@@ -7,6 +7,7 @@ from starlette.routing import BaseRoute, Route
 from ecotone.catalog import RESERVED_SEGMENTS
 from ecotone.web import (
     catalogue,
+    discussions,
     files,
     history,
     licences,
@@ -53,6 +54,7 @@ def routes() -> list[BaseRoute]:
         Route("/ecotone/why", page(operations.ask_why)),
         Route("/ecotone/why/{id}", page(operations.why)),
     ]
+    found += discussions.routes()
     for kind in _KINDS:
         start = kind + "{namespace}/{name}"
         found += [

@@ -1,4 +1,4 @@
-"""Cards as HTML: Markdown in, harmless HTML out.
+"""Cards and comments as HTML: Markdown in, harmless HTML out.
 
 Raw HTML in cards is common and kept as far as it is harmless. The sanitiser runs last, over everything: whatever the
 steps before it make of hostile input, only its allow-list reaches a page. Pictures from other hosts become links,
@@ -39,12 +39,14 @@ _ATTRIBUTES = {
 _CLASSES = {"div": {"scroll"}, "a": {"elsewhere"}}
 _ID = re.compile(r"card-[a-z0-9-]{1,80}\Z")
 _NUMBER = re.compile(r"[0-9]{1,4}%?\Z")
+_ATTACHED = re.compile(r"[0-9a-f]{64}\.(png|jpg|gif|webp)\Z")
 _SLUG = re.compile(r"[^a-z0-9]+")
 
 
-def _markdown() -> MarkdownIt:
+def _markdown(*, with_ids: bool = True) -> MarkdownIt:
     made = MarkdownIt("commonmark", {"html": True, "maxNesting": 20}).enable(["table", "strikethrough"])
-    made.core.ruler.push("heading_ids", _heading_ids)
+    if with_ids:
+        made.core.ruler.push("heading_ids", _heading_ids)
     made.add_render_rule("table_open", lambda *_: '<div class="scroll" tabindex="0"><table>\n')
     made.add_render_rule("table_close", lambda *_: "</table></div>\n")
     return made
@@ -63,9 +65,10 @@ def _heading_ids(state: object) -> None:
 class _Rewriter(HTMLParser):
     """Passes HTML through, but for the addresses and headings that need changing."""
 
-    def __init__(self, page: str, revision: str, shift: int) -> None:
+    def __init__(self, page: str, revision: str, shift: int, attachments: tuple[str, str] | None = None) -> None:
         super().__init__(convert_charrefs=False)
         self.parts: list[str] = []
+        self._attachments = attachments
         self._shift = shift
         self._blob = f"{page}/blob/{revision}/"
         self._resolve = f"{page}/resolve/{revision}/"
@@ -103,15 +106,23 @@ class _Rewriter(HTMLParser):
 
     def _picture(self, values: dict[str, str]) -> str:
         source, told = values.get("src", "").strip(), values.get("alt", "").strip()
-        if _is_relative(source):
+        own = self._attachment(source)
+        if own or _is_relative(source):
             kept = {k: v for k, v in values.items() if k in ("alt", "title", "width", "height")}
-            kept = {"alt": told, **kept, "src": self._resolve + _plain(source)}
+            kept = {"alt": told, **kept, "src": own or self._resolve + _plain(source)}
             return "<img" + "".join(f' {name}="{escape(value)}"' for name, value in kept.items()) + ">"
         host = _host(source)
         if host is None:
             return escape(told)
         words = f"picture at {host}" if not told else f"{told} (picture at {host})"
         return f'<a class="elsewhere" href="{escape(source)}">{escape(words)}</a>'
+
+    def _attachment(self, source: str) -> str | None:
+        """The path of a picture that was attached here, from its full address."""
+        if self._attachments is None or not source.startswith(self._attachments[0]):
+            return None
+        name = source.removeprefix(self._attachments[0])
+        return self._attachments[1] + name if _ATTACHED.match(name) else None
 
     def _link(self, href: str) -> str:
         href = href.strip()
@@ -163,6 +174,7 @@ def _attribute(tag: str, name: str, value: str) -> str | None:
 
 
 _MARKDOWN = _markdown()
+_COMMENTS = _markdown(with_ids=False)
 
 
 @lru_cache(maxsize=64)
@@ -174,11 +186,26 @@ def card_html(text: str, page: str, revision: str) -> Markup:
         page: the path of the model's page, with what a proxy puts before it.
         revision: the commit whose files relative links and pictures mean.
     """
+    return _harmless(_MARKDOWN, text, page, revision, None)
+
+
+@lru_cache(maxsize=256)
+def comment_html(text: str, page: str, attachments: tuple[str, str]) -> Markup:
+    """A comment of a discussion as harmless HTML.
+
+    Args:
+        page: the path of the repository's page; relative links mean files of its branch main.
+        attachments: how the full address of an attached picture begins, and what its path begins with on a page.
+    """
+    return _harmless(_COMMENTS, text, page, "main", attachments)
+
+
+def _harmless(markdown: MarkdownIt, text: str, page: str, revision: str, attachments: tuple[str, str] | None) -> Markup:
     environment: dict[str, Any] = {}
-    tokens = _MARKDOWN.parse(text[:MOST_CHARACTERS], environment)
+    tokens = markdown.parse(text[:MOST_CHARACTERS], environment)
     highest = min((int(token.tag[1]) for token in tokens if token.type == "heading_open"), default=1)
-    rewriter = _Rewriter(quote(page, safe="/"), revision, TOP_HEADING - highest)
-    rewriter.feed(_MARKDOWN.renderer.render(tokens, _MARKDOWN.options, environment))
+    rewriter = _Rewriter(quote(page, safe="/"), revision, TOP_HEADING - highest, attachments)
+    rewriter.feed(markdown.renderer.render(tokens, markdown.options, environment))
     rewriter.close()
     clean = nh3.clean(
         "".join(rewriter.parts),

@@ -29,6 +29,7 @@ STATUS: tuple[tuple[type[EcotoneError], int], ...] = (
     (Unauthenticated, 401),
     (Refused, 403),
     (Forbidden, 403),
+    (Refused, 403),
     (NotFound, 404),
     (Conflict, 409),
     (TooLarge, 413),

@@ -63,6 +63,11 @@ def entries_of(files: list[File], folder: str) -> list[Entry]:
     return [Entry(name, start + name, None) for name in sorted(folders)] + here
 
 
+def to_files(visit: Visit) -> Response:
+    """GET /spaces/{id}: a space is only stored here, so its files are its page."""
+    return visit.redirect(f"{address(visit.stored_model())}/tree/main")
+
+
 def tree(visit: Visit) -> Response:
     """GET /{id}/tree/{rev}[/{path}]?start=N, and the page of a space"""
     model = visit.stored_model()

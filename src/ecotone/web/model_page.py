@@ -62,6 +62,7 @@ def show(visit: Visit) -> Response:
         licensing=_licensing(visit, stance, model, family, choices),
         ancestors=family_tree.ancestors(family, judge),
         descendants=family_tree.descendants(visit.catalog, model, visit.actor, judge),
+        discussions=visit.catalog.discussions(model, status="open", limit=1)[1] if revision is not None else 0,
         refs=visit.catalog.refs(model) if revision is not None else None,
         **_files(visit, revision),
         measurements=plotted(_measurements(visit, model)),

@@ -68,14 +68,14 @@ def _unsealed(cipher: Fernet, sealed: str) -> str | None:
         return None
 
 
-async def posted(request: Request) -> tuple[Actor, dict[str, str]]:
-    """Who sent a form of ours, and its fields.
+async def posted(request: Request, *, most_bytes: int = _MAX_FORM_BYTES) -> tuple[Actor, dict[str, str]]:
+    """Who sent a form of ours, and its fields; none of them when it is larger than told.
 
     Raises:
         Forbidden: when neither a token nor the form's own token vouches for the sender.
     """
     services = request.app.state.services
-    fields = await _fields(request, most=_MOST_FIELDS)
+    fields = await _fields(request, most=_MOST_FIELDS, most_bytes=most_bytes)
     actor: Actor = request.state.actor
     if actor.kind == "user":  # by a header, which no other site can make a browser send
         return actor, fields
@@ -182,12 +182,12 @@ def _next(target: str) -> str:
     return target if safe and target.startswith("/") and not path.startswith(("/login", "/logout")) else "/"
 
 
-async def _fields(request: Request, *, most: int = 20) -> dict[str, str]:
+async def _fields(request: Request, *, most: int = 20, most_bytes: int = _MAX_FORM_BYTES) -> dict[str, str]:
     """The first value of each field of a small urlencoded form."""
     body = b""
     async for part in request.stream():
         body += part
-        if len(body) > _MAX_FORM_BYTES:
+        if len(body) > most_bytes:
             return {}
     try:
         found = parse_qs(body.decode(), keep_blank_values=True, max_num_fields=most)

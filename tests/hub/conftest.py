@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ecotone import hub
-from ecotone.accounts import ANONYMOUS, SYSTEM, Accounts, secret_hash
+from ecotone.accounts import ANONYMOUS, SYSTEM, Accounts, DeviceLogins, secret_hash
 from ecotone.accounts import models as _accounts
 from ecotone.catalog import Catalog
 from ecotone.catalog import models as _catalog
@@ -30,8 +30,10 @@ from ecotone.settings import Settings
 from ecotone.storage import Storage
 from ecotone.storage import models as _storage
 from ecotone.vocabulary import Role
+from ecotone.webhooks import Courier, Targets, Webhooks
+from ecotone.webhooks import models as _webhooks
 
-TABLES = (_accounts, _catalog, _policy, _storage)
+TABLES = (_accounts, _catalog, _policy, _storage, _webhooks)
 TOKENS = {
     "ect_admin": (SYSTEM.name, Role.ADMIN),
     "ect_writer": ("will", Role.WRITE),
@@ -63,7 +65,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    settings = Settings(data=data, port=port)
+    settings = Settings(data=data, port=port, webhook_allow="127.0.0.0/8,localhost", webhook_pause=0.1)
     services = compose(settings)
     app = Starlette(routes=hub.routes())
     app.state.services = services
@@ -92,6 +94,9 @@ def compose(settings: Settings) -> SimpleNamespace:
     known_callers(database)
     policy = Policy(database, catalog, knowledge, accounts)
     writer = LedgerWriter(settings.folder("ledger"), "test")
+    targets = Targets(settings.webhook_allow)
+    webhooks = Webhooks(database, settings, targets)
+    catalog.events.listen(webhooks.enqueue)
     return SimpleNamespace(
         settings=settings,
         database=database,
@@ -102,6 +107,9 @@ def compose(settings: Settings) -> SimpleNamespace:
         policy=policy,
         ledger_writer=writer,
         publishing=Publishing(catalog, storage, policy, knowledge, writer),
+        devices=DeviceLogins(database),
+        webhooks=webhooks,
+        courier=Courier(webhooks, targets),
         note=lambda *a, **k: None,
         intend=lambda *a, **k: None,
         changed=lambda: None,

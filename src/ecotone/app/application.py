@@ -32,7 +32,10 @@ def build(settings: Settings) -> ASGIApp:
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         await _start(services)
-        tasks = [asyncio.create_task(_checkpoints(services), name="checkpoints")]
+        tasks = [
+            asyncio.create_task(_checkpoints(services), name="checkpoints"),
+            asyncio.create_task(services.courier.run(), name="webhooks"),
+        ]
         _greet(settings, token_file, told=services.accounts.profile().told)
         try:
             yield

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ecotone.accounts import SYSTEM, Accounts, Actor
+from ecotone.accounts import SYSTEM, Accounts, Actor, DeviceLogins
 from ecotone.app.ledger_heads import LedgerHeads
 from ecotone.audits import Audits
 from ecotone.catalog import Catalog
@@ -23,6 +23,7 @@ from ecotone.settings import Settings
 from ecotone.storage import Storage
 from ecotone.tuning import Tuning
 from ecotone.vocabulary import Conflict, NotFound
+from ecotone.webhooks import Courier, Targets, Webhooks
 
 log = logging.getLogger("ecotone.app")
 
@@ -53,6 +54,9 @@ class Services:
     routes: Routes
     builder: SnapshotBuilder
     gateway: Gateway
+    devices: DeviceLogins
+    webhooks: Webhooks
+    courier: Courier
     listeners: list[Callable[[], None]] = field(default_factory=list)
 
     def intend(self, kind: str, actor: Actor, **what: Any) -> None:
@@ -149,6 +153,9 @@ def compose(settings: Settings) -> Services:
         routes=routes,
     )
     gateway = Gateway(settings, writer)
+    targets = Targets(settings.webhook_allow)
+    webhooks = Webhooks(database, settings, targets)
+    catalog.events.listen(webhooks.enqueue)
     services = Services(
         settings=settings,
         database=database,
@@ -169,6 +176,9 @@ def compose(settings: Settings) -> Services:
         routes=routes,
         builder=builder,
         gateway=gateway,
+        devices=DeviceLogins(database),
+        webhooks=webhooks,
+        courier=Courier(webhooks, targets),
     )
     catalog.on_delete(lambda model: services.refuse_if_used(model.id))
     return services

@@ -12,6 +12,7 @@ from ecotone.accounts import Actor
 from ecotone.catalog.cards import tags_of, texts, title_of
 from ecotone.catalog.entities import DEFAULT_BRANCH, File, Folder, LineageEdge, Model, NewRevision, Ref, Refs, Revision
 from ecotone.catalog.errors import EntryNotFound, RefExists, RevisionNotFound, StaleParent
+from ecotone.catalog.events import Event, RefChange
 from ecotone.catalog.gitformat import build_trees
 from ecotone.catalog.manifests import ManifestCache, encode
 from ecotone.catalog.models import EdgeRow, ModelRow, RefRow, RevisionRow
@@ -195,22 +196,32 @@ class History(Rights):
     def _create_ref(self, model: Model, prefix: str, name: str, start: str, actor: Actor, message: str) -> Ref:
         check_ref(name)
         with self._database.writing() as session:
-            self._check_namespace(session, self._locked(session, model).namespace, actor)
+            row = self._locked(session, model)
+            self._check_namespace(session, row.namespace, actor)
             sha = self._resolve(session, model, start)
             if sha is None or session.get(RevisionRow, (model.key, sha)) is None:
                 raise RevisionNotFound(model.id, start)
             if session.get(RefRow, (model.key, prefix + name)) is not None:
                 raise RefExists(f"{model.id} has {prefix + name} already; delete it first or choose another name.")
             session.add(RefRow(model_key=model.key, ref=prefix + name, sha=sha, message=message))
+            self._tell_of_ref(session, row, actor.name, RefChange(prefix + name, None, sha))
         return Ref(name, prefix + name, sha)
 
     def _delete_ref(self, model: Model, ref: str, actor: Actor) -> None:
         with self._database.writing() as session:
-            self._check_namespace(session, self._locked(session, model).namespace, actor)
+            repository = self._locked(session, model)
+            self._check_namespace(session, repository.namespace, actor)
             row = session.get(RefRow, (model.key, ref))
             if row is None:
                 raise RevisionNotFound(model.id, ref)
             session.delete(row)
+            self._tell_of_ref(session, repository, actor.name, RefChange(ref, row.sha, None))
+
+    def _tell_of_ref(self, session: Session, row: ModelRow, actor: str, change: RefChange) -> None:
+        model = self._entity(row)
+        self.events.tell(
+            session, Event(action="update", scope="repo.content", model=model, actor=actor, refs=(change,))
+        )
 
     # -- a revision becomes visible ----------------------------------------------------------------------------------
     def add_revision(
@@ -249,6 +260,7 @@ class History(Rights):
                 at.sha = revision.id
             if ref == MAIN:
                 describe(row, revision, set(new.files))
+            self._tell_of_ref(session, row, revision.author, RefChange(ref, expected, revision.id))
             session.flush()
             before_visible()
         return revision

@@ -1,12 +1,13 @@
 """The catalogue as others use it: its parts joined over one starter catalogue."""
 
+from ecotone.catalog.access import Access
+from ecotone.catalog.collections import Collections
 from ecotone.catalog.families import Families
 from ecotone.catalog.history import History
 from ecotone.catalog.listings import Listings
 from ecotone.catalog.measurements import Measurements
 from ecotone.catalog.names import key_of
 from ecotone.catalog.objects import Objects
-from ecotone.catalog.repositories import Repositories
 from ecotone.catalog.starter import load as load_starter
 from ecotone.database import Database
 from ecotone.licences import KnowledgeBase
@@ -14,8 +15,8 @@ from ecotone.settings import Settings
 from ecotone.storage import Storage
 
 
-class Catalog(Repositories, History, Objects, Listings, Families, Measurements):
-    """Models, revisions, files, cards, lineage, measurements and search. Thread-safe."""
+class Catalog(Collections, Access, History, Objects, Listings, Families, Measurements):
+    """Models, revisions, files, cards, lineage, measurements, search, collections and access. Thread-safe."""
 
     def __init__(self, database: Database, storage: Storage, knowledge: KnowledgeBase, settings: Settings) -> None:
         starter = {key_of(model.id): model for model in load_starter()}

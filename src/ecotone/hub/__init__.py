@@ -2,7 +2,21 @@
 
 from starlette.routing import BaseRoute
 
-from ecotone.hub import files, identity, lfs, listings, repositories, tokens, trees, uploads, xet
+from ecotone.hub import (
+    access,
+    collections,
+    devices,
+    files,
+    identity,
+    lfs,
+    listings,
+    repositories,
+    tokens,
+    trees,
+    uploads,
+    webhooks,
+    xet,
+)
 
 __all__ = ["routes"]
 
@@ -14,6 +28,10 @@ def routes() -> list[BaseRoute]:
         *lfs.routes(),
         *tokens.routes(),
         *identity.routes(),
+        *devices.routes(),
+        *access.routes(),
+        *collections.routes(),
+        *webhooks.routes(),
         *uploads.routes(),
         *repositories.routes(),
         *trees.routes(),

@@ -18,10 +18,11 @@ from ecotone.accounts import Actor
 from ecotone.catalog import BadName, Catalog, Model, ModelNotFound, RepoExists
 from ecotone.catalog.errors import NoWeightsHere
 from ecotone.catalog.names import is_name
-from ecotone.hub.errors import GatedRepo, error_response
+from ecotone.hub.errors import error_response
 from ecotone.vocabulary import EcotoneError, Forbidden, Invalid, RepoType, TooLarge, Unauthenticated
 
 MAX_JSON_BYTES = 16 * 1024 * 1024
+MAX_FIELDS_BYTES = 64 * 1024
 KINDS = {"models": RepoType.MODEL, "datasets": RepoType.DATASET, "spaces": RepoType.SPACE}
 PREFIXES = {RepoType.MODEL: "", RepoType.DATASET: "datasets/", RepoType.SPACE: "spaces/"}
 _TRUE = {"true", "1", "yes", "on"}
@@ -70,6 +71,10 @@ class Call:
             raise NoWeightsHere(repo_id)
         return found
 
+    def check_gate(self, model: Model) -> None:
+        """Raises GatedRepo when the caller may not have a repository's bytes."""
+        self.catalog.check_gate(model, self.actor)
+
     def url(self, model: Model) -> str:
         return f"{self.base}/{PREFIXES[model.repo_type]}{model.id}"
 
@@ -100,6 +105,12 @@ class Call:
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             raise Invalid("The body is not JSON; send a JSON object.") from None
 
+    def fields(self, kind: type[T]) -> T:
+        """The same for a body of a few short fields. Raises TooLarge too."""
+        if len(self.body) > MAX_FIELDS_BYTES:
+            raise TooLarge(f"The body is larger than {MAX_FIELDS_BYTES} bytes, the most that is taken here.")
+        return self.json(kind)
+
 
 Handler = Callable[[Call], Any]
 
@@ -115,18 +126,6 @@ def need_writer(actor: Actor) -> None:
     need_user(actor)
     if not actor.may_write:
         raise Forbidden("This token may only read; a token that may write is needed.")
-
-
-def passes_gate(model: Model, actor: Actor) -> bool:
-    """Whether the caller may have a repository's bytes, and the hashes that stand for them."""
-    return model.gated is None or actor.may_write or (model.gated == "auto" and actor.kind == "user")
-
-
-def check_gate(model: Model, actor: Actor) -> None:
-    """Files of a gated repository need a user; where each one is let in by hand, a writer."""
-    if passes_gate(model, actor):
-        return
-    raise GatedRepo(f"Access to {model.id} is gated; log in with a user that its owners let in.")
 
 
 async def read_body(request: Request, most: int = MAX_JSON_BYTES) -> bytes:
@@ -206,6 +205,26 @@ def api_routes(path: str, handlers: dict[str, Handler], *, kinds: Sequence[str] 
 
 def plain_route(path: str, handler: Handler, method: str = "GET", repo_type: RepoType = RepoType.MODEL) -> BaseRoute:
     return Route(path, handle(handler, repo_type), methods=[method])
+
+
+def page_after(call: Call, cursor: str | int) -> dict[str, str]:
+    """The header that leads to the next page of the same listing; `cursor` names its last row."""
+    url = call.request.url.include_query_params(cursor=str(cursor))
+    return {"link": f'<{call.base}{call.request.scope["path"]}?{url.query}>; rel="next"'}
+
+
+def cursor_number(call: Call) -> int | None:
+    """The cursor of a listing ordered by numbers; None on its first page.
+
+    Raises:
+        Invalid: for one that was not made here.
+    """
+    raw = call.query.get("cursor")
+    if not raw:
+        return None
+    if not (raw.isascii() and raw.isdigit() and len(raw) < 16):
+        raise Invalid("The cursor is not one that this server made; begin again without it.", param="cursor")
+    return int(raw)
 
 
 def type_named(word: str | None) -> RepoType:

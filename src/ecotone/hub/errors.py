@@ -10,7 +10,16 @@ import msgspec
 from starlette.responses import Response
 
 from ecotone.accounts import Actor
-from ecotone.catalog import EntryNotFound, ModelNotFound, RefExists, RepoExists, RevisionNotFound, StaleParent
+from ecotone.catalog import (
+    CollectionExists,
+    EntryNotFound,
+    GatedRepo,
+    ModelNotFound,
+    RefExists,
+    RepoExists,
+    RevisionNotFound,
+    StaleParent,
+)
 from ecotone.vocabulary import (
     Conflict,
     EcotoneError,
@@ -22,12 +31,6 @@ from ecotone.vocabulary import (
     Unauthenticated,
     Unavailable,
 )
-
-
-class GatedRepo(Forbidden):
-    """The files of a gated repository are for users that were let in."""
-
-    code = "gated_repo"
 
 
 class NotSupported(NotFound):
@@ -81,6 +84,8 @@ def error_response(error: EcotoneError, actor: Actor, *, url: str | None = None)
     body: dict[str, Any] = {"error": error.message}
     if isinstance(error, (RepoExists, RefExists)) and url is not None:
         body["url"] = url
+    if isinstance(error, CollectionExists):
+        body["slug"] = error.slug
     if isinstance(error, Refused):
         body["ecotone"] = {k: error.decision.get(k) for k in ("verdict", "reasons", "would_allow", "knowledge_base")}
     return Response(msgspec.json.encode(body), status, headers=headers, media_type="application/json")

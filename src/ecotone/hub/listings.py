@@ -7,7 +7,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from ecotone.catalog import Model, Revision
-from ecotone.hub.endpoint import KINDS, Call, Handler, answer, api_routes, check_gate, passes_gate, plain_route
+from ecotone.hub.endpoint import KINDS, Call, Handler, answer, api_routes, plain_route
 from ecotone.hub.infos import expanded, repo_info
 from ecotone.hub.repositories import next_page
 from ecotone.hub.weights import ShardedMetadata
@@ -75,7 +75,7 @@ def info(call: Call) -> Any:
 def _info(call: Call, model: Model, revision: Revision) -> Any:
     expand = call.query.getlist("expand") + call.query.getlist("expand[]")
     children = len(call.catalog.children(model, viewer=call.actor)) if "childrenModelCount" in expand else None
-    files, hashes = call.catalog.manifest(revision), passes_gate(model, call.actor)
+    files, hashes = call.catalog.manifest(revision), call.catalog.passes_gate(model, call.actor)
     shown = repo_info(model, revision, files, blobs=call.flag("blobs"), hashes=hashes, children=children)
     if call.flag("securityStatus") or "securityRepoStatus" in expand:
         shown["securityRepoStatus"] = {"scansDone": False, "filesWithIssues": []}
@@ -113,7 +113,7 @@ def safetensors_metadata(made: ShardedMetadata) -> Handler:
 
     def handler(call: Call) -> Any:
         model = call.model()
-        check_gate(model, call.actor)
+        call.check_gate(model)
         revision = call.catalog.revision(model)
         file = call.catalog.file(revision, call.path["file"])
         if not file.path.endswith(".index.json"):

@@ -11,13 +11,17 @@ from ecotone.hub.endpoint import (
     Call,
     answer,
     api_routes,
+    cursor_number,
     need_user,
     need_writer,
+    page_after,
     plain_route,
     type_named,
 )
 from ecotone.hub.infos import commit_item, moment
 from ecotone.vocabulary import Invalid, RepoType
+
+LIKES = 1000
 
 
 class NewRepo(msgspec.Struct):
@@ -214,15 +218,21 @@ def unlike(call: Call) -> Any:
 
 def likers(call: Call) -> Any:
     """GET /api/{kind}/{id}/likers"""
-    return [{"user": u, "fullname": u, "avatarUrl": "", "type": "user"} for u in call.catalog.likers(call.model())]
+    limit = call.number("limit", LIKES, LIKES) or LIKES
+    found = call.catalog.likers(call.model(), after=call.query.get("cursor", "")[:96], limit=limit + 1)
+    rows = [{"user": u, "fullname": u, "avatarUrl": "", "type": "user"} for u in found[:limit]]
+    return answer(rows, headers=page_after(call, found[limit - 1]) if len(found) > limit else {})
 
 
 def likes_of(call: Call) -> Any:
     """GET /api/users/{user}/likes"""
-    return [
+    limit = call.number("limit", LIKES, LIKES) or LIKES
+    found = call.catalog.liked_by(call.path["user"], viewer=call.actor, before=cursor_number(call), limit=limit + 1)
+    rows = [
         {"createdAt": moment(created), "repo": {"name": model.id, "type": model.repo_type.value}}
-        for model, created in call.catalog.liked_by(call.path["user"], viewer=call.actor)
+        for model, created in found[:limit]
     ]
+    return answer(rows, headers=page_after(call, found[limit - 1][0].key) if len(found) > limit else {})
 
 
 def own_repositories(call: Call) -> Any:

@@ -6,7 +6,7 @@ from urllib.parse import quote
 from starlette.responses import Response
 
 from ecotone.catalog import EntryNotFound, File, Revision
-from ecotone.web.endpoint import Visit, address, check_gate
+from ecotone.web.endpoint import Visit, address
 
 MOST_PREVIEW_BYTES = 64 * 1024
 MOST_PREVIEW_LINES = 1500
@@ -65,7 +65,7 @@ def blob(visit: Visit) -> Response:
     model = visit.stored_model()
     revision = visit.catalog.revision(model, visit.path["rev"])
     file = visit.catalog.file(revision, visit.path["path"])
-    check_gate(model, visit.actor)
+    visit.catalog.check_gate(model, visit.actor)
     text, is_whole = preview(visit, file)
     return visit.page(
         "blob.html",

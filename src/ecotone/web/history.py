@@ -9,7 +9,7 @@ from starlette.responses import Response
 from ecotone.catalog import File, Revision, RevisionNotFound
 from ecotone.catalog.names import is_sha
 from ecotone.vocabulary import Forbidden
-from ecotone.web.endpoint import Visit, address, check_gate
+from ecotone.web.endpoint import Visit, address
 from ecotone.web.files import as_text
 
 PAGE_SIZE = 50
@@ -54,7 +54,7 @@ def commit(visit: Visit) -> Response:
     revision = visit.catalog.revision(model, visit.path["rev"])
     parent = visit.catalog.revision(model, revision.parents[0]) if revision.parents else None
     try:
-        check_gate(model, visit.actor)
+        visit.catalog.check_gate(model, visit.actor)
         may_read = True
     except Forbidden:
         may_read = False

@@ -2,7 +2,22 @@
 
 from starlette.routing import BaseRoute, Route
 
-from ecotone.web import catalogue, files, history, licences, model_page, operations, profile, sessions, static
+from ecotone.vocabulary import RepoType
+from ecotone.web import (
+    access,
+    catalogue,
+    collections,
+    device,
+    files,
+    history,
+    licences,
+    model_page,
+    operations,
+    profile,
+    sessions,
+    static,
+    webhooks,
+)
 from ecotone.web.endpoint import page
 from ecotone.web.failures import exception_handlers
 from ecotone.web.sessions import actor_from_cookie
@@ -17,11 +32,18 @@ def routes() -> list[BaseRoute]:
         Route("/models", page(catalogue.to_front)),
         Route("/datasets", page(catalogue.datasets)),
         Route("/login", sessions.login, methods=["GET", "POST"]),
+        Route("/login/device", device.device, methods=["GET", "POST"]),
         Route("/logout", sessions.logout, methods=["POST"]),
         Route("/static/{digest}/{name}", static.file),
         Route("/favicon.ico", static.icon),
         Route("/ecotone/licences", page(licences.listed)),
         Route("/ecotone/licences/{id}", page(licences.show)),
+        Route("/collections", page(collections.listed)),
+        Route("/collections/{namespace}/{slug}", page(collections.show)),
+        Route("/ecotone/webhooks", page(webhooks.listed)),
+        Route("/ecotone/webhooks/{id}", page(webhooks.show), methods=["GET"]),
+        Route("/ecotone/webhooks/{id}", webhooks.act, methods=["POST"]),
+        *_access(),
         Route("/ecotone/profile", profile.profile, methods=["GET", "POST"]),
         Route("/ecotone/status", page(operations.status)),
         Route("/ecotone/why", page(operations.ask_why)),
@@ -37,3 +59,13 @@ def routes() -> list[BaseRoute]:
             Route(start + "/commit/{rev}", page(history.commit)),
         ]
     return [*found, Route("/{namespace}", page(catalogue.namespace))]
+
+
+def _access() -> list[BaseRoute]:
+    found: list[BaseRoute] = []
+    for kind, prefix in access.PREFIXES.items():
+        act = f"/ecotone/access/{kind.value}s/{{namespace}}/{{name}}"
+        found.append(Route(act, access.answered(kind), methods=["POST"]))
+        if kind is not RepoType.MODEL:  # before the pages of models, whose namespaces may be anything
+            found.append(Route(f"/{prefix}{{namespace}}/{{name}}/access", page(access.shown(kind))))
+    return [*found, Route("/{namespace}/{name}/access", page(access.shown(RepoType.MODEL)))]

@@ -42,8 +42,7 @@ def _user(actor: Actor) -> dict[str, Any]:
 
 def _token_name(token: TokenInfo) -> str:
     """The name under which clients keep a token, in a file with sections: letters, digits and a few signs."""
-    note = re.sub(r"[^A-Za-z0-9 _.-]+", " ", token.note).strip()[:60]
-    return f"{token.user}: {note}".replace(":", "") if note else token.user
+    return " ".join([token.user, *re.findall(r"[A-Za-z0-9_.-]+", token.note)])[:96]
 
 
 def auth_check(call: Call) -> Any:

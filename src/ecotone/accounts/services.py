@@ -188,10 +188,11 @@ class Accounts:
 
     def token(self, token_id: str) -> TokenInfo:
         """One token, without its secret. Raises KeyNotFound."""
-        found = next((t for t in self.tokens() if t.id == token_id), None)
-        if found is None:
+        with self._database.reading() as session:
+            row = session.get(TokenRow, token_id)
+        if row is None:
             raise KeyNotFound(token_id)
-        return found
+        return _token_info(row)
 
     def revoke_token(self, token_id: str) -> None:
         """Revoke a user's token. Raises Conflict for the last one of an administrator: nobody could make another."""

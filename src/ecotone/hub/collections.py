@@ -122,7 +122,10 @@ def update_item(call: Call) -> Any:
     """PATCH /api/collections/{namespace}/{slug}/items/{item}"""
     need_user(call.actor)
     asked = call.fields(ItemChanges)
-    call.catalog.update_item(_slug(call), call.path["item"], actor=call.actor, note=asked.note, position=asked.position)
+    slug, item = _slug(call), call.path["item"]
+    call.services.intend("collection.item", call.actor, collection=slug[:200], item=item[:40])
+    call.catalog.update_item(slug, item, actor=call.actor, note=asked.note, position=asked.position)
+    call.services.note("collection.item", call.actor, collection=slug[:200], item=item[:40])
     return {"success": True}
 
 

@@ -184,7 +184,6 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("expires", UtcDateTime(), nullable=True))
 
 
-
 def downgrade() -> None:
     with op.batch_alter_table("tokens", schema=None) as batch_op:
         batch_op.drop_column("expires")

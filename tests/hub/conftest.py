@@ -1,6 +1,7 @@
 """A hub on a free port, served by uvicorn as in production, for unmodified clients."""
 
 import os
+import secrets
 import socket
 import threading
 import time
@@ -11,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 import uvicorn
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -58,6 +60,19 @@ class RawPaths:
         await self.app(scope, receive, send)
 
 
+def empty_database() -> str:
+    """A fresh PostgreSQL database where `ECOTONE_TEST_POSTGRES_URL` names a server; else SQLite in the data folder."""
+    given = os.environ.get("ECOTONE_TEST_POSTGRES_URL")
+    if given is None:
+        return ""
+    name = f"hub_{secrets.token_hex(6)}"
+    admin = sa.create_engine(given, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(sa.text(f"create database {name}"))
+    admin.dispose()
+    return sa.make_url(given).set(database=name).render_as_string(hide_password=False)
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
     """`.url`, `.services`, and a plain HTTP client `.http` without a token."""
@@ -65,7 +80,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    settings = Settings(data=data, port=port, webhook_allow="127.0.0.0/8,localhost", webhook_pause=0.1)
+    settings = Settings(
+        data=data,
+        port=port,
+        database_url=empty_database(),
+        webhook_allow="127.0.0.0/8,localhost",
+        webhook_pause=0.1,
+    )
     services = compose(settings)
     app = Starlette(routes=hub.routes())
     app.state.services = services

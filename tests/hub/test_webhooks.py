@@ -457,3 +457,18 @@ def test_bad_webhooks_say_what_is_wrong(server: SimpleNamespace) -> None:
     reader = {"authorization": "Bearer ect_reader"}
     assert httpx.post(f"{server.url}/api/settings/webhooks", json=good, headers=reader).status_code == 403
     assert httpx.get(f"{server.url}/api/settings/webhooks").status_code == 401
+
+
+def test_a_name_server_that_never_answers_takes_none_of_the_servers_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = threading.Event()
+
+    def stuck(*_args: Any, **_kwargs: Any) -> Any:
+        asked.set()
+        time.sleep(5)
+        raise OSError
+
+    monkeypatch.setattr(socket, "getaddrinfo", stuck)
+    monkeypatch.setattr(carrying, "ANSWER_SECONDS", 0.5)
+    began = time.monotonic()
+    assert one_try(Targets(""))("http://slow.example/") == (None, "no answer within 0.5 seconds")
+    assert asked.is_set() and time.monotonic() - began < 2, "the loop ends without waiting for the look-up"

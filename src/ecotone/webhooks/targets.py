@@ -4,14 +4,16 @@ A URL is checked when it is given; the addresses that its host leads to are chec
 is made to an address that was checked.
 """
 
+import asyncio
+import contextlib
 import ipaddress
 import socket
+import threading
 from typing import Any
 from urllib.parse import urlsplit
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.connector import AddrInfoType
-from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
 from ecotone.settings.addresses import METADATA_NAMES, is_forbidden, is_public, literal_address
@@ -103,19 +105,56 @@ def host_of(url: str) -> str:
 
 
 class _Resolver(AbstractResolver):
+    """Each look-up has a thread of its own that ends with the process: a name server that never answers must take none
+    of the threads in which the rest of the server works."""
+
     def __init__(self, targets: Targets, host: str) -> None:
         self._targets = targets
         self._host = host
-        self._inner = ThreadedResolver()
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        found: list[ResolveResult] = await self._inner.resolve(host, port, family)
+        found = [_result(host, told) for told in await _looked_up(host, port, family)]
         kept = [address for address in found if self._targets.may_reach(self._host, address["host"])]
         if not kept:
             raise OSError(None, REFUSED)
         return kept
 
     async def close(self) -> None:
-        await self._inner.close()
+        """Nothing is held."""
+
+
+def _looked_up(host: str, port: int, family: int) -> "asyncio.Future[list[AddrInfoType]]":
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[list[AddrInfoType]] = loop.create_future()
+
+    def settle(found: list[AddrInfoType], error: Exception | None) -> None:
+        if answer.done():  # nobody waits any more
+            return
+        answer.set_result(found) if error is None else answer.set_exception(error)
+
+    def look_up() -> None:
+        found: list[AddrInfoType] = []
+        error: Exception | None = None
+        try:
+            found = list(socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM))
+        except (OSError, UnicodeError) as problem:
+            error = problem
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(settle, found, error)
+
+    threading.Thread(target=look_up, name="webhook name", daemon=True).start()
+    return answer
+
+
+def _result(hostname: str, told: AddrInfoType) -> ResolveResult:
+    family, _, protocol, _, address = told
+    return ResolveResult(
+        hostname=hostname,
+        host=str(address[0]),
+        port=int(address[1]),
+        family=family,
+        proto=protocol,
+        flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+    )

@@ -1,6 +1,7 @@
 """A hub on a free port, served by uvicorn as in production, for unmodified clients."""
 
 import os
+import secrets
 import socket
 import threading
 import time
@@ -11,12 +12,13 @@ from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 import uvicorn
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ecotone import hub
-from ecotone.accounts import ANONYMOUS, SYSTEM, Accounts, secret_hash
+from ecotone.accounts import ANONYMOUS, SYSTEM, Accounts, DeviceLogins, secret_hash
 from ecotone.accounts import models as _accounts
 from ecotone.app.authentication import bearer
 from ecotone.app.protocol import BoundedHttp
@@ -33,8 +35,10 @@ from ecotone.settings import Settings
 from ecotone.storage import Storage
 from ecotone.storage import models as _storage
 from ecotone.vocabulary import Role
+from ecotone.webhooks import Courier, Targets, Webhooks
+from ecotone.webhooks import models as _webhooks
 
-TABLES = (_accounts, _catalog, _policy, _storage)
+TABLES = (_accounts, _catalog, _policy, _storage, _webhooks)
 TOKENS = {
     "ect_admin": (SYSTEM.name, Role.ADMIN),
     "ect_writer": ("will", Role.WRITE),
@@ -59,6 +63,19 @@ class RawPaths:
         await self.app(scope, receive, send)
 
 
+def empty_database() -> str:
+    """A fresh PostgreSQL database where `ECOTONE_TEST_POSTGRES_URL` names a server; else SQLite in the data folder."""
+    given = os.environ.get("ECOTONE_TEST_POSTGRES_URL")
+    if given is None:
+        return ""
+    name = f"hub_{secrets.token_hex(6)}"
+    admin = sa.create_engine(given, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(sa.text(f"create database {name}"))
+    admin.dispose()
+    return sa.make_url(given).set(database=name).render_as_string(hide_password=False)
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
     """`.url`, `.services`, and a plain HTTP client `.http` without a token."""
@@ -66,7 +83,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    settings = Settings(data=data, port=port)
+    settings = Settings(
+        data=data,
+        port=port,
+        database_url=empty_database(),
+        webhook_allow="127.0.0.0/8,localhost",
+        webhook_pause=0.1,
+    )
     services = compose(settings)
     app = Starlette(routes=hub.routes())
     app.state.services = services
@@ -98,6 +121,9 @@ def compose(settings: Settings) -> SimpleNamespace:
     policy = Policy(database, catalog, knowledge, accounts)
     writer = LedgerWriter(settings.folder("ledger"), "test")
     publishing = Publishing(catalog, storage, policy, knowledge, writer)
+    targets = Targets(settings.webhook_allow)
+    webhooks = Webhooks(database, settings, targets)
+    catalog.events.listen(webhooks.enqueue)
     return SimpleNamespace(
         settings=settings,
         database=database,
@@ -110,6 +136,9 @@ def compose(settings: Settings) -> SimpleNamespace:
         ledger_writer=writer,
         publishing=publishing,
         reviews=Reviews(catalog, publishing, writer),
+        devices=DeviceLogins(database),
+        webhooks=webhooks,
+        courier=Courier(webhooks, targets),
         note=lambda *a, **k: None,
         intend=lambda *a, **k: None,
         changed=lambda: None,

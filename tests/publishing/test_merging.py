@@ -170,7 +170,7 @@ def test_numbers_merges_and_comments_at_once(house: SimpleNamespace, reviews: Re
     assert sorted(done) == ["merged"] * len(requests) + ["twice"] * len(requests)
     assert set(held(house)) == {f"f{n}" for n in range(18) if n % 3}
     for num in requests:
-        kinds = [e.type for e in house.catalog.events(house.catalog.discussion(model, num))]
+        kinds = [e.type for e in house.catalog.happenings(house.catalog.discussion(model, num))]
         assert kinds.count("comment") == 2 and kinds.count("status-change") == 1
 
 

@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
 
 from ecotone import hub, web
-from ecotone.accounts import SYSTEM, Accounts, Actor
+from ecotone.accounts import SYSTEM, Accounts, Actor, DeviceLogins
 from ecotone.accounts import models as _accounts
 from ecotone.app.authentication import Authenticator
 from ecotone.app.gate import Gate
@@ -33,6 +33,7 @@ from ecotone.settings import Settings
 from ecotone.storage import Storage
 from ecotone.storage import models as _storage
 from ecotone.vocabulary import RepoType, Role
+from ecotone.webhooks import Targets, Webhooks
 
 TABLES = (_accounts, _catalog, _policy, _storage)
 ADMIN = "ect_test-administrator-token"
@@ -127,7 +128,11 @@ def compose(data: Path, port: int) -> SimpleNamespace:
     writer = LedgerWriter(folder, "test")
     ledger = Ledger(folder)
     publishing = Publishing(catalog, storage, policy, knowledge, writer)
+    webhooks = Webhooks(database, settings, Targets())
+    catalog.events.listen(webhooks.enqueue)
     return SimpleNamespace(
+        devices=DeviceLogins(database),
+        webhooks=webhooks,
         settings=settings,
         database=database,
         knowledge=knowledge,

@@ -1,10 +1,11 @@
 """Users, projects, tokens and keys. Secrets are stored as hashes only; knows nothing of HTTP."""
 
 from ecotone.accounts.actors import ANONYMOUS, SYSTEM, Actor
+from ecotone.accounts.devices import DeviceLogin, DeviceLogins, DeviceRefusal, IssuedToken
 from ecotone.accounts.errors import KeyNotFound, ProjectExists, ProjectNotFound
 from ecotone.accounts.profile import KeptProfile, Profile
-from ecotone.accounts.services import HOUSE, Accounts, KeyInfo, Project, TokenInfo, secret_hash
-from ecotone.accounts.users import bears, is_user
+from ecotone.accounts.services import HOUSE, Accounts, KeyInfo, Project, TokenInfo
+from ecotone.accounts.users import bears, is_user, roles_up_to, secret_hash, user_named, user_today
 
 __all__ = [
     "ANONYMOUS",
@@ -12,6 +13,10 @@ __all__ = [
     "SYSTEM",
     "Accounts",
     "Actor",
+    "DeviceLogin",
+    "DeviceLogins",
+    "DeviceRefusal",
+    "IssuedToken",
     "KeptProfile",
     "KeyInfo",
     "KeyNotFound",
@@ -22,5 +27,8 @@ __all__ = [
     "TokenInfo",
     "bears",
     "is_user",
+    "roles_up_to",
     "secret_hash",
+    "user_named",
+    "user_today",
 ]

@@ -19,6 +19,39 @@ class TokenRow(Base):
     note: Mapped[str] = mapped_column(String(200), default="")
     created: Mapped[datetime]
     revoked: Mapped[datetime | None]
+    expires: Mapped[datetime | None]
+
+
+class DeviceLoginRow(Base):
+    """A login that a device asked for (RFC 8628), until its token is fetched. `device_hash` is SHA-256 of its code."""
+
+    __tablename__ = "device_logins"
+
+    device_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    user_code: Mapped[str] = mapped_column(String(16), unique=True)
+    state: Mapped[str] = mapped_column(String(16))
+    asked_from: Mapped[str] = mapped_column(String(200))
+    created: Mapped[datetime]
+    expires: Mapped[datetime] = mapped_column(index=True)
+    interval: Mapped[int]
+    polled: Mapped[datetime | None]
+    user: Mapped[str | None] = mapped_column(String(96))
+    role: Mapped[str | None] = mapped_column(String(16))
+    until: Mapped[datetime | None]
+    approved_with: Mapped[str | None] = mapped_column(String(32))
+
+
+class RefreshRow(Base):
+    """What renews the token of a device login, once. `until` is the moment beyond which nothing is renewed."""
+
+    __tablename__ = "refresh_tokens"
+
+    hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    token_id: Mapped[str] = mapped_column(ForeignKey("tokens.id", ondelete="CASCADE"), index=True)
+    expires: Mapped[datetime] = mapped_column(index=True)
+    until: Mapped[datetime | None]
+    used: Mapped[datetime | None]
+    followed_by: Mapped[str | None] = mapped_column(String(32))
 
 
 class ProjectRow(Base):

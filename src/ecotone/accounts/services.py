@@ -1,7 +1,6 @@
 """What accounts do: first administrator, tokens of users, projects with their declared use, keys of projects."""
 
 import contextlib
-import hashlib
 import os
 import re
 import secrets
@@ -19,6 +18,7 @@ from ecotone.accounts.actors import Actor
 from ecotone.accounts.errors import KeyNotFound, ProjectExists, ProjectNotFound
 from ecotone.accounts.models import KeyRow, ProfileRow, ProjectRow, TokenRow
 from ecotone.accounts.profile import KeptProfile, Profile
+from ecotone.accounts.users import actor_behind, is_living, secret_hash, token_row, user_named
 from ecotone.database import Database, utc_now
 from ecotone.licences import Use
 from ecotone.settings import Settings
@@ -101,11 +101,7 @@ class TokenInfo:
     note: str
     created: datetime
     revoked: datetime | None
-
-
-def secret_hash(secret: str) -> str:
-    """SHA-256 hex of a token or key: 32 random bytes need no slow hash, and look-ups stay exact."""
-    return hashlib.sha256(secret.encode()).hexdigest()
+    expires: datetime | None = None
 
 
 class Accounts:
@@ -144,16 +140,16 @@ class Accounts:
             raise Invalid("The administrator's token is too short: at least 16 characters are expected.")
         hashed = secret_hash(token)
         if session.scalar(sa.select(TokenRow.id).where(TokenRow.hash == hashed)) is None:
-            session.add(_token_row(hashed, "admin", Role.ADMIN, note))
+            session.add(token_row(hashed, "admin", Role.ADMIN, note))
 
     # -- tokens ------------------------------------------------------------------------------------------------------
     def actor_for_token(self, token: str) -> Actor | None:
-        """The user or project behind a token or key; None when it is unknown or revoked."""
+        """The user or project behind a token or key; None when it is unknown, revoked or expired."""
         hashed = secret_hash(token)
         with self._database.reading() as session:
-            row = session.scalar(sa.select(TokenRow).where(TokenRow.hash == hashed, TokenRow.revoked.is_(None)))
+            row = session.scalar(sa.select(TokenRow).where(TokenRow.hash == hashed))
             if row is not None:
-                return _actor(row)
+                return actor_behind(row) if is_living(row) else None
             key = session.scalar(sa.select(KeyRow).where(KeyRow.hash == hashed, KeyRow.revoked.is_(None)))
             return None if key is None else Actor("key", f"key {key.id}", None, key.project)
 
@@ -161,7 +157,7 @@ class Accounts:
         """The user behind a token's id, for what was signed on the token's behalf; None when it was revoked."""
         with self._database.reading() as session:
             row = session.get(TokenRow, token_id)
-        return None if row is None or row.revoked is not None else _actor(row)
+        return None if row is None or not is_living(row) else actor_behind(row)
 
     def create_token(self, user: str, role: Role, note: str = "") -> tuple[TokenInfo, str]:
         """A token for a user; the secret is returned once and stored as a hash."""
@@ -169,26 +165,34 @@ class Accounts:
         if not re.fullmatch(r"[\w.-]{1,96}", user):
             raise Invalid("A user's name has 1 to 96 letters, digits, '.', '_' or '-'.", param="user")
         with self._database.writing() as session:
-            row = _token_row(secret_hash(secret), user, role, note[:200])
+            row = token_row(secret_hash(secret), user, role, note[:200])
             session.add(row)
             return _token_info(row), secret
+
+    def user_named(self, name: str) -> str | None:
+        """A user's name as it is written, whatever the case asked for; None when there is no such user."""
+        with self._database.reading() as session:
+            return user_named(session, name)
 
     def tokens(self) -> list[TokenInfo]:
         with self._database.reading() as session:
             return [_token_info(row) for row in session.scalars(sa.select(TokenRow).order_by(TokenRow.created))]
 
     def admin_token_hashes(self) -> tuple[str, ...]:
-        """Hashes of administrators' tokens, which may act as keys of the house project."""
+        """Hashes of administrators' tokens that do not expire, which may act as keys of the house project."""
         with self._database.reading() as session:
-            wanted = sa.select(TokenRow.hash).where(TokenRow.role == Role.ADMIN.value, TokenRow.revoked.is_(None))
+            wanted = sa.select(TokenRow.hash).where(
+                TokenRow.role == Role.ADMIN.value, TokenRow.revoked.is_(None), TokenRow.expires.is_(None)
+            )
             return tuple(session.scalars(wanted))
 
     def token(self, token_id: str) -> TokenInfo:
         """One token, without its secret. Raises KeyNotFound."""
-        found = next((t for t in self.tokens() if t.id == token_id), None)
-        if found is None:
+        with self._database.reading() as session:
+            row = session.get(TokenRow, token_id)
+        if row is None:
             raise KeyNotFound(token_id)
-        return found
+        return _token_info(row)
 
     def revoke_token(self, token_id: str) -> None:
         """Revoke a user's token. Raises Conflict for the last one of an administrator: nobody could make another."""
@@ -197,7 +201,10 @@ class Accounts:
             if row is None:
                 raise KeyNotFound(token_id)
             others = sa.select(TokenRow.id).where(
-                TokenRow.role == Role.ADMIN.value, TokenRow.revoked.is_(None), TokenRow.id != token_id
+                TokenRow.role == Role.ADMIN.value,
+                TokenRow.revoked.is_(None),
+                TokenRow.expires.is_(None),
+                TokenRow.id != token_id,
             )
             if row.role == Role.ADMIN.value and session.scalar(others.limit(1)) is None:
                 raise Conflict(
@@ -331,16 +338,6 @@ class Accounts:
             return _key_info(row)
 
 
-def _actor(row: TokenRow) -> Actor:
-    return Actor("user", row.user, Role(row.role), token=row.id)
-
-
-def _token_row(hashed: str, user: str, role: Role, note: str) -> TokenRow:
-    return TokenRow(
-        id=secrets.token_hex(6), hash=hashed, user=user, role=role.value, note=note, created=utc_now(), revoked=None
-    )
-
-
 def _house() -> ProjectRow:
     return ProjectRow(
         name=HOUSE,
@@ -383,7 +380,7 @@ def _key_info(row: KeyRow) -> KeyInfo:
 
 
 def _token_info(row: TokenRow) -> TokenInfo:
-    return TokenInfo(row.id, row.user, Role(row.role), row.note, row.created, row.revoked)
+    return TokenInfo(row.id, row.user, Role(row.role), row.note, row.created, row.revoked, row.expires)
 
 
 def _write_private(file: Path, text: str) -> None:

@@ -1,18 +1,72 @@
 """Which names are those of users. A user is whoever has or had a token; nothing else is kept of them."""
 
+import hashlib
+import secrets
+from datetime import datetime
+
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ecotone.accounts.actors import Actor
 from ecotone.accounts.models import TokenRow
+from ecotone.database import utc_now
+from ecotone.vocabulary import Role
+
+_RANK = {Role.READ: 0, Role.WRITE: 1, Role.ADMIN: 2}
+
+
+def secret_hash(secret: str) -> str:
+    """SHA-256 hex of a token or key: 32 random bytes need no slow hash, and look-ups stay exact."""
+    return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def is_user(session: Session, name: str) -> bool:
     """Whether somebody of this name, whatever its case, has or had a token."""
-    wanted = sa.select(TokenRow.id).where(sa.func.lower(TokenRow.user) == name.lower())
-    return session.scalar(wanted.limit(1)) is not None
+    return user_named(session, name) is not None
+
+
+def user_named(session: Session, name: str) -> str | None:
+    """The name as the user's first token has it; None when nobody of this name has or had a token."""
+    wanted = sa.select(TokenRow.user).where(sa.func.lower(TokenRow.user) == name.lower()).order_by(TokenRow.created)
+    return session.scalar(wanted.limit(1))
+
+
+def user_today(session: Session, name: str) -> Actor | None:
+    """A user with the most that one of their tokens may do today; None when all are revoked or expired."""
+    rows = [row for row in session.scalars(sa.select(TokenRow).where(TokenRow.user == name)) if is_living(row)]
+    if not rows:
+        return None
+    return Actor("user", name, max((Role(row.role) for row in rows), key=_RANK.__getitem__))
 
 
 def bears(actor: Actor, name: str) -> bool:
     """Whether a name, whatever its case, is that of the caller. Letters beyond ASCII never fold onto one of it."""
     return actor.name.isascii() and actor.name.lower() == name.lower()
+
+
+def roles_up_to(role: Role) -> tuple[Role, ...]:
+    """The roles that somebody with a role may hand on, the least first."""
+    return tuple(sorted((r for r in Role if _RANK[r] <= _RANK[role]), key=_RANK.__getitem__))
+
+
+def is_living(row: TokenRow) -> bool:
+    """Whether a token is neither revoked nor expired."""
+    return row.revoked is None and (row.expires is None or row.expires > utc_now())
+
+
+def actor_behind(row: TokenRow) -> Actor:
+    return Actor("user", row.user, Role(row.role), token=row.id)
+
+
+def token_row(hashed: str, user: str, role: Role, note: str, expires: datetime | None = None) -> TokenRow:
+    """A new token; its secret is known to whoever made the hash."""
+    return TokenRow(
+        id=secrets.token_hex(6),
+        hash=hashed,
+        user=user,
+        role=role.value,
+        note=note,
+        created=utc_now(),
+        revoked=None,
+        expires=expires,
+    )

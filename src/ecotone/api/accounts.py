@@ -154,4 +154,5 @@ def _token(info: TokenInfo) -> dict[str, Any]:
         "note": info.note,
         "created": info.created.isoformat(),
         "revoked": info.revoked.isoformat() if info.revoked else None,
+        "expires": info.expires.isoformat() if info.expires else None,
     }

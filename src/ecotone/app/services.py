@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ecotone.accounts import SYSTEM, Accounts, Actor
+from ecotone.accounts import SYSTEM, Accounts, Actor, DeviceLogins
 from ecotone.app.chains import open_chain
 from ecotone.app.ledger_heads import LedgerHeads
 from ecotone.audits import Audits
@@ -24,6 +24,7 @@ from ecotone.settings import Settings
 from ecotone.storage import Storage
 from ecotone.tuning import Tuning
 from ecotone.vocabulary import Conflict, NotFound, Unavailable
+from ecotone.webhooks import Courier, Targets, Webhooks
 
 log = logging.getLogger("ecotone.app")
 
@@ -67,6 +68,9 @@ class Services:
     routes: Routes
     builder: SnapshotBuilder
     gateway: Gateway
+    devices: DeviceLogins
+    webhooks: Webhooks
+    courier: Courier
     listeners: list[Callable[[], None]] = field(default_factory=list)
 
     def intend(self, kind: str, actor: Actor, **what: Any) -> None:
@@ -173,6 +177,9 @@ def compose(settings: Settings, *, successor: bool = False) -> Services:
         routes=routes,
     )
     gateway = Gateway(settings, writer)
+    targets = Targets(settings.webhook_allow)
+    webhooks = Webhooks(database, settings, targets)
+    catalog.events.listen(webhooks.enqueue)
     services = Services(
         settings=settings,
         database=database,
@@ -195,6 +202,9 @@ def compose(settings: Settings, *, successor: bool = False) -> Services:
         routes=routes,
         builder=builder,
         gateway=gateway,
+        devices=DeviceLogins(database),
+        webhooks=webhooks,
+        courier=Courier(webhooks, targets),
     )
     catalog.on_delete(lambda model: services.refuse_if_used(model.id))
     catalog.on_delete(services.clones.forget)

@@ -10,6 +10,7 @@ from ecotone.gateway import models as _gateway
 from ecotone.jobs import models as _jobs
 from ecotone.policy import models as _policy
 from ecotone.storage import models as _storage
+from ecotone.webhooks import models as _webhooks
 
-MODULES = (_accounts, _catalog, _discussions, _engines, _gateway, _jobs, _ledger_heads, _policy, _storage)
+MODULES = (_accounts, _catalog, _discussions, _engines, _gateway, _jobs, _ledger_heads, _policy, _storage, _webhooks)
 METADATA = Base.metadata

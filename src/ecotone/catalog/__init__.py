@@ -1,5 +1,7 @@
 """The catalogue: models, revisions, files, cards, lineage, measurements, search. Publishing alone adds revisions."""
 
+from ecotone.catalog.access import STATUSES, AccessRequest
+from ecotone.catalog.collections import Collection, Item
 from ecotone.catalog.entities import (
     DEFAULT_BRANCH,
     File,
@@ -17,7 +19,10 @@ from ecotone.catalog.errors import (
     BadCard,
     BadName,
     BadPath,
+    CollectionExists,
+    CollectionNotFound,
     EntryNotFound,
+    GatedRepo,
     ModelNotFound,
     RefExists,
     RepoExists,
@@ -25,19 +30,29 @@ from ecotone.catalog.errors import (
     RevisionNotFound,
     StaleParent,
 )
+from ecotone.catalog.events import Event, Events, RefChange, ToldComment, ToldDiscussion
 from ecotone.catalog.names import RESERVED_SEGMENTS
 from ecotone.catalog.services import Catalog
 
 __all__ = [
     "DEFAULT_BRANCH",
     "RESERVED_SEGMENTS",
+    "STATUSES",
+    "AccessRequest",
     "BadCard",
     "BadName",
     "BadPath",
     "Catalog",
+    "Collection",
+    "CollectionExists",
+    "CollectionNotFound",
     "EntryNotFound",
+    "Event",
+    "Events",
     "File",
     "Folder",
+    "GatedRepo",
+    "Item",
     "LineageEdge",
     "Listing",
     "Measurement",
@@ -45,6 +60,7 @@ __all__ = [
     "ModelNotFound",
     "NewRevision",
     "Ref",
+    "RefChange",
     "RefExists",
     "Refs",
     "RepoExists",
@@ -52,4 +68,6 @@ __all__ = [
     "Revision",
     "RevisionNotFound",
     "StaleParent",
+    "ToldComment",
+    "ToldDiscussion",
 ]

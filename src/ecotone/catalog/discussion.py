@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from ecotone.catalog.entities import File, Model, Revision
+from ecotone.catalog.entities import File, Revision
 from ecotone.vocabulary import Conflict, Invalid, NotFound, TooLarge
 
 MOST_TITLE = 200
@@ -104,20 +104,6 @@ class Merging(msgspec.Struct, frozen=True, kw_only=True):
     head: str
     author: str
     comment: str = ""
-
-
-class Told(msgspec.Struct, frozen=True, kw_only=True):
-    """A change of a discussion, for whoever asked to be told: webhooks.
-
-    `scope` is discussion or discussion.comment, `action` create, update or delete; `comment` is the comment concerned.
-    """
-
-    scope: str
-    action: str
-    actor: str
-    model: Model
-    discussion: Discussion
-    comment: Event | None = None
 
 
 class DiscussionNotFound(NotFound):

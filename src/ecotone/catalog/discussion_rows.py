@@ -22,6 +22,7 @@ from ecotone.catalog.discussion import (
 )
 from ecotone.catalog.entities import Revision
 from ecotone.catalog.errors import StaleParent
+from ecotone.catalog.events import ToldComment, ToldDiscussion
 from ecotone.catalog.models import RefRow
 from ecotone.database import Base, utc_now
 from ecotone.vocabulary import TooLarge
@@ -135,8 +136,10 @@ def committed(session: Session, model_key: int, ref: str, revision: Revision) ->
     happened(session, row, "commit", revision.author, {"subject": revision.title, "oid": revision.id})
 
 
-def merged(session: Session, model_key: int, merging: Merging, commit: str) -> None:
-    """End a pull request with its merge commit.
+def merged(
+    session: Session, model_key: int, merging: Merging, commit: str
+) -> tuple[DiscussionRow, DiscussionEventRow | None]:
+    """End a pull request with its merge commit; returns it, and the comment that was made with it.
 
     Raises:
         WrongStatus: when it is no longer open.
@@ -149,10 +152,41 @@ def merged(session: Session, model_key: int, merging: Merging, commit: str) -> N
     at = session.get(RefRow, (model_key, f"refs/pr/{merging.num}"))
     if at is None or at.sha != merging.head:
         raise StaleParent(f"refs/pr/{merging.num}", at.sha if at else None)
+    said = None
     if merging.comment:
-        happened(session, row, "comment", merging.author, {"raw": merging.comment, "hidden": False, "edits": []})
+        data = {"raw": merging.comment, "hidden": False, "edits": []}
+        said = happened(session, row, "comment", merging.author, data)
     changed_to(session, row, Status.MERGED, merging.author)
     row.merge_commit = commit
+    return row, said
+
+
+def told(row: DiscussionRow) -> ToldDiscussion:
+    """A discussion as an event tells of it."""
+    return ToldDiscussion(
+        id=f"{row.model_key:016x}{row.num:08x}",
+        num=row.num,
+        title=row.title,
+        author=row.author,
+        status=Status(row.status).value,
+        is_pull_request=row.base is not None,
+        base=row.base,
+        merge_commit=row.merge_commit,
+    )
+
+
+def told_comment(event: DiscussionEventRow | None) -> ToldComment | None:
+    if event is None:
+        return None
+    hidden = bool(event.data["hidden"])
+    return ToldComment(id=event.id, author=event.author, hidden=hidden, content=None if hidden else event.data["raw"])
+
+
+def first_comment(session: Session, row: DiscussionRow) -> DiscussionEventRow | None:
+    """What a discussion was opened with."""
+    mine = (DiscussionEventRow.model_key == row.model_key, DiscussionEventRow.num == row.num)
+    first = session.scalars(sa.select(DiscussionEventRow).where(*mine, DiscussionEventRow.place == 1)).first()
+    return first if first is not None and first.type == "comment" else None
 
 
 def check_alive(row: DiscussionRow | Discussion) -> None:

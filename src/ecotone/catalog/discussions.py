@@ -41,7 +41,7 @@ from ecotone.catalog.entities import File, Model, Revision
 from ecotone.catalog.errors import ModelNotFound, RevisionNotFound
 from ecotone.catalog.history import History
 from ecotone.catalog.merging import merge
-from ecotone.catalog.models import RefRow, RevisionRow
+from ecotone.catalog.models import ModelRow, RefRow, RevisionRow
 from ecotone.database import utc_now
 from ecotone.vocabulary import Forbidden, Invalid, Unauthenticated
 
@@ -131,7 +131,7 @@ class Discussions(History):
         with self._database.reading() as session:
             return discussion_of(_row(session, model, num))
 
-    def events(self, discussion: Discussion) -> list[Event]:
+    def happenings(self, discussion: Discussion) -> list[Event]:
         """All that happened in a discussion, oldest first."""
         wanted = sa.select(DiscussionEventRow).where(
             DiscussionEventRow.model_key == discussion.model_key, DiscussionEventRow.num == discussion.num
@@ -224,15 +224,17 @@ class Discussions(History):
             made = opened(session, model.key, proposal)
             if pull_request:
                 session.add(RefRow(model_key=model.key, ref=f"refs/pr/{made.num}", sha=row.head, message=""))
+            self._tell_of_opened(session, row, actor.name, made)
             return discussion_of(made)
 
     def comment(self, model: Model, num: int, text: str, *, actor: Actor) -> Event:
         """Say something in a discussion, open or not."""
         _check_user(actor)
         text = comment_of(text)
-        with self._changing(model, num) as (session, row):
-            data = {"raw": text, "hidden": False, "edits": []}
-            return event_of(happened(session, row, "comment", actor.name, data))
+        with self._changing(model, num) as (session, repository, row):
+            said = happened(session, row, "comment", actor.name, {"raw": text, "hidden": False, "edits": []})
+            self._tell_of_discussion(session, repository, actor.name, row, "create", said)
+            return event_of(said)
 
     def edit_comment(self, model: Model, num: int, comment: str, text: str, *, actor: Actor) -> Event:
         """Give a comment another text.
@@ -242,26 +244,28 @@ class Discussions(History):
             WrongStatus: when it is hidden.
         """
         text = comment_of(text)
-        with self._changing(model, num) as (session, row):
-            event = self._own_comment(session, model, row, comment, actor)
-            edits = [*event.data["edits"], {"at": utc_now().isoformat(), "by": actor.name}]
-            event.data = {"raw": text, "hidden": False, "edits": edits[-MOST_EDITS_KEPT:]}
-            return event_of(event)
+        return self._rewrite_comment(model, num, comment, text, actor, hidden=False)
 
     def hide_comment(self, model: Model, num: int, comment: str, *, actor: Actor) -> Event:
         """Take a comment's text away for good; that there was one stays."""
-        with self._changing(model, num) as (session, row):
+        return self._rewrite_comment(model, num, comment, "", actor, hidden=True)
+
+    def _rewrite_comment(self, model: Model, num: int, comment: str, text: str, actor: Actor, *, hidden: bool) -> Event:
+        with self._changing(model, num) as (session, repository, row):
             event = self._own_comment(session, model, row, comment, actor)
             edits = [*event.data["edits"], {"at": utc_now().isoformat(), "by": actor.name}]
-            event.data = {"raw": "", "hidden": True, "edits": edits[-MOST_EDITS_KEPT:]}
+            event.data = {"raw": text, "hidden": hidden, "edits": edits[-MOST_EDITS_KEPT:]}
+            self._tell_of_discussion(session, repository, actor.name, row, "update", event)
             return event_of(event)
 
     def rename_discussion(self, model: Model, num: int, title: str, *, actor: Actor) -> Event:
         title = title_of(title)
-        with self._changing(model, num) as (session, row):
+        with self._changing(model, num) as (session, repository, row):
             self._check_owner(session, model, row.author, actor, "renamed")
             was, row.title = row.title, title
-            return event_of(happened(session, row, "title-change", actor.name, {"from": was, "to": title}))
+            event = happened(session, row, "title-change", actor.name, {"from": was, "to": title})
+            self._tell_of_discussion(session, repository, actor.name, row, "update")
+            return event_of(event)
 
     def set_status(self, model: Model, num: int, status: str, *, actor: Actor, comment: str = "") -> tuple[Event, ...]:
         """Open a draft or what was closed, or close; with a comment before. Returns the events, the last that of the
@@ -273,23 +277,25 @@ class Discussions(History):
         if status not in (Status.OPEN, Status.CLOSED):
             raise Invalid(f"status is {status!r}; expected open or closed.", param="status")
         text = comment_of(comment, needed=False)
-        with self._changing(model, num) as (session, row):
+        with self._changing(model, num) as (session, repository, row):
             self._check_owner(session, model, row.author, actor, "opened or closed")
             if row.status in (Status.MERGED, status):
                 raise WrongStatus(f"Discussion {num} is {row.status} already.")
             found = []
             if text:
-                said = {"raw": text, "hidden": False, "edits": []}
-                found.append(event_of(happened(session, row, "comment", actor.name, said)))
+                said = happened(session, row, "comment", actor.name, {"raw": text, "hidden": False, "edits": []})
+                self._tell_of_discussion(session, repository, actor.name, row, "create", said)
+                found.append(event_of(said))
             found.append(event_of(changed_to(session, row, Status(status), actor.name)))
+            self._tell_of_discussion(session, repository, actor.name, row, "update")
         return tuple(found)
 
     @contextmanager
-    def _changing(self, model: Model, num: int) -> Iterator[tuple[Session, DiscussionRow]]:
-        """A transaction that holds the repository, and a discussion's row in it."""
+    def _changing(self, model: Model, num: int) -> Iterator[tuple[Session, ModelRow, DiscussionRow]]:
+        """A transaction that holds the repository, its row, and a discussion's row in it."""
         with self._database.writing() as session:
-            self._locked(session, model)
-            yield session, _row(session, model, num)
+            repository = self._locked(session, model)
+            yield session, repository, _row(session, model, num)
 
     def _own_comment(
         self, session: Session, model: Model, row: DiscussionRow, comment: str, actor: Actor

@@ -116,3 +116,54 @@ class StaleParent(Conflict):
             param="parentCommit",
         )
         self.head = head
+
+
+class GatedRepo(Forbidden):
+    """The files of a gated repository are for users that were let in; the message says where to ask."""
+
+    code = "gated_repo"
+
+
+class NotGated(Invalid):
+    code = "not_gated"
+
+    def __init__(self, model_id: str) -> None:
+        super().__init__(f"{model_id} is not gated: whoever sees it may have its files.", param="gated")
+
+
+class AccessRequestNotFound(NotFound):
+    code = "access_request_not_found"
+
+    def __init__(self, who: str) -> None:
+        super().__init__(f"There is no request of {who!r} that this would change; list the requests first.")
+
+
+class CollectionNotFound(NotFound):
+    code = "collection_not_found"
+
+    def __init__(self, slug: str) -> None:
+        super().__init__(f"There is no collection {slug!r}, or you may not see it; check the address, and the token.")
+
+
+class ItemNotFound(NotFound):
+    code = "item_not_found"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what!r} is not here, or you may not see it; check its id and type.", param="item")
+
+
+class CollectionExists(Conflict):
+    """Carries the slug of the one that is there."""
+
+    code = "collection_exists"
+
+    def __init__(self, slug: str) -> None:
+        super().__init__(f"You have a collection of that title already: {slug}.", param="title")
+        self.slug = slug
+
+
+class ItemExists(Conflict):
+    code = "item_exists"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} stands in the collection already.", param="item")

@@ -13,8 +13,10 @@ from ecotone.accounts import Actor
 from ecotone.catalog import discussion_rows
 from ecotone.catalog.cards import tags_of, texts, title_of
 from ecotone.catalog.discussion import Merging, Proposal, number_of
+from ecotone.catalog.discussion_rows import DiscussionEventRow, DiscussionRow
 from ecotone.catalog.entities import DEFAULT_BRANCH, File, Folder, LineageEdge, Model, NewRevision, Ref, Refs, Revision
 from ecotone.catalog.errors import EntryDeleted, EntryNotFound, RefExists, RevisionNotFound, StaleParent
+from ecotone.catalog.events import Action, Event, RefChange
 from ecotone.catalog.gitformat import build_trees
 from ecotone.catalog.manifests import ManifestCache, encode
 from ecotone.catalog.models import EdgeRow, ModelRow, RefRow, RevisionRow
@@ -218,7 +220,8 @@ class History(Rights):
     def _create_ref(self, model: Model, prefix: str, name: str, start: str, actor: Actor, message: str) -> Ref:
         check_ref(name)
         with self._database.writing() as session:
-            self._check_namespace(session, self._locked(session, model).namespace, actor)
+            row = self._locked(session, model)
+            self._check_namespace(session, row.namespace, actor)
             sha = self._resolve(session, model, start)
             if sha is None or session.get(RevisionRow, (model.key, sha)) is None:
                 raise RevisionNotFound(model.id, start)
@@ -227,15 +230,56 @@ class History(Rights):
             session.add(
                 RefRow(model_key=model.key, ref=prefix + name, sha=sha, message=message.replace("\0", "\ufffd"))
             )
+            self._tell_of_ref(session, row, actor.name, RefChange(prefix + name, None, sha))
         return Ref(name, prefix + name, sha)
 
     def _delete_ref(self, model: Model, ref: str, actor: Actor) -> None:
         with self._database.writing() as session:
-            self._check_namespace(session, self._locked(session, model).namespace, actor)
+            repository = self._locked(session, model)
+            self._check_namespace(session, repository.namespace, actor)
             row = session.get(RefRow, (model.key, ref))
             if row is None:
                 raise RevisionNotFound(model.id, ref)
             session.delete(row)
+            self._tell_of_ref(session, repository, actor.name, RefChange(ref, row.sha, None))
+
+    def _tell_of_ref(self, session: Session, row: ModelRow, actor: str, change: RefChange) -> None:
+        model = self._entity(row)
+        self.events.tell(
+            session, Event(action="update", scope="repo.content", model=model, actor=actor, refs=(change,))
+        )
+
+    def _tell_of_opened(self, session: Session, row: ModelRow, actor: str, discussion: DiscussionRow) -> None:
+        first = discussion_rows.first_comment(session, discussion)
+        event = Event(
+            action="create",
+            scope="discussion",
+            model=self._entity(row),
+            actor=actor,
+            discussion=discussion_rows.told(discussion),
+            comment=discussion_rows.told_comment(first),
+        )
+        self.events.tell(session, event)
+
+    def _tell_of_discussion(
+        self,
+        session: Session,
+        row: ModelRow,
+        actor: str,
+        discussion: DiscussionRow,
+        action: Action,
+        comment: DiscussionEventRow | None = None,
+    ) -> None:
+        """Tell of a discussion that changed, or of a comment in it."""
+        event = Event(
+            action=action,
+            scope="discussion" if comment is None else "discussion.comment",
+            model=self._entity(row),
+            actor=actor,
+            discussion=discussion_rows.told(discussion),
+            comment=discussion_rows.told_comment(comment),
+        )
+        self.events.tell(session, event)
 
     # -- a revision becomes visible ----------------------------------------------------------------------------------
     def add_revision(
@@ -269,8 +313,11 @@ class History(Rights):
             at = session.get(RefRow, (model.key, ref), with_for_update=True)
             if (at.sha if at else None) != expected:
                 raise StaleParent(ref, at.sha if at else None)
-            if proposal is not None and discussion_rows.opened(session, model.key, proposal).num != number_of(ref):
-                raise StaleParent(ref, None)
+            if proposal is not None:
+                made = discussion_rows.opened(session, model.key, proposal)
+                if made.num != number_of(ref):
+                    raise StaleParent(ref, None)
+                self._tell_of_opened(session, row, proposal.author, made)
             if session.get(RevisionRow, (model.key, revision.id)) is None:
                 session.add(_revision_row(model, new))
                 session.add_all(_edge_row(model.key, revision.id, edge) for edge in revision.edges)
@@ -284,7 +331,11 @@ class History(Rights):
                 describe(row, revision, new.files)
             discussion_rows.committed(session, model.key, ref, revision)
             if merging is not None:
-                discussion_rows.merged(session, model.key, merging, revision.id)
+                ended, said = discussion_rows.merged(session, model.key, merging, revision.id)
+                if said is not None:
+                    self._tell_of_discussion(session, row, merging.author, ended, "create", said)
+                self._tell_of_discussion(session, row, merging.author, ended, "update")
+            self._tell_of_ref(session, row, revision.author, RefChange(ref, expected, revision.id))
             session.flush()
             before_visible()
         return revision

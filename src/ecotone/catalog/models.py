@@ -149,6 +149,61 @@ class MeasurementRow(Base):
     created: Mapped[datetime]
 
 
+class AccessRequestRow(Base):
+    """What a user asked of a gated repository's owners, and what became of it."""
+
+    __tablename__ = "access_requests"
+    __table_args__ = (UniqueConstraint("model_key", "user"),)
+
+    key: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    id: Mapped[str] = mapped_column(String(24), unique=True)
+    model_key: Mapped[int] = mapped_column(ForeignKey("models.key", ondelete="CASCADE"))
+    user: Mapped[str] = mapped_column(String(96))
+    status: Mapped[str] = mapped_column(String(16))
+    asked: Mapped[datetime]
+    handled: Mapped[datetime | None]
+    handled_by: Mapped[str | None] = mapped_column(String(96))
+    reason: Mapped[str] = mapped_column(String(500), default="")
+
+
+class CollectionRow(Base):
+    """A list of repositories and other collections. `id` ends its slug; nobody has two of one title in a namespace."""
+
+    __tablename__ = "collections"
+    __table_args__ = (
+        UniqueConstraint("owner_folded", "created_by", "title_folded"),
+        Index("ix_collections_listing", "updated", "key"),
+    )
+
+    key: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    id: Mapped[str] = mapped_column(String(24), unique=True)
+    owner: Mapped[str] = mapped_column(String(96))
+    owner_folded: Mapped[str] = mapped_column(String(96))
+    title: Mapped[str] = mapped_column(String(100))
+    title_folded: Mapped[str] = mapped_column(String(300))
+    description: Mapped[str] = mapped_column(String(500), default="")
+    theme: Mapped[str] = mapped_column(String(16))
+    private: Mapped[bool]
+    position: Mapped[int] = mapped_column(default=0)
+    created: Mapped[datetime]
+    created_by: Mapped[str] = mapped_column(String(96))
+    updated: Mapped[datetime]
+
+
+class CollectionItemRow(Base):
+    """A place in a collection; `target` is `repo:KEY` or `collection:ID`, so that nothing stands in one twice."""
+
+    __tablename__ = "collection_items"
+    __table_args__ = (UniqueConstraint("collection_key", "target"),)
+
+    key: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    id: Mapped[str] = mapped_column(String(24), unique=True)
+    collection_key: Mapped[int] = mapped_column(ForeignKey("collections.key", ondelete="CASCADE"))
+    target: Mapped[str] = mapped_column(String(40), index=True)
+    note: Mapped[str] = mapped_column(String(500), default="")
+    position: Mapped[int]
+
+
 class LikeRow(Base):
     __tablename__ = "likes"
 

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from ecotone.accounts import Actor
 from ecotone.catalog.entities import Model
 from ecotone.catalog.errors import ModelNotFound
+from ecotone.catalog.events import Events
 from ecotone.catalog.models import ModelRow, RedirectRow
 from ecotone.catalog.names import key_of
 from ecotone.database import Database
@@ -45,6 +46,7 @@ class Part:
         self._knowledge = knowledge
         self._settings = settings
         self._starter = starter
+        self.events = Events()
 
     def _entity(self, row: ModelRow) -> Model:
         starter = self._starter.get(row.folded) if row.repo_type == RepoType.MODEL else None

@@ -13,6 +13,7 @@ from ecotone.accounts import Actor
 from ecotone.catalog.discussion_rows import DiscussionRow
 from ecotone.catalog.entities import DEFAULT_BRANCH, File, Model
 from ecotone.catalog.errors import ModelNotFound, RepoExists, ReservedId
+from ecotone.catalog.events import Event
 from ecotone.catalog.gitformat import build_commit, build_trees
 from ecotone.catalog.manifests import encode
 from ecotone.catalog.models import LikeRow, ModelRow, RedirectRow, RefRow, RevisionRow
@@ -100,6 +101,9 @@ class Repositories(Rights):
                 first.model_key = row.key
                 session.add(first)
                 session.add(RefRow(model_key=row.key, ref=f"refs/heads/{DEFAULT_BRANCH}", sha=first.sha, message=""))
+                self.events.tell(
+                    session, Event(action="create", scope="repo", model=self._entity(row), actor=actor.name)
+                )
         except IntegrityError:  # another writer on another process made it first
             raise RepoExists(self.model(model_id, viewer=actor, repo_type=repo_type)) from None
         return self._entity(row)
@@ -185,6 +189,11 @@ class Repositories(Rights):
                 row.private = private
             if gated is not None:
                 row.gated = str(gated) if gated else None
+            changed = {"private": private, "gated": gated}
+            config = {name: value for name, value in changed.items() if value is not None}
+            told = Event(action="update", scope="repo.config", model=self._entity(row), actor=actor.name, config=config)
+            if config:
+                self.events.tell(session, told)
         return self._entity(row)
 
     def move(self, model: Model, to_id: str, *, actor: Actor) -> Model:
@@ -217,6 +226,8 @@ class Repositories(Rights):
                 session.add(RedirectRow(repo_type=row.repo_type, folded=row.folded, model_key=row.key))
             row.name, row.folded, row.updated = name, folded, utc_now()
             row.searched = row.searched.replace(key_of(model.id), folded, 1)
+            moved = Event(action="move", scope="repo", model=self._entity(row), actor=actor.name, was=model.id)
+            self.events.tell(session, moved)
         return self._entity(row)
 
     def delete(self, model: Model, actor: Actor) -> None:
@@ -230,11 +241,13 @@ class Repositories(Rights):
         self.check_unused(model)
         with self._database.writing() as session:
             row = self._locked(session, model)
+            gone = self._entity(row)
             row.buried = row.key
             row.updated = utc_now()
             session.execute(sa.delete(RefRow).where(RefRow.model_key == row.key))
             session.execute(sa.delete(RedirectRow).where(RedirectRow.model_key == row.key))
             session.execute(sa.delete(DiscussionRow).where(DiscussionRow.model_key == row.key))
+            self.events.tell(session, Event(action="delete", scope="repo", model=gone, actor=actor.name))
 
     # -- likes and downloads -----------------------------------------------------------------------------------------
     def like(self, model: Model, actor: Actor, *, likes: bool) -> None:
@@ -278,6 +291,30 @@ class Repositories(Rights):
         with self._database.reading() as session:
             found = session.execute(wanted.limit(limit)).all()
         return [(self._entity(row), created) for row, created in found]
+
+    def counts(self, namespace: str, *, viewer: Actor) -> dict[RepoType, int]:
+        """How many repositories of each type a namespace has, as far as the viewer may see them; empty for none."""
+        wanted = sa.select(ModelRow.repo_type, sa.func.count()).where(
+            sa.func.lower(ModelRow.namespace) == namespace.lower(), ModelRow.buried == 0
+        )
+        if not viewer.may_read_private:
+            wanted = wanted.where(ModelRow.private.is_(False))
+        with self._database.reading() as session:
+            found = session.execute(wanted.group_by(ModelRow.repo_type)).all()
+        return {RepoType(kind): count for kind, count in found}
+
+    def likes_given(self, user: str, *, viewer: Actor) -> int:
+        """How many repositories that the viewer may see a user likes."""
+        wanted = (
+            sa.select(sa.func.count())
+            .select_from(LikeRow)
+            .join(ModelRow, LikeRow.model_key == ModelRow.key)
+            .where(LikeRow.user == user, ModelRow.buried == 0)
+        )
+        if not viewer.may_read_private:
+            wanted = wanted.where(ModelRow.private.is_(False))
+        with self._database.reading() as session:
+            return session.scalar(wanted) or 0
 
     def count_download(self, model: Model, who: str) -> None:
         """Count one download for each repository and caller within five minutes; written in batches."""

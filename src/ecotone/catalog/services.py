@@ -1,12 +1,13 @@
 """The catalogue as others use it: its parts joined over one starter catalogue."""
 
+from ecotone.catalog.access import Access
+from ecotone.catalog.collections import Collections
 from ecotone.catalog.discussions import Discussions
 from ecotone.catalog.families import Families
 from ecotone.catalog.listings import Listings
 from ecotone.catalog.measurements import Measurements
 from ecotone.catalog.names import key_of
 from ecotone.catalog.objects import Objects
-from ecotone.catalog.repositories import Repositories
 from ecotone.catalog.rewriting import Rewriting
 from ecotone.catalog.starter import load as load_starter
 from ecotone.database import Database
@@ -15,8 +16,8 @@ from ecotone.settings import Settings
 from ecotone.storage import Storage
 
 
-class Catalog(Repositories, Discussions, Rewriting, Objects, Listings, Families, Measurements):
-    """Models, revisions, files, cards, lineage, measurements and search. Thread-safe."""
+class Catalog(Collections, Discussions, Rewriting, Access, Objects, Listings, Families, Measurements):
+    """Models, revisions, files, cards, lineage, measurements, search, collections and access. Thread-safe."""
 
     def __init__(self, database: Database, storage: Storage, knowledge: KnowledgeBase, settings: Settings) -> None:
         starter = {key_of(model.id): model for model in load_starter()}

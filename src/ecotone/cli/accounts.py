@@ -16,7 +16,7 @@ token = typer.Typer(help="Tokens of users, for hub, API and pages.", no_args_is_
 
 _PROJECT = ["name", "mode", "purpose", "personal_data", "users", "revenue", "territory"]
 _KEY = ["id", "project", "created", "created_by", "revoked"]
-_TOKEN = ["id", "user", "role", "note", "created", "revoked"]
+_TOKEN = ["id", "user", "role", "note", "created", "revoked", "expires"]
 
 
 @project.command("create")

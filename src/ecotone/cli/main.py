@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ecotone.cli import accounts, check, gateway, licences, models, operate, policy, work
+from ecotone.cli import accounts, check, gateway, licences, models, operate, policy, webhooks, work
 from ecotone.cli.client import fail
 from ecotone.vocabulary import EcotoneError
 
@@ -89,6 +89,7 @@ gateway.add_to(app)
 accounts.add_to(app)
 policy.add_to(app)
 check.add_to(app)
+webhooks.add_to(app)
 work.add_to(app)
 
 

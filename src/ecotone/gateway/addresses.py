@@ -4,7 +4,6 @@ Checked when a backend is added, in the form that the HTTP client makes of it, a
 `GuardedResolver`, as a name may lead elsewhere later, and by `guarded_socket`, which sees what no resolver sees.
 """
 
-import ipaddress
 import socket
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,13 +13,8 @@ from aiohttp.connector import AddrInfoType
 from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
+from ecotone.settings.addresses import METADATA_NAMES, is_forbidden, literal_address
 from ecotone.vocabulary import Invalid
-
-# Metadata services outside of the link-local ranges: AWS (IPv6), Alibaba, Azure's wire server, Oracle.
-_METADATA = frozenset({"fd00:ec2::254", "100.100.100.200", "168.63.129.16", "192.0.0.192"})
-_METADATA_NAMES = frozenset({"metadata", "metadata.google.internal", "instance-data", "instance-data.ec2.internal"})
-# Networks whose last 32 bits are an IPv4 address: compatible (RFC 4291), translated (RFC 2765), NAT64 (RFC 6052, 8215).
-_IPV4_BEHIND = tuple(map(ipaddress.IPv6Network, ("::/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48")))
 
 
 def check_address(url: str) -> None:
@@ -40,45 +34,13 @@ def check_address(url: str) -> None:
         raise Invalid("The address is longer than 500 characters.", param="url")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise Invalid("The address holds a user, password or query; a key belongs into --key-env.", param="url")
-    if host in _METADATA_NAMES:
+    if host in METADATA_NAMES:
         raise Invalid("That address leads to a cloud's metadata service.", param="url")
-    literal = _literal(host)
+    literal = literal_address(host)
     if literal is not None and is_forbidden(literal):
         raise Invalid(
             f"{literal} is no address of a provider (link-local, metadata, multicast or unspecified).", param="url"
         )
-
-
-def is_forbidden(address: str) -> bool:
-    """Whether no request may go to this IP address."""
-    found = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(found, ipaddress.IPv6Address) and (inner := _ipv4_in(found)) is not None and _leads_astray(inner):
-        return True
-    return _leads_astray(found)
-
-
-def _leads_astray(found: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    return found.is_link_local or found.is_multicast or found.is_unspecified or str(found) in _METADATA
-
-
-def _ipv4_in(found: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
-    """The IPv4 address that packets to an IPv6 address may end at."""
-    if any(found in network for network in _IPV4_BEHIND):
-        return ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
-    teredo = found.teredo
-    return found.ipv4_mapped or found.sixtofour or (teredo[1] if teredo else None)
-
-
-def _literal(host: str) -> str | None:
-    """The IP address that a host is, however it is written (`0x7f.1`, `2130706433`); None for a name."""
-    try:
-        return str(ipaddress.ip_address(host.partition("%")[0]))
-    except ValueError:
-        pass
-    try:
-        return socket.inet_ntoa(socket.inet_aton(host))
-    except OSError:
-        return None
 
 
 def guarded_socket(told: AddrInfoType) -> socket.socket:

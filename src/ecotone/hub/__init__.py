@@ -3,8 +3,11 @@
 from starlette.routing import BaseRoute
 
 from ecotone.hub import (
+    access,
     attachments,
+    collections,
     copies,
+    devices,
     discussions,
     files,
     git,
@@ -16,6 +19,7 @@ from ecotone.hub import (
     tokens,
     trees,
     uploads,
+    webhooks,
     xet,
 )
 
@@ -29,6 +33,10 @@ def routes() -> list[BaseRoute]:
         *lfs.routes(),
         *tokens.routes(),
         *identity.routes(),
+        *devices.routes(),
+        *access.routes(),
+        *collections.routes(),
+        *webhooks.routes(),
         *uploads.routes(),
         *discussions.routes(),
         *attachments.routes(),

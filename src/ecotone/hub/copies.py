@@ -10,7 +10,7 @@ from starlette.routing import BaseRoute
 
 from ecotone.catalog import Model
 from ecotone.catalog.names import is_sha256
-from ecotone.hub.endpoint import Call, api_routes, check_gate, need_writer, private_of, type_named
+from ecotone.hub.endpoint import Call, api_routes, need_writer, private_of, type_named
 from ecotone.vocabulary import TooLarge
 
 MOST_FILES = 1000
@@ -44,7 +44,7 @@ def duplicate(call: Call) -> Any:
     asked = call.json(Duplicate)
     private = private_of(asked.visibility, asked.private, call.repo_type)
     source = call.model()
-    check_gate(source, call.actor)
+    call.check_gate(source)
     call.services.intend("repository.duplicate", call.actor, model=asked.repository[:200], source=source.id)
     made = call.services.publishing.duplicate(source, asked.repository, actor=call.actor, private=private)
     call.services.note(
@@ -60,7 +60,7 @@ def duplicate_files(call: Call) -> Any:
     if len(asked.files) > MOST_FILES:
         raise TooLarge(f"{len(asked.files)} files were named; copy {MOST_FILES} at a time.")
     source = call.model()
-    check_gate(source, call.actor)
+    call.check_gate(source)
     target = call.catalog.model(asked.target.name, viewer=call.actor, repo_type=type_named(asked.target.type))
     call.catalog.check_writer(target, call.actor)
     return {"failed": _share(call, source, target, asked.files)}

@@ -12,7 +12,7 @@ from starlette.routing import BaseRoute
 from ecotone.catalog import Model, RevisionNotFound
 from ecotone.catalog.differences import compare, unified
 from ecotone.catalog.discussion import Discussion, Event
-from ecotone.hub.endpoint import Call, api_routes, need_user, passes_gate
+from ecotone.hub.endpoint import Call, api_routes, need_user
 from ecotone.hub.infos import moment
 from ecotone.vocabulary import Invalid
 
@@ -94,7 +94,7 @@ def _utc(text: str) -> str:
 
 
 def _whole(call: Call, model: Model, found: Discussion, *, diff: bool) -> dict[str, Any]:
-    told = row(model, found) | {"events": [event_item(event) for event in call.catalog.events(found)]}
+    told = row(model, found) | {"events": [event_item(event) for event in call.catalog.happenings(found)]}
     if not found.is_pull_request:
         return told
     changes = {"base": found.base}
@@ -111,7 +111,7 @@ def _whole(call: Call, model: Model, found: Discussion, *, diff: bool) -> dict[s
         def read(file: Any) -> bytes:
             return b"".join(call.services.storage.read(file.content))
 
-        may_read = passes_gate(model, call.actor)
+        may_read = call.catalog.passes_gate(model, call.actor)
         told["diff"] = unified(compare(sides.before, sides.after, read if may_read else None), hashes=may_read)
     return told
 

@@ -19,11 +19,12 @@ from ecotone.catalog import BadName, Catalog, Model, ModelNotFound, RepoExists
 from ecotone.catalog.discussion import PULL_REQUESTS
 from ecotone.catalog.errors import NoWeightsHere
 from ecotone.catalog.names import is_name
-from ecotone.hub.errors import GatedRepo, Moved, error_response
+from ecotone.hub.errors import Moved, error_response
 from ecotone.hub.room import counted, holding
 from ecotone.vocabulary import EcotoneError, Forbidden, Invalid, RepoType, TooLarge, Unauthenticated
 
 MAX_JSON_BYTES = 16 * 1024 * 1024
+MAX_FIELDS_BYTES = 64 * 1024
 KINDS = {"models": RepoType.MODEL, "datasets": RepoType.DATASET, "spaces": RepoType.SPACE}
 PREFIXES = {RepoType.MODEL: "", RepoType.DATASET: "datasets/", RepoType.SPACE: "spaces/"}
 _TRUE = {"true", "1", "yes", "on"}
@@ -85,6 +86,10 @@ class Call:
         path = urlsplit(self.base).path + str(self.request.scope["path"]).replace(old, new, 1)
         return f"{path}?{self.request.url.query}" if self.request.url.query else path
 
+    def check_gate(self, model: Model) -> None:
+        """Raises GatedRepo when the caller may not have a repository's bytes."""
+        self.catalog.check_gate(model, self.actor)
+
     def url(self, model: Model) -> str:
         return f"{self.base}/{PREFIXES[model.repo_type]}{model.id}"
 
@@ -114,6 +119,12 @@ class Call:
             raise Invalid(f"The body does not fit: {error}.") from None
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             raise Invalid("The body is not JSON; send a JSON object.") from None
+
+    def fields(self, kind: type[T]) -> T:
+        """The same for a body of a few short fields. Raises TooLarge too."""
+        if len(self.body) > MAX_FIELDS_BYTES:
+            raise TooLarge(f"The body is larger than {MAX_FIELDS_BYTES} bytes, the most that is taken here.")
+        return self.json(kind)
 
 
 Handler = Callable[[Call], Any]
@@ -147,18 +158,6 @@ def need_sender(call: "Call", rev: str | None, *, proposing: bool) -> Model:
     model = call.model()
     call.catalog.check_contributor(model, call.actor, None if proposing else rev)
     return model
-
-
-def passes_gate(model: Model, actor: Actor) -> bool:
-    """Whether the caller may have a repository's bytes, and the hashes that stand for them."""
-    return model.gated is None or actor.may_write or (model.gated == "auto" and actor.kind == "user")
-
-
-def check_gate(model: Model, actor: Actor) -> None:
-    """Files of a gated repository need a user; where each one is let in by hand, a writer."""
-    if passes_gate(model, actor):
-        return
-    raise GatedRepo(f"Access to {model.id} is gated; log in with a user that its owners let in.")
 
 
 async def read_body(request: Request, most: int = MAX_JSON_BYTES) -> bytes:

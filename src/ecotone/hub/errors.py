@@ -10,7 +10,16 @@ import msgspec
 from starlette.responses import Response
 
 from ecotone.accounts import Actor
-from ecotone.catalog import EntryNotFound, ModelNotFound, RefExists, RepoExists, RevisionNotFound, StaleParent
+from ecotone.catalog import (
+    CollectionExists,
+    EntryNotFound,
+    GatedRepo,
+    ModelNotFound,
+    RefExists,
+    RepoExists,
+    RevisionNotFound,
+    StaleParent,
+)
 from ecotone.catalog.discussion import MergeConflict
 from ecotone.vocabulary import (
     Conflict,
@@ -25,12 +34,6 @@ from ecotone.vocabulary import (
 )
 
 MOST_CONFLICTS = 1000
-
-
-class GatedRepo(Forbidden):
-    """The files of a gated repository are for users that were let in."""
-
-    code = "gated_repo"
 
 
 class NotSupported(NotFound):
@@ -96,6 +99,8 @@ def error_response(error: EcotoneError, actor: Actor, *, url: str | None = None)
         body["url"] = url
     if isinstance(error, MergeConflict):
         body["filesWithConflicts"] = list(error.paths[:MOST_CONFLICTS])
+    if isinstance(error, CollectionExists):
+        body["slug"] = error.slug
     if isinstance(error, Refused):
         body["ecotone"] = {k: error.decision.get(k) for k in ("verdict", "reasons", "would_allow", "knowledge_base")}
     return Response(msgspec.json.encode(body), status, headers=headers, media_type="application/json")

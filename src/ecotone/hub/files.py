@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute, Route
 
 from ecotone.catalog import File, Model, Revision
 from ecotone.hub.content import content_response
-from ecotone.hub.endpoint import KINDS, PREFIXES, Call, check_gate, failed, handle, refuse_keys
+from ecotone.hub.endpoint import KINDS, PREFIXES, Call, failed, handle, refuse_keys
 from ecotone.hub.infos import etag
 from ecotone.hub.listings import count_download
 from ecotone.storage.content import pointer
@@ -37,7 +37,7 @@ def found(call: Call) -> tuple[Model, Revision, File]:
         ModelNotFound, GatedRepo, RevisionNotFound, EntryNotFound: in this order.
     """
     model = call.model()
-    check_gate(model, call.actor)
+    call.check_gate(model)
     revision = call.catalog.revision(model, call.path["rev"])
     return model, revision, call.catalog.file(revision, call.path["path"])
 

@@ -23,7 +23,7 @@ from starlette.types import Receive, Scope, Send
 
 from ecotone.catalog import Model
 from ecotone.catalog.clones import ENVIRONMENT, Stopped, command, limit_memory
-from ecotone.hub.endpoint import PREFIXES, Call, check_gate, failed, read_body, refuse_keys
+from ecotone.hub.endpoint import PREFIXES, Call, failed, read_body, refuse_keys
 from ecotone.vocabulary import EcotoneError, Forbidden, Invalid, RepoType, TooLarge, Unavailable
 
 UPLOAD, RECEIVE = "git-upload-pack", "git-receive-pack"
@@ -207,7 +207,7 @@ def readable(call: Call) -> Model:
     """The repository, when the caller may have its files. Raises ModelNotFound or GatedRepo."""
     call.path["name"] = call.path["name"].removesuffix(".git")
     model = call.model()
-    check_gate(model, call.actor)
+    call.check_gate(model)
     return model
 
 

@@ -13,7 +13,6 @@ from starlette.requests import Request
 
 from ecotone.accounts import ANONYMOUS, Actor
 from ecotone.catalog import Model
-from ecotone.hub.endpoint import check_gate
 from ecotone.storage import BadToken
 from ecotone.storage.xet import Grant
 from ecotone.vocabulary import Forbidden, NotFound, Unauthenticated
@@ -79,7 +78,7 @@ def _checked(services: Any, grant: Grant) -> Model:
             if services.catalog.tenant(model, holder) != grant.tenant:
                 raise Forbidden("its holder may write to another part of the store by now")
         else:
-            check_gate(model, holder)
+            services.catalog.check_gate(model, holder)
     except (Forbidden, NotFound):
         raise Unauthenticated("The token is no longer valid; ask the hub for a new one.") from None
     return model

@@ -6,7 +6,7 @@ import msgspec
 from starlette.routing import BaseRoute
 
 from ecotone.catalog.names import is_sha256
-from ecotone.hub.endpoint import Call, api_routes, check_gate, need_writer
+from ecotone.hub.endpoint import Call, api_routes, need_writer
 from ecotone.hub.infos import moment
 from ecotone.hub.pages import page, unpack
 from ecotone.vocabulary import Invalid, TooLarge
@@ -44,7 +44,7 @@ def super_squash(call: Call) -> Any:
 def large_files(call: Call) -> Any:
     """GET /api/{kind}/{id}/lfs-files"""
     model = call.model()
-    check_gate(model, call.actor)
+    call.check_gate(model)
     limit = call.number("limit", PAGE, PAGE) or PAGE
     found = call.catalog.large_files(model, after=unpack(call, str) or "", limit=limit + 1)
     rows = [

@@ -16,7 +16,7 @@ from starlette.routing import BaseRoute, Route
 from ecotone.catalog import Model
 from ecotone.catalog.names import is_sha256
 from ecotone.hub.content import content_response, receive_into
-from ecotone.hub.endpoint import PREFIXES, Call, check_gate, failed, need_user, read_body, refuse_keys
+from ecotone.hub.endpoint import PREFIXES, Call, failed, need_user, read_body, refuse_keys
 from ecotone.hub.errors import STATUS
 from ecotone.storage import ObjectMissing, Storage
 from ecotone.storage.lfs import MULTIPART_FROM, PART_BYTES
@@ -72,7 +72,7 @@ def batch(call: Call) -> Response:
         tenant = call.catalog.tenant(model, call.actor)
         rows = [_upload(call, tenant, item, "multipart" in asked.transfers) for item in asked.objects]
     else:
-        check_gate(model, call.actor)
+        call.check_gate(model)
         rows = [_download(call, model, item) for item in asked.objects]
     parted = any("chunk_size" in row.get("actions", {}).get("upload", {}).get("header", {}) for row in rows)
     return reply({"transfer": "multipart" if parted else "basic", "objects": rows, "hash_algo": "sha256"})

@@ -7,7 +7,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from ecotone.catalog import Model, Revision
-from ecotone.hub.endpoint import KINDS, Call, Handler, answer, api_routes, check_gate, passes_gate, plain_route
+from ecotone.hub.endpoint import KINDS, Call, Handler, answer, api_routes, plain_route
 from ecotone.hub.infos import expanded, repo_info
 from ecotone.hub.pages import next_page
 from ecotone.hub.weights import ShardedMetadata
@@ -139,7 +139,7 @@ def info(call: Call) -> Any:
 def _info(call: Call, model: Model, revision: Revision) -> Any:
     expand = call.query.getlist("expand") + call.query.getlist("expand[]")
     children = len(call.catalog.children(model, viewer=call.actor)) if "childrenModelCount" in expand else None
-    files, hashes = call.catalog.manifest(revision), passes_gate(model, call.actor)
+    files, hashes = call.catalog.manifest(revision), call.catalog.passes_gate(model, call.actor)
     used = call.catalog.used_storage([model]).get(model.key)
     served = model.id in _served(call)
     shown = repo_info(
@@ -176,7 +176,7 @@ def safetensors_metadata(made: ShardedMetadata) -> Handler:
 
     def handler(call: Call) -> Any:
         model = call.model()
-        check_gate(model, call.actor)
+        call.check_gate(model)
         revision = call.catalog.revision(model)
         file = call.catalog.file(revision, call.path["file"])
         if not file.path.endswith(".index.json"):

@@ -5,7 +5,7 @@ from typing import Any
 from starlette.routing import BaseRoute
 
 from ecotone.catalog import Model
-from ecotone.hub.endpoint import Call, answer, api_routes, check_gate, need_sender
+from ecotone.hub.endpoint import Call, answer, api_routes, need_sender
 
 
 def xet_token(call: Call, model: Model, operation: str) -> Any:
@@ -25,7 +25,7 @@ def xet_token(call: Call, model: Model, operation: str) -> Any:
 def read_token(call: Call) -> Any:
     """GET /api/{kind}/{id}/xet-read-token/{rev}"""
     model = call.model()
-    check_gate(model, call.actor)
+    call.check_gate(model)
     call.catalog.revision(model, call.path["rev"])
     return xet_token(call, model, "read")
 

@@ -9,7 +9,7 @@ import msgspec
 from starlette.routing import BaseRoute
 
 from ecotone.catalog import EntryNotFound, File, Folder, Model, Revision
-from ecotone.hub.endpoint import Call, answer, api_routes, form_fields, passes_gate
+from ecotone.hub.endpoint import Call, answer, api_routes, form_fields
 from ecotone.hub.infos import file_item, folder_item
 from ecotone.hub.pages import page, unpack
 from ecotone.vocabulary import TooLarge
@@ -57,7 +57,7 @@ def _entries(call: Call, revision: Revision, folder: str, *, recursive: bool) ->
 
 def _items(call: Call, model: Model, entries: Sequence[File | Folder], *, expand: bool) -> list[dict[str, Any]]:
     known = call.catalog.titles(model, (entry.last_commit for entry in entries)) if expand else {}
-    hashes = passes_gate(model, call.actor)
+    hashes = call.catalog.passes_gate(model, call.actor)
     return [
         file_item(entry, known.get(entry.last_commit), hashes=hashes)
         if isinstance(entry, File)

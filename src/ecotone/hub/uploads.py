@@ -23,7 +23,6 @@ from ecotone.hub.endpoint import (
     api_routes,
     failed,
     need_sender,
-    passes_gate,
     plain_route,
     refuse_keys,
     type_named,
@@ -90,7 +89,7 @@ def preupload(call: Call) -> Any:
         raise TooLarge(f"{len(asked.files)} files were asked for; ask for {MOST_PREUPLOAD} at a time.")
     revision = _base_of(call, model) if proposing else call.catalog.revision(model, call.path["rev"])
     files = call.catalog.manifest(revision)
-    hashes = passes_gate(model, call.actor)
+    hashes = call.catalog.passes_gate(model, call.actor)
     patterns = _large_patterns(_attributes(call, files.get(".gitattributes")))
     ignore, steps = Ignore((asked.git_ignore or "")[:MOST_ATTRIBUTES]), Steps()
     rows = []

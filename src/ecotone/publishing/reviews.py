@@ -1,7 +1,7 @@
 """Discussions and pull requests as people act on them: each act is recorded, done by the catalogue, and told.
 
 Proposing, merging and updating make revisions, by the same way and judgement as any other; what is merged is judged as
-the whole that it makes. Whoever wants to hear of changes (webhooks) says so once, by `on_event`.
+the whole that it makes.
 """
 
 import logging
@@ -23,7 +23,6 @@ from ecotone.catalog.discussion import (
     MergeConflict,
     Merging,
     Proposal,
-    Told,
     WrongStatus,
     comment_of,
     title_of,
@@ -44,7 +43,6 @@ log = logging.getLogger("ecotone.publishing")
 MAIN = "refs/heads/main"
 MOST_COMMITS_NAMED = 50
 NUMBERS = f"{PULL_REQUESTS}*"
-Listener = Callable[[Told], None]
 T = TypeVar("T")
 
 
@@ -55,11 +53,6 @@ class Reviews:
         self._catalog = catalog
         self._publishing = publishing
         self._ledger = ledger
-        self._listeners: list[Listener] = []
-
-    def on_event(self, listener: Listener) -> None:
-        """Be told of each change after it was made; what a listener raises is logged and changes nothing."""
-        self._listeners.append(listener)
 
     # -- talking -----------------------------------------------------------------------------------------------------
     def open(
@@ -70,40 +63,37 @@ class Reviews:
         self._intend(act, model, actor)
         with self._publishing.turn(model, NUMBERS):
             made = self._catalog.open_discussion(model, title, description, actor=actor, pull_request=pull_request)
-        self._done(act, model, actor, made, "create", comment=self._first_comment(made))
+        self._note(act, model, actor, made.num)
         return made
 
     def comment(self, model: Model, num: int, text: str, *, actor: Actor) -> Event:
         self._intend("discussion.comment", model, actor, num=num)
         event = self._catalog.comment(model, num, text, actor=actor)
-        self._said("discussion.comment", model, num, actor, event, "create")
+        self._note("discussion.comment", model, actor, num, comment=event.id)
         return event
 
     def edit(self, model: Model, num: int, comment: str, text: str, *, actor: Actor) -> Event:
         self._intend("discussion.edit", model, actor, num=num, comment=comment[:24])
         event = self._catalog.edit_comment(model, num, comment, text, actor=actor)
-        self._said("discussion.edit", model, num, actor, event, "update")
+        self._note("discussion.edit", model, actor, num, comment=event.id)
         return event
 
     def hide(self, model: Model, num: int, comment: str, *, actor: Actor) -> Event:
         self._intend("discussion.hide", model, actor, num=num, comment=comment[:24])
         event = self._catalog.hide_comment(model, num, comment, actor=actor)
-        self._said("discussion.hide", model, num, actor, event, "update")
+        self._note("discussion.hide", model, actor, num, comment=event.id)
         return event
 
     def rename(self, model: Model, num: int, title: str, *, actor: Actor) -> Event:
         self._intend("discussion.rename", model, actor, num=num)
         event = self._catalog.rename_discussion(model, num, title, actor=actor)
-        self._done("discussion.rename", model, actor, self._catalog.discussion(model, num), "update")
+        self._note("discussion.rename", model, actor, num)
         return event
 
     def set_status(self, model: Model, num: int, status: str, *, actor: Actor, comment: str = "") -> Event:
         self._intend("discussion.status", model, actor, num=num, status=status[:16])
         events = self._catalog.set_status(model, num, status, actor=actor, comment=comment)
-        found = self._catalog.discussion(model, num)
-        for event in events[:-1]:
-            self._tell("discussion.comment", "create", model, actor, found, event)
-        self._done("discussion.status", model, actor, found, "update", status=found.status.value)
+        self._note("discussion.status", model, actor, num, status=status)
         return events[-1]
 
     # -- pull requests -----------------------------------------------------------------------------------------------
@@ -146,7 +136,6 @@ class Reviews:
             published = _retried(once)
             made, _ = self._catalog.proposed(model, mark) or (None, None)
         assert made is not None
-        self._tell("discussion", "create", model, actor, made, self._first_comment(made))
         return published, made
 
     def merge(self, model: Model, num: int, *, actor: Actor, comment: str = "") -> Published:
@@ -164,11 +153,7 @@ class Reviews:
         self._intend("pull_request.merge", model, actor, num=num)
         with self._publishing.turn(model, target):
             published = _retried(lambda: self._merge(model, num, actor, text))
-        found = self._catalog.discussion(model, num)
-        if text:
-            said = [event for event in self._catalog.events(found) if event.type == "comment"]
-            self._tell("discussion.comment", "create", model, actor, found, said[-1])
-        self._done("pull_request.merge", model, actor, found, "update", revision=published.revision_id)
+        self._note("pull_request.merge", model, actor, num, revision=published.revision_id)
         return published
 
     def _merge(self, model: Model, num: int, actor: Actor, comment: str) -> Published:
@@ -212,7 +197,7 @@ class Reviews:
         self._intend("pull_request.update", model, actor, num=num)
         with self._publishing.turn(model, ref):
             published = _retried(lambda: self._update(model, num, actor, keep or {}))
-        self._done("pull_request.update", model, actor, self._catalog.discussion(model, num), "update")
+        self._note("pull_request.update", model, actor, num)
         return published
 
     def _update(self, model: Model, num: int, actor: Actor, keep: Mapping[str, Side]) -> Published:
@@ -264,28 +249,10 @@ class Reviews:
             named.append(f"- {commit.title} ({commit.id})")
         return "\n".join(named)
 
-    # -- recording and telling ---------------------------------------------------------------------------------------
+    # -- recording -----------------------------------------------------------------------------------------------------
     def _intend(self, act: str, model: Model, actor: Actor, **what: Any) -> None:
         told = {"act": act, "actor": actor.name, "model": model.id, "repo_type": model.repo_type.value, **what}
         self._ledger.append("intent", told, flush=True)
-
-    def _done(
-        self,
-        act: str,
-        model: Model,
-        actor: Actor,
-        discussion: Discussion,
-        action: str,
-        *,
-        comment: Event | None = None,
-        **what: Any,
-    ) -> None:
-        self._note(act, model, actor, discussion.num, **what)
-        self._tell("discussion", action, model, actor, discussion, comment)
-
-    def _said(self, act: str, model: Model, num: int, actor: Actor, event: Event, action: str) -> None:
-        self._note(act, model, actor, num, comment=event.id)
-        self._tell("discussion.comment", action, model, actor, self._catalog.discussion(model, num), event)
 
     def _note(self, act: str, model: Model, actor: Actor, num: int, **what: Any) -> None:
         told = {"act": act, "actor": actor.name, "model": model.id, "repo_type": model.repo_type.value, "num": num}
@@ -293,19 +260,6 @@ class Reviews:
             self._ledger.append("admin", told | what, flush=True)
         except LedgerFull:
             log.exception("%s by %s was done, but only its intent is in the ledger", act, actor.name)
-
-    def _tell(
-        self, scope: str, action: str, model: Model, actor: Actor, discussion: Discussion, comment: Event | None = None
-    ) -> None:
-        told = Told(scope=scope, action=action, actor=actor.name, model=model, discussion=discussion, comment=comment)
-        for listener in self._listeners:
-            try:
-                listener(told)
-            except Exception:
-                log.exception("a listener failed on %s %s of %s", scope, action, model.id)
-
-    def _first_comment(self, discussion: Discussion) -> Event | None:
-        return next((event for event in self._catalog.events(discussion) if event.type == "comment"), None)
 
 
 def _merged(before: Mapping[str, File], files: dict[str, File]) -> Draft:

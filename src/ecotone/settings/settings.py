@@ -67,6 +67,12 @@ class Settings:
     )
     materialised_bytes: int = _option(50 * 1024 * MIB, "size of the cache of whole files for engines, audits, tuning")
     job_workers: int = _option(1, "jobs (tuning runs, audits) that run at the same time")
+    webhook_allow: str = _option(
+        "", "hosts and networks inside that webhooks may reach, comma-separated, e.g. ci.internal,10.1.0.0/16"
+    )
+    webhook_pause: float = _option(
+        60.0, "seconds until a webhook's failed delivery is tried again; the next pauses are 4, 15 and 40 times that"
+    )
     ledger_segment_bytes: int = _option(64 * MIB, "size at which a ledger segment is closed and the next begun")
     checkpoint_seconds: float = _option(10.0, "seconds between signed checkpoints of the ledger")
     stop_seconds: float = _option(15.0, "seconds that running requests get when the server is told to stop")

@@ -5,8 +5,12 @@ import re
 from starlette.routing import BaseRoute, Route
 
 from ecotone.catalog import RESERVED_SEGMENTS
+from ecotone.vocabulary import RepoType
 from ecotone.web import (
+    access,
     catalogue,
+    collections,
+    device,
     discussions,
     files,
     history,
@@ -17,6 +21,7 @@ from ecotone.web import (
     refs,
     sessions,
     static,
+    webhooks,
     writing,
 )
 from ecotone.web.endpoint import page
@@ -44,11 +49,18 @@ def routes() -> list[BaseRoute]:
         Route("/models", page(catalogue.to_front)),
         Route("/datasets", page(catalogue.datasets)),
         Route("/login", sessions.login, methods=["GET", "POST"]),
+        Route("/login/device", device.device, methods=["GET", "POST"]),
         Route("/logout", sessions.logout, methods=["POST"]),
         Route("/static/{digest}/{name}", static.file),
         Route("/favicon.ico", static.icon),
         Route("/ecotone/licences", page(licences.listed)),
         Route("/ecotone/licences/{id}", page(licences.show)),
+        Route("/collections", page(collections.listed)),
+        Route("/collections/{namespace}/{slug}", page(collections.show)),
+        Route("/ecotone/webhooks", page(webhooks.listed)),
+        Route("/ecotone/webhooks/{id}", page(webhooks.show), methods=["GET"]),
+        Route("/ecotone/webhooks/{id}", webhooks.act, methods=["POST"]),
+        *_access(),
         Route("/ecotone/profile", profile.profile, methods=["GET", "POST"]),
         Route("/ecotone/status", page(operations.status)),
         Route("/ecotone/why", page(operations.ask_why)),
@@ -82,3 +94,13 @@ def _forms(start: str) -> list[BaseRoute]:
         ("/refs/delete", writing.form(refs.show_delete, refs.delete)),
     )
     return [Route(start + path, handler, methods=["GET", "POST"]) for path, handler in pairs]
+
+
+def _access() -> list[BaseRoute]:
+    found: list[BaseRoute] = []
+    for kind, prefix in access.PREFIXES.items():
+        act = f"/ecotone/access/{kind.value}s/{{namespace}}/{{name}}"
+        found.append(Route(act, access.answered(kind), methods=["POST"]))
+        if kind is not RepoType.MODEL:  # before the pages of models, whose namespaces may be anything
+            found.append(Route(f"/{prefix}{{namespace}}/{{name}}/access", page(access.shown(kind))))
+    return [*found, Route("/{namespace}/{name}/access", page(access.shown(RepoType.MODEL)))]

@@ -20,7 +20,7 @@ from ecotone.catalog.discussion import ALIVE, MOST_COMMENT, MOST_TITLE, Discussi
 from ecotone.catalog.merging import Side
 from ecotone.vocabulary import EcotoneError, Forbidden, Invalid, RepoType
 from ecotone.web.cards import comment_html
-from ecotone.web.endpoint import Visit, address, check_gate, page
+from ecotone.web.endpoint import Visit, address, page
 from ecotone.web.failures import failure_page
 from ecotone.web.sessions import posted
 
@@ -116,7 +116,7 @@ def show(visit: Visit) -> Response:
         **_head(visit, model),
         discussion=found,
         is_alive=found.status in ALIVE,
-        events=[shown(event) for event in visit.catalog.events(found)],
+        events=[shown(event) for event in visit.catalog.happenings(found)],
         changes=_changes(visit, model, found) if found.is_pull_request else None,
         writes=writes,
         owns=owns,
@@ -147,7 +147,7 @@ def _changes(visit: Visit, model: Model, found: Discussion) -> Changes:
         return b"".join(visit.services.storage.read(file.content))
 
     try:
-        check_gate(model, visit.actor)
+        visit.catalog.check_gate(model, visit.actor)
         differences = compare(sides.before, sides.after, read)
     except Forbidden:
         differences = compare(sides.before, sides.after, None)

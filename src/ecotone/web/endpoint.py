@@ -19,12 +19,6 @@ STARTS = {RepoType.DATASET: "/datasets/", RepoType.SPACE: "/spaces/", RepoType.M
 """What stands before the id in the address of each kind of repository; the longest first."""
 
 
-class GatedFiles(Forbidden):
-    """The files of a gated repository are for users that were let in."""
-
-    code = "gated_repo"
-
-
 class Visit:
     """One request for a page: the composed services, the caller, decoded path parameters and the query."""
 
@@ -96,18 +90,6 @@ def refuse_keys(actor: Actor) -> None:
     """Pages are for users; a project's key is refused and named."""
     if actor.kind == "key":
         raise Forbidden("This is a project's key (eck_...), which the gateway under /v1 takes; pages take a user's.")
-
-
-def passes_gate(model: Model, actor: Actor) -> bool:
-    """Whether the caller may have a repository's bytes, and the hashes that stand for them."""
-    return model.gated is None or actor.may_write or (model.gated == "auto" and actor.kind == "user")
-
-
-def check_gate(model: Model, actor: Actor) -> None:
-    """Files of a gated repository need a user; where each one is let in by hand, a writer."""
-    if passes_gate(model, actor):
-        return
-    raise GatedFiles(f"The files of {model.id} are gated; log in as a user that its owners let in.")
 
 
 def address(model: Model) -> str:

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from ecotone.catalog import DEFAULT_BRANCH, EntryNotFound, File, Model, Refs, Revision
 from ecotone.vocabulary import EcotoneError
-from ecotone.web.endpoint import Visit, address, check_gate, passes_gate
+from ecotone.web.endpoint import Visit, address
 from ecotone.web.previews import picture_type, previewed, rendered
 
 MOST_ENTRIES = 500
@@ -88,7 +88,7 @@ def tree(visit: Visit) -> Response:
         folder=folder,
         trail=trail(folder),
         rows=_rows(visit, model, revision, found[start : start + MOST_ENTRIES]),
-        shows_hashes=passes_gate(model, visit.actor),
+        shows_hashes=visit.catalog.passes_gate(model, visit.actor),
         count=len(found),
         previous=max(0, start - MOST_ENTRIES) if start else None,
         following=start + MOST_ENTRIES if len(found) > start + MOST_ENTRIES else None,
@@ -107,7 +107,7 @@ def _rows(visit: Visit, model: Model, revision: Revision, entries: list[Entry]) 
 
 def _readme(visit: Visit, model: Model, revision: Revision, entries: list[Entry]) -> object:
     named = next((e for e in entries if e.size is not None and e.name.lower() in _READMES), None)
-    if named is None or not passes_gate(model, visit.actor):
+    if named is None or not visit.catalog.passes_gate(model, visit.actor):
         return None
     file = visit.catalog.file(revision, named.path)
     return rendered(visit.services.storage, visit.root + address(model), revision, file)
@@ -119,7 +119,7 @@ def blob(visit: Visit) -> Response:
     rev = visit.path["rev"]
     revision = visit.catalog.revision(model, rev)
     file = visit.catalog.file(revision, visit.path["path"])
-    check_gate(model, visit.actor)
+    visit.catalog.check_gate(model, visit.actor)
     page = visit.root + address(model)
     title, date = visit.catalog.titles(model, [file.last_commit]).get(file.last_commit, ("", None))
     return visit.page(
@@ -140,7 +140,7 @@ def picture(visit: Visit) -> Response:
     model = visit.stored_model()
     revision = visit.catalog.revision(model, visit.path["rev"])
     file = visit.catalog.file(revision, visit.path["path"])
-    check_gate(model, visit.actor)
+    visit.catalog.check_gate(model, visit.actor)
     kind = picture_type(visit.services.storage, file)
     if kind is None:
         raise EntryNotFound(model.id, file.path, revision.id)

@@ -7,7 +7,7 @@ from starlette.responses import Response
 from ecotone.catalog import File, Revision, RevisionNotFound
 from ecotone.catalog.differences import Difference, compare
 from ecotone.catalog.names import is_sha
-from ecotone.web.endpoint import Visit, address, passes_gate
+from ecotone.web.endpoint import Visit, address
 from ecotone.web.files import place
 
 PAGE_SIZE = 50
@@ -49,7 +49,7 @@ def commit(visit: Visit) -> Response:
         raise RevisionNotFound(model.id, visit.path["rev"])
     revision = visit.catalog.revision(model, visit.path["rev"])
     parent = visit.catalog.revision(model, revision.parents[0]) if revision.parents else None
-    may_read = passes_gate(model, visit.actor)
+    may_read = visit.catalog.passes_gate(model, visit.actor)
     changes, left_out = _changes(visit, revision, parent, may_read)
     return visit.page(
         "commit.html",

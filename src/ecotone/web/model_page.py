@@ -56,6 +56,7 @@ def show(visit: Visit) -> Response:
         here_path=here_path,
         is_dataset=model.repo_type is RepoType.DATASET,
         revision=revision,
+        gate_closed=revision is not None and not visit.catalog.passes_gate(model, visit.actor),
         card=_card(here_path, model, revision),
         card_is_cut=revision is not None and len(revision.card_text) > MOST_CHARACTERS,
         facts=_facts(model, revision),

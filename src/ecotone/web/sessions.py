@@ -179,7 +179,7 @@ def _next(target: str) -> str:
     """A path of this server to go on to; the front page for anything else."""
     path = unquote(target)
     safe = path.startswith("/") and not path.startswith("//") and "\\" not in path and path.isprintable()
-    return target if safe and target.startswith("/") and not path.startswith(("/login", "/logout")) else "/"
+    return target if safe and target.startswith("/") and path.partition("?")[0] not in ("/login", "/logout") else "/"
 
 
 async def _fields(request: Request, *, most: int = 20, most_bytes: int = _MAX_FORM_BYTES) -> dict[str, str]:

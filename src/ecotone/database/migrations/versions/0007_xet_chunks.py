@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0009_xet_chunks"
-down_revision = "0004_detected_licences"
+revision = "0007_xet_chunks"
+down_revision = "0006_community"
 branch_labels = None
 depends_on = None
 

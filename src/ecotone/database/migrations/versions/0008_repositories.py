@@ -7,8 +7,8 @@ import msgspec
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0007_repositories"
-down_revision = "0009_xet_chunks"
+revision = "0008_repositories"
+down_revision = "0007_xet_chunks"
 branch_labels = None
 depends_on = None
 

@@ -49,7 +49,7 @@ osd_crush_chooseleaf_type = 0
 osd_memory_target = 1073741824
 bluestore_block_size = 16106127360
 rgw_rados_pool_pg_num_min = 1
-rgw_frontends = beast endpoint=127.0.0.1:$gateway
+rgw_frontends = beast endpoint=127.0.0.1:$gateway tcp_nodelay=1
 rgw_enable_usage_log = false
 rgw_enable_apis = s3
 keyring = $folder/keyring

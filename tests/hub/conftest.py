@@ -30,6 +30,7 @@ from ecotone.settings import Settings
 from ecotone.storage import Storage
 from ecotone.storage import models as _storage
 from ecotone.vocabulary import Role
+from tests.stores import placed
 
 TABLES = (_accounts, _catalog, _policy, _storage)
 TOKENS = {
@@ -63,7 +64,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    settings = Settings(data=data, port=port)
+    settings = Settings(data=data, port=port, **placed(data))
     services = compose(settings)
     app = Starlette(routes=hub.routes())
     app.state.services = services

@@ -59,11 +59,12 @@ class StorageFull(Unavailable):
 
 
 class StoreUnavailable(Unavailable):
-    """The object store did not do what was asked. Nothing of what was being stored is visible."""
+    """The object store did not do what was asked. `lost` when there was no answer: then it may have been done."""
 
     code = "object_store_unavailable"
 
-    def __init__(self, place: object, why: str, *, retry_after: int = 5) -> None:
+    def __init__(self, place: object, why: str, *, lost: bool = False, retry_after: int = 5) -> None:
+        self.lost = lost
         super().__init__(f"The object store did not answer as it should: {place}: {why}", retry_after=retry_after)
 
 

@@ -11,8 +11,9 @@ import os
 import re
 import secrets
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, timedelta
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,7 @@ class S3Objects:
         self._ahead = Ahead()
         self._kept = Kept()
         self._conditional = True
+        self._timeout = timeout
 
     @property
     def writes_once(self) -> bool:
@@ -159,27 +161,38 @@ class S3Objects:
     def _put(self, data: bytes | mmap.mmap, key: str) -> None:
         """Write where nothing is. A repeated request may find what the first one wrote: the same bytes."""
         mode = "create" if self._conditional else "overwrite"
-        for _ in range(RETRIES):
+        for _ in range(RETRIES + 1):
             if not self._conditional and self.size(key) is not None:
-                return
+                return None
             try:
-                with self._asked(key):
-                    self._obs.put(self._store, key, data, mode=mode, use_multipart=False)
-                return
+                return self._insist(key, lambda: self._obs.put(self._store, key, data, mode=mode, use_multipart=False))
             except self._obs.exceptions.AlreadyExistsError:
                 if self.size(key) is not None:  # also said when another one is only writing or removing it (409)
-                    return
+                    return None
         raise StoreUnavailable(self.bucket, "others write and remove the same object all the time; try again.")
 
     def overwrite(self, data: bytes, key: str) -> None:
         """Write whether or not something is there: for marks, never for objects."""
-        with self._asked(key):
-            self._obs.put(self._store, key, data, use_multipart=False)
+        self._insist(key, lambda: self._obs.put(self._store, key, data, use_multipart=False))
 
     def remove(self, key: str) -> None:
         self._kept.drop(key)
-        with contextlib.suppress(FileNotFoundError), self._asked(key):
-            self._obs.delete(self._store, key)
+        with contextlib.suppress(FileNotFoundError):
+            self._insist(key, lambda: self._obs.delete(self._store, key))
+
+    def _insist(self, key: str, do: Callable[[], object]) -> None:
+        """Ask again when the connection was lost: the library does so only for requests that it knows to be harmless
+        twice, and ours all are."""
+        end = time.monotonic() + self._timeout * 2
+        for number in range(RETRIES + 1):
+            try:
+                with self._asked(key):
+                    do()
+                return
+            except StoreUnavailable as error:
+                if not error.lost or number == RETRIES or time.monotonic() > end:
+                    raise
+                time.sleep(0.1 * 2**number)
 
     # -- reading -----------------------------------------------------------------------------------------------------
     def open(self, key: str) -> Stored:
@@ -325,7 +338,9 @@ class S3Objects:
         if status:
             return StoreUnavailable(self.bucket, f"it answers {status} ({word}); try again.")
         return StoreUnavailable(
-            self.bucket, "it cannot be reached or is too slow; check ECOTONE_S3_ENDPOINT and the network, try again."
+            self.bucket,
+            "it cannot be reached or is too slow; check ECOTONE_S3_ENDPOINT and the network, try again.",
+            lost=True,
         )
 
 

@@ -58,13 +58,19 @@ class RawPaths:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
+def more_settings() -> dict[str, Any]:
+    """What a module's hub has set; a module that wants some has a fixture of this name."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, more_settings: dict[str, Any]) -> Iterator[SimpleNamespace]:
     """`.url`, `.services`, and a plain HTTP client `.http` without a token."""
     data = tmp_path_factory.mktemp("data")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    settings = Settings(data=data, port=port, **placed(data))
+    settings = Settings(data=data, port=port, **placed(data), **more_settings)
     services = compose(settings)
     app = Starlette(routes=hub.routes())
     app.state.services = services

@@ -8,6 +8,7 @@ from ecotone.catalog import BadPath, EntryNotFound, File
 from ecotone.catalog.names import check_path
 from ecotone.publishing.changes import AddLarge, AddRegular, Delete, DeleteFolder, Operation
 from ecotone.storage import Storage
+from ecotone.storage.content import regular
 from ecotone.vocabulary import Invalid
 
 MOST_OPERATIONS = 25_000
@@ -44,13 +45,15 @@ def draft(
     """
     files = dict(base)
     changed: dict[str, None] = {}
+    blobs: list[tuple[str, bytes]] = []
     for count, operation in enumerate(operations):
         if count >= MOST_OPERATIONS:
             raise Invalid(f"A commit may hold {MOST_OPERATIONS} operations; send the rest in another.")
         path = check_path(operation.path.rstrip("/") if isinstance(operation, DeleteFolder) else operation.path)
         match operation:
             case AddRegular(data=data):
-                files[path] = File(path, storage.put_regular(data), "")
+                files[path] = File(path, regular(data), "")
+                blobs.append(("blob", data))
                 changed[path] = None
             case AddLarge(sha256=sha256, size=size):
                 content = storage.verify_large(namespace, sha256)
@@ -76,6 +79,7 @@ def draft(
     if len(files) > MOST_FILES:
         raise Invalid(f"A repository may hold {MOST_FILES} files; this commit would make {len(files)}.")
     _check_collisions(files, changed)
+    storage.put_git_objects(blobs)
     unchanged = [p for p in changed if p in base and base[p].content.git_oid == files[p].content.git_oid]
     for path in unchanged:
         files[path] = File(path, files[path].content, base[path].last_commit)

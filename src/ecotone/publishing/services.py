@@ -179,8 +179,7 @@ class Publishing:
         message = changes.description.strip()[:MOST_MESSAGE]
         date = utc_now().replace(microsecond=0)
         commit = build_commit(tree.root, (base.id,), actor.name, date, f"{title}\n\n{message}" if message else title)
-        for written in (*tree.objects, commit):
-            self._storage.put_git_object(written.kind, written.data)
+        self._storage.put_git_objects((written.kind, written.data) for written in (*tree.objects, commit))
         files = {p: File(p, f.content, f.last_commit or commit.oid) for p, f in made.files.items()}
         revision = Revision(
             id=commit.oid,

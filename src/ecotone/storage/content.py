@@ -25,6 +25,11 @@ def blob_id(data: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 
+def regular(data: bytes) -> Content:
+    """A small file, that is or will be a git blob."""
+    return Content(len(data), blob_id(data), None, None, "git", None)
+
+
 def pointer(sha256: str, size: int) -> bytes:
     """The pointer file that git holds for a large file (git-lfs specification, version 1)."""
     return f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n".encode()

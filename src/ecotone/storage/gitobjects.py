@@ -2,6 +2,8 @@
 
 import hashlib
 import zlib
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 from ecotone.storage.errors import ContentNotFound
 from ecotone.storage.objects import Objects, key
@@ -21,6 +23,16 @@ class GitObjects:
         name = hashlib.sha1(whole, usedforsecurity=False).hexdigest()
         self._objects.put(zlib.compress(whole, 1), key(KIND, name))
         return name
+
+    def put_all(self, objects: Iterable[tuple[str, bytes]]) -> None:
+        """Store objects given as kind and bytes; all are durable when it returns."""
+        if self._objects.at_once == 1:
+            for kind, data in objects:
+                self.put(kind, data)
+            return
+        with ThreadPoolExecutor(self._objects.at_once) as threads:
+            for done in [threads.submit(self.put, kind, data) for kind, data in objects]:
+                done.result()
 
     def get(self, name: str) -> tuple[str, bytes]:
         """Kind and bytes of an object. Raises ContentNotFound."""

@@ -36,6 +36,7 @@ KEPT_BYTES = 64 * 1024 * 1024
 KEPT_OBJECT = 1024 * 1024
 KNOWN_SIZES = 65_536
 RETRIES = 4
+PUTS_AT_ONCE = 16
 _FULL = {"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "ServiceQuotaExceeded", "EntityTooLarge"}
 _CODE = re.compile(r"<Code>\s*(\w+)\s*</Code>")
 _STATUS = re.compile(r"status code: (\d{3})")
@@ -125,6 +126,7 @@ class S3Objects:
         self._obs, self._store = _opened(bucket, timeout)
         self._ahead = Ahead()
         self._kept = Kept()
+        self.at_once = PUTS_AT_ONCE
         self._conditional = True
         self._timeout = timeout
 

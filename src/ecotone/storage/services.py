@@ -1,14 +1,14 @@
 """Storage as others use it: small files as git blobs, large files in either form, one way to read them all."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from ecotone.database import Database
 from ecotone.settings import Settings
 from ecotone.storage.bucket import Bucket
-from ecotone.storage.content import Content, blob_id, large
+from ecotone.storage.content import Content, blob_id, large, regular
 from ecotone.storage.direct import Direct
 from ecotone.storage.errors import ObjectMissing
 from ecotone.storage.files import sweep
@@ -46,12 +46,17 @@ class Storage:
         """Store a blob, tree or commit; returns its id."""
         return self._git.put(kind, data)
 
+    def put_git_objects(self, objects: Iterable[tuple[str, bytes]]) -> None:
+        """Store blobs, trees and commits, given as kind and bytes."""
+        self._git.put_all(objects)
+
     def git_object(self, name: str) -> tuple[str, bytes]:
         return self._git.get(name)
 
     def put_regular(self, data: bytes) -> Content:
         """A small file, kept as a git blob."""
-        return Content(len(data), self._git.put("blob", data), None, None, "git", None)
+        self._git.put("blob", data)
+        return regular(data)
 
     # -- large files -------------------------------------------------------------------------------------------------
     def large(self, namespace: str, sha256: str) -> Content | None:

@@ -51,8 +51,7 @@ class Running:
             ECOTONE_TOKEN=ADMIN,
             NO_COLOR="1",
             COLUMNS="200",
-            **placed_variables(self.data),
-            **settings,
+            **(placed_variables(self.data) | settings),
         )
         self.process: subprocess.Popen[bytes] | None = None
         self.http = httpx.Client(base_url=self.url, headers={"authorization": f"Bearer {ADMIN}"}, timeout=60)

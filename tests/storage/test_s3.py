@@ -15,7 +15,7 @@ import pytest
 from ecotone.database import Database
 from ecotone.settings import Settings
 from ecotone.storage import BadToken, BrokenXorb, ContentNotFound, Storage, s3
-from ecotone.storage.ahead import WINDOW
+from ecotone.storage.ahead import MOST_WINDOWS, WINDOW
 from ecotone.storage.bucket import Bucket, Keys
 from ecotone.storage.errors import StoreFull, StoreUnavailable
 from ecotone.storage.files import Draft
@@ -160,7 +160,28 @@ def test_windows_are_given_back(settings: Settings) -> None:
     room = 0
     while objects._ahead._room.acquire(blocking=False):
         room += 1
-    assert room == 48
+    assert room == MOST_WINDOWS
+
+
+def test_two_servers_over_one_bucket(settings: Settings, tmp_path: Path, database: Database, forge: Any) -> None:
+    """What one of them took, the other one names, reads and rebuilds; they share database and bucket, and no folder."""
+    one, two = (
+        Storage(database, Settings(data=tmp_path / name, objects=settings.objects, s3_endpoint=ENDPOINT))
+        for name in ("one", "two")
+    )
+    chunks = forge.cut(forge.sample(500_000))
+    name, raw = forge.xorb(chunks)
+    _, packed = forge.xorb(chunks, 1)
+    assert one.xet.put_xorb("demo", name, raw) and not two.xet.put_xorb("demo", name, packed)
+    file, shard = forge.whole(b"".join(chunks), chunks, name)
+    assert two.xet.put_shard("demo", shard) == 1
+    for storage in (one, two):
+        found = storage.xet.file("demo", file)
+        assert b"".join(storage.xet.read(found, 0, found.size)) == b"".join(chunks)
+        assert storage.xet.index(name).stored_size == len(raw)
+    assert two.git_object(one.put_git_object("blob", b"x")) == ("blob", b"x")
+    two.put_git_objects(("blob", bytes([n])) for n in range(40))
+    assert len(list(one.objects.listed("git"))) == 41
 
 
 # -- faults ----------------------------------------------------------------------------------------------------------

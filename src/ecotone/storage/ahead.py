@@ -12,7 +12,7 @@ from typing import NamedTuple
 WINDOW = 2 * 1024 * 1024
 DEPTH = 4
 _READERS = 16
-_WINDOWS = 48
+MOST_WINDOWS = 32
 
 Fetch = Callable[[int, int], bytes]
 
@@ -30,7 +30,7 @@ class Ahead:
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(_READERS, thread_name_prefix="object")
-        self._room = threading.BoundedSemaphore(_WINDOWS)
+        self._room = threading.BoundedSemaphore(MOST_WINDOWS)
 
     def fetch(self, fetch: Fetch, start: int, end: int) -> Window | None:
         """Begin to fetch bytes; None when there is no room."""

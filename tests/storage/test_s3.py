@@ -135,6 +135,31 @@ def test_large_ones_in_parts(settings: Settings, tmp_path: Path, monkeypatch: py
     assert whole(opened(settings), key("lfs", "34" * 32)) == data
 
 
+@pytest.mark.parametrize("wrong", [SLOW_DOWN, "reset in", "lost"])
+def test_parts_through_faults(
+    wrong: Any, settings: Settings, tmp_path: Path, proxy: Faulty, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each request goes wrong once: the beginning, each part, and the last step, whose answer may be lost."""
+    monkeypatch.setattr(s3, "ONE_PUT", 10_000_000)
+    objects, data, seen = opened(settings, proxy.url), os.urandom(21_000_000), set[str]()
+
+    def first(method: str, path: str, _: bytes) -> Any:
+        met = f"{method} {path}" in seen
+        seen.add(f"{method} {path}")
+        return None if met or method == "HEAD" else wrong
+
+    proxy.wrong = first
+    with draft(tmp_path, data) as made:
+        for _ in range(3):  # what the store did not take is said, and the same call again takes it
+            try:
+                objects.place(made, key("lfs", "35" * 32))
+            except StoreUnavailable as told:
+                assert opened(settings).size(key("lfs", "35" * 32)) is None, told
+            else:
+                break
+    assert whole(opened(settings), key("lfs", "35" * 32)) == data
+
+
 def test_a_reader_in_a_row_does_not_wait_for_each_request(settings: Settings, proxy: Faulty) -> None:
     data = os.urandom(16 * 1024 * 1024)
     opened(settings).put(data, key("lfs", "56" * 32))

@@ -65,6 +65,7 @@ class StoreUnavailable(Unavailable):
 
     def __init__(self, place: object, why: str, *, lost: bool = False, retry_after: int = 5) -> None:
         self.lost = lost
+        self.why = why
         super().__init__(f"The object store did not answer as it should: {place}: {why}", retry_after=retry_after)
 
 

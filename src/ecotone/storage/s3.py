@@ -150,11 +150,18 @@ class S3Objects:
         if self.size(key) == size:
             return
         part = max(PART, -(-size // MOST_PARTS))
-        with self._asked(key):
-            self._obs.put(self._store, key, draft.path, chunk_size=part, max_concurrency=PARTS_AT_ONCE)
-        found = self.size(key)
-        if found != size:
-            raise StoreUnavailable(self.bucket, f"it kept {found} of {size} bytes of an object; send it again.")
+        why = f"it did not put together the parts of an object of {size} bytes; send it again."
+        try:
+            with self._asked(key):
+                self._obs.put(self._store, key, draft.path, chunk_size=part, max_concurrency=PARTS_AT_ONCE)
+        except FileNotFoundError:  # the parts are gone: perhaps since they became the object and the answer was lost
+            pass
+        except StoreUnavailable as error:
+            if not error.lost:
+                raise
+            why = error.why
+        if self.size(key) != size:
+            raise StoreUnavailable(self.bucket, why)
 
     def put(self, data: bytes, key: str) -> None:
         self._put(data, key)

@@ -36,11 +36,14 @@ test: check ## everything that CI runs on each change, without PostgreSQL
 
 STATEFUL := tests/database tests/accounts tests/storage tests/catalog tests/publishing tests/policy tests/jobs tests/tuning tests/audits tests/gateway tests/hub tests/app
 
-test-rest: $(VENV)/installed-dev ## what `make test` leaves out: slow tests, and the stateful packages on PostgreSQL
+KEEPING := tests/storage tests/catalog tests/publishing tests/hub tests/web tests/app
+
+test-rest: $(VENV)/installed-dev ## what `make test` leaves out: slow tests, and the stateful packages on PostgreSQL and over S3
 	$(BIN)/pytest -m "slow"
 	tests/postgres.sh $(BIN)/pytest -m "not slow" $(STATEFUL)
+	tests/s3.sh $(BIN)/pytest -m "not slow" $(KEEPING)
 
-test-all: test test-rest ## everything (installs PostgreSQL from Debian's packages when it is absent)
+test-all: test test-rest ## everything (installs PostgreSQL and Ceph from Debian's packages when they are absent)
 
 migration: $(VENV)/installed-dev ## write a migration from the difference between tables and history: make migration NAME=add_x
 	$(BIN)/python tests/migration.py "$(NAME)"

@@ -22,6 +22,7 @@ from ecotone.publishing import AddRegular, Commit, Published, Publishing
 from ecotone.settings import Settings
 from ecotone.storage import Storage
 from ecotone.storage import models as _storage
+from tests.stores import placed
 
 TABLES = (_accounts, _catalog, _policy, _storage)
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
@@ -64,7 +65,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
 @pytest.fixture
 def house(tmp_path: Path, database: Database) -> Iterator[SimpleNamespace]:
     """The services that publishing needs, and `publish(id, {path: bytes}, **commit)` as a short way."""
-    settings = Settings(data=tmp_path)
+    settings = Settings(data=tmp_path, **placed(tmp_path))
     knowledge = KnowledgeBase.load()
     storage = Storage(database, settings)
     catalog = Catalog(database, storage, knowledge, settings)

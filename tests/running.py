@@ -14,6 +14,8 @@ from typing import Any
 
 import httpx
 
+from tests.stores import placed_variables
+
 ECOTONE = Path(sys.executable).parent / "ecotone"
 ADMIN = "ect_administrator_of_these_tests"
 _OURS = ("ECOTONE_", "HF_", "OPENAI_")
@@ -49,7 +51,7 @@ class Running:
             ECOTONE_TOKEN=ADMIN,
             NO_COLOR="1",
             COLUMNS="200",
-            **settings,
+            **(placed_variables(self.data) | settings),
         )
         self.process: subprocess.Popen[bytes] | None = None
         self.http = httpx.Client(base_url=self.url, headers={"authorization": f"Bearer {ADMIN}"}, timeout=60)

@@ -43,7 +43,7 @@ def shipped(extras: tuple[str, ...]) -> set[str]:
 
 def test_no_copyleft_is_shipped() -> None:
     refused, unknown = {}, []
-    for name in sorted(shipped(("engine", "tune", "audit", "postgres"))):
+    for name in sorted(shipped(("engine", "tune", "audit", "postgres", "s3"))):
         try:
             licence = licence_of(name)
         except PackageNotFoundError:

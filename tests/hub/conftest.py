@@ -37,6 +37,7 @@ from ecotone.storage import models as _storage
 from ecotone.vocabulary import Role
 from ecotone.webhooks import Courier, Targets, Webhooks
 from ecotone.webhooks import models as _webhooks
+from tests.stores import placed
 
 TABLES = (_accounts, _catalog, _policy, _storage, _webhooks)
 TOKENS = {
@@ -77,7 +78,13 @@ def empty_database() -> str:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
+def more_settings() -> dict[str, Any]:
+    """What a module's hub has set; a module that wants some has a fixture of this name."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, more_settings: dict[str, Any]) -> Iterator[SimpleNamespace]:
     """`.url`, `.services`, and a plain HTTP client `.http` without a token."""
     data = tmp_path_factory.mktemp("data")
     with socket.socket() as free:
@@ -89,6 +96,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace
         database_url=empty_database(),
         webhook_allow="127.0.0.0/8,localhost",
         webhook_pause=0.1,
+        **placed(data),
+        **more_settings,
     )
     services = compose(settings)
     app = Starlette(routes=hub.routes())

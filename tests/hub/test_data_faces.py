@@ -19,6 +19,7 @@ from ecotone.hub import lfs, weights
 from ecotone.hub import xet as xet_face
 from ecotone.storage import hashes, shards
 from ecotone.storage.objects import key
+from tests.stores import on_disk
 
 XORB = b"\0\1\0\0\0\1\0\0a"
 NAME = "a4d4ed80fcb2fe5177fc59321d3e6f90faf23e35a48d58303114bf073f34178a"
@@ -224,6 +225,7 @@ def test_an_upload_cut_off_leaves_nothing(
         assert server.http.put(path, content=data).status_code == 200
 
 
+@on_disk
 def test_a_full_disk_is_said_and_can_be_tried_again(
     server: SimpleNamespace, as_admin: httpx.Client, repo: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from ecotone.accounts import SYSTEM
-from ecotone.catalog.events import Event
 from ecotone.catalog.discussion_rows import DiscussionEventRow, DiscussionRow
+from ecotone.catalog.events import Event
 from tests.hub.test_wire import add, commit
 
 PNG = base64.b64decode(

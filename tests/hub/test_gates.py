@@ -11,7 +11,6 @@ import httpx
 import pytest
 
 from ecotone.hub import grants
-from ecotone.storage import hashes
 from ecotone.vocabulary import Role
 from tests.hub.test_data_faces import NAME, SHARD, XORB, xet
 from tests.hub.test_wire import add, commit
@@ -122,8 +121,6 @@ def test_an_upload_is_not_told_whether_its_bytes_were_here_before(
         seen.add(server.http.post(f"{cas}/v1/shards", content=SHARD, headers=write).text)
     assert seen == {'{"was_inserted":true}', '{"result":1}'}
     assert server.http.head(f"{cas}/v1/xorbs/default/{NAME}", headers=write).status_code == 404
-    chunk = hashes.to_text(hashes.chunk_hash(b"a"))
-    assert server.http.get(f"{cas}/v1/chunks/default/{chunk}", headers=write).status_code == 404
 
 
 def test_nobody_else_writes_in_a_users_namespace(

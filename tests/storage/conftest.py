@@ -12,6 +12,9 @@ import pytest
 from ecotone.database import Database
 from ecotone.settings import Settings
 from ecotone.storage import Storage, hashes, shards
+from ecotone.storage.bucket import Bucket
+from ecotone.storage.s3 import S3Objects
+from tests.stores import placed
 
 
 def sample(size: int) -> bytes:
@@ -87,7 +90,7 @@ def forge() -> type[Forge]:
 @pytest.fixture
 def open_storage(tmp_path: Path, database: Database) -> Callable[..., Storage]:
     """Opens the storage in the test's folder, as often as a server is started."""
-    return lambda **settings: Storage(database, Settings(data=tmp_path, **settings))
+    return lambda **settings: Storage(database, Settings(data=tmp_path, **placed(tmp_path), **settings))
 
 
 @pytest.fixture
@@ -97,7 +100,14 @@ def storage(open_storage: Callable[..., Storage]) -> Storage:
 
 @pytest.fixture
 def files_in(tmp_path: Path) -> Callable[[str], list[str]]:
-    """Names of all files below a folder of the data."""
-    return lambda folder: sorted(
-        str(p.relative_to(tmp_path / folder)) for p in (tmp_path / folder).rglob("*") if p.is_file()
-    )
+    """Names of all files below a folder of the data; of `objects/KIND` wherever objects are kept."""
+
+    def found(folder: str) -> list[str]:
+        settings = Settings(data=tmp_path, **placed(tmp_path))
+        bucket = Bucket.of(settings)
+        if bucket is not None and folder.startswith("objects/"):
+            kind = folder.removeprefix("objects/")
+            return [o.key.removeprefix(f"{kind}/") for o in S3Objects(bucket, timeout=30).listed(kind)]
+        return sorted(str(p.relative_to(tmp_path / folder)) for p in (tmp_path / folder).rglob("*") if p.is_file())
+
+    return found

@@ -11,8 +11,10 @@ import pytest
 
 from ecotone.storage import Storage
 from ecotone.storage.errors import ContentNotFound
+from tests.stores import on_disk
 
 
+@on_disk
 def test_git_reads_them(storage: Storage, tmp_path: Path) -> None:
     name = storage.put_git_object("blob", b"hello\n")
     assert name == "ce013625030ba8dba906f756967f9e9ca394464a"
@@ -26,6 +28,7 @@ def test_git_reads_them(storage: Storage, tmp_path: Path) -> None:
     assert told.stdout == f"100644 blob {name}\thi.txt\n"
 
 
+@on_disk
 def test_flushed_before_it_returns(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file, and each folder whose entries changed."""
     flushed: list[str] = []
@@ -36,6 +39,7 @@ def test_flushed_before_it_returns(storage: Storage, monkeypatch: pytest.MonkeyP
     assert flushed[-1].endswith(f"git/{name[:2]}") and any(f.endswith("objects/git") for f in flushed)
 
 
+@on_disk
 def test_a_failed_write_leaves_nothing(
     storage: Storage, files_in: Callable[[str], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

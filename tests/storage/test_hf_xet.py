@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from ecotone.storage import Storage, hashes, shards, xorbs
+from tests.stores import on_disk
 
 hf_xet = pytest.importorskip("hf_xet")
 
@@ -52,6 +53,7 @@ def test_vectors(size: int, storage: Storage, tmp_path: Path, forge: Any) -> Non
     assert hashes.to_text(file.hash) == name and file.sha256 == hashlib.sha256(data).hexdigest()
 
 
+@on_disk
 def test_our_files_at_rest_are_its_files(storage: Storage, tmp_path: Path, forge: Any) -> None:
     """Byte for byte, but for the nonce that it adds."""
     (path,), _, _ = written(tmp_path, forge.sample(400_000) + bytes(400_000))

@@ -19,6 +19,7 @@ from ecotone.storage import HashMismatch, ObjectMissing, Storage, UploadTooLarge
 from ecotone.storage.content import Content, blob_id
 from ecotone.storage.errors import ContentNotFound, StorageFull
 from ecotone.storage.files import Draft, new_file, sweep
+from tests.stores import on_disk
 
 DATA = bytes(range(256)) * 9000
 NAME = hashlib.sha256(DATA).hexdigest()
@@ -167,7 +168,7 @@ def test_a_full_disk(storage: Storage, files_in: Callable[[str], list[str]], mon
     assert b"".join(storage.read(storage.verify_large("demo", NAME))) == DATA
 
 
-@pytest.mark.parametrize("step", ["fsync", "link", "row"])
+@pytest.mark.parametrize("step", [pytest.param("fsync", marks=on_disk), pytest.param("link", marks=on_disk), "row"])
 def test_a_failure_between_the_steps(step: str, storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: Any, **__: Any) -> None:
         raise OSError(errno.EIO, "power")

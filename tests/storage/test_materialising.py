@@ -11,6 +11,7 @@ import pytest
 
 from ecotone.storage import Content, Storage
 from ecotone.vocabulary import Invalid
+from tests.stores import ENDPOINT
 
 
 def large(storage: Storage, tmp_path: Path, data: bytes) -> Content:
@@ -34,7 +35,8 @@ def test_every_kind_of_content(storage: Storage, tmp_path: Path, forge: Any) -> 
         for path, content in files.items():
             assert (folder / path).read_bytes() == b"".join(storage.read(content))
             assert (folder / path).stat().st_mode & 0o222 == 0
-        assert (folder / "onnx/deep/model.bin").stat().st_nlink == 2  # no second copy on the disk
+        if not ENDPOINT:
+            assert (folder / "onnx/deep/model.bin").stat().st_nlink == 2  # no second copy on the disk
         with storage.materialise("m-1", files) as again:
             assert again == folder
 

@@ -34,6 +34,7 @@ from ecotone.storage import Storage
 from ecotone.storage import models as _storage
 from ecotone.vocabulary import RepoType, Role
 from ecotone.webhooks import Targets, Webhooks
+from tests.stores import placed
 
 TABLES = (_accounts, _catalog, _policy, _storage)
 ADMIN = "ect_test-administrator-token"
@@ -115,7 +116,7 @@ def weights() -> bytes:
 
 
 def compose(data: Path, port: int) -> SimpleNamespace:
-    settings = Settings(data=data, port=port, admin_token=ADMIN)
+    settings = Settings(data=data, port=port, admin_token=ADMIN, **placed(data))
     database = Database(settings.sql_url)
     Base.metadata.create_all(database.engine)
     knowledge = KnowledgeBase.load()

@@ -14,6 +14,7 @@ from ecotone.hub.content import content_response
 from ecotone.hub.endpoint import KINDS, PREFIXES, Call, failed, handle, refuse_keys
 from ecotone.hub.infos import etag
 from ecotone.hub.listings import count_download
+from ecotone.storage import Storage
 from ecotone.storage.content import pointer
 from ecotone.vocabulary import EcotoneError, RepoType
 
@@ -67,6 +68,15 @@ def file_headers(call: Call, model: Model, revision: Revision, file: File) -> di
     return headers
 
 
+def direct_address(request: Request, storage: Storage, file: File) -> str | None:
+    """Where the object store itself has the file, when clients reach the store and it has the file in one piece."""
+    if storage.direct is None or file.content.kind != "lfs" or request.method != "GET":
+        return None
+    if "if-none-match" in request.headers or "if-range" in request.headers:  # the store knows other tags
+        return None
+    return storage.direct.whole_file(file.content.sha256 or "", file.path.rpartition("/")[2])
+
+
 def media_type(path: str) -> str:
     suffix = "." + path.rpartition(".")[2].lower()
     return _TEXT.get(suffix, "application/octet-stream")
@@ -83,6 +93,9 @@ def resolve_endpoint(repo_type: RepoType) -> Callable[[Request], Awaitable[Respo
             headers = file_headers(call, model, revision, file)
             if request.method == "GET" and request.headers.get("x-hf-download-counter") == "1":
                 await run_in_threadpool(count_download, call, model)
+            address = direct_address(request, call.services.storage, file)
+            if address is not None:
+                return Response(status_code=302, headers=headers | {"location": address})
             return await content_response(
                 request, call.services.storage, file.content, headers=headers, media_type=media_type(file.path)
             )

@@ -108,7 +108,11 @@ def _download(call: Call, model: Model, item: LfsObject) -> dict[str, Any]:
     row: dict[str, Any] = {"oid": item.oid, "size": item.size, "authenticated": True}
     if not call.catalog.holds(model, item.oid):
         return row | {"error": {"code": 404, "message": "No revision of this repository names that object."}}
-    token = call.services.storage.lfs.sign("download", model.namespace, item.oid, item.size)
+    storage: Storage = call.services.storage
+    known = storage.large(model.namespace, item.oid) if storage.direct is not None else None
+    if storage.direct is not None and known is not None and known.kind == "lfs":
+        return row | {"actions": {"download": {"href": storage.direct.whole_file(item.oid)}}}
+    token = storage.lfs.sign("download", model.namespace, item.oid, item.size)
     return row | {"actions": {"download": {"href": f"{call.base}/lfs/download/{token}"}}}
 
 

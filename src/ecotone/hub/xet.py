@@ -11,6 +11,7 @@ import functools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 from starlette.concurrency import run_in_threadpool
@@ -41,6 +42,10 @@ MOST_FILES_ASKED = 1000
 _IMMUTABLE = "private, max-age=3600, immutable"
 
 
+class GrantAsked(msgspec.Struct):
+    length: int
+
+
 class Cas:
     """The handlers. Bodies of xorbs go to disk as they come; shards, which take time to check, a few at a time."""
 
@@ -62,6 +67,32 @@ class Cas:
         finally:
             upload.__exit__()
         return answer({"was_inserted": True})
+
+    async def grant_xorb(self, request: Request) -> Response:
+        """POST /cas/{scope}/v1/xorb-grants/{prefix}/{hash}: an address of the object store to put a xorb at."""
+        grant = await self._grants.writing(request)
+        direct, name = storage_of(request).direct, request.path_params["hash"]
+        if direct is None:
+            raise NotFound("not offered by this hub")
+        try:
+            asked = msgspec.json.decode(await read_body(request, 64 * 1024), type=GrantAsked)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            raise Invalid("The body does not fit: expected length.") from None
+        found = direct.grant(grant.tenant, name, asked.length)
+        if found is None:
+            raise NotFound("not offered by this hub")
+        return answer({"id": found[0], "method": "PUT", "url": found[1], "headers": found[2]}, 201)
+
+    async def commit_xorb(self, request: Request) -> Response:
+        """POST /cas/{scope}/v1/xorb-commits/{prefix}/{hash}/grant/{grant}: what was put there is verified and kept."""
+        grant = await self._grants.writing(request)
+        direct = storage_of(request).direct
+        if direct is None:
+            raise NotFound("not offered by this hub")
+        name, given = request.path_params["hash"], request.path_params["grant"]
+        async with self._finishing:
+            await run_in_threadpool(direct.commit, grant.tenant, name, unquote(given))
+        return answer({})
 
     async def put_shard(self, request: Request) -> Response:
         """POST /cas/{scope}/v1/shards"""
@@ -271,6 +302,8 @@ def term_json(term: StoredTerm) -> dict[str, Any]:
 
 def data_url(request: Request, xorb: str, first: int, last: int) -> str:
     services = request.app.state.services
+    if services.storage.direct is not None:
+        return str(services.storage.direct.xorb_range(xorb, first, last))
     return f"{services.settings.base_url}/cas/data/{services.storage.xet.sign_range(xorb, first, last)}"
 
 
@@ -313,6 +346,7 @@ def routes() -> list[BaseRoute]:
         ("POST", "/cas/{scope}/v1/shards", cas.put_shard),
         ("POST", "/cas/{scope}/v2/shards", cas.put_shard_told),
         ("GET", "/cas/{scope}/v1/chunks/{prefix}/{hash}", cas.chunk),
-        ("POST", "/cas/{scope}/v1/xorb-grants/{prefix}/{hash}", cas.absent),
+        ("POST", "/cas/{scope}/v1/xorb-grants/{prefix}/{hash}", cas.grant_xorb),
+        ("POST", "/cas/{scope}/v1/xorb-commits/{prefix}/{hash}/grant/{grant}", cas.commit_xorb),
     ]
     return [Route(path, guarded(handler), methods=[method]) for method, path, handler in table]

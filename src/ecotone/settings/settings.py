@@ -34,6 +34,14 @@ class Settings:
     host: str = _option("127.0.0.1", "address to listen on; anything but loopback needs accounts for reading")
     port: int = _option(7070, "TCP port to listen on")
     database_url: str = _option("", "SQLAlchemy URL; default is SQLite in the data folder")
+    objects: str = _option("", "where objects lie, s3://BUCKET/PREFIX; default is the data folder")
+    s3_endpoint: str = _option("", "address of the S3-compatible store, http(s)://HOST:PORT; default is Amazon's")
+    s3_public_endpoint: str = _option(
+        "", "address under which clients reach the store; then they load from it directly, by signed addresses"
+    )
+    s3_region: str = _option("", "region of the store; default is AWS_REGION, else us-east-1")
+    s3_bucket_in_host: bool = _option(False, "the bucket's name stands in the host name of the store, not in the path")
+    s3_timeout: float = _option(60.0, "seconds for one request to the store")
     admin_token: str | None = _option(None, "sets the first administrator's token; default is a random one in a file")
     anonymous_read: bool | None = _option(None, "reading without an account; default: only while bound to loopback")
     public_url: str | None = _option(None, "the address clients use, when behind a proxy, e.g. https://hub.example.org")

@@ -56,3 +56,20 @@ class StorageFull(Unavailable):
         super().__init__(
             "The server's disk is full and nothing was stored; make room on it, then try again.", retry_after=30
         )
+
+
+class StoreUnavailable(Unavailable):
+    """The object store did not do what was asked. `lost` when there was no answer: then it may have been done."""
+
+    code = "object_store_unavailable"
+
+    def __init__(self, place: object, why: str, *, lost: bool = False, retry_after: int = 5) -> None:
+        self.lost = lost
+        self.why = why
+        super().__init__(f"The object store did not answer as it should: {place}: {why}", retry_after=retry_after)
+
+
+class StoreFull(StoreUnavailable):
+    """The object store has no room left or a quota is used up."""
+
+    code = "storage_full"

@@ -10,7 +10,6 @@ from ecotone.storage.objects import Objects, key
 
 KIND = "git"
 _FEW = 8
-_AT_ONCE = 32
 
 
 class GitObjects:
@@ -22,11 +21,11 @@ class GitObjects:
     def put_all(self, objects: Sequence[tuple[str, bytes]]) -> list[str]:
         """Store objects, each a kind and its bytes; returns their ids. All are durable when it returns.
 
-        A disk answers many flushes at a time sooner than one after the other.
+        A store answers many puts at a time, and a disk many flushes, sooner than one after the other.
         """
         if len(objects) < _FEW:
             return [self.put(kind, data) for kind, data in objects]
-        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="git-objects") as pool:
+        with ThreadPoolExecutor(self._objects.at_once, thread_name_prefix="git-objects") as pool:
             return list(pool.map(lambda one: self.put(*one), objects))
 
     def put(self, kind: str, data: bytes) -> str:

@@ -60,7 +60,12 @@ class Stored(Protocol):
 
 
 class Objects(Protocol):
-    """A place for objects. Thread-safe; several processes may use one place."""
+    """A place for objects. Thread-safe; several processes may use one place.
+
+    `at_once` is how many puts are worth making at the same time.
+    """
+
+    at_once: int
 
     def place(self, draft: Draft, key: str) -> None:
         """Put a draft's bytes under a key, durable when it returns. What is there already stays."""
@@ -155,6 +160,8 @@ class LocalFile:
 
 class LocalObjects:
     """Objects as files below one folder, each flushed with its folder before it is there."""
+
+    at_once = 32
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

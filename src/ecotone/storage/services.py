@@ -8,13 +8,16 @@ from pathlib import Path
 from ecotone.database import Database
 from ecotone.settings import Settings
 from ecotone.storage.attachments import Attachments
+from ecotone.storage.bucket import Bucket
 from ecotone.storage.content import GONE, Content, blob_id, large
+from ecotone.storage.direct import Direct
 from ecotone.storage.errors import ContentNotFound, ObjectMissing
 from ecotone.storage.files import sweep
 from ecotone.storage.gitobjects import GitObjects
 from ecotone.storage.lfs import LfsStore
 from ecotone.storage.materialising import Materialised
 from ecotone.storage.objects import LocalObjects, Objects, Outgoing, pieces, segment
+from ecotone.storage.s3 import S3Objects
 from ecotone.storage.signing import Signer
 from ecotone.storage.xet import XetStore
 
@@ -25,13 +28,14 @@ class Storage:
     """All bytes of one installation. Thread-safe."""
 
     def __init__(self, database: Database, settings: Settings) -> None:
-        self.objects: Objects = LocalObjects(settings.folder("objects"))
+        self.objects: Objects = _objects(settings)
         signer = Signer(settings.secret("storage"))
         self._git = GitObjects(self.objects)
         staging = settings.folder("staging")
         self.lfs = LfsStore(database, self.objects, staging, signer)
         self.xet = XetStore(database, self.objects, staging, signer, settings.max_object_bytes)
         self.attachments = Attachments(self.objects, signer)
+        self.direct = _direct(self.objects, self.xet, signer)
         folder = settings.folder("materialised")
         self._materialised = Materialised(folder, settings.materialised_bytes, self._write_file)
         self._staging = staging
@@ -41,6 +45,8 @@ class Storage:
         self._materialised.sweep()
         sweep(self._staging)
         self.lfs.sweep()
+        if self.direct is not None:
+            self.direct.sweep()
 
     def totals(self) -> dict[str, tuple[int, int]]:
         """Number and bytes of large objects by kind, each object once however many namespaces have it."""
@@ -159,6 +165,23 @@ class Storage:
             file.flush()
             os.fchmod(file.fileno(), 0o400)
             os.fsync(file.fileno())
+
+
+def _objects(settings: Settings) -> Objects:
+    """Where the settings put objects. A bucket is tried before anything relies on it."""
+    bucket = Bucket.of(settings)
+    if bucket is None:
+        return LocalObjects(settings.folder("objects"))
+    found = S3Objects(bucket, timeout=settings.s3_timeout)
+    found.check()
+    return found
+
+
+def _direct(objects: Objects, xet: XetStore, signer: Signer) -> Direct | None:
+    """Addresses of the store for clients, where they reach it and our credentials can sign."""
+    if not isinstance(objects, S3Objects) or not objects.bucket.public or objects.keys is None:
+        return None
+    return Direct(objects, objects.keys, xet, signer)
 
 
 __all__ = ["Storage", "blob_id"]

@@ -243,6 +243,7 @@ class History(Rights):
                 session.add(_revision_row(model, new))
                 session.add_all(_edge_row(model.key, revision.id, edge) for edge in revision.edges)
                 keep_objects(session, model.key, (new.files[path] for path in new.changed))
+                self._storage.hold(session, row.namespace, [new.files[path].content for path in new.changed])
             if at is None:
                 session.add(RefRow(model_key=model.key, ref=ref, sha=revision.id, message=""))
             else:

@@ -63,6 +63,7 @@ def batch(call: Call) -> Response:
         need_writer(call.actor)
         call.catalog.check_writer(model, call.actor)
         rows = [_upload(call, model, item, "multipart" in asked.transfers) for item in asked.objects]
+        call.services.storage.renew(model.namespace, (r["oid"] for r in rows if not {"actions", "error"} & set(r)))
     else:
         check_gate(model, call.actor)
         rows = [_download(call, model, item) for item in asked.objects]

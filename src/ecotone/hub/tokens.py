@@ -10,10 +10,10 @@ from ecotone.hub.endpoint import Call, answer, api_routes, check_gate, need_writ
 
 def xet_token(call: Call, model: Model, operation: str) -> Any:
     """Body for hf_xet, headers for huggingface_hub."""
-    token, expires = call.services.storage.xet.token(
-        model.namespace, operation, repo=model.key, holder=call.actor.token
-    )
-    cas = f"{call.base}/cas/{call.services.storage.xet.scope(model.namespace)}"
+    xet = call.services.storage.xet
+    scope = xet.scope(model.namespace)
+    token, expires = xet.token(model.namespace, operation, repo=model.key, holder=call.actor.token, scope=scope)
+    cas = f"{call.base}/cas/{scope}"
     headers = {
         "x-xet-cas-url": cas,
         "x-xet-access-token": token,

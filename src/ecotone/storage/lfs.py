@@ -11,8 +11,9 @@ from typing import Any
 from ecotone.database import Database, utc_now
 from ecotone.storage.errors import HashMismatch, ObjectMissing, UploadTooLarge
 from ecotone.storage.files import Draft
-from ecotone.storage.models import LfsObjectRow, remember
+from ecotone.storage.models import LfsObjectRow
 from ecotone.storage.objects import Objects, Stored, key
+from ecotone.storage.placing import place
 from ecotone.storage.signing import Signer
 
 KIND = "lfs"
@@ -119,8 +120,8 @@ class LfsStore:
 
     def keep(self, draft: Draft, tenant: str, sha256: str, size: int) -> None:
         """Place verified bytes and let the namespace name them."""
-        self._objects.place(draft, key(KIND, sha256))
-        remember(self._database, [LfsObjectRow(tenant=tenant, sha256=sha256, size=size, created=utc_now())])
+        row = LfsObjectRow(tenant=tenant, sha256=sha256, size=size, created=utc_now())
+        place(self._database, self._objects, draft, KIND, sha256, row)
 
 
 class PartUpload:

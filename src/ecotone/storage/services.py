@@ -1,23 +1,32 @@
 """Storage as others use it: small files as git blobs, large files in either form, one way to read them all."""
 
+import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
-from ecotone.database import Database
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from ecotone.database import Database, utc_now
 from ecotone.settings import Settings
 from ecotone.storage.content import Content, blob_id, large
-from ecotone.storage.errors import ObjectMissing
+from ecotone.storage.errors import ContentNotFound, ObjectMissing
 from ecotone.storage.files import sweep
 from ecotone.storage.gitobjects import GitObjects
 from ecotone.storage.lfs import LfsStore
 from ecotone.storage.materialising import Materialised
-from ecotone.storage.objects import LocalObjects, Objects, pieces
+from ecotone.storage.models import LfsObjectRow, XetFileRow, touch
+from ecotone.storage.objects import LocalObjects, Objects, Stored, pieces
+from ecotone.storage.reconstruction import XetFile
 from ecotone.storage.signing import Signer
 from ecotone.storage.xet import XetStore
 
 _PIECE = 1024 * 1024
+_OLD = timedelta(days=1)
 
 
 class Storage:
@@ -26,8 +35,9 @@ class Storage:
     def __init__(self, database: Database, settings: Settings) -> None:
         self.objects: Objects = LocalObjects(settings.folder("objects"))
         signer = Signer(settings.secret("storage"))
-        self._git = GitObjects(self.objects)
-        staging = settings.folder("staging")
+        self._database = database
+        self._git = GitObjects(database, self.objects)
+        self.staging = staging = settings.folder("staging")
         self.lfs = LfsStore(database, self.objects, staging, signer)
         self.xet = XetStore(database, self.objects, staging, signer, settings.max_object_bytes)
         folder = settings.folder("materialised")
@@ -67,6 +77,36 @@ class Storage:
             raise ObjectMissing(f"sha256 {sha256}")
         return found
 
+    def hold(self, session: Session, namespace: str, contents: Iterable[Content]) -> None:
+        """Make sure, in the transaction of a commit, that its large files are still here and stay.
+
+        Raises:
+            ObjectMissing: when garbage collection took one away since it was verified.
+        """
+        wanted = sorted({content.sha256 for content in contents if content.sha256 is not None})
+        for some in (wanted[i : i + 500] for i in range(0, len(wanted), 500)):
+            here = {sha256 for _, sha256 in touch(session, LfsObjectRow, _of(LfsObjectRow, namespace, some))}
+            names = {h for _, h in touch(session, XetFileRow, _of(XetFileRow, namespace, some))}
+            here |= set(session.scalars(sa.select(XetFileRow.sha256).where(XetFileRow.hash.in_(names))))
+            for missing in sorted(set(some) - here)[:1]:
+                raise ObjectMissing(f"sha256 {missing}")
+
+    def renew(self, namespace: str, sha256s: Iterable[str]) -> None:
+        """Keep what a client was told it need not send from garbage collection until its commit."""
+        wanted, old = sorted(set(sha256s)), utc_now() - _OLD
+        with self._database.reading() as session:
+            aged = [
+                (table, some)
+                for table in (LfsObjectRow, XetFileRow)
+                for some in (wanted[i : i + 500] for i in range(0, len(wanted), 500))
+                if session.scalar(
+                    sa.select(sa.literal(1)).where(_of(table, namespace, some), table.created < old).limit(1)
+                )
+            ]
+        for table, some in aged:
+            with self._database.writing() as session:
+                touch(session, table, _of(table, namespace, some))
+
     def import_file(self, namespace: str, path: Path) -> Content:
         """A local file as a large object of the namespace."""
         sha256, size = self.lfs.import_file(namespace, path)
@@ -81,11 +121,31 @@ class Storage:
         if content.kind == "git":
             data = memoryview(self._git.get(content.git_oid)[1])[start:stop]
             yield from (data[i : i + _PIECE] for i in range(0, len(data), _PIECE))
-        elif content.kind == "xet" and content.xet_hash:
-            yield from self.xet.read(self.xet.any_by_hash(content.xet_hash), start, stop)
         else:
-            with self.lfs.open(content.sha256 or "") as stored:
-                yield from pieces(stored, start, stop)
+            found = self.form(content)
+            if isinstance(found, XetFile):
+                yield from self.xet.read(found, start, stop)
+            else:
+                with found:
+                    yield from pieces(found, start, stop)
+
+    def form(self, content: Content) -> XetFile | Stored:
+        """A large file in the form in which it lies here by now, which may not be the one that its revision tells: whole
+        (open, to be closed) or as Xet. Raises ContentNotFound.
+        """
+        sha256 = content.sha256 or ""
+        if content.kind == "xet" and content.xet_hash:
+            try:
+                return self.xet.any_by_hash(content.xet_hash)
+            except ContentNotFound:
+                return self.xet.any_by_sha256(sha256) or self.lfs.open(sha256)
+        try:
+            return self.lfs.open(sha256)
+        except ContentNotFound:
+            found = self.xet.any_by_sha256(sha256)
+            if found is None:
+                raise
+            return found
 
     def materialise(self, key: str, files: Mapping[str, Content]) -> AbstractContextManager[Path]:
         """A folder with the files as plain files, kept while the context lasts. The key must name the content."""
@@ -93,13 +153,18 @@ class Storage:
 
     def _write_file(self, content: Content, place: Path) -> None:
         if content.kind == "lfs":
-            return self.lfs.fetch(content.sha256 or "", place)
+            with contextlib.suppress(ContentNotFound):  # it lies here as Xet by now
+                return self.lfs.fetch(content.sha256 or "", place)
         with open(place, "xb") as file:
             for piece in self.read(content):
                 file.write(piece)
             file.flush()
             os.fchmod(file.fileno(), 0o400)
             os.fsync(file.fileno())
+
+
+def _of(table: type[Any], namespace: str, sha256s: list[str]) -> sa.ColumnElement[bool]:
+    return sa.and_(table.tenant == namespace, table.sha256.in_(sha256s))
 
 
 __all__ = ["Storage", "blob_id"]

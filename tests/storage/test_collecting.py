@@ -449,7 +449,7 @@ def test_uploads_commits_and_collections_in_any_order_lose_nothing(house: Simple
         dice = random.Random(seed * 10 + number)
         for turn in range(10):
             data = dice.choice(pool)
-            for _ in range(20):
+            for _ in range(100):
                 try:
                     commit(house, SEND[dice.choice(["lfs", "xet"])](house, data), f"{number}-{turn}.bin")
                     acknowledged[f"{number}-{turn}.bin"] = data
@@ -462,7 +462,7 @@ def test_uploads_commits_and_collections_in_any_order_lose_nothing(house: Simple
     def cleaner() -> None:
         while not stop.is_set():
             try:
-                collect(house, delay=timedelta(seconds=2))
+                collect(house, grace=timedelta(seconds=0.05), delay=timedelta(seconds=2))
             except Exception as error:
                 faults.append(repr(error))
 

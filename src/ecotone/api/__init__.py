@@ -1,7 +1,7 @@
 """The REST API that command line, pages and scripts use, under `/api/ecotone/v1`, with an OpenAPI document."""
 
-from ecotone.api import accounts, gateway, licences, models, policy, work
+from ecotone.api import accounts, gateway, licences, models, policy, upkeep, work
 from ecotone.api.endpoint import ENDPOINTS, PREFIX, routes
 from ecotone.api.openapi import document
 
-__all__ = ["ENDPOINTS", "PREFIX", "accounts", "document", "gateway", "licences", "models", "policy", "routes", "work"]
+__all__ = ["ENDPOINTS", "PREFIX", "accounts", "document", "gateway", "licences", "models", "policy", "routes", "upkeep", "work"]

@@ -32,11 +32,15 @@ def build(settings: Settings) -> ASGIApp:
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         await _start(services)
-        tasks = [asyncio.create_task(_checkpoints(services), name="checkpoints")]
+        tasks = [
+            asyncio.create_task(_checkpoints(services), name="checkpoints"),
+            asyncio.create_task(services.upkeep.run(), name="upkeep"),
+        ]
         _greet(settings, token_file, told=services.accounts.profile().told)
         try:
             yield
         finally:
+            services.upkeep.stop()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

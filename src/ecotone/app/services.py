@@ -8,6 +8,7 @@ from typing import Any
 
 from ecotone.accounts import SYSTEM, Accounts, Actor
 from ecotone.app.ledger_heads import LedgerHeads
+from ecotone.app.upkeep import Upkeep
 from ecotone.audits import Audits
 from ecotone.catalog import Catalog
 from ecotone.database import Database
@@ -53,6 +54,7 @@ class Services:
     routes: Routes
     builder: SnapshotBuilder
     gateway: Gateway
+    upkeep: Upkeep = field(init=False)
     listeners: list[Callable[[], None]] = field(default_factory=list)
 
     def intend(self, kind: str, actor: Actor, **what: Any) -> None:
@@ -170,6 +172,7 @@ def compose(settings: Settings) -> Services:
         builder=builder,
         gateway=gateway,
     )
+    services.upkeep = Upkeep(settings, database, storage, jobs, services.note)
     catalog.on_delete(lambda model: services.refuse_if_used(model.id))
     return services
 

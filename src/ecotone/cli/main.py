@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ecotone.cli import accounts, check, gateway, licences, models, policy, work
+from ecotone.cli import accounts, check, gateway, licences, models, policy, upkeep, work
 from ecotone.cli.client import fail
 from ecotone.vocabulary import EcotoneError
 
@@ -75,6 +75,7 @@ accounts.add_to(app)
 policy.add_to(app)
 check.add_to(app)
 work.add_to(app)
+upkeep.add_to(app)
 
 
 def main() -> None:

@@ -15,6 +15,8 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.orm import DeclarativeBase, Session
 
@@ -118,6 +120,14 @@ class Database:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
             connection.commit()
+
+    def is_current(self) -> bool:
+        """Whether the schema is that of the newest migration."""
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
+        with self.engine.connect() as connection:
+            at = MigrationContext.configure(connection).get_current_revision()
+        return at == ScriptDirectory.from_config(config).get_current_head()
 
     def dispose(self) -> None:
         self.engine.dispose()

@@ -111,11 +111,11 @@ class LfsStore:
                 raise
         shutil.rmtree(folder, ignore_errors=True)
 
-    def sweep(self) -> None:
-        """Drop parts of uploads that were begun long ago and never completed."""
+    def sweep(self, seconds: float = PARTS_SECONDS) -> None:
+        """Drop parts of uploads that got no part for some time and were never completed."""
         for folder in self._staging.glob("parts-*"):
             with contextlib.suppress(FileNotFoundError):
-                if folder.stat().st_mtime < time.time() - PARTS_SECONDS:
+                if folder.stat().st_mtime < time.time() - seconds:
                     shutil.rmtree(folder, ignore_errors=True)
 
     def keep(self, draft: Draft, tenant: str, sha256: str, size: int) -> None:

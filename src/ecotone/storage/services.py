@@ -30,9 +30,13 @@ _OLD = timedelta(days=1)
 
 
 class Storage:
-    """All bytes of one installation. Thread-safe."""
+    """All bytes of one installation. Thread-safe.
 
-    def __init__(self, database: Database, settings: Settings) -> None:
+    Args:
+        sweeps: drop what processes that are gone left half done.
+    """
+
+    def __init__(self, database: Database, settings: Settings, *, sweeps: bool = True) -> None:
         self.objects: Objects = LocalObjects(settings.folder("objects"))
         signer = Signer(settings.secret("storage"))
         self._database = database
@@ -42,8 +46,9 @@ class Storage:
         self.xet = XetStore(database, self.objects, staging, signer, settings.max_object_bytes)
         folder = settings.folder("materialised")
         self._materialised = Materialised(folder, settings.materialised_bytes, self._write_file)
-        sweep(staging)
-        self.lfs.sweep()
+        if sweeps:
+            sweep(staging)
+            self.lfs.sweep()
 
     # -- git ---------------------------------------------------------------------------------------------------------
     def put_git_object(self, kind: str, data: bytes) -> str:

@@ -1,4 +1,4 @@
-"""`kill -9` of a server that takes uploads, commits, conversions and collections, round after round, and what must hold.
+"""`kill -9` of a server under uploads, commits, conversions and collections, round after round, and what must hold.
 
 One round: clients at the wire work on one repository until the whole installation is killed at a random moment; the
 store is checked as it lies, byte for byte; then the server starts again, and each client asks again for what it did not
@@ -81,7 +81,10 @@ class Client:
         note = {"path": file.path + ".txt", "content": base64.b64encode(file.sha256.encode()).decode()}
         lines = (
             {"key": "header", "value": {"summary": file.path}},
-            {"key": "lfsFile", "value": {"path": file.path, "algo": "sha256", "oid": file.sha256, "size": len(file.data)}},
+            {
+                "key": "lfsFile",
+                "value": {"path": file.path, "algo": "sha256", "oid": file.sha256, "size": len(file.data)},
+            },
             {"key": "file", "value": note | {"encoding": "base64"}},
         )
         body = b"\n".join(json.dumps(line).encode() for line in lines)
@@ -108,7 +111,11 @@ class Client:
         self.ask("POST", f"{told['casUrl']}/v1/shards", content=b"".join(shard), **how)
 
     def _lfs(self, file: File, repo: str) -> None:
-        body = {"operation": "upload", "objects": [{"oid": file.sha256, "size": len(file.data)}], "transfers": ["basic"]}
+        body = {
+            "operation": "upload",
+            "objects": [{"oid": file.sha256, "size": len(file.data)}],
+            "transfers": ["basic"],
+        }
         (row,) = self.ask("POST", f"/{repo}.git/info/lfs/objects/batch", json=body).json()["objects"]
         if "actions" in row:
             self.ask("PUT", row["actions"]["upload"]["href"], content=file.data)
@@ -236,7 +243,9 @@ class Crashing:
         client = Client(self.server)
         answered = {path: f for path, f in self.told.acknowledged.items() if path.startswith(f"{self.rounds}/")}
         seen: set[str] = set()
-        for row in client.ask("GET", f"/api/models/{REPO}/tree/main", params={"recursive": "true", "limit": 1000}).json():
+        for row in client.ask(
+            "GET", f"/api/models/{REPO}/tree/main", params={"recursive": "true", "limit": 1000}
+        ).json():
             seen.add(row["path"])
         seen = {path for path in seen if path.startswith(f"{self.rounds}/")}
         for path, file in answered.items():

@@ -12,8 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
+from ecotone.app.checking import Check, lines
+from ecotone.database import Database
+from ecotone.settings import Settings
+from ecotone.storage import Storage
 from tests.running import ADMIN, Running, running
 
 
@@ -158,6 +163,21 @@ def spoil(path: Path, how: str) -> None:
         path.write_bytes(data)
 
 
+def check(server: Running, *, deep: bool = True, repair: bool = False) -> Any:
+    """What `ecotone fsck` does, without starting a process for it."""
+    settings = Settings(data=server.data)
+    database = Database(settings.sql_url)
+    try:
+        storage = Storage(database, settings, sweeps=False)
+        return Check(settings, database, storage, deep=deep, repair=repair).run()
+    finally:
+        database.dispose()
+
+
+def told_of(found: Any) -> str:
+    return "\n".join(lines(msgspec.to_builtins(found)))
+
+
 def git_object(server: Running, kind: bytes) -> Path:
     import zlib
 
@@ -188,37 +208,37 @@ def test_damage_is_told_with_the_files_it_affects_and_can_be_sent_again(
 ) -> None:
     (path,) = stored(down, kind)
     spoil(path, how)
-    found = down.cli("fsck", *(["--deep"] if deep else []))
     file = "d/lfs.bin" if kind == "lfs" else "d/xet.bin"
-    assert found.returncode == 1 and f"demo/m@" in found.stdout and file in found.stdout, found.stdout
+    found = check(down, deep=deep)
+    assert not found.ok and "demo/m@" in told_of(found) and file in told_of(found), told_of(found)
     if deep:
-        assert down.cli("fsck").returncode == 0, "a byte is found by reading it only"
-    mended = down.cli("fsck", "--deep", "--repair", "--json")
-    told = json.loads(mended.stdout)
+        assert check(down, deep=False).ok, "a byte is found by reading it only"
+    mended = check(down, repair=True)
+    assert mended.found == mended.repaired > 0
     if (kind, how) == ("xorbs", "cut"):
-        assert mended.returncode == 0 and any("footer" in f["repaired"] for f in told["faults"])
-        assert down.told("fsck", "--deep")["ok"]
+        assert any("footer" in fault.repaired for fault in mended.faults) and check(down).ok
         return
-    if how != "gone":
-        assert [p for p in (down.data / "quarantine").rglob("*") if p.is_file()]
+    assert bool([p for p in (down.data / "quarantine").rglob("*") if p.is_file()]) == (how != "gone")
+    assert not check(down).ok, "the bytes are still missing"
+    if how == "cut":
+        return
     with running(down.folder) as server:
-        again = upload(
-            server, "demo/m", "again.bin", filled.folder / file[2:], HF_HUB_DISABLE_XET="1" if kind == "lfs" else "0"
-        )
+        how_sent = {"HF_HUB_DISABLE_XET": "1" if kind == "lfs" else "0"}
+        again = upload(server, "demo/m", "again.bin", filled.folder / file[2:], **how_sent)
         assert again.returncode == 0, again.stderr
         assert download(server, "demo/m", file).content == (filled.folder / file[2:]).read_bytes()
-    down.env |= server.env
-    assert down.told("fsck", "--deep")["ok"]
+    assert check(down).ok
 
 
 @pytest.mark.parametrize(("kind", "mended"), [("tree", True), ("blob", False), ("commit", False)])
 @pytest.mark.parametrize("how", ["gone", "flipped"])
 def test_git_objects(down: Running, kind: str, mended: bool, how: str) -> None:
     spoil(git_object(down, kind.encode()), how)
-    told = json.loads(down.cli("fsck", "--deep", "--json").stdout)
-    assert [f["kind"] for f in told["faults"]] == ["git"] and told["faults"][0]["affects"], told
-    assert (down.cli("fsck", "--deep", "--repair").returncode == 0) == (mended or how == "flipped")
-    assert (down.cli("fsck", "--deep").returncode == 0) == mended
+    found = check(down)
+    assert [f.kind for f in found.faults] == ["git"] and found.faults[0].affects, told_of(found)
+    found = check(down, repair=True)
+    assert found.repaired == (mended or how == "flipped")
+    assert check(down).ok == mended
 
 
 def test_a_ref_to_nowhere_and_an_index_that_lacks_a_file(down: Running) -> None:
@@ -227,23 +247,20 @@ def test_a_ref_to_nowhere_and_an_index_that_lacks_a_file(down: Running) -> None:
     with sqlite3.connect(down.data / "ecotone.db") as database:
         database.execute("delete from repository_objects")
         database.execute("insert into refs values (1, 'refs/heads/lost', ?, '')", ("0" * 40,))
-    told = json.loads(down.cli("fsck", "--json").stdout)
-    assert {fault["kind"] for fault in told["faults"]} == {"ref", "index"}
-    down.cli("fsck", "--repair")
-    told = json.loads(down.cli("fsck", "--json").stdout)
-    assert [fault["kind"] for fault in told["faults"]] == ["ref"]
+    assert {fault.kind for fault in check(down).faults} == {"ref", "index"}
+    found = down.cli("fsck", "--repair")
+    assert found.returncode == 1 and "refs/heads/lost" in found.stdout and "listed again" in found.stdout
+    assert [fault.kind for fault in check(down).faults] == ["ref"]
 
 
 def test_a_touched_ledger_and_orphans(down: Running) -> None:
     orphan = down.data / "objects" / "lfs" / "00" / ("1" * 62)
     orphan.parent.mkdir(parents=True, exist_ok=True)
     orphan.write_bytes(b"x")
-    told = down.told("fsck")
-    assert told["orphans"]["lfs"] == 1
+    assert check(down).orphans["lfs"] == 1
     segment = next((down.data / "ledger").rglob("*.jsonl"))
     segment.write_bytes(segment.read_bytes()[:-200])
-    told = json.loads(down.cli("fsck", "--json").stdout)
-    assert [fault["kind"] for fault in told["faults"]] == ["ledger"]
+    assert [fault.kind for fault in check(down).faults] == ["ledger"]
 
 
 def test_beside_a_server_it_reads_only(down: Running) -> None:

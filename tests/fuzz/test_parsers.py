@@ -1,7 +1,7 @@
 """The readers of binary formats, fed with files that real tools made and that were then spoilt.
 
-A stranger's upload may hold anything: each reader must answer with what it read or with the error that it documents, soon
-and in little memory. `make fuzz` tries 20,000 files for each reader, a run of the tests some hundred.
+A stranger's upload may hold anything: each reader must answer with what it read or with the error that it documents,
+soon and in little memory. `make fuzz` tries 20,000 files for each reader, a run of the tests some hundred.
 """
 
 import json
@@ -20,7 +20,11 @@ from ecotone.lineage import BrokenWeights, TooManyTensors, read_gguf, read_safet
 from ecotone.storage import BrokenShard, BrokenXorb, hashes, shards, xorbs
 from ecotone.storage.xorbs import ChunkIndex
 
-CORPUS = {path.name: path.read_bytes() for path in sorted((Path(__file__).parent / "corpus").iterdir()) if path.suffix != ".py" and path.is_file()}
+CORPUS = {
+    path.name: path.read_bytes()
+    for path in sorted((Path(__file__).parent / "corpus").iterdir())
+    if path.suffix != ".py" and path.is_file()
+}
 EXAMPLES = int(os.environ.get("ECOTONE_FUZZ_EXAMPLES", "200"))
 MOST_SECONDS = 2.0
 MOST_GROWTH = 300 * 1024 * 1024
@@ -102,7 +106,9 @@ def bounded(read: Callable[[bytes], Any], data: bytes, *documented: type[Excepti
     return found
 
 
-often = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=EXAMPLES <= 200)
+often = settings(
+    max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=EXAMPLES <= 200
+)
 
 
 @often
@@ -122,10 +128,9 @@ def test_xorbs_as_they_are_sent(data: bytes, claimed_right: bool) -> None:
 
 def _name_of(data: bytes) -> str:
     """The hash that the chunks of a spoilt xorb have, so that more of the reader is reached than its last test."""
-    nodes = []
     try:
-        for chunk in xorbs.chunks_of(memoryview(data)[: _end_of_chunks(data)], 0):
-            nodes.append((hashes.chunk_hash(chunk), len(chunk)))
+        chunks = xorbs.chunks_of(memoryview(data)[: _end_of_chunks(data)], 0)
+        nodes = [(hashes.chunk_hash(chunk), len(chunk)) for chunk in chunks]
     except BrokenXorb:
         return "1" * 64
     return hashes.to_text(hashes.tree_root(nodes))

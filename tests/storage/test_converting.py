@@ -107,7 +107,9 @@ def test_the_whole_file_stays_until_the_last_namespace_has_the_new_form(
         assert session.get(CondemnedRow, ("lfs", name)) is not None
 
 
-def test_a_damaged_whole_file_is_not_converted(storage: Storage, database: Database, forge: Any, tmp_path: Path) -> None:
+def test_a_damaged_whole_file_is_not_converted(
+    storage: Storage, database: Database, forge: Any, tmp_path: Path
+) -> None:
     data = forge.sample(500_000)
     name = sent(storage, data)
     path = tmp_path / "objects" / "lfs" / name[:2] / name[2:]

@@ -4,4 +4,16 @@ from ecotone.api import accounts, gateway, licences, models, policy, upkeep, wor
 from ecotone.api.endpoint import ENDPOINTS, PREFIX, routes
 from ecotone.api.openapi import document
 
-__all__ = ["ENDPOINTS", "PREFIX", "accounts", "document", "gateway", "licences", "models", "policy", "routes", "upkeep", "work"]
+__all__ = [
+    "ENDPOINTS",
+    "PREFIX",
+    "accounts",
+    "document",
+    "gateway",
+    "licences",
+    "models",
+    "policy",
+    "routes",
+    "upkeep",
+    "work",
+]

@@ -15,6 +15,7 @@ from ecotone.ledger import Ledger, public_key
 from ecotone.settings import Settings
 from ecotone.storage import Content, ContentNotFound, Storage
 from ecotone.storage.checking import SEND_AGAIN, Fault, StoreCheck
+from ecotone.storage.reconstruction import XetFile
 
 LEDGER_KEY = "ledger-key"
 MOST_AFFECTED = 5
@@ -78,7 +79,11 @@ class Check:
         named = self._check_revisions()
         for repository, ref, sha in self._living.lost_refs():
             self._add(
-                "the ref leads to a commit that is not here", "ref", ref, "point it to another commit", [f"{repository} {sha}"]
+                "the ref leads to a commit that is not here",
+                "ref",
+                ref,
+                "point it to another commit",
+                [f"{repository} {sha}"],
             )
         self._check_ledger()
         faults = [*self._store.bad.values(), *self._faults]
@@ -195,7 +200,7 @@ class Check:
             found = self._storage.form(content)
         except ContentNotFound:
             return self._add("the bytes of a file are gone", "file", content.sha256 or "", SEND_AGAIN)
-        if hasattr(found, "terms"):
+        if isinstance(found, XetFile):
             return self._store.bad.get(("xet", found.hash))
         found.close()
         return None
@@ -248,4 +253,3 @@ def lines(checked: dict[str, Any]) -> Iterator[str]:
     orphans = ", ".join(f"{number} {kind}" for kind, number in sorted(checked["orphans"].items()) if number)
     yield f"checked {told}; {f'{orphans} without a name (garbage collection takes them)' if orphans else 'no orphans'}"
     yield f"{checked['found']} faults, {checked['repaired']} repaired" if checked["found"] else "no faults"
-

@@ -94,7 +94,9 @@ class Living:
             rows = (
                 sa.select(ModelRow.namespace, ModelRow.name, RefRow.ref, RefRow.sha)
                 .join(ModelRow, ModelRow.key == RefRow.model_key)
-                .outerjoin(RevisionRow, sa.and_(RevisionRow.model_key == RefRow.model_key, RevisionRow.sha == RefRow.sha))
+                .outerjoin(
+                    RevisionRow, sa.and_(RevisionRow.model_key == RefRow.model_key, RevisionRow.sha == RefRow.sha)
+                )
                 .where(RevisionRow.sha.is_(None), ModelRow.buried == 0)
             )
             return [(f"{namespace}/{name}", ref, sha) for namespace, name, ref, sha in session.execute(rows)]
@@ -106,7 +108,9 @@ class Living:
         with self._database.reading() as session:
             wanted = sorted(names)
             for some in (wanted[i : i + _BATCH] for i in range(0, len(wanted), _BATCH)):
-                listed = sa.select(ObjectRow.name).where(ObjectRow.model_key == kept.model_key, ObjectRow.name.in_(some))
+                listed = sa.select(ObjectRow.name).where(
+                    ObjectRow.model_key == kept.model_key, ObjectRow.name.in_(some)
+                )
                 missing += sorted(set(some) - set(session.scalars(listed)))
         return missing
 

@@ -56,7 +56,9 @@ def convert(as_json: options.Json = False) -> None:
 
 def fsck(
     deep: Annotated[bool, typer.Option("--deep", help="Read and hash every byte")] = False,
-    repair: Annotated[bool, typer.Option("--repair", help="Mend what is safe to mend; the server must be down")] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Mend what is safe to mend; the server must be down")
+    ] = False,
     data: Annotated[Path | None, typer.Option(help="Data folder (ECOTONE_DATA), default ./data")] = None,
     as_json: options.Json = False,
 ) -> None:

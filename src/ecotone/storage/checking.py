@@ -1,7 +1,7 @@
 """Checks of the store: every row has its object, every object is what its name says, and what may be mended of it.
 
-Nothing is deleted: a damaged object is moved to a folder of its own, and the row that named it goes, so that whoever has
-the bytes can send them again.
+Nothing is deleted: a damaged object is moved to a folder of its own, and the row that named it goes, so that whoever
+has the bytes can send them again.
 """
 
 import contextlib
@@ -76,7 +76,10 @@ class StoreCheck:
         self.orphans: dict[str, int] = {}
 
     def run(self) -> None:
-        for kind, table, name in (("lfs", LfsObjectRow, LfsObjectRow.sha256), ("xorbs", XorbTenantRow, XorbTenantRow.hash)):
+        for kind, table, name in (
+            ("lfs", LfsObjectRow, LfsObjectRow.sha256),
+            ("xorbs", XorbTenantRow, XorbTenantRow.hash),
+        ):
             for names in self._names(name):
                 for one in names:
                     self._count(kind)

@@ -147,7 +147,9 @@ class Collector:
         """Those of some (namespace, sha256) that the namespace has as Xet too: the whole object is not needed."""
         at = sa.tuple_(XetFileRow.tenant, XetFileRow.sha256)
         with self._database.reading() as session:
-            return {(t, n) for t, n in session.execute(sa.select(XetFileRow.tenant, XetFileRow.sha256).where(at.in_(names)))}
+            return {
+                (t, n) for t, n in session.execute(sa.select(XetFileRow.tenant, XetFileRow.sha256).where(at.in_(names)))
+            }
 
     def _drop_files(self, table: type[Any], name: Any, doomed: list[tuple[str, str, bool, int]]) -> None:
         """Take rows away. One that a repository of another namespace counts on stays when it is the only one."""
@@ -260,7 +262,7 @@ class Collector:
         self._rest()
 
     def _used(self, kind: str, names: Iterable[str]) -> set[str]:
-        """Those of some objects that are named: by a row, by what was marked, by a repository although no row is left."""
+        """Those of some objects that are named: by a row, by what was marked, by a repository without any row."""
         wanted = set(names)
         if kind == GIT:
             return {name for name in wanted if name in self._git}
@@ -279,9 +281,7 @@ class Collector:
     def _condemn(self, session: Session, kind: str, sizes: dict[str, int]) -> None:
         if not sizes:
             return
-        rows = [
-            {"kind": kind, "name": name, "size": sizes[name], "condemned": utc_now()} for name in sorted(sizes)
-        ]
+        rows = [{"kind": kind, "name": name, "size": sizes[name], "condemned": utc_now()} for name in sorted(sizes)]
         insert = sqlite.insert if self._database.is_sqlite else postgresql.insert
         session.execute(insert(CondemnedRow).values(rows).on_conflict_do_nothing())
         for row in rows:

@@ -1,8 +1,8 @@
 """Whole files become Xet files of their namespace: cut into chunks, those that the namespace has already found again.
 
 The new form goes the way of any upload: each xorb is verified when it is put, and the file counts when its shard was
-checked, which rebuilds the bytes and compares their sha256. Only then the row of the whole file goes, and the object with
-it as garbage collection does it. So a crash leaves the whole file, or both forms, or the new one.
+checked, which rebuilds the bytes and compares their sha256. Only then the row of the whole file goes, and the object
+with it as garbage collection does it. So a crash leaves the whole file, or both forms, or the new one.
 """
 
 import struct

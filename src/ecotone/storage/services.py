@@ -135,8 +135,13 @@ class Storage:
                     yield from pieces(found, start, stop)
 
     def form(self, content: Content) -> XetFile | Stored:
-        """A large file in the form in which it lies here by now, which may not be the one that its revision tells: whole
-        (open, to be closed) or as Xet. Raises ContentNotFound.
+        """A large file in the form in which it lies here by now, which may not be the one that its revision tells.
+
+        Returns:
+            The whole object, open and to be closed, or the Xet file.
+
+        Raises:
+            ContentNotFound: when it is here in no form.
         """
         sha256 = content.sha256 or ""
         if content.kind == "xet" and content.xet_hash:

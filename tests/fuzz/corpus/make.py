@@ -41,7 +41,12 @@ def xet() -> None:
 def safetensors() -> None:
     from safetensors.numpy import save_file
 
-    tensors = {"a": np.zeros((2, 3), "<f4"), "b.c": np.ones(5, "<f2"), "d": np.arange(4, dtype="<i8"), "e": np.zeros(0, "u1")}
+    tensors = {
+        "a": np.zeros((2, 3), "<f4"),
+        "b.c": np.ones(5, "<f2"),
+        "d": np.arange(4, dtype="<i8"),
+        "e": np.zeros(0, "u1"),
+    }
     save_file(tensors, HERE / "small.safetensors", metadata={"format": "np"})
     many = {f"layers.{n}.weight": np.full((1, n % 3 + 1), n, "<f4") for n in range(40)}
     save_file(many, HERE / "many.safetensors")

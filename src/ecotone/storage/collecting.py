@@ -30,7 +30,7 @@ from ecotone.storage.xet import KIND as XORBS
 KINDS = (LFS, XORBS, GIT)
 _PAGE = 200
 _LARGE_PAGE = 20
-_HELD_SECONDS = 0.05
+_AT_ONCE = 20
 
 
 class Naming(Protocol):
@@ -163,17 +163,19 @@ class Collector:
             return
         sizes = {own: size for _, own, _, size in doomed}
         with self._database.writing() as session:
-            gone = []
-            for tenant, own, needed in self._locked(session, table, name, doomed):
-                others = sa.select(sa.literal(1)).where(name == own, table.tenant != tenant).limit(1)
-                if needed and session.scalar(others) is None:
-                    continue
-                session.execute(sa.delete(table).where(table.tenant == tenant, name == own))
-                gone.append(own)
+            locked = self._locked(session, table, name, doomed)
+            only = [row for row in locked if row[2] and self._is_only(session, table, name, *row[:2])]
+            pairs = [row[:2] for row in locked if row not in only]
+            session.execute(sa.delete(table).where(sa.tuple_(table.tenant, name).in_(pairs)))
+            gone = [own for _, own in pairs]
             self._count_rows(table, len(gone))
             if table is LfsObjectRow:
                 left = set(session.scalars(sa.select(name).where(name.in_(gone))))
                 self._condemn(session, LFS, {own: sizes[own] for own in gone if own not in left})
+
+    def _is_only(self, session: Session, table: type[Any], name: Any, tenant: str, own: str) -> bool:
+        others = sa.select(sa.literal(1)).where(name == own, table.tenant != tenant).limit(1)
+        return session.scalar(others) is None
 
     def _locked(
         self, session: Session, table: type[Any], name: Any, doomed: list[tuple[str, str, bool, int]]
@@ -223,8 +225,7 @@ class Collector:
         table = XorbTenantRow
         with self._database.writing() as session:
             gone = [(t, n) for t, n, _ in self._locked(session, table, table.hash, doomed)]
-            for tenant, name in gone:
-                session.execute(sa.delete(table).where(table.tenant == tenant, table.hash == name))
+            session.execute(sa.delete(table).where(sa.tuple_(table.tenant, table.hash).in_(gone)))
             renewed = {tenant for tenant, _ in gone} - self._renewed
             for tenant in sorted(renewed):
                 _next_epoch(session, tenant)
@@ -299,27 +300,31 @@ class Collector:
                         self.done.removed.setdefault(kind, Count()).add(mine[name])
                 self._rest()
                 continue
-            waiting = [(kind, name) for kind, name, _ in rows]
-            while waiting:
-                with self._database.writing() as session:
-                    until = time.monotonic() + _HELD_SECONDS
-                    while waiting and time.monotonic() < until:
-                        self._remove(session, *waiting.pop())
+            for some in (rows[i : i + _AT_ONCE] for i in range(0, len(rows), _AT_ONCE)):
+                for kind in KINDS:
+                    self._remove(kind, [name for k, name, _ in some if k == kind])
                 self._rest()
 
-    def _remove(self, session: Session, kind: str, name: str) -> None:
-        """Remove one object while its row is held, so that whoever names it now waits and then sees that it is gone."""
-        at = (CondemnedRow.kind == kind, CondemnedRow.name == name, CondemnedRow.condemned <= self._due)
-        size = session.scalar(sa.select(CondemnedRow.size).where(*at).with_for_update(skip_locked=True))
-        if size is None:
+    def _remove(self, kind: str, names: list[str]) -> None:
+        """Remove objects while their rows are held, so that whoever names one now waits and then sees that it is gone.
+
+        Those that somebody holds are named at this moment; they are left to a later run.
+        """
+        if not names:
             return
-        session.execute(sa.delete(CondemnedRow).where(CondemnedRow.kind == kind, CondemnedRow.name == name))
-        if self._used(kind, [name]):
-            self.done.spared[kind] = self.done.spared.get(kind, 0) + 1
-            return
-        self._objects.remove(key(kind, name))
-        self._removed(kind, name)
-        self.done.removed.setdefault(kind, Count()).add(size)
+        with self._database.writing() as session:
+            at = (CondemnedRow.kind == kind, CondemnedRow.name.in_(names), CondemnedRow.condemned <= self._due)
+            held = sa.select(CondemnedRow.name, CondemnedRow.size).where(*at).with_for_update(skip_locked=True)
+            sizes = dict(session.execute(held).tuples().all())
+            session.execute(sa.delete(CondemnedRow).where(CondemnedRow.kind == kind, CondemnedRow.name.in_(sizes)))
+            used = self._used(kind, sizes)
+            for name in sorted(set(sizes) - used):
+                self._objects.remove(key(kind, name))
+                self._removed(kind, name)
+        if used:
+            self.done.spared[kind] = self.done.spared.get(kind, 0) + len(used)
+        for name in set(sizes) - used:
+            self.done.removed.setdefault(kind, Count()).add(sizes[name])
 
     # -- pages -------------------------------------------------------------------------------------------------------
     def _pages(

@@ -1,4 +1,4 @@
-"""Objects that garbage collection will remove, epochs of the namespaces' addresses, Xet files by sha256."""
+"""Condemned objects, epochs of the namespaces' addresses; Xet files and objects of repositories by their names."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -28,9 +28,11 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("tenant", name=op.f("pk_tenant_epochs")),
     )
     op.create_index(op.f("ix_xet_files_sha256"), "xet_files", ["sha256"])
+    op.create_index(op.f("ix_repository_objects_name"), "repository_objects", ["name"])
 
 
 def downgrade() -> None:
+    op.drop_index(op.f("ix_repository_objects_name"), "repository_objects")
     op.drop_index(op.f("ix_xet_files_sha256"), "xet_files")
     op.drop_table("tenant_epochs")
     op.drop_table("condemned_objects")

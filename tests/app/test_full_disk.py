@@ -1,4 +1,4 @@
-"""A disk that is really full, under each kind of work: a sentence for the client, nothing half there, and it goes on."""
+"""A disk that is really full, under each kind of work: a sentence for the client, nothing half there; it goes on."""
 
 import os
 import secrets

@@ -315,7 +315,7 @@ class Collector:
         with self._database.writing() as session:
             at = (CondemnedRow.kind == kind, CondemnedRow.name.in_(names), CondemnedRow.condemned <= self._due)
             held = sa.select(CondemnedRow.name, CondemnedRow.size).where(*at).with_for_update(skip_locked=True)
-            sizes = dict(map(tuple, session.execute(held)))
+            sizes = {row.name: row.size for row in session.execute(held)}
             session.execute(sa.delete(CondemnedRow).where(CondemnedRow.kind == kind, CondemnedRow.name.in_(sizes)))
             used = self._used(kind, sizes)
             for name in sorted(set(sizes) - used):

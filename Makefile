@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help run install test test-rest test-all check demo docs clean migration bench-gateway bench-hub bench-licences
+.PHONY: help run install test test-rest test-all check demo docs clean migration bench-gateway bench-hub bench-crash bench-collect bench-licences fuzz
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -62,6 +62,15 @@ bench-gateway: $(VENV)/installed ## requests/s and added latency of the gateway 
 
 bench-hub: $(VENV)/installed ## transfers, ranges, deduplication and memory of the hub against nginx and a plain answerer
 	$(BIN)/python benchmarks/hub/run.py
+
+bench-crash: $(VENV)/installed-dev ## kill -9 under uploads, commits, conversion and collection, 300 seeded rounds
+	$(BIN)/python benchmarks/hub/crash.py
+
+bench-collect: $(VENV)/installed ## garbage collection of a large store (time, memory, writers' wait), conversion of whole files
+	$(BIN)/python benchmarks/hub/collect.py
+
+fuzz: $(VENV)/installed-dev ## 20,000 spoilt files for each reader of xorbs, shards, safetensors and GGUF
+	ECOTONE_FUZZ_EXAMPLES=20000 $(BIN)/pytest -o timeout=3600 tests/fuzz
 
 bench-licences: $(VENV)/installed ## the licence engine: speed, a million-node family graph, experts' suites, detection
 	$(BIN)/python benchmarks/licences/run.py

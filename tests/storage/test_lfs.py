@@ -175,7 +175,7 @@ def test_a_failure_between_the_steps(step: str, storage: Storage, monkeypatch: p
 
     with monkeypatch.context() as patched:
         if step == "row":
-            patched.setattr("ecotone.storage.lfs.remember", fails)
+            patched.setattr("ecotone.storage.placing.remember", fails)
         else:
             patched.setattr(os, step, fails)
         if step == "link":  # an error of the link alone is a file system without links

@@ -48,7 +48,7 @@ def start_tuning(call: Call) -> Any:
         project=new.project,
     )
     call.services.note("tuning.started", call.actor, model=model.id, to=new.to, job=job.id)
-    return _job(job)
+    return job_json(job)
 
 
 @endpoint("POST", "/audits", need=Need.WRITE, body=NewAudit, status=202, summary="Start an audit")
@@ -57,7 +57,7 @@ def start_audit(call: Call) -> Any:
     model = call.services.catalog.model(new.model, viewer=call.actor)
     job = call.services.audits.start(model.id, new.revision, new.suite, actor=call.actor, project=new.project)
     call.services.note("audit.started", call.actor, model=model.id, suite=new.suite, job=job.id)
-    return _job(job)
+    return job_json(job)
 
 
 @endpoint("GET", "/audits", need=Need.READ, summary="Stored measurements of models the caller may see")
@@ -82,12 +82,12 @@ def remove_measurement(call: Call) -> Any:
 
 @endpoint("GET", "/jobs", need=Need.USER, summary="Jobs, newest first")
 def list_jobs(call: Call) -> Any:
-    return [_job(j) for j in call.services.jobs.list()]
+    return [job_json(j) for j in call.services.jobs.list()]
 
 
 @endpoint("GET", "/jobs/{id}", need=Need.USER, summary="One job")
-def show_job(call: Call) -> Any:
-    return _job(call.services.jobs.get(call.path["id"]))
+def showjob_json(call: Call) -> Any:
+    return job_json(call.services.jobs.get(call.path["id"]))
 
 
 @endpoint("GET", "/jobs/{id}/log", need=Need.WRITE, summary="A job's log")
@@ -96,13 +96,13 @@ def job_log(call: Call) -> Any:
 
 
 @endpoint("POST", "/jobs/{id}/cancel", need=Need.WRITE, summary="Cancel a job; nothing of it is published")
-def cancel_job(call: Call) -> Any:
+def canceljob_json(call: Call) -> Any:
     job = call.services.jobs.cancel(call.path["id"])
     call.services.note("job.cancelled", call.actor, job=call.path["id"])
-    return _job(job)
+    return job_json(job)
 
 
-def _job(job: Job) -> dict[str, Any]:
+def job_json(job: Job) -> dict[str, Any]:
     return {
         "id": job.id,
         "kind": job.kind,

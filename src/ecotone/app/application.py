@@ -60,6 +60,7 @@ def build(settings: Settings, *, successor: bool = False) -> Application:
         try:
             yield
         finally:
+            services.upkeep.stop()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

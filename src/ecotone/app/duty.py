@@ -1,5 +1,5 @@
 """The work in the background that one process of an installation does at a time: jobs, engines, sweeping,
-webhooks.
+webhooks, upkeep of the store.
 
 Over a graceful restart the old server gives it up before the new one takes it. Both go on answering meanwhile: calls to
 a local engine wait at the new one until it runs there.
@@ -32,7 +32,7 @@ class Duty:
         self._calls = calls
         self._turn = asyncio.Lock()
         self._held = self._over = self._restored = False
-        self._courier: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def wait(self) -> None:
         """Let engines be seen as starting, while another process has them."""
@@ -53,7 +53,10 @@ class Duty:
             await run_in_threadpool(services.engines.own)
             if not self._restored:
                 services.engines.restore()
-            self._courier = asyncio.create_task(services.courier.run(), name="webhooks")
+            self._tasks = [
+                asyncio.create_task(services.courier.run(), name="webhooks"),
+                asyncio.create_task(services.upkeep.run(), name="upkeep"),
+            ]
 
     async def give(self, *, patient: bool = False) -> None:
         """End the work for good.
@@ -65,9 +68,10 @@ class Duty:
             self._over = True
             self._services.builder.keep_to_itself()
             async with self._turn:
-                if self._courier is not None:
-                    self._courier.cancel()
-                    await asyncio.wait([self._courier])
+                self._services.upkeep.stop()
+                for task in self._tasks:
+                    task.cancel()
+                await asyncio.gather(*self._tasks, return_exceptions=True)
                 # a successor would run what has not ended a second time
                 await run_in_threadpool(self._services.jobs.stop, None if patient else _STOP_SECONDS)
         while patient and self._calls():  # noqa: ASYNC110  requests are counted without telling anybody

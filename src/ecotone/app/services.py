@@ -8,6 +8,7 @@ from typing import Any
 from ecotone.accounts import SYSTEM, Accounts, Actor, DeviceLogins
 from ecotone.app.chains import open_chain
 from ecotone.app.ledger_heads import LedgerHeads
+from ecotone.app.upkeep import Upkeep
 from ecotone.audits import Audits
 from ecotone.catalog import Catalog
 from ecotone.catalog.clones import Clones
@@ -71,6 +72,7 @@ class Services:
     devices: DeviceLogins
     webhooks: Webhooks
     courier: Courier
+    upkeep: Upkeep = field(init=False)
     listeners: list[Callable[[], None]] = field(default_factory=list)
 
     def intend(self, kind: str, actor: Actor, **what: Any) -> None:
@@ -206,6 +208,7 @@ def compose(settings: Settings, *, successor: bool = False) -> Services:
         webhooks=webhooks,
         courier=Courier(webhooks, targets),
     )
+    services.upkeep = Upkeep(settings, database, storage, jobs, services.note)
     catalog.on_delete(lambda model: services.refuse_if_used(model.id))
     catalog.on_delete(services.clones.forget)
     return services

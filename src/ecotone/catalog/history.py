@@ -321,8 +321,9 @@ class History(Rights):
             if session.get(RevisionRow, (model.key, revision.id)) is None:
                 session.add(_revision_row(model, new))
                 session.add_all(_edge_row(model.key, revision.id, edge) for edge in revision.edges)
-                kept = (new.files[path] for path in new.changed)
-                keep_objects(session, model.key, kept, ref=ref, pushed=revision.date)
+                changed = [new.files[path] for path in new.changed]
+                keep_objects(session, model.key, changed, ref=ref, pushed=revision.date)
+                self._storage.hold(session, row.namespace, [file.content for file in changed])
             if at is None:
                 session.add(RefRow(model_key=model.key, ref=ref, sha=revision.id, message=""))
             else:

@@ -92,7 +92,7 @@ class ObjectRow(Base):
     __tablename__ = "repository_objects"
 
     model_key: Mapped[int] = mapped_column(ForeignKey("models.key", ondelete="CASCADE"), primary_key=True)
-    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), primary_key=True, index=True)
 
 
 class LargeFileRow(Base):

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ecotone.cli import accounts, check, gateway, licences, models, operate, policy, webhooks, work
+from ecotone.cli import accounts, check, gateway, licences, models, operate, policy, upkeep, webhooks, work
 from ecotone.cli.client import fail
 from ecotone.vocabulary import EcotoneError
 
@@ -91,6 +91,7 @@ policy.add_to(app)
 check.add_to(app)
 webhooks.add_to(app)
 work.add_to(app)
+upkeep.add_to(app)
 
 
 def main() -> None:

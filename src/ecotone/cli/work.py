@@ -124,10 +124,7 @@ def cancel_job(job_id: str, as_json: options.Json = False) -> None:
 
 def _wait(server: Server, started: dict[str, Any], *, as_json: bool) -> None:
     """Follow a job to its end and end with its status."""
-    note(f"job {started['id']}: {started['kind']}")
-    for warning in started.get("warnings", []):
-        note(f"warning: {warning}")
-    found = _follow(server, started["id"]) if sys.stderr.isatty() else _poll(server, started["id"])
+    found = _ended(server, started)
     if as_json:
         print_json(found)
     elif found["state"] == JobState.DONE:
@@ -136,6 +133,24 @@ def _wait(server: Server, started: dict[str, Any], *, as_json: bool) -> None:
             _print_tests(result)
         else:
             show.record(result, as_json=False)
+    _check(found)
+
+
+def wait(server: Server, started: dict[str, Any]) -> dict[str, Any]:
+    """Follow a job to its end; the job as it is then. Ends the program with a sentence when it was not done."""
+    found = _ended(server, started)
+    _check(found)
+    return found
+
+
+def _ended(server: Server, started: dict[str, Any]) -> dict[str, Any]:
+    note(f"job {started['id']}: {started['kind']}")
+    for warning in started.get("warnings", []):
+        note(f"warning: {warning}")
+    return _follow(server, started["id"]) if sys.stderr.isatty() else _poll(server, started["id"])
+
+
+def _check(found: dict[str, Any]) -> None:
     if found["state"] != JobState.DONE:
         fail(f"job {found['id']} {found['state']}: {found.get('error') or found.get('message')}", FAILURE)
 

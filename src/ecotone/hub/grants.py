@@ -50,7 +50,7 @@ class Grants:
             raise Unauthenticated("A token of this store is needed; the hub's xet-read-token gives one out.")
         try:
             grant = services.storage.xet.grant(token.strip())
-            if services.storage.xet.scope(grant.tenant) != request.path_params["scope"]:
+            if grant.scope != request.path_params["scope"]:
                 raise BadToken("for another part of the store")
         except BadToken as error:
             raise Unauthenticated(error.message) from None

@@ -71,6 +71,7 @@ def batch(call: Call) -> Response:
         call.catalog.check_contributor(model, call.actor, asked.ref.name if asked.ref else None)
         tenant = call.catalog.tenant(model, call.actor)
         rows = [_upload(call, tenant, item, "multipart" in asked.transfers) for item in asked.objects]
+        call.services.storage.renew(tenant, (r["oid"] for r in rows if not {"actions", "error"} & set(r)))
     else:
         call.check_gate(model)
         rows = [_download(call, model, item) for item in asked.objects]

@@ -10,9 +10,11 @@ from ecotone.hub.endpoint import Call, answer, api_routes, need_sender
 
 def xet_token(call: Call, model: Model, operation: str) -> Any:
     """Body for hf_xet, headers for huggingface_hub."""
+    xet = call.services.storage.xet
     tenant = call.catalog.tenant(model, call.actor) if operation == "write" else model.namespace
-    token, expires = call.services.storage.xet.token(tenant, operation, repo=model.key, holder=call.actor.token)
-    cas = f"{call.base}/cas/{call.services.storage.xet.scope(tenant)}"
+    scope = xet.scope(tenant)
+    token, expires = xet.token(tenant, operation, repo=model.key, holder=call.actor.token, scope=scope)
+    cas = f"{call.base}/cas/{scope}"
     headers = {
         "x-xet-cas-url": cas,
         "x-xet-access-token": token,

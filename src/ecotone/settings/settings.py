@@ -97,6 +97,12 @@ class Settings:
         "",
         "who reads /metrics beside administrators: loopback, anyone or nobody; default loopback, nobody behind a proxy",
     )
+    collect_seconds: float = _option(86_400.0, "seconds between garbage collections of the store; 0 never")
+    collect_grace: float = _option(604_800.0, "seconds for which garbage collection leaves what nobody names yet")
+    collect_delay: float = _option(
+        3600.0, "seconds between condemning an object and removing it; longer than a commit takes"
+    )
+    convert: bool = _option(False, "turn whole files that came by LFS into Xet files at each garbage collection")
     log_level: str = _option("info", "debug, info, warning or error")
 
     @classmethod

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
 from ecotone.database import Database, utc_now
 from ecotone.storage.errors import HashMismatch, ObjectMissing, UploadTooLarge
 from ecotone.storage.files import Draft
-from ecotone.storage.models import LfsObjectRow, remember
+from ecotone.storage.models import LfsObjectRow, remember, spare
 from ecotone.storage.objects import Objects, Stored, key
+from ecotone.storage.placing import place
 from ecotone.storage.signing import Signer
 
 KIND = "lfs"
@@ -119,25 +121,30 @@ class LfsStore:
                 raise
         shutil.rmtree(folder, ignore_errors=True)
 
-    def sweep(self) -> None:
-        """Drop parts of uploads that were begun long ago and never completed."""
+    def sweep(self, seconds: float = PARTS_SECONDS) -> None:
+        """Drop parts of uploads that got no part for some time and were never completed."""
         for folder in self._staging.glob("parts-*"):
             with contextlib.suppress(FileNotFoundError):
-                if folder.stat().st_mtime < time.time() - PARTS_SECONDS:
+                if folder.stat().st_mtime < time.time() - seconds:
                     shutil.rmtree(folder, ignore_errors=True)
 
     def keep(self, draft: Draft, tenant: str, sha256: str, size: int) -> None:
         """Place verified bytes and let the namespace name them."""
-        self._objects.place(draft, key(KIND, sha256))
-        self.share(tenant, {sha256: size})
+        row = LfsObjectRow(tenant=tenant, sha256=sha256, size=size, created=utc_now())
+        place(self._database, self._objects, draft, KIND, sha256, row)
 
     def share(self, tenant: str, sizes: Mapping[str, int]) -> None:
         """Let a namespace name objects that are here, by sha256 with their sizes."""
         now = utc_now()
-        remember(
-            self._database,
-            [LfsObjectRow(tenant=tenant, sha256=name, size=size, created=now) for name, size in sizes.items()],
-        )
+        rows = [LfsObjectRow(tenant=tenant, sha256=name, size=size, created=now) for name, size in sizes.items()]
+
+        def settle(session: Session) -> None:
+            spare(session, KIND, sizes)
+            for name in sizes:
+                if self._objects.size(key(KIND, name)) is None:
+                    raise ObjectMissing(f"sha256 {name}")
+
+        remember(self._database, rows, settle)
 
 
 class PartUpload:

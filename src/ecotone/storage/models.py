@@ -1,7 +1,11 @@
-"""Tables of storage: which namespace may name which object. The bytes are files."""
+"""Tables of storage: which namespace may name which object, and which objects are to go. The bytes are files.
+
+`created` of a row is when it was sent or last named by a shard or a commit: whoever names it again, in the transaction
+that makes the name count, brings it up to date, and garbage collection leaves young rows alone.
+"""
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +14,7 @@ from sqlalchemy import BigInteger, ForeignKeyConstraint, Index, LargeBinary, Str
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from ecotone.database import Base, Database
+from ecotone.database import Base, Database, utc_now
 
 _ATTEMPTS = 5
 _BATCH = 200
@@ -34,7 +38,7 @@ class XetFileRow(Base):
 
     tenant: Mapped[str] = mapped_column(String(96), primary_key=True)
     hash: Mapped[str] = mapped_column(String(64), primary_key=True, index=True)
-    sha256: Mapped[str] = mapped_column(String(64))
+    sha256: Mapped[str] = mapped_column(String(64), index=True)
     size: Mapped[int] = mapped_column(BigInteger)
     terms: Mapped[bytes] = mapped_column(LargeBinary)
     created: Mapped[datetime]
@@ -65,10 +69,36 @@ class LfsObjectRow(Base):
     created: Mapped[datetime]
 
 
-def remember(database: Database, rows: Iterable[Base]) -> int:
+class CondemnedRow(Base):
+    """An object that nobody names and that garbage collection will remove, unless somebody names it again before."""
+
+    __tablename__ = "condemned_objects"
+
+    kind: Mapped[str] = mapped_column(String(8), primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    size: Mapped[int] = mapped_column(BigInteger)
+    condemned: Mapped[datetime] = mapped_column(index=True)
+
+
+class EpochRow(Base):
+    """How often garbage collection has taken xorbs of a namespace away: its address changes with each time."""
+
+    __tablename__ = "tenant_epochs"
+
+    tenant: Mapped[str] = mapped_column(String(96), primary_key=True)
+    epoch: Mapped[int]
+
+
+def remember(
+    database: Database, rows: Iterable[Base], settle: Callable[[Session], None] = lambda _session: None
+) -> int:
     """Add the rows of one table that are not there yet, in one transaction; returns how many they were.
 
-    Rows of these tables are facts that never change, so a writer that came first was right too.
+    Rows of these tables are facts that never change, so a writer that came first was right too; those that are there
+    become as young as new ones.
+
+    Args:
+        settle: called last before the transaction ends; what it raises undoes everything.
     """
     wanted = {tuple(sa.inspect(type(row)).primary_key_from_instance(row)): row for row in rows}
     if not wanted:
@@ -79,6 +109,7 @@ def remember(database: Database, rows: Iterable[Base]) -> int:
                 new = 0
                 for some in _batches(wanted):
                     new += _add(session, dict(some))
+                settle(session)
                 return new
         except IntegrityError:  # another process added one of them in between
             if attempt == _ATTEMPTS - 1:
@@ -89,12 +120,38 @@ def remember(database: Database, rows: Iterable[Base]) -> int:
 def _add(session: Session, rows: dict[tuple[Any, ...], Base]) -> int:
     mapper = sa.inspect(type(next(iter(rows.values()))))
     key = sa.tuple_(*mapper.primary_key)
-    known = {tuple(found) for found in session.execute(sa.select(*mapper.primary_key).where(key.in_(list(rows))))}
+    known = touch(session, mapper.class_, key.in_(list(rows)))
     fresh = [row for name, row in rows.items() if name not in known]
     if fresh:
         names = [column.key for column in mapper.columns]
         session.execute(sa.insert(mapper.class_), [{name: getattr(row, name) for name in names} for row in fresh])
     return len(fresh)
+
+
+def touch(session: Session, table: type[Any], wanted: sa.ColumnElement[bool]) -> set[tuple[Any, ...]]:
+    """Make rows as young as new ones, locked in the order of their keys; returns the keys of those that there are."""
+    keys = sa.inspect(table).primary_key
+    found = {tuple(row) for row in session.execute(sa.select(*keys).where(wanted).order_by(*keys).with_for_update())}
+    if found:
+        session.execute(
+            sa.update(table)
+            .where(sa.tuple_(*keys).in_(list(found)))
+            .values(created=utc_now())
+            .execution_options(synchronize_session=False)
+        )
+    return found
+
+
+def spare(session: Session, kind: str, names: Iterable[str]) -> None:
+    """Take objects off the list of those to go. Waits for whoever removes one at this moment: afterwards the caller
+    sees whether the object is still there."""
+    wanted = sorted(set(names))
+    for some in (wanted[i : i + _BATCH] for i in range(0, len(wanted), _BATCH)):
+        at = (CondemnedRow.kind == kind, CondemnedRow.name.in_(some))
+        for name in session.scalars(
+            sa.select(CondemnedRow.name).where(*at).order_by(CondemnedRow.name).with_for_update()
+        ).all():
+            session.execute(sa.delete(CondemnedRow).where(CondemnedRow.kind == kind, CondemnedRow.name == name))
 
 
 def _batches(rows: dict[tuple[Any, ...], Base]) -> Iterator[list[tuple[tuple[Any, ...], Base]]]:

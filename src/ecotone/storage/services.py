@@ -1,11 +1,17 @@
 """Storage as others use it: small files as git blobs, large files in either form, one way to read them all."""
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
-from ecotone.database import Database
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from ecotone.database import Database, utc_now
 from ecotone.settings import Settings
 from ecotone.storage.attachments import Attachments
 from ecotone.storage.bucket import Bucket
@@ -16,12 +22,15 @@ from ecotone.storage.files import sweep
 from ecotone.storage.gitobjects import GitObjects
 from ecotone.storage.lfs import LfsStore
 from ecotone.storage.materialising import Materialised
-from ecotone.storage.objects import LocalObjects, Objects, Outgoing, pieces, segment
+from ecotone.storage.models import LfsObjectRow, XetFileRow, touch
+from ecotone.storage.objects import LocalObjects, Objects, Outgoing, Stored, pieces, segment
+from ecotone.storage.reconstruction import XetFile
 from ecotone.storage.s3 import S3Objects
 from ecotone.storage.signing import Signer
 from ecotone.storage.xet import XetStore
 
 _PIECE = 1024 * 1024
+_OLD = timedelta(days=1)
 
 
 class Storage:
@@ -30,20 +39,20 @@ class Storage:
     def __init__(self, database: Database, settings: Settings) -> None:
         self.objects: Objects = _objects(settings)
         signer = Signer(settings.secret("storage"))
-        self._git = GitObjects(self.objects)
-        staging = settings.folder("staging")
+        self._database = database
+        self._git = GitObjects(database, self.objects)
+        self.staging = staging = settings.folder("staging")
         self.lfs = LfsStore(database, self.objects, staging, signer)
         self.xet = XetStore(database, self.objects, staging, signer, settings.max_object_bytes)
         self.attachments = Attachments(self.objects, signer)
         self.direct = _direct(self.objects, self.xet, signer)
         folder = settings.folder("materialised")
         self._materialised = Materialised(folder, settings.materialised_bytes, self._write_file)
-        self._staging = staging
 
     def sweep(self) -> None:
         """Drop what processes that are gone left half done; for the one process that does the background work."""
         self._materialised.sweep()
-        sweep(self._staging)
+        sweep(self.staging)
         self.lfs.sweep()
         if self.direct is not None:
             self.direct.sweep()
@@ -116,6 +125,36 @@ class Storage:
         self.lfs.share(target, {sha256: c.size for sha256, c in rows if c.xet_hash is None})
         return found
 
+    def hold(self, session: Session, namespace: str, contents: Iterable[Content]) -> None:
+        """Make sure, in the transaction of a commit, that its large files are still here and stay.
+
+        Raises:
+            ObjectMissing: when garbage collection took one away since it was verified.
+        """
+        wanted = sorted({content.sha256 for content in contents if content.sha256 is not None})
+        for some in (wanted[i : i + 500] for i in range(0, len(wanted), 500)):
+            here = {sha256 for _, sha256 in touch(session, LfsObjectRow, _of(LfsObjectRow, namespace, some))}
+            names = {h for _, h in touch(session, XetFileRow, _of(XetFileRow, namespace, some))}
+            here |= set(session.scalars(sa.select(XetFileRow.sha256).where(XetFileRow.hash.in_(names))))
+            for missing in sorted(set(some) - here)[:1]:
+                raise ObjectMissing(f"sha256 {missing}")
+
+    def renew(self, namespace: str, sha256s: Iterable[str]) -> None:
+        """Keep what a client was told it need not send from garbage collection until its commit."""
+        wanted, old = sorted(set(sha256s)), utc_now() - _OLD
+        with self._database.reading() as session:
+            aged = [
+                (table, some)
+                for table in (LfsObjectRow, XetFileRow)
+                for some in (wanted[i : i + 500] for i in range(0, len(wanted), 500))
+                if session.scalar(
+                    sa.select(sa.literal(1)).where(_of(table, namespace, some), table.created < old).limit(1)
+                )
+            ]
+        for table, some in aged:
+            with self._database.writing() as session:
+                touch(session, table, _of(table, namespace, some))
+
     def import_file(self, namespace: str, path: Path) -> Content:
         """A local file as a large object of the namespace."""
         sha256, size = self.lfs.import_file(namespace, path)
@@ -130,13 +169,38 @@ class Storage:
         if content.kind == "git":
             data = memoryview(self._git.get(content.git_oid)[1])[start:stop]
             yield from (data[i : i + _PIECE] for i in range(0, len(data), _PIECE))
-        elif content.kind == GONE:
-            raise ContentNotFound(f"The object {content.sha256} was deleted for good.")
-        elif content.kind == "xet" and content.xet_hash:
-            yield from self.xet.read(self.xet.any_by_hash(content.xet_hash), start, stop)
         else:
-            with self.lfs.open(content.sha256 or "") as stored:
-                yield from pieces(stored, start, stop)
+            found = self.form(content)
+            if isinstance(found, XetFile):
+                yield from self.xet.read(found, start, stop)
+            else:
+                with found:
+                    yield from pieces(found, start, stop)
+
+    def form(self, content: Content) -> XetFile | Stored:
+        """A large file in the form in which it lies here by now, which may not be the one that its revision tells.
+
+        Returns:
+            The whole object, open and to be closed, or the Xet file.
+
+        Raises:
+            ContentNotFound: when it is here in no form, or was deleted for good.
+        """
+        sha256 = content.sha256 or ""
+        if content.kind == GONE:
+            raise ContentNotFound(f"The object {sha256} was deleted for good.")
+        if content.kind == "xet" and content.xet_hash:
+            try:
+                return self.xet.any_by_hash(content.xet_hash)
+            except ContentNotFound:
+                return self.xet.any_by_sha256(sha256) or self.lfs.open(sha256)
+        try:
+            return self.lfs.open(sha256)
+        except ContentNotFound:
+            found = self.xet.any_by_sha256(sha256)
+            if found is None:
+                raise
+            return found
 
     def outgoing(self, content: Content, start: int, end: int) -> Iterator[Outgoing] | None:
         """Bytes [start, end) as segments of local files where they lie raw in them, else as bytes in memory.
@@ -148,9 +212,10 @@ class Storage:
         """
         if content.kind == "git" or not isinstance(self.objects, LocalObjects):
             return None
-        if content.kind == "xet" and content.xet_hash:
-            return self.xet.outgoing(self.xet.any_by_hash(content.xet_hash), start, end)
-        return segment(self.lfs.open(content.sha256 or ""), start, end)
+        found = self.form(content)
+        if isinstance(found, XetFile):
+            return self.xet.outgoing(found, start, end)
+        return segment(found, start, end)
 
     def materialise(self, key: str, files: Mapping[str, Content]) -> AbstractContextManager[Path]:
         """A folder with the files as plain files, kept while the context lasts. The key must name the content."""
@@ -158,7 +223,8 @@ class Storage:
 
     def _write_file(self, content: Content, place: Path) -> None:
         if content.kind == "lfs":
-            return self.lfs.fetch(content.sha256 or "", place)
+            with contextlib.suppress(ContentNotFound):  # it lies here as Xet by now
+                return self.lfs.fetch(content.sha256 or "", place)
         with open(place, "xb") as file:
             for piece in self.read(content):
                 file.write(piece)
@@ -182,6 +248,10 @@ def _direct(objects: Objects, xet: XetStore, signer: Signer) -> Direct | None:
     if not isinstance(objects, S3Objects) or not objects.bucket.public or objects.keys is None:
         return None
     return Direct(objects, objects.keys, xet, signer)
+
+
+def _of(table: type[Any], namespace: str, sha256s: list[str]) -> sa.ColumnElement[bool]:
+    return sa.and_(table.tenant == namespace, table.sha256.in_(sha256s))
 
 
 __all__ = ["Storage", "blob_id"]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
 from ecotone.database import Database, utc_now
 from ecotone.storage import hashes, shards, xorbs
@@ -23,11 +24,13 @@ from ecotone.storage.errors import (
     BrokenShard,
     BrokenXorb,
     ContentNotFound,
+    ObjectMissing,
     UploadTooLarge,
 )
 from ecotone.storage.files import Draft
-from ecotone.storage.models import XetFileRow, XorbTenantRow, remember
+from ecotone.storage.models import EpochRow, XetFileRow, XorbTenantRow, remember, spare, touch
 from ecotone.storage.objects import Objects, Outgoing, Stored, key
+from ecotone.storage.placing import place
 from ecotone.storage.recent import RecentFiles
 from ecotone.storage.reconstruction import (
     Reconstruction,
@@ -57,12 +60,14 @@ class Grant:
     """What a token of the CAS allows: reading what one repository names, or writing to its namespace when `write`.
 
     `repo` and `holder` are the callers' own words for the repository and for who asked; they are kept as they came.
+    `scope` is the address at which it holds.
     """
 
     tenant: str
     repo: int
     holder: str
     write: bool
+    scope: str
 
 
 class XetStore:
@@ -93,9 +98,16 @@ class XetStore:
         return int(number), int(size or 0)
 
     # -- tokens ------------------------------------------------------------------------------------------------------
-    def token(self, namespace: str, operation: str, *, repo: int, holder: str) -> tuple[str, int]:
-        """An access token for the CAS and its end in Unix seconds. `operation` is read or write."""
-        claims = {"purpose": "xet", "repo": repo, "holder": holder, "tenant": namespace, "op": operation}
+    def token(
+        self, namespace: str, operation: str, *, repo: int, holder: str, scope: str | None = None
+    ) -> tuple[str, int]:
+        """An access token for the CAS and its end in Unix seconds. `operation` is read or write.
+
+        Args:
+            scope: the address that is told with it, by default the namespace's of now; the token holds there alone.
+        """
+        told = {"repo": repo, "holder": holder, "tenant": namespace, "op": operation}
+        claims = {"purpose": "xet", **told, "scope": scope or self.scope(namespace)}
         token = self._signer.sign(claims, seconds=TOKEN_SECONDS)
         return token, int(self._signer.verify(token, purpose="xet")["exp"])
 
@@ -104,9 +116,12 @@ class XetStore:
 
         hf_xet remembers, for weeks and by the store's address, which chunks it has sent, and names them in later shards
         without sending them again. So each namespace of each installation has an address of its own: what was sent to
-        another one, or to another installation behind the same address, is not taken for sent.
+        another one, or to another installation behind the same address, is not taken for sent. The address changes when
+        garbage collection takes xorbs of the namespace away; tokens for the one before hold there until they end.
         """
-        return self._signer.label(namespace)
+        with self._database.reading() as session:
+            row = session.get(EpochRow, namespace)
+        return self._signer.label(f"{namespace}#{row.epoch}" if row else namespace)
 
     def grant(self, token: str) -> Grant:
         """What a token allows; taken for some minutes after its end, since clients renew by their own clock.
@@ -115,9 +130,9 @@ class XetStore:
             BadToken: when it is not valid.
         """
         claims = self._signer.verify(token, purpose="xet", grace=TOKEN_GRACE)
-        if not isinstance(claims.get("repo"), int):
+        if not isinstance(claims.get("repo"), int) or not isinstance(claims.get("scope"), str):
             raise BadToken("of an earlier version")
-        return Grant(claims["tenant"], claims["repo"], claims["holder"], claims["op"] == "write")
+        return Grant(claims["tenant"], claims["repo"], claims["holder"], claims["op"] == "write", claims["scope"])
 
     def sign_range(self, xorb: str, start: int, end: int) -> str:
         """A token for bytes [start, end] (inclusive) of a xorb."""
@@ -161,8 +176,8 @@ class XetStore:
         del sent
         draft.cut(length)
         draft.write(index.footer(claimed))
-        self._objects.place(draft, key(KIND, claimed))
-        return remember(self._database, [XorbTenantRow(tenant=tenant, hash=claimed, created=utc_now())]) > 0
+        row = XorbTenantRow(tenant=tenant, hash=claimed, created=utc_now())
+        return place(self._database, self._objects, draft, KIND, claimed, row)
 
     def xorb_size(self, tenant: str, xorb: str) -> int | None:
         """Bytes of a xorb of this namespace, None when it has none such."""
@@ -199,7 +214,8 @@ class XetStore:
         if total > self._most_bytes:
             raise BrokenShard(f"The shard's files have {total} bytes together; at most {self._most_bytes} are taken.")
         self._check_tenant(tenant, fresh.values())
-        rows, done = [], 0
+        rows: list[XetFileRow] = []
+        done = 0
         for file in fresh.values():
             self._check_terms(file)
             rows.append(self._rebuilt(tenant, file, progress and _shifted(progress, done, total)))
@@ -209,10 +225,30 @@ class XetStore:
             name = hashes.to_text(file.hash)
             if file.sha256 is not None and file.sha256 != known[name]:
                 raise BrokenShard(f"File {name} has the sha256 {known[name]}, not {file.sha256} as the shard says.")
-        added = remember(self._database, rows)
+        added = self._remember(tenant, rows, [name for name in known if name not in {row.hash for row in rows}])
         self.deduplication.learn(tenant, ((row.hash, unpacked_terms(row.terms)) for row in rows))
         self.verified["shard"] += 1
         return added
+
+    def _remember(self, tenant: str, rows: list[XetFileRow], known: list[str]) -> int:
+        """Add the files, and make young again what the shard counts on, in one transaction.
+
+        Raises:
+            BrokenShard: when garbage collection took some of it away since it was looked up.
+        """
+        xorbs_named = {term.xorb for row in rows for term in unpacked_terms(row.terms)}
+
+        def settle(session: Session) -> None:
+            for table, names in ((XorbTenantRow, sorted(xorbs_named)), (XetFileRow, sorted(known))):
+                for some in _batches(names, 500):
+                    found = touch(session, table, sa.and_(table.tenant == tenant, table.hash.in_(some)))
+                    for _, missing in sorted({(tenant, name) for name in some} - found)[:1]:
+                        raise BrokenShard(
+                            f"{missing}, which the shard names, was removed by garbage collection; upload again."
+                        )
+            spare(session, KIND, xorbs_named)
+
+        return remember(self._database, rows, settle)
 
     def _known(self, tenant: str, files: Iterable[shards.ShardFile]) -> dict[str, str]:
         """sha256 by file hash, of those that the namespace has."""
@@ -295,8 +331,8 @@ class XetStore:
 
     def share(self, source: str, target: str, names: list[str]) -> None:
         """Let a namespace name files of another one, by file hash; its xorbs stay the other's."""
-        rows: list[XetFileRow] = []
         now = utc_now()
+        rows: list[XetFileRow] = []
         with self._database.reading() as session:
             for some in _batches(sorted(set(names)), 500):
                 wanted = sa.select(XetFileRow).where(XetFileRow.tenant == source, XetFileRow.hash.in_(some))
@@ -304,7 +340,21 @@ class XetStore:
                     XetFileRow(tenant=target, hash=r.hash, sha256=r.sha256, size=r.size, terms=r.terms, created=now)
                     for r in session.scalars(wanted)
                 ]
-        remember(self._database, rows)
+
+        def settle(session: Session) -> None:
+            for some in _batches(sorted(row.hash for row in rows), 500):
+                there = sa.and_(XetFileRow.tenant == source, XetFileRow.hash.in_(some))
+                for _, missing in sorted({(source, name) for name in some} - touch(session, XetFileRow, there))[:1]:
+                    raise ObjectMissing(f"file {missing}")
+            spare(session, KIND, {term.xorb for row in rows for term in unpacked_terms(row.terms)})
+
+        remember(self._database, rows, settle)
+
+    def any_by_sha256(self, sha256: str) -> XetFile | None:
+        """A file with these bytes whoever sent it, for revisions that name it."""
+        with self._database.reading() as session:
+            row = session.scalars(sa.select(XetFileRow).where(XetFileRow.sha256 == sha256).limit(1)).first()
+        return None if row is None else _from_row(row)
 
     def any_by_hash(self, file_hash: str) -> XetFile:
         """A file whoever sent it, for revisions that name it. Raises ContentNotFound."""

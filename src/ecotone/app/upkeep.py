@@ -1,0 +1,158 @@
+"""Upkeep of the store: garbage collection, conversion and checks, as jobs that somebody asks for and by the clock."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+from starlette.concurrency import run_in_threadpool
+
+from ecotone.accounts import SYSTEM
+from ecotone.app.checking import Check
+from ecotone.catalog.living import Living
+from ecotone.database import Database
+from ecotone.jobs import JobContext, Jobs
+from ecotone.settings import Settings
+from ecotone.storage import Storage
+from ecotone.storage.collecting import Collector
+from ecotone.storage.converting import Converter
+from ecotone.vocabulary import Invalid
+
+log = logging.getLogger("ecotone.upkeep")
+
+COLLECT, CONVERT, CHECK = "collect", "convert", "fsck"
+_FIRST_SECONDS = 300.0
+_LOOK_SECONDS = 600.0
+_SHARE = 0.5
+_LONGEST_REST = 0.5
+
+
+class Pace:
+    """Rests as long as was worked, so that requests come first; ends the work when told to."""
+
+    def __init__(self, check: Callable[[], None] = lambda: None) -> None:
+        self._check = check
+        self._began = time.monotonic()
+
+    def __call__(self) -> None:
+        self._check()
+        worked = time.monotonic() - self._began
+        if worked > 0.01:
+            time.sleep(min(worked * (1 - _SHARE) / _SHARE, _LONGEST_REST))
+            self._began = time.monotonic()
+
+
+class Upkeep:
+    """The work and its clock. One piece of it runs at a time in a process; several processes may run theirs at once."""
+
+    def __init__(
+        self, settings: Settings, database: Database, storage: Storage, jobs: Jobs, note: Callable[..., None]
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._storage = storage
+        self._note = note
+        self._turn = threading.Lock()
+        self._stopping = threading.Event()
+        jobs.register(COLLECT, self._collect_job)
+        jobs.register(CONVERT, self._convert_job)
+        jobs.register(CHECK, self._check_job)
+
+    # -- the work ----------------------------------------------------------------------------------------------------
+    def collect(
+        self, *, dry_run: bool = False, grace: float | None = None, check: Callable[[], None] = lambda: None
+    ) -> dict[str, Any]:
+        """Collect garbage; returns the report (see `storage.collecting.Collected`).
+
+        Args:
+            grace: seconds, by default as the settings tell.
+            check: raises when the work shall end.
+        """
+        seconds = self._settings.collect_grace if grace is None else grace
+        if not 0 <= seconds < 1e9:
+            raise Invalid(f"grace is {seconds:g}; seconds from 0 on are expected.", param="grace")
+        with self._turn:
+            if not dry_run:
+                self._storage.lfs.sweep(seconds)
+            collector = Collector(
+                self._database,
+                self._storage.objects,
+                Living(self._database),
+                grace=timedelta(seconds=seconds),
+                delay=timedelta(seconds=self._settings.collect_delay),
+                dry_run=dry_run,
+                rest=Pace(check),
+                removed=lambda _kind, _name: self._storage.xet.index.cache_clear(),
+            )
+            try:
+                collector.run()
+            finally:
+                told: dict[str, Any] = msgspec.to_builtins(collector.done, str_keys=True)
+                if not dry_run and (collector.done.rows or collector.done.removed):
+                    self._note("store.collected", SYSTEM, grace=seconds, **told)
+        return told
+
+    def convert(self, check: Callable[[], None] = lambda: None) -> dict[str, Any]:
+        """Turn whole files into Xet files; returns the report (see `storage.converting.Converted`)."""
+        with self._turn:
+            converter = Converter(self._database, self._storage.lfs, self._storage.xet, rest=Pace(check))
+            try:
+                converter.run()
+            finally:
+                told: dict[str, Any] = msgspec.to_builtins(converter.done)
+                if converter.done.files:
+                    self._note("store.converted", SYSTEM, **told)
+        return told
+
+    def _collect_job(self, context: JobContext) -> dict[str, Any]:
+        params = context.job.params
+        return self.collect(dry_run=params.get("dry_run", False), grace=params.get("grace"), check=context.check)
+
+    def _convert_job(self, context: JobContext) -> dict[str, Any]:
+        return self.convert(context.check)
+
+    def _check_job(self, context: JobContext) -> dict[str, Any]:
+        deep = bool(context.job.params.get("deep"))
+        check = Check(self._settings, self._database, self._storage, deep=deep, rest=Pace(context.check))
+        told: dict[str, Any] = msgspec.to_builtins(check.run())
+        return told
+
+    # -- the clock ---------------------------------------------------------------------------------------------------
+    async def run(self) -> None:
+        """Collect, and convert where that is set, now and then; again soon after objects were condemned."""
+        interval = self._settings.collect_seconds
+        if interval <= 0:
+            return
+        wait = min(interval, _FIRST_SECONDS)
+        while True:
+            await asyncio.sleep(wait)
+            wait = interval
+            try:
+                told = await run_in_threadpool(self._by_the_clock)
+                if told.get("waiting"):
+                    wait = min(interval, self._settings.collect_delay + _LOOK_SECONDS)
+            except _Stopped:
+                return
+            except Exception:  # the next round tries again
+                log.exception("the store could not be cleaned up")
+
+    def _by_the_clock(self) -> dict[str, Any]:
+        if self._settings.convert:
+            self.convert(self._check_stopping)
+        return self.collect(check=self._check_stopping)
+
+    def stop(self) -> None:
+        """End what the clock began; a job ends by itself when the server stops."""
+        self._stopping.set()
+
+    def _check_stopping(self) -> None:
+        if self._stopping.is_set():
+            raise _Stopped
+
+
+class _Stopped(Exception):
+    pass

@@ -1,0 +1,26 @@
+"""`kill -9` at 25 moments drawn from a seed: what was acknowledged is there, nothing is half there, retries succeed."""
+
+import os
+import secrets
+from pathlib import Path
+
+import pytest
+
+from tests.app.crashing import Crashing
+
+ROUNDS = 25
+
+
+@pytest.mark.timeout(600)
+def test_nothing_acknowledged_is_lost_and_nothing_is_half_there(tmp_path: Path) -> None:
+    seed = int(os.environ.get("ECOTONE_TEST_SEED") or secrets.randbelow(10**6))
+    print(f"seed {seed}; ECOTONE_TEST_SEED={seed} draws the same")
+    crashing = Crashing(tmp_path, seed)
+    try:
+        for _ in range(ROUNDS):
+            crashing.round()
+        assert len(crashing.told.acknowledged) > ROUNDS
+        orphans = crashing.settle()
+        assert orphans["xorbs"] == orphans["lfs"] == orphans["git"] == 0, orphans
+    finally:
+        crashing.close()

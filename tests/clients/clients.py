@@ -18,8 +18,13 @@ from tests.running import ADMIN, Running, clean_environment
 TASKS = Path(__file__).parent / "tasks"
 sys.path.insert(0, str(TASKS))
 
+import datasets_data  # noqa: E402
+import hf_commands  # noqa: E402
 import hub  # noqa: E402
 import serving  # noqa: E402
+import tools  # noqa: E402
+import transformers_models  # noqa: E402
+import vllm_loader  # noqa: E402
 
 USERS = {"will": "write", "wanda": "write", "rita": "read"}
 SECONDS = 150  # for one task
@@ -69,6 +74,34 @@ KINDS = (
             *(Client(f"{version}, Xet off", place, XET_OFF, moving_only=True) for version, place in HUB),
         ),
     ),
+    Kind("hf", "hf_commands.py", hf_commands.tasks, tuple(Client(version, place) for version, place in HUB)),
+    Kind(
+        "transformers",
+        "transformers_models.py",
+        transformers_models.tasks,
+        (
+            Client("4.57.6, huggingface_hub 0.36.2", "transformers-4"),
+            Client("5.24.0, huggingface_hub 2.4.0", "transformers-5"),
+            Client("5.24.0, Xet off", "transformers-5", XET_OFF, moving_only=True),
+        ),
+    ),
+    Kind(
+        "datasets",
+        "datasets_data.py",
+        datasets_data.tasks,
+        (
+            Client("4.5.0, huggingface_hub 0.36.2", "datasets-4"),
+            Client("5.2.0, huggingface_hub 2.4.0", "datasets-5"),
+            Client("5.2.0, Xet off", "datasets-5", XET_OFF, moving_only=True),
+        ),
+    ),
+    Kind(
+        "curl, wget, git",
+        "tools.py",
+        tools.tasks,
+        tuple(Client(tool, None, {"CLIENT_TOOL": tool}) for tool in ("curl", "wget", "git", "git-lfs")),
+    ),
+    Kind("vLLM", "vllm_loader.py", vllm_loader.tasks, (Client("0.32.0, its loader's functions", "vllm"),)),
 )
 
 
@@ -86,7 +119,7 @@ def users_of(server: Running) -> dict[str, str]:
     """A token for each user, and under `key` a key of the gateway, which the hub refuses."""
     tokens = {user: server.cli("token", "create", user, "--role", role).stdout.strip() for user, role in USERS.items()}
     server.cli("project", "create", "shop", "--mode", "run", "--purpose", "research")
-    tokens["key"] = server.cli("key", "create", "shop").stdout.strip()
+    tokens["key"] = server.cli("key", "create", "--project", "shop").stdout.strip()
     assert all(tokens.values()), tokens
     return tokens | {"admin": ADMIN}
 

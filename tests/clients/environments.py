@@ -42,7 +42,7 @@ def environment(name: str) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
         if TORCH in PACKAGES[name]:
-            borrow("torch", folder)
+            borrow_torch(folder)
         pip = [sys.executable, "-m", "pip", "--python", folder / "bin" / "python", "install", "-qq", "--no-compile"]
         subprocess.run([*pip, *PACKAGES[name]], check=True, stdout=subprocess.DEVNULL)
         if name in MODULES:
@@ -53,17 +53,25 @@ def environment(name: str) -> Path:
     return folder / "bin"
 
 
-def borrow(package: str, folder: Path) -> None:
-    """Link a package of this environment, with its metadata, into another; nothing where this one has none."""
+def borrow_torch(folder: Path) -> None:
+    """Let an environment find the torch of this one, when it is the version wanted.
+
+    By a path file, to a folder of links that lies outside of that environment: pip sees torch there, and never removes
+    or overwrites what is not inside the environment that it works on. Links inside of it would lead pip into this one.
+    """
     try:
-        found = distribution(package)
+        found = distribution("torch")
     except PackageNotFoundError:
         return
-    here = Path(sysconfig.get_path("purelib"))
-    there = packages_of(folder)
-    tops = {file.parts[0] for file in found.files or () if file.parts[0] not in ("..", "__pycache__")}
-    for top in tops:
-        (there / top).symlink_to(here / top)
+    if found.version.partition("+")[0] != TORCH.partition("==")[2]:
+        return
+    links, here = FOLDER / "torch", Path(sysconfig.get_path("purelib"))
+    links.mkdir(parents=True, exist_ok=True)
+    for top in {file.parts[0] for file in found.files or ()} - {"..", "__pycache__"}:
+        if not (links / top).exists():
+            (links / top).unlink(missing_ok=True)
+            (links / top).symlink_to(here / top)
+    (packages_of(folder) / "borrowed.pth").write_text(f"{links}\n")
 
 
 def packages_of(folder: Path) -> Path:

@@ -162,7 +162,15 @@ def upload_pr(at: Place) -> None:
 @command("upload-large-folder")
 def upload_large(at: Place) -> None:
     repo, source = at.name(), model_folder(at.folder / "model")
-    hf(at, "upload-large-folder", repo, str(source), "--repo-type", "model", "--no-report" if at.client > "1" else "--no-bars")
+    hf(
+        at,
+        "upload-large-folder",
+        repo,
+        str(source),
+        "--repo-type",
+        "model",
+        "--no-report" if at.client > "1" else "--no-bars",
+    )
     assert digests(Path(api_of(at).snapshot_download(repo, local_dir=at.folder / "back"))) == digests(source)
 
 

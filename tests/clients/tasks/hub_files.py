@@ -153,7 +153,13 @@ def large_folder(at: Place) -> None:
 
 @tasks("file names with spaces, %, #, ? and letters of other scripts", moves=True)
 def odd_names(at: Place) -> None:
-    files = {"a b/c#d.txt": b"1", "50%25.json": b"2", "what?.txt": b"3", "größe/重み.txt": b"4", "w+x&y.bin": weights(9000)}
+    files = {
+        "a b/c#d.txt": b"1",
+        "50%25.json": b"2",
+        "what?.txt": b"3",
+        "größe/重み.txt": b"4",
+        "w+x&y.bin": weights(9000),
+    }
     repo = new_repo(at, files)
     assert set(api_of(at).list_repo_files(repo)) - {".gitattributes"} == set(files)
     for path, data in files.items():

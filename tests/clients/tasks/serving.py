@@ -99,7 +99,9 @@ class Place:
 
 
 @contextlib.contextmanager
-def raises(expected: type[BaseException] | tuple[type[BaseException], ...], *, exactly: bool = True, says: str = "") -> Iterator[None]:
+def raises(
+    expected: type[BaseException] | tuple[type[BaseException], ...], *, exactly: bool = True, says: str = ""
+) -> Iterator[None]:
     """The block must raise this class itself (a subclass where not `exactly`), with these words in its text."""
     try:
         yield

@@ -104,7 +104,10 @@ def ranges(at: Place) -> None:
     assert (at.folder / "part").read_bytes() == data[1_000_000:1_000_100]
     run("curl", "-sSfL", *token, "-r", "-5", "-o", "tail", url, at=at)
     assert (at.folder / "tail").read_bytes() == data[-5:]
-    head = {k.lower(): v for k, _, v in (x.partition(": ") for x in run("curl", "-sSIL", *token, url, at=at).stdout.splitlines())}
+    head = {
+        k.lower(): v
+        for k, _, v in (x.partition(": ") for x in run("curl", "-sSIL", *token, url, at=at).stdout.splitlines())
+    }
     assert head["content-length"] == str(len(data)) and head["etag"].strip('"') == hashlib.sha256(data).hexdigest()
     beyond = run("curl", "-s", *token, "-r", f"{len(data)}-", "-o", "x", "-w", "%{http_code}", url, at=at).stdout
     assert beyond == "416", beyond

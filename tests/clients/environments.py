@@ -1,6 +1,6 @@
 """Virtual environments of real clients, each made once from PyPI and kept in `.clients/` beside the sources.
 
-An environment that needs torch borrows the one of the environment that runs the tests: some hundred megabytes less each.
+An environment that needs torch borrows that of the tests' own environment: some hundred megabytes less each.
 """
 
 import shutil

@@ -1,4 +1,4 @@
-"""The table of clients and tasks, from a run of all of them against a real server: `make clients` writes docs/clients.md.
+"""The table of clients and tasks, from a run of all against a real server: `make clients` writes docs/clients.md.
 
 A cell is `ok`, `FAIL` or `-` (not applicable), the last two with a note that says why. Nothing is written that was not
 run: a client that could not be run has a note in each cell, and no `ok`.
@@ -10,13 +10,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.clients.clients import KINDS, Client, Kind, Row, sessions  # noqa: E402
-from tests.running import running  # noqa: E402
+from tests.clients.clients import KINDS, Client, Kind, Row, sessions
+from tests.running import running
 
 PAGE = Path(__file__).parents[2] / "docs" / "clients.md"
 COMMAND = "make clients"
@@ -26,17 +28,22 @@ Rows = Mapping[tuple[str, str, str], Row]  # by (kind, client, task)
 
 
 def run_all(kinds: Iterable[Kind] = KINDS) -> dict[tuple[str, str, str], Row]:
-    """Do every task with every client; about 12 minutes on two quiet cores."""
-    rows = {}
-    with tempfile.TemporaryDirectory() as name, running(Path(name) / "server") as server:
-        with sessions(server, Path(name) / "clients", kinds) as at:
-            for kind in kinds:
-                for client, task in kind.pairs():
-                    row = at[kind.title, client.name].do(task)
-                    rows[kind.title, client.title, task.title] = row
-                    print(kind.title, client.title, task.title, CELLS[row.ok], row.detail[:200], row.seconds, sep=" | ")
-                for client in kind.clients:
-                    at[kind.title, client.name].stop()
+    """Do every task with every client, two clients at a time."""
+    rows: dict[tuple[str, str, str], Row] = {}
+    with ExitStack() as opened:
+        folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
+        server = opened.enter_context(running(folder / "server"))
+        at = opened.enter_context(sessions(server, folder / "clients", kinds))
+        pool = opened.enter_context(ThreadPoolExecutor(2))
+
+        def one(kind: Kind, client: Client) -> None:
+            session = at[kind.title, client.name]
+            for task in kind.tasks:
+                row = rows[kind.title, client.title, task.title] = session.do(task)
+                print(kind.title, client.title, task.title, CELLS[row.ok], row.detail[:200], row.seconds, sep=" | ")
+            session.stop()
+
+        list(pool.map(lambda pair: one(*pair), [(kind, client) for kind in kinds for client in kind.clients]))
     return rows
 
 
@@ -45,10 +52,10 @@ def page(rows: Rows, kinds: Iterable[Kind] = KINDS, seconds: float = 0.0) -> str
     lines = [
         "# Clients",
         "",
-        "What unmodified clients do against a real server of this version, each in a virtual environment of its own, with",
-        "`HF_ENDPOINT` set and nothing else changed. `ok`: done and the result checked; `-`: not applicable, for the",
-        'reason in the note; `FAIL`: not done. Columns with "Xet off" run with `HF_HUB_DISABLE_XET=1`, that is over LFS',
-        "and plain HTTP; they do the tasks that move large files. Without that setting, versions from 1.20 upload by",
+        "What unmodified clients do against a real server of this version, each in a virtual environment of its own, and",
+        "with `HF_ENDPOINT` set. `ok`: done and the result checked; `-`: not applicable, for the",
+        'reason in the note; `FAIL`: not done. Columns with "Xet off" run with `HF_HUB_DISABLE_XET=1`, that is over',
+        "LFS and plain HTTP; they do the tasks that move large files. Without that setting, versions from 1.20 upload by",
         "Xet; older ones by LFS, and download by Xet.",
         "",
         f"Run on {datetime.now(UTC):%Y-%m-%d} by `{COMMAND}`, in {seconds / 60:.0f} minutes. The tasks are in",
@@ -71,7 +78,7 @@ def _table(kind: Kind, rows: Rows) -> list[str]:
             note = "" if row.ok else f" [{notes.setdefault(told(row.detail), len(notes) + 1)}]"
             cells.append(CELLS[row.ok] + note)
         lines.append(f"| {shown(task.title)} | {' | '.join(cells)} |")
-    return lines + ["", *(f"{number}. {text}" for text, number in notes.items())]
+    return [*lines, "", *(f"{number}. {text}" for text, number in notes.items())]
 
 
 def told(detail: str) -> str:
@@ -92,7 +99,8 @@ def versions(client: Client) -> str:
     code = (
         "import platform, sys; from importlib.metadata import distributions\n"
         "found = {d.name.replace('-', '_'): d.version for d in distributions()}\n"
-        "print(', '.join(['Python ' + platform.python_version()] + [f'{n} {found[n]}' for n in sys.argv[1:] if n in found]))"
+        "named = [f'{n} {found[n]}' for n in sys.argv[1:] if n in found]\n"
+        "print(', '.join(['Python ' + platform.python_version(), *named]))"
     )
     asked = [client.python(), "-c", code, *SHOWN, "vllm_tpu"]
     return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()

@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 
 from tests.clients import table
-from tests.clients.clients import KINDS, Client, Kind, Row, Session, sessions
-from tests.clients.tasks.serving import Task
+from tests.clients.clients import KINDS, Client, Kind, Row, Session, serving, sessions
 from tests.running import running
 
+Work = dict[tuple[str, str], Session]
 QUICK = {("huggingface_hub", "0.36.2"), ("huggingface_hub", "2.4.0")}
 
 
 @pytest.fixture(scope="module")
-def at_work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[tuple[str, str], Session]]:
+def at_work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Work]:
     folder = tmp_path_factory.mktemp("clients")
     with running(folder / "server") as server, sessions(server, folder) as found:
         yield found
@@ -30,8 +30,8 @@ def every_pair() -> Iterator[object]:
             yield pytest.param(kind, client, task, marks=marks, id=f"{kind.title}-{client.name}-{task.title}")
 
 
-@pytest.mark.parametrize(("kind", "client", "task"), every_pair())
-def test_client_does_task(at_work: dict[tuple[str, str], Session], kind: Kind, client: Client, task: Task) -> None:
+@pytest.mark.parametrize(("kind", "client", "task"), list(every_pair()))
+def test_client_does_task(at_work: Work, kind: Kind, client: Client, task: serving.Task) -> None:
     row = at_work[kind.title, client.name].do(task)
     if row.ok is None:
         pytest.skip(row.detail)

@@ -119,7 +119,7 @@ def move(at: Place) -> None:
 
 @tasks("delete a file, files by pattern, a folder")
 def delete_files(at: Place) -> None:
-    api, repo = api_of(at), new_repo(at, {p: b"x" for p in ("a.txt", "b/1.txt", "b/2.txt", "c/1.bin", "c/2.txt")})
+    api, repo = api_of(at), new_repo(at, dict.fromkeys(("a.txt", "b/1.txt", "b/2.txt", "c/1.bin", "c/2.txt"), b"x"))
     api.delete_file("a.txt", repo)
     api.delete_folder("b", repo)
     api.delete_files(repo, ["*.bin"])

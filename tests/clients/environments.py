@@ -22,21 +22,21 @@ PACKAGES = {
     "datasets-4": ["datasets==4.5.0", "huggingface_hub==0.36.2"],
     "datasets-5": ["datasets==5.2.0", "huggingface_hub==2.4.0"],
     "vllm": [
-        *("transformers==5.19.0", "huggingface_hub==2.4.0", TORCH, "aiohttp", "cachetools", "cbor2", "cloudpickle"),
-        *("fastapi", "llguidance", "msgspec", "openai", "openai-harmony", "partial-json-parser", "pillow"),
-        *("prometheus_client", "psutil", "py-cpuinfo", "pybase64", "pyzmq", "requests", "uvloop"),
+        *("transformers==5.19.0", "huggingface_hub==2.4.0", TORCH, "aiohttp", "apache-tvm-ffi", "cachetools", "cbor2"),
+        *("cloudpickle", "einops", "fastapi", "llguidance", "msgspec", "openai", "openai-harmony", "pillow", "psutil"),
+        *("partial-json-parser", "prometheus_client", "py-cpuinfo", "pybase64", "pyzmq", "requests", "uvloop"),
     ],
     "openai": ["openai"],
 }
-# Packages whose Python modules alone are wanted: laid into the environment without what they ask for. vLLM's build for
-# TPUs has the same modules as that for GPUs and nothing compiled for these: 11 MB instead of some hundred.
-MODULES = {"vllm": ("vllm-tpu==0.32.0", "3.12")}
+# Installed without what they ask for, which is several gigabytes for a GPU. vLLM's build for TPUs has the same Python
+# modules as that for GPUs and nothing compiled for these: 11 MB instead of some hundred. Its wheel is marked for 3.12.
+ALONE = {"vllm": (("vllm-tpu==0.32.0", "--python-version", "3.12"), ("xgrammar==0.2.8",))}
 
 
 def environment(name: str) -> Path:
     """The `bin` folder of an environment."""
     folder = FOLDER / name
-    wanted = " ".join(PACKAGES[name])
+    wanted = " ".join([*PACKAGES[name], *(word for package in ALONE.get(name, ()) for word in package)])
     ready = folder / "ready"
     if not ready.exists() or ready.read_text() != wanted:
         shutil.rmtree(folder, ignore_errors=True)
@@ -45,10 +45,9 @@ def environment(name: str) -> Path:
             borrow_torch(folder)
         pip = [sys.executable, "-m", "pip", "--python", folder / "bin" / "python", "install", "-qq", "--no-compile"]
         subprocess.run([*pip, *PACKAGES[name]], check=True, stdout=subprocess.DEVNULL)
-        if name in MODULES:
-            package, python = MODULES[name]
-            only = ["--no-deps", "--only-binary", ":all:", "--python-version", python, "--target", packages_of(folder)]
-            subprocess.run([*pip, *only, package], check=True, stdout=subprocess.DEVNULL)
+        for package in ALONE.get(name, ()):
+            only = ["--no-deps", "--only-binary", ":all:", "--target", packages_of(folder)]
+            subprocess.run([*pip, *only, *package], check=True, stdout=subprocess.DEVNULL)
         ready.write_text(wanted)
     return folder / "bin"
 

@@ -52,10 +52,10 @@ def page(rows: Rows, kinds: Iterable[Kind] = KINDS, seconds: float = 0.0) -> str
     lines = [
         "# Clients",
         "",
-        "What unmodified clients do against a real server of this version, each in a virtual environment of its own, and",
+        "What unmodified clients do against a real server of this version, each in an environment of its own, and",
         "with `HF_ENDPOINT` set. `ok`: done and the result checked; `-`: not applicable, for the",
         'reason in the note; `FAIL`: not done. Columns with "Xet off" run with `HF_HUB_DISABLE_XET=1`, that is over',
-        "LFS and plain HTTP; they do the tasks that move large files. Without that setting, versions from 1.20 upload by",
+        "LFS and plain HTTP; they do the tasks that move large files. Without it, versions from 1.20 on upload by",
         "Xet; older ones by LFS, and download by Xet.",
         "",
         f"Run on {datetime.now(UTC):%Y-%m-%d} by `{COMMAND}`, in {seconds / 60:.0f} minutes. The tasks are in",

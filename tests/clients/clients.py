@@ -139,7 +139,7 @@ class Session:
             HF_HUB_DISABLE_PROGRESS_BARS="1",
             DO_NOT_TRACK="1",
             NO_COLOR="1",
-            CLIENT_NAME=client.name,
+            CLIENT_NAME=f"{client.name}-{kind.script.removesuffix('.py')}",  # names of repositories: no two alike
             CLIENT_FOLDER=str(self.folder),
             CLIENT_TOKENS=json.dumps(tokens),
             **client.settings,

@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help run install test test-rest test-all check demo docs clean migration bench-gateway bench-hub bench-crash bench-collect bench-licences fuzz
+.PHONY: help run install test test-rest test-all check demo docs clients clean migration bench-gateway bench-hub bench-crash bench-collect bench-licences fuzz
+
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -56,6 +57,9 @@ clean: ## remove what was built
 
 docs: $(VENV)/installed-dev ## write the reference pages of docs/ from the program
 	$(BIN)/python tests/docs/reference.py
+
+clients: $(VENV)/installed-dev ## run every real client through every task and write docs/clients.md
+	$(BIN)/python tests/clients/table.py
 
 bench-gateway: $(VENV)/installed ## requests/s and added latency of the gateway against its upstream called directly
 	$(BIN)/python benchmarks/gateway/relay.py

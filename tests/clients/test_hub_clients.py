@@ -13,7 +13,6 @@ import pytest
 from tests.clients.environments import environment
 from tests.running import ADMIN, Running, clean_environment, running
 
-pytestmark = pytest.mark.slow
 CLIENTS = ("hub-2.4", "hub-0.36")
 
 
@@ -65,6 +64,7 @@ def test_the_same_bytes_come_back_to_each_client(server: Running, tmp_path: Path
         assert {k: v for k, v in got.items() if k != ".gitattributes"} == digest(source)
 
 
+@pytest.mark.slow
 def test_weights_sent_before_can_be_sent_again_elsewhere(tmp_path: Path) -> None:
     """hf_xet remembers for weeks what it sent; neither another namespace nor a new installation has it."""
     source, home = folder_of(tmp_path / "model"), tmp_path / "home"
@@ -86,6 +86,7 @@ def test_weights_sent_before_can_be_sent_again_elsewhere(tmp_path: Path) -> None
         second.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("client", CLIENTS)
 def test_a_refusal_prints_licence_and_clause(server: Running, tmp_path: Path, client: str) -> None:
     claim = folder_of(tmp_path / "model", card="license: mit\nbase_model: meta-llama/Llama-2-7b")
@@ -97,6 +98,7 @@ def test_a_refusal_prints_licence_and_clause(server: Running, tmp_path: Path, cl
     assert seen.returncode != 0, "nothing of a refused upload may be visible"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("client", CLIENTS)
 def test_who_is_not_known_is_told_so(server: Running, tmp_path: Path, client: str) -> None:
     env = clean_environment(HF_ENDPOINT=server.url, HF_TOKEN="hf_wrong", HF_HOME=str(tmp_path))
@@ -105,6 +107,7 @@ def test_who_is_not_known_is_told_so(server: Running, tmp_path: Path, client: st
     assert done.returncode != 0 and "401" in done.stderr
 
 
+@pytest.mark.slow
 def test_transformers_reads_a_model_by_its_name(server: Running, tmp_path: Path) -> None:
     """`AutoModel.from_pretrained("demo/...")` with `HF_ENDPOINT` set, and nothing else, gives the same outputs."""
     pytest.importorskip("torch", reason="needs the engine extra (torch, transformers)")

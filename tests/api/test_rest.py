@@ -125,6 +125,31 @@ def test_a_revoked_token_is_worth_nothing_within_two_seconds(server: Running) ->
     assert httpx.get(server.url + PREFIX + "/me", headers=headers).status_code == 401
 
 
+def test_a_user_who_lost_a_laptop_finds_and_revokes_its_token_alone(server: Running) -> None:
+    """The device's page and the guide send users to their own tokens; only administrators could see any."""
+    ids = {}
+    for user, role in (("lea", "write"), ("lea", "read"), ("mia", "write")):
+        made = server.http.post(PREFIX + "/tokens", json={"user": user, "role": role}).json()
+        ids[user, role] = made["id"], {"authorization": f"Bearer {made['token']}"}
+    laptop, writing = ids["lea", "write"]
+    telephone, reading = ids["lea", "read"]
+    strange, _ = ids["mia", "write"]
+
+    def of(method: str, token_id: str, headers: dict[str, str]) -> int:
+        return httpx.request(method, f"{server.url}{PREFIX}/tokens/{token_id}", headers=headers).status_code
+
+    listed = httpx.get(server.url + PREFIX + "/tokens", headers=reading).json()
+    assert {t["id"] for t in listed} == {laptop, telephone}
+    assert of("GET", laptop, reading) == 200
+    assert of("GET", strange, writing) == of("DELETE", strange, writing) == of("DELETE", "none", writing) == 404
+    assert of("DELETE", laptop, reading) == 403, "a token that may only read ends none that may write"
+    assert of("DELETE", telephone, writing) == 200
+    assert of("DELETE", laptop, writing) == 200
+    shown = server.http.get(f"{PREFIX}/tokens/{laptop}").json()
+    assert shown["revoked"] is not None
+    assert server.http.get(f"{PREFIX}/tokens/{strange}").json()["revoked"] is None
+
+
 def test_each_noun_is_made_listed_shown_and_removed(server: Running) -> None:
     nouns: list[tuple[str, str, dict[str, Any], str]] = [
         ("projects", "POST", {"name": "whole", **USE}, "whole"),

@@ -18,7 +18,7 @@ from ecotone.accounts.actors import Actor
 from ecotone.accounts.errors import KeyNotFound, ProjectExists, ProjectNotFound
 from ecotone.accounts.models import KeyRow, ProfileRow, ProjectRow, TokenRow
 from ecotone.accounts.profile import KeptProfile, Profile
-from ecotone.accounts.users import actor_behind, is_living, secret_hash, token_row, user_named
+from ecotone.accounts.users import actor_behind, check_revoking, is_living, secret_hash, token_of, token_row, user_named
 from ecotone.database import Database, utc_now
 from ecotone.licences import Use
 from ecotone.settings import Settings
@@ -174,9 +174,13 @@ class Accounts:
         with self._database.reading() as session:
             return user_named(session, name)
 
-    def tokens(self) -> list[TokenInfo]:
+    def tokens(self, user: str | None = None) -> list[TokenInfo]:
+        """Tokens without their secrets, oldest first; those of one user when a name is given."""
+        wanted = sa.select(TokenRow).order_by(TokenRow.created)
+        if user is not None:
+            wanted = wanted.where(TokenRow.user == user)
         with self._database.reading() as session:
-            return [_token_info(row) for row in session.scalars(sa.select(TokenRow).order_by(TokenRow.created))]
+            return [_token_info(row) for row in session.scalars(wanted)]
 
     def admin_token_hashes(self) -> tuple[str, ...]:
         """Hashes of administrators' tokens that do not expire, which may act as keys of the house project."""
@@ -186,20 +190,22 @@ class Accounts:
             )
             return tuple(session.scalars(wanted))
 
-    def token(self, token_id: str) -> TokenInfo:
-        """One token, without its secret. Raises KeyNotFound."""
+    def token(self, token_id: str, actor: Actor | None = None) -> TokenInfo:
+        """One token, without its secret. Raises KeyNotFound, also for one that `actor` may not see."""
         with self._database.reading() as session:
-            row = session.get(TokenRow, token_id)
-        if row is None:
-            raise KeyNotFound(token_id)
-        return _token_info(row)
+            return _token_info(token_of(session, token_id, actor))
 
-    def revoke_token(self, token_id: str) -> None:
-        """Revoke a user's token. Raises Conflict for the last one of an administrator: nobody could make another."""
+    def revoke_token(self, token_id: str, actor: Actor | None = None) -> None:
+        """Revoke a user's token.
+
+        Raises:
+            KeyNotFound: when there is none, or it is another user's and `actor` no administrator.
+            Forbidden: when it may do more than the one with which `actor` asks.
+            Conflict: for the last one of an administrator, as nobody could make another.
+        """
         with self._database.writing() as session:
-            row = session.get(TokenRow, token_id)
-            if row is None:
-                raise KeyNotFound(token_id)
+            row = token_of(session, token_id, actor)
+            check_revoking(row, actor)
             others = sa.select(TokenRow.id).where(
                 TokenRow.role == Role.ADMIN.value,
                 TokenRow.revoked.is_(None),

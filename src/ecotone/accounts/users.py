@@ -8,9 +8,10 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ecotone.accounts.actors import Actor
+from ecotone.accounts.errors import KeyNotFound
 from ecotone.accounts.models import TokenRow
 from ecotone.database import utc_now
-from ecotone.vocabulary import Role
+from ecotone.vocabulary import Forbidden, Role
 
 _RANK = {Role.READ: 0, Role.WRITE: 1, Role.ADMIN: 2}
 
@@ -56,6 +57,23 @@ def is_living(row: TokenRow) -> bool:
 
 def actor_behind(row: TokenRow) -> Actor:
     return Actor("user", row.user, Role(row.role), token=row.id)
+
+
+def token_of(session: Session, token_id: str, actor: Actor | None) -> TokenRow:
+    """A token of the caller's, any for an administrator or for None. Raises KeyNotFound for everybody else's."""
+    row = session.get(TokenRow, token_id)
+    if row is None or not (actor is None or actor.is_admin or row.user == actor.name):
+        raise KeyNotFound(token_id)
+    return row
+
+
+def check_revoking(row: TokenRow, actor: Actor | None) -> None:
+    """Raises Forbidden when the caller's token may do less than the one to revoke: a stolen reader ends no writer."""
+    if actor is not None and (actor.role is None or _RANK[Role(row.role)] > _RANK[actor.role]):
+        raise Forbidden(
+            f"The token {row.id} has the role {row.role}, yours only {actor.role}; revoke it with one of its role, or "
+            "ask an administrator."
+        )
 
 
 def token_row(hashed: str, user: str, role: Role, note: str, expires: datetime | None = None) -> TokenRow:

@@ -98,19 +98,19 @@ def create_token(call: Call) -> Any:
     return {**_token(info), "token": secret}
 
 
-@endpoint("GET", "/tokens", need=Need.ADMIN, summary="Tokens of users, without their secrets")
+@endpoint("GET", "/tokens", need=Need.USER, summary="Your tokens, for an administrator all; without their secrets")
 def list_tokens(call: Call) -> Any:
-    return [_token(t) for t in call.services.accounts.tokens()]
+    return [_token(t) for t in call.services.accounts.tokens(None if call.actor.is_admin else call.actor.name)]
 
 
-@endpoint("GET", "/tokens/{id}", need=Need.ADMIN, summary="One token, without its secret")
+@endpoint("GET", "/tokens/{id}", need=Need.USER, summary="One of your tokens, without its secret")
 def show_token(call: Call) -> Any:
-    return _token(call.services.accounts.token(call.path["id"]))
+    return _token(call.services.accounts.token(call.path["id"], call.actor))
 
 
-@endpoint("DELETE", "/tokens/{id}", need=Need.ADMIN, summary="Revoke a user's token")
+@endpoint("DELETE", "/tokens/{id}", need=Need.USER, summary="Revoke one of your tokens, an administrator anybody's")
 def revoke_token(call: Call) -> Any:
-    call.services.accounts.revoke_token(call.path["id"])
+    call.services.accounts.revoke_token(call.path["id"], call.actor)
     call.services.note("token.revoked", call.actor, token_id=call.path["id"])
     return {"revoked": call.path["id"]}
 

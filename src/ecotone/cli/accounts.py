@@ -119,19 +119,19 @@ def create_token(
 
 @token.command("list")
 def list_tokens(as_json: options.Json = False) -> None:
-    """Tokens, without their secrets."""
+    """Your tokens, without their secrets; an administrator sees everybody's."""
     show.table(Server().get("/tokens"), _TOKEN, as_json=as_json, empty="There is no token.")
 
 
 @token.command("show")
 def show_token(token_id: str, as_json: options.Json = False) -> None:
-    """One token, without its secret."""
+    """One of your tokens, without its secret."""
     show.record(Server().get(f"/tokens/{segment(token_id)}"), as_json=as_json)
 
 
 @token.command("revoke")
 def revoke_token(token_id: str, as_json: options.Json = False) -> None:
-    """Revoke a user's token."""
+    """Revoke one of your tokens; an administrator revokes anybody's. In force within two seconds."""
     show.record(Server().delete(f"/tokens/{segment(token_id)}"), as_json=as_json)
 
 

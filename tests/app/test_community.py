@@ -154,6 +154,7 @@ def test_a_person_asks_for_access_on_the_page_and_an_owner_answers_there(house: 
     assert rea.get("/demo/gate/blob/main/a.txt").status_code == 403
     page = rea.get("/demo/gate/access")
     assert "Let somebody in" not in page.text
+    assert "The owners: admin and the administrators." in page.text, "errors say that they are named here"
     form = re.search(r'name="form_token" value="([^"]+)"[^>]*><p>The owners', page.text)
     assert form is not None
     there = "/ecotone/access/models/demo/gate"

@@ -49,6 +49,15 @@ def test_a_users_namespace_is_theirs_whatever_its_case_and_after_their_tokens_we
     assert users.catalog.update(one, private=False, actor=WANDA).private is False
 
 
+def test_a_user_who_was_refused_is_told_whom_to_ask(users: SimpleNamespace) -> None:
+    users.catalog.create("Wanda/one", private=True, actor=SYSTEM)
+    users.catalog.create("team/two", private=True, actor=WILL)
+    named = [users.catalog.owners(model(users, name)) for name in ("wanda/one", "team/two", RESERVED)]
+    assert named == [("wanda",), ("will",), ()]
+    with pytest.raises(Forbidden, match="use your own, 'wanda'"):
+        users.catalog.create("absent/one", private=False, actor=WANDA)
+
+
 def test_a_name_that_only_folds_onto_a_users_is_not_theirs(users: SimpleNamespace) -> None:
     """The Kelvin sign becomes a k in lower case."""
     accounts = Accounts(users.database, users.settings)

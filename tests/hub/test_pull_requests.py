@@ -204,7 +204,7 @@ def test_a_draft_is_opened_before_it_is_merged(people: People, as_admin: httpx.C
     assert as_admin.get(of(repo, num)).json()["status"] == "draft"
     assert to_pr(people["rita"], repo, num, add("a.txt", b"a")).status_code == 200
     refused = merge(as_admin, repo, num)
-    assert refused.status_code == 409 and "draft" in refused.json()["error"]
+    assert refused.status_code == 409 and "`hf discussions reopen`" in refused.json()["error"]
     assert people["rita"].post(of(repo, num, "/status"), json={"status": "open"}).status_code == 200
     assert merge(as_admin, repo, num).status_code == 200 and files(as_admin, repo) == {"a.txt": "a"}
     empty = opened(as_admin, repo, title="Nothing in it", pullRequest=True)

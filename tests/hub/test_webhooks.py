@@ -19,7 +19,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from ecotone.accounts import SYSTEM
 from ecotone.catalog import Event, ToldComment, ToldDiscussion
 from ecotone.database import utc_now
-from ecotone.vocabulary import Role
+from ecotone.vocabulary import Invalid, Role
 from ecotone.webhooks import MASK, Targets, services
 from ecotone.webhooks import courier as carrying
 from ecotone.webhooks.models import DeliveryRow
@@ -407,6 +407,17 @@ def one_try(targets: Targets) -> Callable[[str], tuple[int | None, str]]:
         return asyncio.run(courier._sent(parcel))
 
     return sent
+
+
+def test_no_administrator_is_sent_to_allow_an_address_that_nothing_allows() -> None:
+    """The setting opens inner networks and never cloud metadata: an error that names it there sends one in circles."""
+    targets = Targets("0.0.0.0/0")
+    for url in ("http://169.254.169.254/latest", "http://metadata.google.internal/", "http://[fe80::1]/"):
+        with pytest.raises(Invalid, match="no webhook goes there"):
+            targets.check_url(url)
+    targets.check_url("http://10.0.0.1/")
+    with pytest.raises(Invalid, match="ECOTONE_WEBHOOK_ALLOW"):
+        Targets("").check_url("http://10.0.0.1/")
 
 
 def test_a_name_that_leads_inside_is_not_connected_to_even_when_it_led_outside_before(

@@ -171,6 +171,12 @@ def test_unknown_licences_are_taken_with_a_warning(house: SimpleNamespace, model
     assert done.warnings and done.decision is not None and done.decision.verdict == "unknown"
 
 
+def test_who_forgot_the_licence_is_told_where_to_write_it(house: SimpleNamespace, model: str) -> None:
+    assert any("add `license: ID`" in warning for warning in house.publish(model, {"a.txt": b"a"}).warnings)
+    other = house.publish(model, {"README.md": b"---\nlicense: other\nlicense_name: rules\n---\n"})
+    assert other.warnings and not any("names no licence" in warning for warning in other.warnings)
+
+
 def test_a_malformed_card_is_a_finding(house: SimpleNamespace, model: str) -> None:
     done = house.publish(model, {"README.md": b"---\nlicense: [\n---\n# Text\n"})
     revision = house.catalog.revision(house.catalog.model(model, viewer=SYSTEM))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ecotone.settings import Settings, options
+from ecotone.settings import Settings, options, strangers
 from ecotone.vocabulary import Invalid
 
 
@@ -20,6 +20,15 @@ def test_environment_is_read_and_arguments_win(tmp_path: Path) -> None:
 def test_a_wrong_value_names_variable_value_and_expectation(name: str, value: str) -> None:
     with pytest.raises(Invalid, match=f"{name} is '{value}', but .* is expected"):
         Settings.from_environment({name: value})
+
+
+def test_a_misspelt_setting_is_told_and_not_passed_over_in_silence() -> None:
+    """ECOTONE_WEBHOOK_ALOW or ECOTONE_RATE_LIMITS would leave a server open that its operator takes for closed."""
+    given = {"ECOTONE_RATE_LIMITS": "9", "ECOTONE_FOO": "", "ECOTONE_PORT": "1", "ECOTONE_URL": "", "PORT": "1"}
+    assert strangers(given | {"ECOTONE_X_API_KEY": "secret"}) == [
+        "ECOTONE_FOO is no setting and has no effect.",
+        "ECOTONE_RATE_LIMITS is no setting and has no effect; is ECOTONE_RATE_LIMIT meant?",
+    ]
 
 
 def test_reading_without_account_only_on_loopback(tmp_path: Path) -> None:

@@ -127,7 +127,9 @@ def test_history_shows_commits_and_what_they_changed(server: SimpleNamespace) ->
     assert newest and "Say more" in html
     commit = text(server, f"/demo/bert-atlas/commit/{newest.group(1)}")
     assert "-Notes: déjà vu" in commit and "+with &lt;b&gt;two&lt;/b&gt; lines" in commit and "1 file changed" in commit
-    text(server, "/demo/bert-atlas/commit/main", 404)
+    by_branch = server.http.get("/demo/bert-atlas/commit/main")
+    assert by_branch.status_code == 303 and by_branch.headers["location"].endswith("/commit/" + newest.group(1))
+    text(server, "/demo/bert-atlas/commit/no-such-branch", 404)
     text(server, "/demo/bert-atlas/commit/" + "0" * 40, 404)
     text(server, "/demo/bert-atlas/commits/main?from=x1")
 

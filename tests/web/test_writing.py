@@ -117,6 +117,7 @@ def test_a_form_is_bounded(server: SimpleNamespace, monkeypatch: pytest.MonkeyPa
     for files in ({"big.txt": b"x" * 1001}, {"huge.txt": b"x" * 2_000_000}, many):
         answer = upload(server, "/demo/bounds/upload/main", files)
         assert answer.status_code == 413 and "hf upload" in answer.text, answer.text[:300]
+        assert "<form" in answer.text and "Log out" in answer.text, "it comes back on the form, to whom is logged in"
     assert upload(server, "/demo/bounds/upload/main", {"ok.txt": b"x"}, message="m" * 600_000).status_code == 413
     assert sorted(files_of(server, "demo/bounds")) == [".gitattributes", "a.txt"]
 

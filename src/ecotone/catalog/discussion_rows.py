@@ -200,7 +200,7 @@ def check_alive(row: DiscussionRow | Discussion) -> None:
 def check_open(row: DiscussionRow | Discussion) -> None:
     """Whether a pull request may be merged now."""
     if row.status == Status.DRAFT:
-        raise WrongStatus(f"Pull request {row.num} is a draft; set its status to open first.")
+        raise WrongStatus(f"Pull request {row.num} is a draft; open it first: `hf discussions reopen`, or on its page.")
     check_alive(row)
 
 

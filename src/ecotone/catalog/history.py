@@ -211,7 +211,10 @@ class History(Rights):
 
     def delete_branch(self, model: Model, name: str, *, actor: Actor) -> None:
         if name == DEFAULT_BRANCH:
-            raise Invalid("The branch main cannot be deleted.", param="branch")
+            raise Invalid(
+                "The branch main stays as long as its repository; delete the files on it, or the repository.",
+                param="branch",
+            )
         self._delete_ref(model, f"refs/heads/{name}", actor)
 
     def delete_tag(self, model: Model, name: str, *, actor: Actor) -> None:

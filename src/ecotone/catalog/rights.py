@@ -11,7 +11,7 @@ request for access was accepted; a gate is asked at each use, so that a request 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from ecotone.accounts import Actor, bears, is_user
+from ecotone.accounts import Actor, bears, is_user, user_named
 from ecotone.catalog.entities import Model
 from ecotone.catalog.errors import GatedRepo, NotGated, ReservedId
 from ecotone.catalog.models import AccessRequestRow, ModelRow
@@ -58,7 +58,8 @@ class Rights(Part):
         )
         if session.scalars(known.limit(1)).first() is None:
             raise Forbidden(
-                f"The namespace {namespace!r} does not exist yet; an administrator's first upload creates it."
+                f"The namespace {namespace!r} does not exist yet; an administrator's first upload creates it. Ask one, "
+                f"or use your own, {actor.name!r}."
             )
 
     def _check_namespace(self, session: Session, namespace: str, actor: Actor) -> None:
@@ -85,6 +86,16 @@ class Rights(Part):
                 f"{row.namespace}/{row.name} was made by {row.created_by!r}; only they or an administrator may change "
                 "who sees it, move it, delete it or rewrite its history. Ask one of them."
             )
+
+    def owners(self, model: Model) -> tuple[str, ...]:
+        """The users who, beside administrators, decide on a repository's gate; none in the starter's namespaces."""
+        if any(known.partition("/")[0] == model.namespace.casefold() for known in self._starter):
+            return ()
+        with self._database.reading() as session:
+            user = user_named(session, model.namespace)
+            author = sa.select(ModelRow.created_by).where(ModelRow.key == model.key)
+            found = session.scalar(author) if user is None else user
+        return (found,) if found else ()
 
     # -- gates -------------------------------------------------------------------------------------------------------
     def passes_gate(self, model: Model, actor: Actor) -> bool:

@@ -75,6 +75,8 @@ def _reason(answer: httpx.Response) -> str:
     message = error.get("message") if isinstance(error, dict) else error
     if answer.status_code == 401 and not os.environ.get("ECOTONE_TOKEN"):
         message = f"{message} (ECOTONE_TOKEN is not set; the token of the first start lies in DATA/admin-token)"
+    elif answer.status_code == 401:
+        message = f"{message}: the server does not know the token in ECOTONE_TOKEN, or it was revoked or has expired"
     details = body.get("ecotone") or {} if isinstance(body, dict) else {}
     lines = [str(message or f"The server answered {answer.status_code}.")]
     lines += [f"  would make it yes: {w.get('change')}" for w in details.get("would_allow", []) if isinstance(w, dict)]

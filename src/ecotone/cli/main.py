@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ecotone.cli import accounts, check, gateway, licences, models, operate, policy, upkeep, webhooks, work
-from ecotone.cli.client import fail
+from ecotone.cli.client import fail, note
 from ecotone.vocabulary import EcotoneError
 
 app = typer.Typer(
@@ -39,7 +39,7 @@ def up(
 ) -> None:
     """Start the server: hub, pages, API and gateway on one port."""
     from ecotone.app.supervisor import run
-    from ecotone.settings import Settings, with_file
+    from ecotone.settings import Settings, strangers, with_file
 
     flags = {
         "data": data,
@@ -52,6 +52,8 @@ def up(
 
     def read() -> tuple[Settings, Mapping[str, str]]:
         environ = with_file(os.environ, data)
+        for sentence in strangers(environ):
+            note(f"ecotone: {sentence}")
         return Settings.from_environment(environ, **flags), environ
 
     raise SystemExit(run(read))

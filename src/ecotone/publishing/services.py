@@ -51,6 +51,10 @@ MOST_MESSAGE = 20_000
 _NOT_DERIVED = (Relation.TRAINED_ON, Relation.EVALUATED_ON, Relation.GENERATED_BY, Relation.MIRROR_OF)
 
 _UNNAMED = "this/model"
+_NAME_ONE = (
+    " README.md names no licence: add `license: ID` between lines of --- at its top (`ecotone licence list` shows "
+    "ids), or a LICENSE file."
+)
 
 
 class Publishing:
@@ -208,7 +212,7 @@ class Publishing:
             merging=making.merging,
             before_visible=lambda: self._note(record),
         )
-        warnings = tuple(dict.fromkeys([*contents.findings, *_outcome_warnings(outcome)]))
+        warnings = tuple(dict.fromkeys([*contents.findings, *_outcome_warnings(outcome, contents)]))
         return Published(model_id=model.id, revision_id=new.revision.id, decision=decision, warnings=warnings)
 
     def _note(self, record: dict[str, Any]) -> None:
@@ -311,7 +315,9 @@ class Publishing:
         outcome, _ = self._judge(family, edges, read.declared_licence)
         if not outcome.allowed:
             return [refusal(model_id or "The model", read.declared_licence, outcome, self._knowledge).message], []
-        return [], [text.replace(_UNNAMED, "this model") for text in (*read.findings, *_outcome_warnings(outcome))]
+        return [], [
+            text.replace(_UNNAMED, "this model") for text in (*read.findings, *_outcome_warnings(outcome, read))
+        ]
 
     def _may_name(self, edge: LineageEdge, viewer: Actor) -> bool:
         if viewer.may_read_private:
@@ -358,8 +364,11 @@ def _told(operation: Operation) -> str:
     return operation.sha256 if isinstance(operation, AddLarge) else ""
 
 
-def _outcome_warnings(outcome: Outcome | None) -> list[str]:
-    return [outcome.warning] if outcome is not None and outcome.warning else []
+def _outcome_warnings(outcome: Outcome | None, contents: Contents) -> list[str]:
+    if outcome is None or not outcome.warning:
+        return []
+    silent = not contents.declared_licence and not contents.detected
+    return [outcome.warning + (_NAME_ONE if silent else "")]
 
 
 __all__ = ["Publishing", "Refused", "fingerprint", "full_ref"]

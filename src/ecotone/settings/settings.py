@@ -7,6 +7,8 @@ import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
@@ -243,7 +245,20 @@ class Option:
         return raw
 
 
+_OF_OTHERS = ("ECOTONE_URL", "ECOTONE_TOKEN", "ECOTONE_SCANCODE_PYTHON", "ECOTONE_TEST_*", "*_KEY")
 _BOOLEANS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+
+
+def strangers(environ: Mapping[str, str]) -> list[str]:
+    """A sentence for each variable that looks like a setting of the server and is none, so that no typo goes unseen."""
+    known = {option.variable for option in options()}
+    said = []
+    for name in sorted(name for name in environ if name.startswith("ECOTONE_") and name not in known):
+        if any(fnmatchcase(name, pattern) for pattern in _OF_OTHERS):
+            continue
+        near = get_close_matches(name, known, n=1, cutoff=0.8)
+        said.append(f"{name} is no setting and has no effect" + (f"; is {near[0]} meant?" if near else "."))
+    return said
 
 
 def options() -> tuple[Option, ...]:

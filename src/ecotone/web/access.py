@@ -43,6 +43,7 @@ def _page(visit: Visit, model: Model, problem: str = "", status: int = 200) -> R
         action=f"{visit.root}/ecotone/access/{model.repo_type.value}s/{model.id}",
         may_answer=may_answer,
         is_in=visit.catalog.passes_gate(model, actor),
+        owners=visit.catalog.owners(model),
         own=own,
         lists=lists,
         problem=problem,

@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from ecotone.accounts import Actor
 from ecotone.vocabulary import Forbidden, Invalid, TooLarge
 from ecotone.web.forms import COOKIE, bound_token
+from ecotone.web.rendering import size
 from ecotone.web.sessions import session_actor
 
 MOST_FIELDS = 20
@@ -102,14 +103,14 @@ async def _parsed(request: Request, most: int, shown: int, most_files: int) -> F
         return await parser.parse()
     except MultiPartException as error:
         raise TooLarge(
-            f"The form could not be taken: {error.message} At most {most_files} files, and {MOST_TEXT} bytes of text, "
+            f"The form could not be taken: {error.message} At most {most_files} files, and {size(MOST_TEXT)} of text, "
             "go in one form; for more use `hf upload`."
         ) from None
 
 
 def _too_large(most: int) -> TooLarge:
     return TooLarge(
-        f"The files of one form may have {most} bytes in all; send fewer at a time, or use `hf upload`, which takes "
+        f"The files of one form may have {size(most)} in all; send fewer at a time, or use `hf upload`, which takes "
         "files of any size."
     )
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from starlette.responses import Response
 
-from ecotone.catalog import File, Revision, RevisionNotFound
+from ecotone.catalog import File, Revision
 from ecotone.catalog.differences import Difference, compare
 from ecotone.catalog.names import is_sha
 from ecotone.web.endpoint import Visit, address
@@ -43,11 +43,11 @@ def commits(visit: Visit) -> Response:
 
 
 def commit(visit: Visit) -> Response:
-    """GET /{id}/commit/{oid}"""
+    """GET /{id}/commit/{oid}: a branch or tag leads on to the commit that it names now"""
     model = visit.stored_model()
-    if not is_sha(visit.path["rev"]):
-        raise RevisionNotFound(model.id, visit.path["rev"])
     revision = visit.catalog.revision(model, visit.path["rev"])
+    if not is_sha(visit.path["rev"]):
+        return visit.redirect(f"{address(model)}/commit/{revision.id}")
     parent = visit.catalog.revision(model, revision.parents[0]) if revision.parents else None
     may_read = visit.catalog.passes_gate(model, visit.actor)
     changes, left_out = _changes(visit, revision, parent, may_read)

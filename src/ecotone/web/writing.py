@@ -44,10 +44,19 @@ def form(show: Shown, act: Acting) -> Callable[[Request], Awaitable[Response]]:
                 return await run_in_threadpool(_acted, show, act, visit, sent)
         except ClientDisconnect:
             return Response(status_code=400)
+        except TooLarge as error:  # the body was not read: the form is shown as it was, to a sender who may write
+            return await run_in_threadpool(_again, show, visit, error)
         except EcotoneError as error:
             return await run_in_threadpool(failure_page, request, error)
 
     return endpoint
+
+
+def _again(show: Shown, visit: Visit, error: EcotoneError) -> Response:
+    visit.request.state.actor = visit.actor
+    answer = show(visit, NOTHING, error) if show is show_upload else failure_page(visit.request, error)
+    answer.status_code = status_of(error)
+    return answer
 
 
 def _acted(show: Shown, act: Acting, visit: Visit, sent: Form) -> Response:

@@ -64,7 +64,11 @@ class Targets:
         if parts.username or parts.password:
             raise Invalid("The url holds a user or password, which others would see; use a secret.", param="url")
         literal = literal_address(host)
-        if host in METADATA_NAMES or (literal is not None and not self.may_reach(host, str(literal))):
+        if host in METADATA_NAMES or (literal is not None and is_forbidden(str(literal))):
+            raise Invalid(
+                "That address is link-local, of cloud metadata or of no host; no webhook goes there.", param="url"
+            )
+        if literal is not None and not self.may_reach(host, str(literal)):
             raise Invalid(
                 "That address is not on the public network; an administrator may allow it with ECOTONE_WEBHOOK_ALLOW.",
                 param="url",

@@ -51,6 +51,7 @@ def test_a_users_namespace_is_theirs_whatever_its_case_and_after_their_tokens_we
 
 def test_a_user_who_was_refused_is_told_whom_to_ask(users: SimpleNamespace) -> None:
     users.catalog.create("Wanda/one", private=True, actor=SYSTEM)
+    users.catalog.create("team/first", private=False, actor=SYSTEM)
     users.catalog.create("team/two", private=True, actor=WILL)
     named = [users.catalog.owners(model(users, name)) for name in ("wanda/one", "team/two", RESERVED)]
     assert named == [("wanda",), ("will",), ()]

@@ -24,7 +24,9 @@ def settings_page() -> str:
     lines = [
         "# Settings",
         "",
-        "Read from the environment once, at start. Those marked with a flag can be given to `ecotone up` too.",
+        "Read at each start from the environment and from lines `NAME=value` in `DATA/settings.env`; the environment wins.",
+        "`ecotone restart` reads the file anew ([how](operations.md#restart-without-cutting-a-transfer)). Settings with a",
+        "flag can be given to `ecotone up` too. A variable `ECOTONE_...` that is no setting is named at the start.",
         "",
         "| variable | flag | default | meaning |",
         "|---|---|---|---|",
@@ -37,7 +39,8 @@ def settings_page() -> str:
     lines += [
         "",
         "The command line reads `ECOTONE_URL` (default `http://127.0.0.1:7070`) and `ECOTONE_TOKEN` (default: the file",
-        "`admin-token` of the data folder named by `ECOTONE_DATA`, else of `./data`).",
+        "`admin-token` of the data folder named by `ECOTONE_DATA`, else of `./data`). Providers' keys and, for S3,",
+        "`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_REGION` are read under their own names.",
         "",
     ]
     return "\n".join(lines)
@@ -123,7 +126,8 @@ def _routes_of(routes: Sequence[BaseRoute]) -> list[str]:
     methods: dict[str, set[str]] = {}
     for route in routes:
         if isinstance(route, Route):
-            methods.setdefault(route.path, set()).update((route.methods or {"GET"}) - {"HEAD"})
+            found = route.methods or {"GET"}
+            methods.setdefault(route.path, set()).update((found - {"HEAD"}) or found)
     return [f"- `{', '.join(sorted(found))} {path}`" for path, found in methods.items()]
 
 

@@ -64,6 +64,8 @@ def test_a_pull_request_as_the_library_makes_and_merges_it(api: Any, reader: Any
     repo = "client/pulls"
     api.create_repo(repo)
     api.upload_file(path_or_fileobj=b"# One\n", path_in_repo="README.md", repo_id=repo)
+    with pytest.raises(HfHubHTTPError, match="--create-pr"):
+        reader.upload_file(path_or_fileobj=b"# Two\n", path_in_repo="README.md", repo_id=repo)
     request = reader.create_pull_request(repo, title="Draft", description="soon")
     assert (request.status, request.git_reference, request.target_branch) == ("draft", "refs/pr/1", "refs/heads/main")
     assert (request.conflicting_files, request.merge_commit_oid, request.diff) == ([], None, "")

@@ -8,9 +8,7 @@ from ecotone.cli import options, show
 from ecotone.cli.client import Server, note, print_json, segment
 from ecotone.vocabulary import PersonalData, Role
 
-project = typer.Typer(
-    help="Projects: consumers inside the organisation, with their declared use.", no_args_is_help=True
-)
+project = typer.Typer(help="Projects inside the organisation, with their declared use.", no_args_is_help=True)
 key = typer.Typer(help="Keys of projects, for the gateway.", no_args_is_help=True)
 token = typer.Typer(help="Tokens of users, for hub, API and pages.", no_args_is_help=True)
 

@@ -94,7 +94,10 @@ def _show_made(made: dict[str, Any], *, as_json: bool) -> None:
 def why(
     request_id: Annotated[str, typer.Argument(help="The x-request-id of an answer")], as_json: options.Json = False
 ) -> None:
-    """Replay the decision on a request: inputs (not the prompt), clauses, backend, revision, tokens, cost."""
+    """Replay the decision on a request.
+
+    Inputs (not the prompt), clauses, backend, revision, tokens, cost.
+    """
     told = Server().get(f"/why/{segment(request_id)}")
     if as_json:
         print_json(told)

@@ -9,9 +9,7 @@ from ecotone.cli.client import Server, print_json
 from ecotone.cli.licence_pure import EXIT
 from ecotone.vocabulary import Verdict
 
-group = typer.Typer(
-    help="May we use this model for that? With clauses, duties and what is unknown.", no_args_is_help=True
-)
+group = typer.Typer(help="May we use this model for that? With clauses and duties.", no_args_is_help=True)
 
 
 @group.command()

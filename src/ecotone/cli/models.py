@@ -42,7 +42,7 @@ def serve(
     everybody: Annotated[bool, typer.Option("--everybody", help="Lift the limit that it had")] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Start a local engine for a model and wait until it is ready to answer."""
+    """Start a local engine for a model and wait until it is ready."""
     model_id, _, rev = name.partition("@")
     if project and everybody:
         raise typer.BadParameter("--project and --everybody exclude each other")

@@ -16,7 +16,10 @@ _MOST_SECONDS = 180.0
 def restart(
     data: Annotated[Path | None, typer.Option(help="Data folder (ECOTONE_DATA), default ./data")] = None,
 ) -> None:
-    """Start a new server beside the running one, which finishes its transfers: new code and settings, nothing cut."""
+    """Take on new code and settings without cutting a transfer.
+
+    Starts a new server beside the running one, which finishes what it has begun.
+    """
     from ecotone.app.outcome import last
     from ecotone.app.supervisor import holder_of
 

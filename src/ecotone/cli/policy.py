@@ -7,12 +7,8 @@ import typer
 from ecotone.cli import options, show
 from ecotone.cli.client import Server, note, print_json, segment
 
-rule = typer.Typer(
-    help="Rules of the organisation: warnings, blocks, waivers of four eyes, positions.", no_args_is_help=True
-)
-profile = typer.Typer(
-    help="The organisation's profile: figures and choices that licences ask for, told once.", no_args_is_help=True
-)
+rule = typer.Typer(help="Rules of the organisation: warnings, blocks, waivers, positions.", no_args_is_help=True)
+profile = typer.Typer(help="The organisation's figures and choices that licences ask for.", no_args_is_help=True)
 
 _RULE = ["id", "kind", "subject", "value", "reason", "by", "approved_by", "expires", "state"]
 _FIELDS = ("users", "product_users", "affiliates", "revenue", "domicile", "principal_place", "assume_below_thresholds")

@@ -12,7 +12,7 @@ from ecotone.cli.client import FAILURE, Server, fail, note, print_json, segment
 from ecotone.vocabulary import JobState
 
 audit = typer.Typer(help="Bias and safety measured on a revision, in its card.", no_args_is_help=True)
-job = typer.Typer(help="Background work: tuning runs and audits.", no_args_is_help=True)
+job = typer.Typer(help="Background work: tuning runs, audits, upkeep of the store.", no_args_is_help=True)
 
 _JOB = ["id", "kind", "state", "progress", "message", "actor", "created"]
 
@@ -28,7 +28,7 @@ def tune(
     project: Annotated[str | None, typer.Option(help="Project whose use is judged; default the house")] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Turn a model and private data into a private model, and wait for it."""
+    """Turn a model and private data into a private model."""
     name, _, rev = model.partition("@")
     try:
         text = data.read_text("utf-8")

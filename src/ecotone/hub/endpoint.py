@@ -153,6 +153,11 @@ def need_sender(call: "Call", rev: str | None, *, proposing: bool) -> Model:
     """
     if proposing or (rev or "").startswith(PULL_REQUESTS):
         need_user(call.actor)
+    elif call.actor.kind == "user" and not call.actor.may_write:
+        raise Forbidden(
+            "This token may only read; use one that may write, or propose the files as a pull request "
+            "(`hf upload ... --create-pr`)."
+        )
     else:
         need_writer(call.actor)
     model = call.model()

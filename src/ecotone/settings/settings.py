@@ -76,7 +76,7 @@ class Settings:
         "most requests of one caller to the hub's API, and as many for files, e.g. `1000 per 5 minutes`; default: none",
     )
     materialised_bytes: int = _option(50 * 1024 * MIB, "size of the cache of whole files for engines, audits, tuning")
-    job_workers: int = _option(1, "jobs (tuning runs, audits) that run at the same time")
+    job_workers: int = _option(1, "jobs (tuning runs, audits, upkeep of the store) that run at the same time")
     webhook_allow: str = _option(
         "", "hosts and networks inside that webhooks may reach, comma-separated, e.g. ci.internal,10.1.0.0/16"
     )

@@ -24,9 +24,9 @@ def settings_page() -> str:
     lines = [
         "# Settings",
         "",
-        "Read at each start from the environment and from lines `NAME=value` in `DATA/settings.env`; the environment",
-        "wins. `ecotone restart` reads the file anew ([how](operations.md#restart-without-cutting-a-transfer)). Settings",
-        "with a flag can be given to `ecotone up` too. A variable `ECOTONE_...` that is no setting is named at the start.",
+        "Read at each start from the environment and from lines `NAME=value` in `DATA/settings.env`; the first wins.",
+        "`ecotone restart` reads the file anew ([how](operations.md#restart-without-cutting-a-transfer)). Those with a",
+        "flag can be given to `ecotone up` too. A variable `ECOTONE_...` that is no setting is named at the start.",
         "",
         "| variable | flag | default | meaning |",
         "|---|---|---|---|",

@@ -172,6 +172,17 @@ def test_the_python_client_uploads_and_downloads_through_the_prefix(site: Simple
     )
 
 
+def test_ecotones_own_command_reaches_a_site_whose_certificate_the_house_signed(site: SimpleNamespace) -> None:
+    """An administrator beside the proxy could use no command at all, and was told to start a server."""
+    env = {"ECOTONE_URL": site.url, "ECOTONE_TOKEN": ADMIN, "SSL_CERT_FILE": str(site.authority)}
+    listed = site.running.cli("token", "list", env=env)
+    assert listed.returncode == 0 and "admin" in listed.stdout, listed.stderr
+    strange = site.running.cli("token", "list", env=env | {"SSL_CERT_FILE": ""})
+    assert strange.returncode == 1 and "not trusted" in strange.stderr and "SSL_CERT_FILE" in strange.stderr
+    absent = site.running.cli("token", "list", env=env | {"SSL_CERT_FILE": "absent.pem"})
+    assert absent.returncode == 1 and "cannot be read" in absent.stderr and "Traceback" not in absent.stderr
+
+
 def test_the_command_line_uploads_and_downloads(site: SimpleNamespace, tmp_path: Path) -> None:
     hf = Path(sys.executable).parent / "hf"
     source = tmp_path / "source"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import ssl
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
@@ -25,6 +26,7 @@ class Server:
             base_url=self.url + PREFIX,
             headers={"authorization": f"Bearer {token}"} if token else {},
             timeout=httpx.Timeout(600.0, connect=10.0),
+            verify=_trusted() if self.url.startswith("https://") else True,
             trust_env=False,
         )
 
@@ -44,13 +46,29 @@ class Server:
         """The decoded answer; ends the program with a sentence on stderr when there is none."""
         try:
             answer = self._client.request(method, path, **how)
-        except httpx.ConnectError:
+        except httpx.ConnectError as error:
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                fail(
+                    f"The certificate of {self.url} is not trusted: {error}. Let SSL_CERT_FILE name a file with the "
+                    "certificate of the authority that signed it."
+                )
             fail(f"No server answers at {self.url}; start one with `ecotone up`, or set ECOTONE_URL to where it runs.")
         except httpx.HTTPError as error:
             fail(f"The server at {self.url} did not answer: {error or type(error).__name__}.")
         if answer.is_success:
             return answer.json() if answer.content else None
         fail(_reason(answer))
+
+
+def _trusted() -> ssl.SSLContext:
+    """The system's authorities and the public ones, or those of the file that SSL_CERT_FILE names."""
+    try:
+        context = httpx.create_ssl_context()
+    except OSError as error:
+        fail(f"SSL_CERT_FILE is {os.environ.get('SSL_CERT_FILE')!r}, which cannot be read: {error.strerror or error}.")
+    if not os.environ.get("SSL_CERT_FILE"):
+        context.load_default_certs()
+    return context
 
 
 def segment(name: str) -> str:

@@ -11,6 +11,7 @@ import pytest
 
 from ecotone.accounts import SYSTEM, Profile
 from ecotone.licences import KnowledgeBase
+from ecotone.web.licensing import badge
 
 KB = KnowledgeBase.load()
 ADMIN_PAGE = "/ecotone/profile"
@@ -20,6 +21,12 @@ def text(server: SimpleNamespace, path: str, status: int = 200, **how: Any) -> s
     answer = server.http.get(path, **how)
     assert answer.status_code == status, (path, answer.status_code, answer.text[:500])
     return unescape(str(answer.text))
+
+
+def test_a_repository_that_names_no_licence_is_not_called_one_with_an_unknown_licence() -> None:
+    """Whoever reads the list looks for a text that is missing from the knowledge base, where there is no text."""
+    assert badge(KB, None, ()).word == "no licence found"
+    assert badge(KB, "house-rules", ("unknown",)).word == "not in the knowledge base"
 
 
 @pytest.fixture

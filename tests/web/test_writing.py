@@ -185,6 +185,17 @@ def test_a_text_is_edited_and_keeps_its_line_ends(server: SimpleNamespace, admin
     assert "Add docs/new.md" in admin.get("/demo/edit/commits/main").text
 
 
+def test_who_sends_what_is_there_already_is_not_shown_somebody_elses_commit_as_theirs(
+    server: SimpleNamespace, admin: httpx.Client
+) -> None:
+    publish(server.services, "demo/same", {"a.txt": b"a\n"})
+    again = upload(server, "/demo/same/upload/main", {"a.txt": b"a\n"})
+    assert again.status_code == 400 and "nothing to commit" in again.text and "<form" in again.text
+    path = "/demo/same/edit/main/a.txt"
+    same = send(admin, path, hidden(admin, path) | {"text": "a\r\n"})
+    assert same.status_code == 400 and "nothing to commit" in same.text
+
+
 def test_two_who_edit_one_file_lose_nothing(server: SimpleNamespace, admin: httpx.Client) -> None:
     publish(server.services, "demo/both", {"a.txt": b"first\n", "b.txt": b"b\n"})
     path = "/demo/both/edit/main/a.txt"

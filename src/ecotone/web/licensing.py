@@ -100,7 +100,9 @@ class JudgedUse:
 
 def badge(knowledge: KnowledgeBase, label: str | None, instruments: tuple[str, ...]) -> Badge:
     """The badge of a model by its label and the knowledge-base entries it was identified as."""
-    kinds = [knowledge.entries[i].kind for i in instruments if i in knowledge.entries] or ["unknown"]
+    kinds = [knowledge.entries[i].kind for i in instruments if i in knowledge.entries] or [
+        "unknown" if label else "none"
+    ]
     entries = [knowledge.entries[i] for i in instruments if i in knowledge.entries and i not in ("unknown", "none")]
     shown = label or (entries[0].title if entries else "no licence")
     if len(entries) == 1 and label and label.lower() in (n.lower() for n in (*entries[0].names.hf, entries[0].id)):

@@ -90,10 +90,12 @@ def _branch(visit: Visit, model: Model, name: str) -> Revision:
     return visit.catalog.revision(model, f"refs/heads/{name}")
 
 
-def _publish(visit: Visit, model: Model, branch: str, changes: Commit) -> Response:
+def _publish(visit: Visit, model: Model, branch: str, head: Revision, changes: Commit) -> Response:
     made = visit.services.publishing.commit(
         model.id, f"refs/heads/{branch}", changes, actor=visit.actor, repo_type=model.repo_type
     )
+    if made.revision_id == head.id:
+        raise Invalid(f"{branch} holds just this already, so there is nothing to commit.")
     visit.services.changed()
     return visit.redirect(f"{address(model)}/commit/{made.revision_id}")
 
@@ -133,7 +135,7 @@ def upload(visit: Visit, sent: Form) -> Response:
     names = sent.files[0].name if len(sent.files) == 1 else f"{len(sent.files)} files"
     message = sent["message"].strip() or f"Upload {names}"
     changes = Commit(message=message, description=sent["description"], operations=operations)
-    return _publish(visit, model, branch, changes)
+    return _publish(visit, model, branch, head, changes)
 
 
 def _attributes(visit: Visit, revision: Revision) -> str:
@@ -183,7 +185,8 @@ def edit(visit: Visit, sent: Form) -> Response:
     if len(data) > MOST_EDIT:
         raise TooLarge(f"The text has {len(data)} bytes; a form takes {MOST_EDIT}. Upload the file instead.")
     message = sent["message"].strip() or f"{'Change' if file else 'Add'} {path}"
-    return _publish(visit, model, rev, Commit(message=message, parent=head.id, operations=(AddRegular(path, data),)))
+    changes = Commit(message=message, parent=head.id, operations=(AddRegular(path, data),))
+    return _publish(visit, model, rev, head, changes)
 
 
 def _editable(visit: Visit, file: File | None) -> str:
@@ -228,4 +231,5 @@ def delete(visit: Visit, sent: Form) -> Response:
     if file.content.git_oid != sent["was"]:
         raise Conflict(f"{path} was changed by somebody else since you looked at it; look again before you delete it.")
     message = sent["message"].strip() or f"Delete {path}"
-    return _publish(visit, model, rev, Commit(message=message, parent=head.id, operations=(Delete(path),)))
+    changes = Commit(message=message, parent=head.id, operations=(Delete(path),))
+    return _publish(visit, model, rev, head, changes)

@@ -225,7 +225,7 @@ def test_validate_yaml_speaks_of_licences(as_admin: httpx.Client) -> None:
 
 
 def test_what_is_not_spoken_says_so_in_json(as_admin: httpx.Client, repo: str) -> None:
-    for path in ("/api/kernels/a/b", "/api/buckets/a/b"):
+    for path in ("/api/kernels/a/b", "/api/buckets/a/b", "/api/models/a/b/c/d", "/api/daily_papers", "/api/no-such"):
         answer = as_admin.get(path)
         assert (answer.status_code, answer.json()) == (404, {"error": "not supported by this hub"})
 

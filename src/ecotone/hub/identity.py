@@ -135,7 +135,4 @@ def routes() -> list[BaseRoute]:
 def last_routes() -> list[BaseRoute]:
     """What is left below the hub's addresses: not supported, said in JSON."""
     methods = ["GET", "POST", "PUT", "PATCH", "DELETE"]
-    return [
-        Route(f"/api/{kind}{{rest:path}}", handle(unsupported), methods=methods)
-        for kind in ("models", "datasets", "spaces", "kernels", "collections", "buckets", "settings", "jobs", "papers")
-    ]
+    return [Route("/api/{rest:path}", handle(unsupported), methods=methods)]

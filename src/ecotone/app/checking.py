@@ -179,7 +179,7 @@ class Check:
                 self._storage.put_git_object(kind, data)
                 fault.repaired = "written anew from the list of files"
             elif aside:
-                fault.repaired = f"moved to {aside}"
+                fault.repaired, fault.lost = f"moved to {aside}", True
         return fault
 
     def _check_large(self, kept: Kept, known: dict[str, Fault | None]) -> None:
@@ -248,7 +248,8 @@ def lines(checked: dict[str, Any]) -> Iterator[str]:
     for fault in checked["faults"]:
         where = f" ({'; '.join(fault['affects'])})" if fault["affects"] else ""
         then = f"repaired: {fault['repaired']}" if fault["repaired"] else fault["advice"]
-        yield f"{fault['kind']} {fault['name']}: {fault['what']}{where}. {then}"
+        still = f"; {fault['advice']}" if fault.get("lost") else ""
+        yield f"{fault['kind']} {fault['name']}: {fault['what'].rstrip('.')}{where}. {then}{still}"
     told = ", ".join(f"{number} {what}" for what, number in sorted(checked["checked"].items()))
     orphans = ", ".join(f"{number} {kind}" for kind, number in sorted(checked["orphans"].items()) if number)
     yield f"checked {told}; {f'{orphans} without a name (garbage collection takes them)' if orphans else 'no orphans'}"

@@ -101,8 +101,7 @@ def fsck(
     else:
         for line in lines(told):
             print(line)
-    unmended = found.found - found.repaired
-    if unmended:
+    if found.found > found.repaired or any(fault.lost for fault in found.faults):
         raise typer.Exit(FAILURE)
 
 

@@ -31,7 +31,10 @@ SEND_AGAIN = "send the file again from where it came, or restore the object from
 
 
 class Fault(msgspec.Struct, kw_only=True):
-    """One thing that is wrong: what, which object, what it affects (repository, revision, file), what to do."""
+    """One thing that is wrong: what, which object, what it affects (repository, revision, file), what to do.
+
+    `lost` when the store is in order again and the content is gone from it, so that the advice still stands.
+    """
 
     what: str
     kind: str
@@ -39,6 +42,7 @@ class Fault(msgspec.Struct, kw_only=True):
     advice: str
     affects: list[str] = []
     repaired: str = ""
+    lost: bool = False
 
 
 class StoreCheck:
@@ -110,7 +114,7 @@ class StoreCheck:
             fault = self._fault(kind, name, "the object is gone", SEND_AGAIN)
             if self._repair:
                 self._drop_rows(table, column, name)
-                fault.repaired = "the rows that named it were dropped"
+                fault.repaired, fault.lost = "the rows that named it were dropped", True
             return
         if damage is None:
             return
@@ -172,6 +176,7 @@ class StoreCheck:
             return
         self._drop_rows(table, column, name)
         fault.repaired = f"moved to {self._aside(kind, name)}; the rows that named it were dropped"
+        fault.lost = True
 
     def _with_footer(self, name: str) -> bytes | None:
         with self._objects.open(key(XORBS, name)) as stored:
@@ -233,7 +238,7 @@ class StoreCheck:
         if self._repair:
             with self._database.writing() as session:
                 session.execute(sa.delete(XetFileRow).where(*mine))
-            fault.repaired = "the row of the file was dropped"
+            fault.repaired, fault.lost = "the row of the file was dropped", True
 
     def _file_damage(self, file: XetFile, size: int) -> str | None:
         if file.size != size:

@@ -15,7 +15,7 @@ from ecotone.webhooks.entities import Watched
 from tests.hub.built import Built
 from tests.web.conftest import MEASURED, NAMES, PIXEL, SVG, weights
 
-LONG = "a-name-as-long-as-the-hub-lets-it-be-and-without-any-place-at-which-a-line-could-end-0123456789ab"
+LONG = "a-name-as-long-as-the-hub-lets-it-be-and-without-any-place-at-which-a-line-could-end-012"
 HEBREW = "\u05e9\u05dc\u05d5\u05dd \u05e2\u05d5\u05dc\u05dd"
 EMOJI = "\U0001f980\U0001f33f\U0001f469\u200d\U0001f469\u200d\U0001f467"
 COMMITS = 56
@@ -94,7 +94,9 @@ class Everything(Built):
         catalog.add_measurement(atlas.id, atlas.head, "weat", MEASURED, SYSTEM)
         self._talk(atlas)
         self._made(f"team/{LONG}", readme)
-        self._made("team/bare", {})
+        self._made("team/long", {"README.md": CARD.encode() + f"{LINE}\n\n".encode() * 700}, gated="auto")
+        for kind in RepoType:
+            self._made("team/bare", {}, kind)
         self._made("team/hidden", readme, private=True)
         child = b"---\nlicense: apache-2.0\nbase_model:\n- wanda/atlas\n- team/hidden\ndatasets: wanda/rows\n---\n# Rivers\n"
         self._made("team/rivers", {"README.md": child})
@@ -102,7 +104,7 @@ class Everything(Built):
     def _others(self) -> None:
         readme = {"README.md": f"---\nlicense: mit\n---\n# Rows {HEBREW}\n".encode()}
         for kind, name in ((RepoType.DATASET, "rows"), (RepoType.SPACE, "app")):
-            found = self._made(f"wanda/{name}", readme | {"docs/notes.md": b"Notes\n"}, kind)
+            found = self._made(f"wanda/{name}", readme | {"docs/notes.md": b"Notes\n", "pixel.png": PIXEL}, kind)
             self._made(f"only-{kind.value}s/{name}", readme, kind)
             self.services.catalog.create_tag(found, "v1", actor=SYSTEM)
             self.services.reviews.open(found, "Which rows?", "These.", actor=self.rita)
@@ -122,7 +124,7 @@ class Everything(Built):
     def _talk(self, model: Model) -> None:
         """A discussion (1), pull requests without (2) and with a conflict (3), one of a large file (4), a closed one."""
         reviews, rita = self.services.reviews, self.rita
-        reviews.open(model, f"Does it know {HEBREW} {EMOJI} {LINE}?", f"I asked.\n\n```\n{LINE}\n```\n", actor=rita)
+        reviews.open(model, f"Does it know {HEBREW} {EMOJI} {LINE}?"[:200], f"I asked.\n\n```\n{LINE}\n```\n", actor=rita)
         reviews.comment(model, 1, "It does.", actor=self.wanda)
         hidden = reviews.comment(model, 1, "Hidden words", actor=rita)
         reviews.hide(model, 1, hidden.id, actor=rita)
@@ -156,10 +158,13 @@ class Everything(Built):
         self.hooks = {}
         for actor in (self.rita, self.wanda, self.ada):
             if actor.may_write:
-                url = f"https://192.0.2.7/{'a-long-path/' * 9}hook"
+                url = f"https://ci.example.org/{'a-long-path/' * 9}hook"
                 made = webhooks.create(url, [Watched("model", "wanda/atlas"), Watched("org", "team")], ["repo"], actor=actor)
                 self.hooks[actor.name] = made.id
         self._commit(catalog.model("wanda/atlas", viewer=SYSTEM), {"docs/last.md": b"x\n"}, "Tell the hooks")
         for parcel in webhooks.due()[0]:
             webhooks.settle(parcel, status=503, problem="answered 503 Service Unavailable: " + LINE[:100])
+        self.answered = "req-of-the-pages"
+        refused = {"request_id": self.answered, "model": "wanda/atlas", "project": "house", "reasons": []}
+        self.services.ledger_writer.append("refused", refused | {"error": LINE}, flush=True)
         self.devices = {n: self.services.devices.begin(f"hf {EMOJI}", client="192.0.2.1").user_code for n in self.viewers}

@@ -68,7 +68,7 @@ def html(request: Request, template: str, status_code: int = 200, **context: Any
         signed_in=signed_in,
         form_token=form_token(request) if signed_in else "",
         here=quote(here, safe="/"),
-        places=_places(request, actor),
+        navigation=_places(request, actor),
         **context,
     )
     return HTMLResponse(body, status_code, headers=dict(SECURITY_HEADERS))

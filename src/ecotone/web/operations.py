@@ -23,6 +23,7 @@ class Table:
     columns: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
     empty: str
+    command: str = ""
 
 
 def status(visit: Visit) -> Response:
@@ -51,7 +52,7 @@ def _deployments(services: Any) -> Table:
         for d in services.engines.deployments()
     ]
     columns = ("Model", "Revision", "State", "Task", "For projects", "Error")
-    return Table("deployments", "Engines", columns, rows, "Nothing is served. ecotone serve MODEL starts an engine.")
+    return Table("deployments", "Engines", columns, rows, "Nothing is served.", "ecotone serve MODEL")
 
 
 def _jobs(services: Any) -> Table:
@@ -69,7 +70,7 @@ def _backends(services: Any) -> Table:
         for b in services.backends.list()
     ]
     columns = ("Backend", "Dialect", "Address", "Location", "Tier", "Terms")
-    return Table("backends", "Backends", columns, rows, "No provider was added. ecotone backend add NAME adds one.")
+    return Table("backends", "Backends", columns, rows, "No provider was added.", "ecotone backend add NAME")
 
 
 def _routes(services: Any) -> Table:
@@ -98,7 +99,7 @@ def _rules(services: Any) -> Table:
         for r in services.policy.rules()
     ]
     columns = ("Rule", "Kind", "Subject", "Value", "Reason", "State")
-    return Table("rules", "Rules of the organisation", columns, rows, "There is no rule. ecotone rule add makes one.")
+    return Table("rules", "Rules of the organisation", columns, rows, "There is no rule.", "ecotone rule add")
 
 
 def ask_why(visit: Visit) -> Response:

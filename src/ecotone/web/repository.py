@@ -28,9 +28,11 @@ class Tab:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The top of a page. `kind` is the repository's kind as a word; `flag` what the `hf` command needs for it."""
+    """The top of a page. `kind` is the repository's kind as a word, `label` its id with the kind where that is no
+    model, `flag` what the `hf` command needs for it."""
 
     kind: str
+    label: str
     flag: str
     list_title: str
     list_path: str
@@ -58,6 +60,7 @@ def head(
         "gate_closed": stored and not visit.catalog.passes_gate(model, visit.actor),
         "head": Head(
             kind=kind,
+            label=model.id if model.repo_type is RepoType.MODEL else f"{model.id} ({kind})",
             flag="" if model.repo_type is RepoType.MODEL else f" --repo-type {kind}",
             list_title=title,
             list_path=visit.root + path,

@@ -1,0 +1,162 @@
+"""Every page of the built application, followed link by link as each kind of visitor, behind a path of a proxy.
+
+The table of routes is the application's: a page that is added tomorrow is asked for too.
+"""
+
+import re
+from collections import Counter, deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl, urljoin, urlsplit
+
+import httpx
+import pytest
+from starlette.routing import Match, Route
+
+from ecotone import web
+from tests.hub.built import bearer
+from tests.web.everything import Everything
+from tests.web.markup import Page, twice
+
+ROOT = "/prefix"
+VIEWERS = ("anonymous", "reader", "writer", "administrator")
+MOST_OF_A_REPOSITORY = 7
+MOST_OF_THE_STARTER = 25
+MOST_BYTES = 70_000
+LONG_TEXT = "/team/long"
+OWN = ("wanda", "team", "only-datasets", "only-spaces", "ada", "rita")
+TABLE = [route for route in web.routes() if isinstance(route, Route)]
+
+
+def template(path: str, method: str = "GET") -> str | None:
+    """The route that answers an address, as the table has it."""
+    scope = {"type": "http", "path": path, "method": method}
+    return next((route.path for route in TABLE if route.matches(scope)[0] is Match.FULL), None)
+
+
+@dataclass
+class Walk:
+    """What one visitor saw: pages by address, and everything that was wrong."""
+
+    pages: dict[str, Page] = field(default_factory=dict)
+    reached: Counter[str] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+    sizes: dict[str, int] = field(default_factory=dict)
+
+
+class Walker:
+    """One visitor. Follows each link that leads to a page of ours, a few of each kind."""
+
+    def __init__(self, house: Everything, viewer: str) -> None:
+        self.house, self.walk, self._taken = house, Walk(), Counter[object]()
+        self.http = httpx.Client(base_url=house.url, headers=bearer(house.viewers[viewer]), timeout=30)
+        self._waiting: deque[tuple[str, str]] = deque()
+        self._seen: set[str] = set()
+
+    def go(self, starts: list[str]) -> Walk:
+        for start in starts:
+            self._want(start, "the table of routes")
+        while self._waiting:
+            self._open(*self._waiting.popleft())
+        self.http.close()
+        return self.walk
+
+    def _want(self, address: str, source: str) -> None:
+        if address in self._seen:
+            return
+        self._seen.add(address)
+        parts = urlsplit(address)
+        shape = template(parts.path.removeprefix(ROOT)) or re.sub(r"[^/]{13,}|\d+", "*", parts.path.rpartition("/")[0])
+        words = parts.path.removeprefix(ROOT).split("/")
+        own = "/".join(w for w in words[1:4] if w)[:200] if any(name in words for name in OWN) else ""
+        kind = (shape, own, tuple(sorted(name for name, _ in parse_qsl(parts.query))))
+        self._taken[kind] += 1
+        if self._taken[kind] <= (MOST_OF_A_REPOSITORY if own else MOST_OF_THE_STARTER):
+            self._waiting.append((address, source))
+
+    def _open(self, address: str, source: str) -> None:
+        path = urlsplit(address).path
+        if not path.startswith(ROOT):
+            self.walk.wrong.append(f"{source} leads out of the prefix, to {address}")
+            return
+        shape = template(path.removeprefix(ROOT))
+        answer = self.http.request("GET" if shape else "HEAD", address)
+        if answer.is_redirect:
+            if "/login" in answer.headers["location"] or shape is not None and "resolve" in shape:
+                self.walk.wrong.append(f"{source} leads to {address}, which asks for a login")
+            self.walk.reached[shape or ""] += 1
+            return
+        if answer.status_code != 200:
+            self.walk.wrong.append(f"{source} leads to {address}: {answer.status_code}")
+            return
+        if shape is None:
+            return
+        self.walk.reached[shape] += 1
+        if answer.headers["content-type"].startswith("text/html"):
+            self._read(address, answer.text)
+
+    def _read(self, address: str, text: str) -> None:
+        page = self.walk.pages[address] = Page(text)
+        self.walk.sizes[address] = len(text.encode())
+        self.walk.wrong += [f"{address}: {problem}" for problem in page.problems]
+        for link, is_written in page.links:
+            target = urljoin(address, link)
+            if is_written or urlsplit(target).scheme not in ("", "http", "https") or urlsplit(target).netloc:
+                continue
+            bare, _, fragment = target.partition("#")
+            if fragment and bare == address and fragment not in page.ids:
+                self.walk.wrong.append(f"{address}: nothing stands at #{fragment}")
+            self._want(bare, address)
+        for form in page.forms:
+            target = urlsplit(urljoin(address, form.action)).path
+            if template(target.removeprefix(ROOT), form.method.upper()) is None or not target.startswith(ROOT):
+                self.walk.wrong.append(f"{address}: no route takes a {form.method} of {form.action}")
+            if form.method == "post" and not form.fields.get("form_token"):
+                self.walk.wrong.append(f"{address}: the form to {form.action} does not say who sent it")
+        for loaded in page.loaded:
+            self._want(urljoin(address, loaded), address)
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Everything]:
+    found = Everything(tmp_path_factory.mktemp("everything"))
+    yield found
+    found.stop()
+
+
+def starts(house: Everything, viewer: str) -> list[str]:
+    """Where a visitor begins: the front page, what no page leads to, and codes and ids that come from elsewhere."""
+    found = ["/", "/login", "/favicon.ico", "/models", "/wanda"]
+    if viewer != "anonymous":
+        found += [f"/login/device?user_code={house.devices[viewer]}", f"/ecotone/why/{house.answered}"]
+    return [ROOT + path for path in found]
+
+
+@pytest.fixture(scope="module", params=VIEWERS)
+def walk(house: Everything, request: pytest.FixtureRequest) -> Walk:
+    found = Walker(house, request.param).go(starts(house, request.param))
+    found.viewer = request.param  # type: ignore[attr-defined]
+    return found
+
+
+def test_no_link_is_dead_or_closed_to_who_sees_it_and_every_page_is_valid(walk: Walk) -> None:
+    assert len(walk.pages) > 100
+    assert walk.wrong == []
+
+
+def test_pages_are_told_apart_by_their_titles(walk: Walk) -> None:
+    titles = {address: page.title for address, page in walk.pages.items() if not urlsplit(address).query}
+    again = twice(titles.values())
+    assert [address for address, title in titles.items() if title in again] == []
+
+
+def test_pages_are_light(walk: Walk) -> None:
+    heavy = {address: size for address, size in walk.sizes.items() if size > MOST_BYTES and LONG_TEXT not in address}
+    assert heavy == {}
+
+
+def test_every_route_of_the_table_is_reached_by_links(walk: Walk) -> None:
+    if walk.viewer != "administrator":  # type: ignore[attr-defined]
+        pytest.skip("an administrator sees every page")
+    missed = {route.path for route in TABLE if "GET" in (route.methods or ())} - set(walk.reached)
+    assert missed == set()

@@ -98,8 +98,9 @@ class Everything(Built):
         for kind in RepoType:
             self._made("team/bare", {}, kind)
         self._made("team/hidden", readme, private=True)
-        child = b"---\nlicense: apache-2.0\nbase_model:\n- wanda/atlas\n- team/hidden\ndatasets: wanda/rows\n---\n# Rivers\n"
-        self._made("team/rivers", {"README.md": child})
+        parents = "base_model:\n- wanda/atlas\n- team/hidden\ndatasets: wanda/rows\n"
+        child = f"---\nlicense: apache-2.0\n{parents}---\n# Rivers\n"
+        self._made("team/rivers", {"README.md": child.encode()})
 
     def _others(self) -> None:
         readme = {"README.md": f"---\nlicense: mit\n---\n# Rows {HEBREW}\n".encode()}
@@ -122,9 +123,11 @@ class Everything(Built):
         self.services.catalog.handle_access(asked, actor=SYSTEM, status="accepted", user="reader-2")
 
     def _talk(self, model: Model) -> None:
-        """A discussion (1), pull requests without (2) and with a conflict (3), one of a large file (4), a closed one."""
+        """A discussion (1), pull requests without (2) and with a conflict (3), of a large file (4), a closed one."""
         reviews, rita = self.services.reviews, self.rita
-        reviews.open(model, f"Does it know {HEBREW} {EMOJI} {LINE}?"[:200], f"I asked.\n\n```\n{LINE}\n```\n", actor=rita)
+        reviews.open(
+            model, f"Does it know {HEBREW} {EMOJI} {LINE}?"[:200], f"I asked.\n\n```\n{LINE}\n```\n", actor=rita
+        )
         reviews.comment(model, 1, "It does.", actor=self.wanda)
         hidden = reviews.comment(model, 1, "Hidden words", actor=rita)
         reviews.hide(model, 1, hidden.id, actor=rita)
@@ -152,14 +155,21 @@ class Everything(Built):
         catalog, webhooks = self.services.catalog, self.services.webhooks
         for owner, actor in (("wanda", self.wanda), ("ada", self.ada)):
             made = catalog.create_collection(owner, f"Maps {EMOJI} {HEBREW}", actor=actor, description=LINE[:140])
-            for kind, name in (("model", "wanda/atlas"), ("model", "team/hidden"), ("dataset", "wanda/rows"), ("space", "wanda/app")):
+            for kind, name in (
+                ("model", "wanda/atlas"),
+                ("model", "team/hidden"),
+                ("dataset", "wanda/rows"),
+                ("space", "wanda/app"),
+            ):
                 made = catalog.add_item(made.slug, kind, name, actor=actor, note=LINE[:150])
         catalog.create_collection("wanda", "Nothing yet", actor=self.wanda, private=True)
         self.hooks = {}
         for actor in (self.rita, self.wanda, self.ada):
             if actor.may_write:
                 url = f"https://ci.example.org/{'a-long-path/' * 9}hook"
-                made = webhooks.create(url, [Watched("model", "wanda/atlas"), Watched("org", "team")], ["repo"], actor=actor)
+                made = webhooks.create(
+                    url, [Watched("model", "wanda/atlas"), Watched("org", "team")], ["repo"], actor=actor
+                )
                 self.hooks[actor.name] = made.id
         self._commit(catalog.model("wanda/atlas", viewer=SYSTEM), {"docs/last.md": b"x\n"}, "Tell the hooks")
         for parcel in webhooks.due()[0]:
@@ -167,4 +177,6 @@ class Everything(Built):
         self.answered = "req-of-the-pages"
         refused = {"request_id": self.answered, "model": "wanda/atlas", "project": "house", "reasons": []}
         self.services.ledger_writer.append("refused", refused | {"error": LINE}, flush=True)
-        self.devices = {n: self.services.devices.begin(f"hf {EMOJI}", client="192.0.2.1").user_code for n in self.viewers}
+        self.devices = {
+            n: self.services.devices.begin(f"hf {EMOJI}", client="192.0.2.1").user_code for n in self.viewers
+        }

@@ -4,12 +4,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 
-_VOID = frozenset("area base br col embed hr img input link meta source track wbr".split())
-_BLOCKS = frozenset(
-    "address article aside blockquote details div dl fieldset figure footer form h1 h2 h3 h4 h5 h6 header hr main nav ol "
-    "p pre section table ul".split()
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_VOID = _names("area base br col embed hr img input link meta source track wbr")
+_BLOCKS = _names(
+    "address article aside blockquote details div dl fieldset figure footer form h1 h2 h3 h4 h5 h6 "
+    "header hr main nav ol p pre section table ul"
 )
-_PHRASES = frozenset("a b bdi button code h1 h2 h3 h4 h5 h6 label legend p pre q small span strong sub sup time".split())
+_PHRASES = _names("a b bdi button code h1 h2 h3 h4 h5 h6 label legend p pre q small span strong sub sup time")
 _ONLY_IN = {
     "li": {"ul", "ol"},
     "dt": {"dl", "div"},
@@ -30,7 +35,7 @@ _ONLY_HOLDS = {
     "tr": {"th", "td"},
     "select": {"option"},
 }
-_PRESSED = frozenset("a button input select textarea label summary".split())
+_PRESSED = _names("a button input select textarea label summary")
 
 
 @dataclass
@@ -43,7 +48,8 @@ class Sent:
 
 
 class Page(HTMLParser):
-    """`problems` of a page, and its `links` with whether each stands in text that users wrote (a card, a comment)."""
+    """`problems` of a page, its `links` with whether each stands in text that users wrote (a card, a comment), and the
+    titles of its `tabs`, of which `current` is marked."""
 
     def __init__(self, text: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -52,6 +58,8 @@ class Page(HTMLParser):
         self.loaded: list[str] = []
         self.forms: list[Sent] = []
         self.ids: list[str] = []
+        self.tabs: list[str] = []
+        self.current: list[str] = []
         self.title = ""
         self.headings: list[int] = []
         self._open: list[tuple[str, dict[str, str | None]]] = []
@@ -85,6 +93,11 @@ class Page(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self._inside("title") and not self._inside("svg"):
             self.title += data
+        if data.strip() and self._inside("nav") and self._class_of("nav") == "tabs":
+            link = next((values for name, values in self._open if name == "a"), None)
+            if link is not None and self._open[-1][0] == "a":
+                self.tabs.append(data.strip())
+                self.current += [data.strip()] * ("aria-current" in link)
         if data.strip() and self._open and self._open[-1][0] in _ONLY_HOLDS:
             self._wrong(f"text directly in <{self._open[-1][0]}>: {data.strip()[:40]}")
 
@@ -125,13 +138,21 @@ class Page(HTMLParser):
             self.headings.append(int(tag[1]))
         if tag == "form":
             self.forms.append(Sent((values.get("method") or "get").lower(), values.get("action") or ""))
-        if tag in ("input", "select", "textarea", "button") and self.forms and self._inside("form") and values.get("name"):
+        if (
+            tag in ("input", "select", "textarea", "button")
+            and self.forms
+            and self._inside("form")
+            and values.get("name")
+        ):
             self.forms[-1].fields.setdefault(str(values["name"]), values.get("value") or "")
         if tag in ("input", "select", "textarea") and values.get("type") != "hidden" and "hidden" not in values:
             self._fields.append((tag, values, self._inside("label")))
 
     def _inside(self, tag: str) -> bool:
         return any(name == tag for name, _ in self._open)
+
+    def _class_of(self, tag: str) -> str | None:
+        return next((values.get("class") for name, values in self._open if name == tag), None)
 
     def _wrong(self, what: str) -> None:
         self.problems.append(f"line {self.getpos()[0]}: {what}")

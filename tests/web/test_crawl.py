@@ -82,7 +82,7 @@ class Walker:
         shape = template(path.removeprefix(ROOT))
         answer = self.http.request("GET" if shape else "HEAD", address)
         if answer.is_redirect:
-            if "/login" in answer.headers["location"] or shape is not None and "resolve" in shape:
+            if "/login" in answer.headers["location"] or (shape is not None and "resolve" in shape):
                 self.walk.wrong.append(f"{source} leads to {address}, which asks for a login")
             self.walk.reached[shape or ""] += 1
             return
@@ -126,7 +126,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Everything]:
 
 def starts(house: Everything, viewer: str) -> list[str]:
     """Where a visitor begins: the front page, what no page leads to, and codes and ids that come from elsewhere."""
-    found = ["/", "/login", "/favicon.ico", "/models", "/wanda"]
+    found = ["/", "/login", "/favicon.ico", "/models", "/wanda", "/wanda/atlas/blob/main/pixel.png"]
     if viewer != "anonymous":
         found += [f"/login/device?user_code={house.devices[viewer]}", f"/ecotone/why/{house.answered}"]
     return [ROOT + path for path in found]
@@ -148,6 +148,20 @@ def test_pages_are_told_apart_by_their_titles(walk: Walk) -> None:
     titles = {address: page.title for address, page in walk.pages.items() if not urlsplit(address).query}
     again = twice(titles.values())
     assert [address for address, title in titles.items() if title in again] == []
+
+
+def test_each_page_of_a_repository_has_the_same_tabs_and_marks_its_own(walk: Walk) -> None:
+    seen: dict[str, set[tuple[str, ...]]] = {}
+    for address, page in walk.pages.items():
+        found = re.match(ROOT + r"/((?:datasets/|spaces/)?(?:wanda|team|only-\w+)/[\w.-]+)(?:/|\Z|\?)", address)
+        if found:
+            seen.setdefault(found[1], set()).add(tuple(page.tabs))
+            assert len(page.current) == 1, address
+    assert len(seen) > 15
+    assert {name: tabs for name, tabs in seen.items() if len(tabs) != 1} == {}
+    order = ["Card", "Files", "Commits", "Branches and tags", "Discussions", "Access", "Settings"]
+    every = [[tab for tab in order if tab in tabs] == list(tabs) for (tabs,) in seen.values()]
+    assert all(every)
 
 
 def test_pages_are_light(walk: Walk) -> None:

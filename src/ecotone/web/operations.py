@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from starlette.responses import Response
@@ -75,7 +76,14 @@ def _backends(services: Any) -> Table:
 
 def _routes(services: Any) -> Table:
     rows = [(r.name, " → ".join(r.to)) for r in services.routes.list()]
-    return Table("routes", "Routes", ("Route", "Candidates in order"), rows, "No route was set.")
+    return Table(
+        "routes",
+        "Routes",
+        ("Route", "Candidates in order"),
+        rows,
+        "No route was set.",
+        "ecotone route set NAME --to MODEL",
+    )
 
 
 def _projects(services: Any) -> Table:
@@ -123,11 +131,21 @@ def why(visit: Visit) -> Response:
         "why.html",
         told=told,
         request_id=visit.path["id"],
-        plain=[(k, v) for k, v in told.items() if not isinstance(v, (dict, list)) and v not in (None, "")],
+        plain=[(k, _shown(k, v)) for k, v in told.items() if not isinstance(v, (dict, list)) and v not in (None, "")],
         reasons=_dicts(told.get("reasons") or decision.get("reasons")),
         would_allow=_dicts(told.get("would_allow") or decision.get("would_allow")),
         whole=json.dumps(told, indent=2, ensure_ascii=False, default=str),
     )
+
+
+def _shown(name: str, value: Any) -> Any:
+    """A value of a record; times as on every page."""
+    if not (name.endswith("_at") and isinstance(value, str)):
+        return value
+    try:
+        return moment(datetime.fromisoformat(value))
+    except ValueError:
+        return value
 
 
 def _dicts(value: Any) -> list[dict[str, Any]]:

@@ -20,8 +20,8 @@ from tests.web.markup import Page, twice
 
 ROOT = "/prefix"
 VIEWERS = ("anonymous", "reader", "writer", "administrator")
-MOST_OF_A_REPOSITORY = 7
-MOST_OF_THE_STARTER = 25
+MOST = (7, 25)
+"""Pages of one kind in each of our repositories, and in all of the starter catalogue."""
 MOST_BYTES = 70_000
 LONG_TEXT = "/team/long"
 OWN = ("wanda", "team", "only-datasets", "only-spaces", "ada", "rita")
@@ -47,8 +47,10 @@ class Walk:
 class Walker:
     """One visitor. Follows each link that leads to a page of ours, a few of each kind."""
 
-    def __init__(self, house: Everything, viewer: str) -> None:
-        self.house, self.walk, self._taken = house, Walk(), Counter[object]()
+    def __init__(self, house: Everything, viewer: str, root: str = ROOT, most: tuple[int, int] = MOST) -> None:
+        self.house, self.walk, self.root = house, Walk(), root
+        self._most = most
+        self._taken: Counter[object] = Counter()
         self.http = httpx.Client(base_url=house.url, headers=bearer(house.viewers[viewer]), timeout=30)
         self._waiting: deque[tuple[str, str]] = deque()
         self._seen: set[str] = set()
@@ -66,20 +68,22 @@ class Walker:
             return
         self._seen.add(address)
         parts = urlsplit(address)
-        shape = template(parts.path.removeprefix(ROOT)) or re.sub(r"[^/]{13,}|\d+", "*", parts.path.rpartition("/")[0])
-        words = parts.path.removeprefix(ROOT).split("/")
+        shape = template(parts.path.removeprefix(self.root)) or re.sub(
+            r"[^/]{13,}|\d+", "*", parts.path.rpartition("/")[0]
+        )
+        words = parts.path.removeprefix(self.root).split("/")
         own = "/".join(w for w in words[1:4] if w)[:200] if any(name in words for name in OWN) else ""
         kind = (shape, own, tuple(sorted(name for name, _ in parse_qsl(parts.query))))
         self._taken[kind] += 1
-        if self._taken[kind] <= (MOST_OF_A_REPOSITORY if own else MOST_OF_THE_STARTER):
+        if self._taken[kind] <= self._most[0 if own else 1]:
             self._waiting.append((address, source))
 
     def _open(self, address: str, source: str) -> None:
         path = urlsplit(address).path
-        if not path.startswith(ROOT):
+        if not path.startswith(self.root):
             self.walk.wrong.append(f"{source} leads out of the prefix, to {address}")
             return
-        shape = template(path.removeprefix(ROOT))
+        shape = template(path.removeprefix(self.root))
         answer = self.http.request("GET" if shape else "HEAD", address)
         if answer.is_redirect:
             if "/login" in answer.headers["location"] or (shape is not None and "resolve" in shape):
@@ -109,7 +113,9 @@ class Walker:
             self._want(bare, address)
         for form in page.forms:
             target = urlsplit(urljoin(address, form.action)).path
-            if template(target.removeprefix(ROOT), form.method.upper()) is None or not target.startswith(ROOT):
+            if template(target.removeprefix(self.root), form.method.upper()) is None or not target.startswith(
+                self.root
+            ):
                 self.walk.wrong.append(f"{address}: no route takes a {form.method} of {form.action}")
             if form.method == "post" and not form.fields.get("form_token"):
                 self.walk.wrong.append(f"{address}: the form to {form.action} does not say who sent it")
@@ -124,19 +130,22 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Everything]:
     found.stop()
 
 
-def starts(house: Everything, viewer: str) -> list[str]:
+def starts(house: Everything, viewer: str, root: str = ROOT) -> list[str]:
     """Where a visitor begins: the front page, what no page leads to, and codes and ids that come from elsewhere."""
     found = ["/", "/login", "/favicon.ico", "/models", "/wanda", "/wanda/atlas/blob/main/pixel.png"]
     if viewer != "anonymous":
         found += [f"/login/device?user_code={house.devices[viewer]}", f"/ecotone/why/{house.answered}"]
-    return [ROOT + path for path in found]
+    return [root + path for path in found]
 
 
-@pytest.fixture(scope="module", params=VIEWERS)
-def walk(house: Everything, request: pytest.FixtureRequest) -> Walk:
-    found = Walker(house, request.param).go(starts(house, request.param))
-    found.viewer = request.param  # type: ignore[attr-defined]
-    return found
+@pytest.fixture(scope="module")
+def walks(house: Everything) -> dict[str, Walk]:
+    return {viewer: Walker(house, viewer).go(starts(house, viewer)) for viewer in VIEWERS}
+
+
+@pytest.fixture(params=VIEWERS)
+def walk(walks: dict[str, Walk], request: pytest.FixtureRequest) -> Walk:
+    return walks[request.param]
 
 
 def test_no_link_is_dead_or_closed_to_who_sees_it_and_every_page_is_valid(walk: Walk) -> None:
@@ -169,8 +178,6 @@ def test_pages_are_light(walk: Walk) -> None:
     assert heavy == {}
 
 
-def test_every_route_of_the_table_is_reached_by_links(walk: Walk) -> None:
-    if walk.viewer != "administrator":  # type: ignore[attr-defined]
-        pytest.skip("an administrator sees every page")
-    missed = {route.path for route in TABLE if "GET" in (route.methods or ())} - set(walk.reached)
+def test_every_route_of_the_table_is_reached_by_links(walks: dict[str, Walk]) -> None:
+    missed = {route.path for route in TABLE if "GET" in (route.methods or ())} - set(walks["administrator"].reached)
     assert missed == set()

@@ -316,14 +316,14 @@ def test_a_shard_and_a_collection_at_the_same_time(
         monkeypatch.setattr(run, "_mark", marking)
         run.run()
     else:
-        rebuilt = house.storage.xet._rebuilt
+        rebuilt = house.storage.xet._acceptance._rebuilt
 
         def rebuilding(*of: Any) -> Any:
             made = rebuilt(*of)
             run.run()
             return made
 
-        monkeypatch.setattr(house.storage.xet, "_rebuilt", rebuilding)
+        monkeypatch.setattr(house.storage.xet._acceptance, "_rebuilt", rebuilding)
         with pytest.raises(BrokenShard, match="upload again"):
             house.storage.xet.put_shard("demo", shard_of(data))
         monkeypatch.undo()

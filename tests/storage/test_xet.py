@@ -220,7 +220,7 @@ def test_bounds_of_what_is_rebuilt(open_storage: Callable[..., Storage], forge: 
 
 
 def test_progress_is_told(storage: Storage, forge: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ecotone.storage.xet._TOLD_BYTES", 100_000)
+    monkeypatch.setattr("ecotone.storage.acceptance._TOLD_BYTES", 100_000)
     data = forge.sample(250_000)
     chunks = forge.cut(data)
     xorb, body = forge.xorb(chunks)

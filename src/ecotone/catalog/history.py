@@ -13,16 +13,15 @@ from ecotone.accounts import Actor
 from ecotone.catalog import discussion_rows
 from ecotone.catalog.cards import tags_of, texts, title_of
 from ecotone.catalog.discussion import Merging, Proposal, number_of
-from ecotone.catalog.discussion_rows import DiscussionEventRow, DiscussionRow
 from ecotone.catalog.entities import DEFAULT_BRANCH, File, Folder, LineageEdge, Model, NewRevision, Ref, Refs, Revision
 from ecotone.catalog.errors import EntryDeleted, EntryNotFound, RefExists, RevisionNotFound, StaleParent
-from ecotone.catalog.events import Action, Event, RefChange
+from ecotone.catalog.events import RefChange
 from ecotone.catalog.gitformat import build_trees
 from ecotone.catalog.manifests import ManifestCache, encode
 from ecotone.catalog.models import EdgeRow, ModelRow, RefRow, RevisionRow
 from ecotone.catalog.names import check_ref, is_sha, key_of
 from ecotone.catalog.objects import keep_objects
-from ecotone.catalog.rights import Rights
+from ecotone.catalog.telling import Telling
 from ecotone.database import Database, utc_now
 from ecotone.licences import KnowledgeBase
 from ecotone.settings import Settings
@@ -33,7 +32,7 @@ MOST_FOLDER_LISTS = 128
 MAIN = f"refs/heads/{DEFAULT_BRANCH}"
 
 
-class History(Rights):
+class History(Telling):
     """Services over revisions and refs."""
 
     def __init__(
@@ -242,44 +241,6 @@ class History(Rights):
                 raise RevisionNotFound(model.id, ref)
             session.delete(row)
             self._tell_of_ref(session, repository, actor.name, RefChange(ref, row.sha, None))
-
-    def _tell_of_ref(self, session: Session, row: ModelRow, actor: str, change: RefChange) -> None:
-        model = self._entity(row)
-        self.events.tell(
-            session, Event(action="update", scope="repo.content", model=model, actor=actor, refs=(change,))
-        )
-
-    def _tell_of_opened(self, session: Session, row: ModelRow, actor: str, discussion: DiscussionRow) -> None:
-        first = discussion_rows.first_comment(session, discussion)
-        event = Event(
-            action="create",
-            scope="discussion",
-            model=self._entity(row),
-            actor=actor,
-            discussion=discussion_rows.told(discussion),
-            comment=discussion_rows.told_comment(first),
-        )
-        self.events.tell(session, event)
-
-    def _tell_of_discussion(
-        self,
-        session: Session,
-        row: ModelRow,
-        actor: str,
-        discussion: DiscussionRow,
-        action: Action,
-        comment: DiscussionEventRow | None = None,
-    ) -> None:
-        """Tell of a discussion that changed, or of a comment in it."""
-        event = Event(
-            action=action,
-            scope="discussion" if comment is None else "discussion.comment",
-            model=self._entity(row),
-            actor=actor,
-            discussion=discussion_rows.told(discussion),
-            comment=discussion_rows.told_comment(comment),
-        )
-        self.events.tell(session, event)
 
     # -- a revision becomes visible ----------------------------------------------------------------------------------
     def add_revision(

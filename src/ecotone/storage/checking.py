@@ -22,8 +22,8 @@ from ecotone.storage.lfs import KIND as LFS
 from ecotone.storage.models import LfsObjectRow, XetFileRow, XorbTenantRow
 from ecotone.storage.objects import Objects, key, name_of, pieces
 from ecotone.storage.reconstruction import XetFile, file_of, unpacked_terms
-from ecotone.storage.xet import KIND as XORBS
 from ecotone.storage.xet import XetStore
+from ecotone.storage.xorbs import KIND as XORBS
 
 _PAGE = 200
 _FOOTER_AND_LENGTH = 92 + 4

@@ -25,7 +25,7 @@ from ecotone.storage.lfs import KIND as LFS
 from ecotone.storage.models import CondemnedRow, EpochRow, LfsObjectRow, XetFileRow, XorbTenantRow
 from ecotone.storage.objects import Listed, Objects, key, name_of
 from ecotone.storage.reconstruction import unpacked_terms
-from ecotone.storage.xet import KIND as XORBS
+from ecotone.storage.xorbs import KIND as XORBS
 
 KINDS = (LFS, XORBS, GIT)
 _PAGE = 200

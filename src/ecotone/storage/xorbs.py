@@ -15,6 +15,7 @@ from ecotone.storage import hashes
 from ecotone.storage.errors import BrokenXorb
 from ecotone.storage.objects import Outgoing, Segment, Stored
 
+KIND = "xorbs"
 MOST_BYTES = 64 * 1024 * 1024
 MOST_CHUNKS = 8192
 MOST_CHUNK_BYTES = 128 * 1024

@@ -222,7 +222,7 @@ class XetStore:
         """File hashes of those of some files that a namespace has, by sha256."""
         found: dict[str, str] = {}
         with self._database.reading() as session:
-            for some in _batches(sorted(sha256s), 500):
+            for some in batches(sorted(sha256s), 500):
                 mine = sa.select(XetFileRow.sha256, XetFileRow.hash).where(
                     XetFileRow.tenant == tenant, XetFileRow.sha256.in_(some)
                 )

@@ -28,7 +28,12 @@ def server(tmp_path: Path) -> Iterator[Running]:
     if os.geteuid() != 0 or subprocess.run(argv, capture_output=True).returncode != 0:
         pytest.skip("a small disk can be mounted by root only")
     try:
-        settings = {"ECOTONE_COLLECT_SECONDS": "0", "ECOTONE_COLLECT_DELAY": "0", "ECOTONE_COLLECT_GRACE": "0"}
+        settings = {
+            "ECOTONE_CONVERT_SOON": "0",
+            "ECOTONE_COLLECT_SECONDS": "0",
+            "ECOTONE_COLLECT_DELAY": "0",
+            "ECOTONE_COLLECT_GRACE": "0",
+        }
         with running(tmp_path, **settings) as found:
             found.http.post("/api/repos/create", json={"name": "m", "organization": "crash"})
             yield found

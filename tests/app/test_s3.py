@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.app.test_upkeep import upload
 from tests.running import Running, running
 from tests.storage.faulty import SLOW_DOWN, Faulty
 from tests.stores import BUCKET, ENDPOINT, in_a_bucket
@@ -49,6 +50,22 @@ def test_a_store_that_fails_for_a_while_loses_nothing(tmp_path: Path) -> None:
         assert found.http.post("/api/repos/create", json={"name": "demo/other"}).status_code == 200
         assert SECRET not in found.log
     proxy.close()
+
+
+@in_a_bucket
+def test_a_file_converted_since_its_commit_is_not_sought_where_it_lay(tmp_path: Path) -> None:
+    """Clients are sent to the store for a whole file; once it lies there in chunks, the hub answers itself."""
+    clock = {"ECOTONE_COLLECT_SECONDS": "0", "ECOTONE_COLLECT_DELAY": "0", "ECOTONE_CONVERT_SOON": "0"}
+    with running(tmp_path, ECOTONE_S3_PUBLIC_ENDPOINT=ENDPOINT, **clock) as found:
+        file = tmp_path / "w.bin"
+        file.write_bytes(secrets.token_bytes(300_000))
+        assert upload(found, "demo/a", "w.bin", file, HF_HUB_DISABLE_XET="1").returncode == 0
+        address = f"{found.url}/demo/a/resolve/main/w.bin"
+        assert httpx.get(address).headers["location"].startswith(ENDPOINT)
+        assert found.told("convert")["files"] == 1
+        for _ in range(2):
+            found.told("gc", "--grace", "0")
+        assert httpx.get(address, follow_redirects=True).content == file.read_bytes()
 
 
 def test_without_its_library_it_says_what_to_install(tmp_path: Path) -> None:

@@ -26,7 +26,8 @@ from tests.running import ADMIN, Running, running
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Running]:
-    with running(tmp_path, ECOTONE_COLLECT_DELAY="0", ECOTONE_COLLECT_SECONDS="0") as found:
+    clock = {"ECOTONE_COLLECT_DELAY": "0", "ECOTONE_COLLECT_SECONDS": "0"}
+    with running(tmp_path, ECOTONE_CONVERT_SOON="0", **clock) as found:
         yield found
 
 
@@ -112,6 +113,56 @@ def test_files_sent_by_lfs_become_xet_files_and_keep_their_etag(server: Running,
     assert checked["ok"] and checked["checked"]["xet"] == 1
 
 
+def xet_hash(server: Running, repo: str, path: str) -> str | None:
+    told = server.http.post(f"/api/models/{repo}/paths-info/main", json={"paths": [path]}).json()[0].get("xetHash")
+    return None if told is None else str(told)
+
+
+def copy(server: Running, source: str, path: str, target: str) -> None:
+    """As a client copies across repositories, which it does only with files that have a Xet hash."""
+    from huggingface_hub import CommitOperationCopy
+
+    operation = CommitOperationCopy(path, path, src_repo_id=source, src_repo_type="model")
+    api(server).create_repo(target)
+    api(server).create_commit(target, [operation], commit_message="Copy")
+
+
+def test_a_file_sent_without_xet_can_soon_be_copied_to_another_repository(tmp_path: Path) -> None:
+    """The client refuses to copy a large file without a Xet hash. A larger file than is converted stays whole."""
+    with running(tmp_path, ECOTONE_CONVERT_SOON="300000") as server:
+        for size in (300_000, 300_001):
+            (tmp_path / "w.bin").write_bytes(secrets.token_bytes(size))
+            done = upload(server, "demo/a", f"{size}.bin", tmp_path / "w.bin", HF_HUB_DISABLE_XET="1")
+            assert done.returncode == 0, done.stderr
+        until(lambda: xet_hash(server, "demo/a", "300000.bin") is not None)
+        copy(server, "demo/a", "300000.bin", "other/b")
+        assert download(server, "other/b", "300000.bin").content == download(server, "demo/a", "300000.bin").content
+        assert xet_hash(server, "demo/a", "300001.bin") is None
+
+
+def test_a_file_converted_after_its_commit_is_read_and_copied_as_xet(server: Running, tmp_path: Path) -> None:
+    """By those who may read a repository that names it, and by nobody else of the namespace."""
+    file = tmp_path / "w.bin"
+    file.write_bytes(secrets.token_bytes(400_000))
+    for repo, env in (("demo/a", {"HF_HUB_DISABLE_XET": "1"}), ("demo/b", {})):
+        assert upload(server, repo, "w.bin" if repo == "demo/a" else "v.txt", file, **env).returncode == 0
+        file.write_bytes(b"a small file")
+    assert xet_hash(server, "demo/a", "w.bin") is None
+    server.told("convert")
+    name = xet_hash(server, "demo/a", "w.bin")
+    assert name is not None
+    for repo, status in (("demo/a", 200), ("demo/b", 404)):
+        told = server.http.get(f"/api/models/{repo}/xet-read-token/main").json()
+        bearer = {"authorization": f"Bearer {told['accessToken']}"}
+        assert httpx.get(f"{told['casUrl']}/v1/reconstructions/{name}", headers=bearer).status_code == status, repo
+    copy(server, "demo/a", "w.bin", "other/c")
+    assert download(server, "other/c", "w.bin").content == download(server, "demo/a", "w.bin").content
+    from huggingface_hub import snapshot_download
+
+    found = snapshot_download("demo/a", endpoint=server.url, token=ADMIN, cache_dir=str(tmp_path / "cache"))
+    assert (Path(found) / "w.bin").read_bytes() == download(server, "demo/a", "w.bin").content
+
+
 def test_the_clock_collects_and_converts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = {"ECOTONE_COLLECT_DELAY": "0", "ECOTONE_COLLECT_SECONDS": "0.5", "ECOTONE_COLLECT_GRACE": "1"}
     with running(tmp_path, ECOTONE_CONVERT="1", **clock) as server:
@@ -135,7 +186,7 @@ def until(holds: Any, seconds: float = 40) -> None:
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Running:
     """An installation that is down, with a file in each form."""
-    with running(tmp_path_factory.mktemp("filled")) as server:
+    with running(tmp_path_factory.mktemp("filled"), ECOTONE_CONVERT_SOON="0") as server:
         for name, env in (("xet", {}), ("lfs", {"HF_HUB_DISABLE_XET": "1"})):
             file = server.folder / f"{name}.bin"
             file.write_bytes(hashlib.sha256(name.encode()).digest() * 10_000 + secrets.token_bytes(200_000))

@@ -117,10 +117,15 @@ class Row:
 
 def users_of(server: Running) -> dict[str, str]:
     """A token for each user, and under `key` a key of the gateway, which the hub refuses."""
-    tokens = {user: server.cli("token", "create", user, "--role", role).stdout.strip() for user, role in USERS.items()}
-    server.cli("project", "create", "shop", "--mode", "run", "--purpose", "research")
-    tokens["key"] = server.cli("key", "create", "--project", "shop").stdout.strip()
-    assert all(tokens.values()), tokens
+
+    def made(what: str, field: str, **asked: str) -> str:
+        answer = server.http.post(f"/api/ecotone/v1/{what}", json=asked)
+        assert answer.is_success, answer.text
+        return str(answer.json()[field])
+
+    tokens = {user: made("tokens", "token", user=user, role=role) for user, role in USERS.items()}
+    made("projects", "name", name="shop", mode="run", purpose="research")
+    tokens["key"] = made("keys", "key", project="shop")
     return tokens | {"admin": ADMIN}
 
 

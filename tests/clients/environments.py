@@ -3,6 +3,7 @@
 An environment that needs torch borrows that of the tests' own environment: some hundred megabytes less each.
 """
 
+import fcntl
 import shutil
 import subprocess
 import sys
@@ -34,8 +35,14 @@ ALONE = {"vllm": (("vllm-tpu==0.32.0", "--python-version", "3.12"), ("xgrammar==
 
 
 def environment(name: str) -> Path:
-    """The `bin` folder of an environment."""
-    folder = FOLDER / name
+    """The `bin` folder of an environment; made by one process at a time."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with open(FOLDER / "lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _made(name, FOLDER / name)
+
+
+def _made(name: str, folder: Path) -> Path:
     wanted = " ".join([*PACKAGES[name], *(word for package in ALONE.get(name, ()) for word in package)])
     ready = folder / "ready"
     if not ready.exists() or ready.read_text() != wanted:

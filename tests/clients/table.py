@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -58,7 +59,8 @@ def page(rows: Rows, kinds: Iterable[Kind] = KINDS, seconds: float = 0.0) -> str
         "LFS and plain HTTP; they do the tasks that move large files. Without it, versions from 1.20 on upload by",
         "Xet; older ones by LFS, and download by Xet.",
         "",
-        f"Run on {datetime.now(UTC):%Y-%m-%d} by `{COMMAND}`, in {seconds / 60:.0f} minutes. The tasks are in",
+        f"Run on {datetime.now(UTC):%Y-%m-%d} by `{COMMAND}` with Ecotone {version('ecotone')}, in {seconds / 60:.0f} "
+        "minutes. The tasks are in",
         "`tests/clients/tasks/`.",
     ]
     for kind in kinds:

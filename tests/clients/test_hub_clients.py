@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -96,38 +95,3 @@ def test_a_refusal_prints_licence_and_clause(server: Running, tmp_path: Path, cl
     assert "Llama 2" in said and "1.b" in said
     seen = hf(server, client, tmp_path / "home", "download", f"demo/claim-{client}", "model.safetensors")
     assert seen.returncode != 0, "nothing of a refused upload may be visible"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("client", CLIENTS)
-def test_who_is_not_known_is_told_so(server: Running, tmp_path: Path, client: str) -> None:
-    env = clean_environment(HF_ENDPOINT=server.url, HF_TOKEN="hf_wrong", HF_HOME=str(tmp_path))
-    code = "from huggingface_hub import HfApi; HfApi().whoami()"
-    done = subprocess.run([environment(client) / "python", "-c", code], env=env, capture_output=True, text=True)
-    assert done.returncode != 0 and "401" in done.stderr
-
-
-@pytest.mark.slow
-def test_transformers_reads_a_model_by_its_name(server: Running, tmp_path: Path) -> None:
-    """`AutoModel.from_pretrained("demo/...")` with `HF_ENDPOINT` set, and nothing else, gives the same outputs."""
-    pytest.importorskip("torch", reason="needs the engine extra (torch, transformers)")
-    from tests.engines import tiny
-
-    folder = tiny.bert(tmp_path / "bert")
-    (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n# Tiny\n")
-    up = hf(server, "hub-2.4", tmp_path / "home", "upload", "demo/tiny-bert", str(folder))
-    assert up.returncode == 0, up.stdout + up.stderr
-    code = """
-import sys, torch
-from transformers import AutoModel, AutoTokenizer
-outputs = []
-for name in sys.argv[1:]:
-    model, tokenizer = AutoModel.from_pretrained(name), AutoTokenizer.from_pretrained(name)
-    outputs.append(model(**tokenizer("hello", return_tensors="pt")).last_hidden_state)
-assert torch.equal(*outputs)
-print("equal", tuple(outputs[0].shape))
-"""
-    env = clean_environment(HF_ENDPOINT=server.url, HF_TOKEN=ADMIN, HF_HOME=str(tmp_path / "transformers"))
-    argv = [sys.executable, "-c", code, "demo/tiny-bert", str(folder)]
-    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=120)
-    assert "equal" in done.stdout, done.stderr

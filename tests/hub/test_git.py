@@ -223,6 +223,8 @@ def test_gated_files_are_for_those_who_were_let_in(
     assert asked(server, repo, "1" * 40, "2").status_code == 401
     git("clone", with_token(f"{server.url}/{repo}", "ect_writer"), "written")
     as_admin.put(f"/api/models/{repo}/settings", json={"gated": "auto"})
+    reader = {"authorization": "Bearer ect_reader"}  # who must ask also where all are let in
+    assert server.http.post(f"/api/models/{repo}/user-access-request", headers=reader).json()["status"] == "accepted"
     git("clone", with_token(f"{server.url}/{repo}", "ect_reader"), "read")
 
 

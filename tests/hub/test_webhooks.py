@@ -112,6 +112,15 @@ def test_a_webhook_is_made_listed_changed_switched_and_deleted_and_its_secret_st
     assert will.list_webhooks() == []
 
 
+def test_the_commands_of_1_x_watch_discussions_by_their_own_word(server: SimpleNamespace) -> None:
+    will = HfApi(endpoint=server.url, token="ect_writer")
+    watched = [WebhookWatchedItem("user", "will")]
+    made = will.create_webhook(url="https://ci.example.org/", watched=watched, domains=["discussions"])  # type: ignore[list-item]
+    assert made.domains == ["discussion"]
+    assert will.update_webhook(made.id, domains=["repo", "discussions"]).domains == ["repo", "discussion"]  # type: ignore[list-item]
+    will.delete_webhook(made.id)
+
+
 def test_each_kind_of_change_of_a_watched_repository_is_told_in_order_and_signed(
     server: SimpleNamespace, as_admin: httpx.Client, hook: Any, receiver: Receiver, courier: None
 ) -> None:

@@ -135,7 +135,7 @@ def test_a_failure_at_any_step_leaves_the_whole_file(
     at = {
         "xorb": "ecotone.storage.files.Draft.write",
         "row": "ecotone.storage.placing.remember",
-        "shard": "ecotone.storage.xet.remember",
+        "shard": "ecotone.storage.acceptance.remember",
         "switch": "ecotone.storage.converting.Converter._drop_whole",
     }[step]
     once = converter(storage, database)

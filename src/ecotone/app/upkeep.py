@@ -1,10 +1,12 @@
 """Upkeep of the store: garbage collection, conversion and checks, as jobs that somebody asks for and by the clock."""
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -20,11 +22,13 @@ from ecotone.settings import Settings
 from ecotone.storage import Storage
 from ecotone.storage.collecting import Collector
 from ecotone.storage.converting import Converter
-from ecotone.vocabulary import Invalid
+from ecotone.vocabulary import EcotoneError, Invalid
 
 log = logging.getLogger("ecotone.upkeep")
 
 COLLECT, CONVERT, CHECK = "collect", "convert", "fsck"
+_File = tuple[str, str, int]  # namespace, sha256, size
+_MOST_WAITING = 10_000
 _FIRST_SECONDS = 300.0
 _LOOK_SECONDS = 600.0
 _SHARE = 0.5
@@ -58,6 +62,9 @@ class Upkeep:
         self._note = note
         self._turn = threading.Lock()
         self._stopping = threading.Event()
+        self._soon = _Soon(self._convert_arrived)
+        if settings.convert_soon > 0:
+            storage.lfs.on_arrival(self._arrived)
         jobs.register(COLLECT, self._collect_job)
         jobs.register(CONVERT, self._convert_job)
         jobs.register(CHECK, self._check_job)
@@ -96,10 +103,10 @@ class Upkeep:
                     self._note("store.collected", SYSTEM, grace=seconds, **told)
         return told
 
-    def convert(self, check: Callable[[], None] = lambda: None) -> dict[str, Any]:
-        """Turn whole files into Xet files; returns the report (see `storage.converting.Converted`)."""
+    def convert(self, check: Callable[[], None] = lambda: None, *, most: int | None = None) -> dict[str, Any]:
+        """Turn whole files, up to `most` bytes, into Xet files; returns the report (see `storage.converting`)."""
         with self._turn:
-            converter = Converter(self._database, self._storage.lfs, self._storage.xet, rest=Pace(check))
+            converter = Converter(self._database, self._storage.lfs, self._storage.xet, most=most, rest=Pace(check))
             try:
                 converter.run()
             finally:
@@ -107,6 +114,23 @@ class Upkeep:
                 if converter.done.files:
                     self._note("store.converted", SYSTEM, **told)
         return told
+
+    def _arrived(self, tenant: str, sha256: str, size: int) -> None:
+        if 0 < size <= self._settings.convert_soon and not self._stopping.is_set():
+            self._soon.put((tenant, sha256, size))
+
+    def _convert_arrived(self, files: Iterator[_File]) -> None:
+        rest = Pace(self._check_stopping)
+        converter = Converter(self._database, self._storage.lfs, self._storage.xet, rest=rest)
+        for tenant, sha256, size in files:
+            try:
+                converter.convert(tenant, sha256, size)
+            except _Stopped:
+                raise
+            except EcotoneError as error:
+                log.warning("%s of %s stays whole for now: %s", sha256, tenant, error.message)
+            except Exception:
+                log.exception("%s of %s stays whole for now", sha256, tenant)
 
     def _collect_job(self, context: JobContext) -> dict[str, Any]:
         params = context.job.params
@@ -143,6 +167,8 @@ class Upkeep:
     def _by_the_clock(self) -> dict[str, Any]:
         if self._settings.convert:
             self.convert(self._check_stopping)
+        elif self._settings.convert_soon > 0:  # those that an end of the server, or a full disk, left
+            self.convert(self._check_stopping, most=self._settings.convert_soon)
         return self.collect(check=self._check_stopping)
 
     def stop(self) -> None:
@@ -156,3 +182,33 @@ class Upkeep:
 
 class _Stopped(Exception):
     pass
+
+
+class _Soon:
+    """Files that wait for a thread, which begins with the first of them and ends when none is left."""
+
+    def __init__(self, work: Callable[[Iterator[_File]], None]) -> None:
+        self._work = work
+        self._lock = threading.Lock()
+        self._waiting: deque[_File] = deque(maxlen=_MOST_WAITING)
+        self._running = False
+
+    def put(self, file: _File) -> None:
+        with self._lock:
+            self._waiting.append(file)
+            if not self._running:
+                self._running = True
+                threading.Thread(target=self._run, name="convert", daemon=True).start()
+
+    def _run(self) -> None:
+        with contextlib.suppress(_Stopped):
+            self._work(self._taken())
+
+    def _taken(self) -> Iterator[_File]:
+        while True:
+            with self._lock:
+                if not self._waiting:
+                    self._running = False
+                    return
+                file = self._waiting.popleft()
+            yield file

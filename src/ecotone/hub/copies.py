@@ -70,7 +70,9 @@ def _share(call: Call, source: Model, target: Model, files: list[SharedFile]) ->
     """Share those files that the source has; returns the others, each with what is wrong."""
     wanted = [file for file in files if is_sha256(file.sha256)]
     held = call.catalog.held(source, (name for f in wanted for name in (f.sha256, f.xet_hash or f.sha256)))
-    good = {f.sha256 for f in wanted if {f.sha256, f.xet_hash or f.sha256} <= held}
+    xet = call.services.storage.xet.hashes_of(source.namespace, held & {f.sha256 for f in wanted})
+    known = {None, *held}
+    good = {f.sha256 for f in wanted if f.sha256 in held and (f.xet_hash in known or f.xet_hash == xet.get(f.sha256))}
     shared = call.services.storage.share(source.namespace, target.namespace, good)
     why = f"No revision of {source.id} has a large file with this sha256 and Xet hash."
     return [{"sha256": f.sha256, "error": why} for f in files if f.sha256 not in shared]

@@ -68,11 +68,14 @@ def file_headers(call: Call, model: Model, revision: Revision, file: File) -> di
     return headers
 
 
-def direct_address(request: Request, storage: Storage, file: File) -> str | None:
+def direct_address(request: Request, storage: Storage, namespace: str, file: File) -> str | None:
     """Where the object store itself has the file, when clients reach the store and it has the file in one piece."""
     if storage.direct is None or file.content.kind != "lfs" or request.method != "GET":
         return None
     if "if-none-match" in request.headers or "if-range" in request.headers:  # the store knows other tags
+        return None
+    known = storage.large(namespace, file.content.sha256 or "")
+    if known is None or known.kind != "lfs":  # converted since its commit
         return None
     return storage.direct.whole_file(file.content.sha256 or "", file.path.rpartition("/")[2])
 
@@ -93,11 +96,12 @@ def resolve_endpoint(repo_type: RepoType) -> Callable[[Request], Awaitable[Respo
             headers = file_headers(call, model, revision, file)
             if request.method == "GET" and request.headers.get("x-hf-download-counter") == "1":
                 await run_in_threadpool(count_download, call, model)
-            address = direct_address(request, call.services.storage, file)
+            storage = call.services.storage
+            address = await run_in_threadpool(direct_address, request, storage, model.namespace, file)
             if address is not None:
                 return Response(status_code=302, headers=headers | {"location": address})
             return await content_response(
-                request, call.services.storage, file.content, headers=headers, media_type=media_type(file.path)
+                request, storage, file.content, headers=headers, media_type=media_type(file.path)
             )
         except EcotoneError as error:
             return failed(request, error, request.state.actor)

@@ -24,14 +24,20 @@ def etag(file: File) -> str:
     return file.content.sha256 or file.content.git_oid
 
 
-def file_item(file: File, commit: tuple[str, datetime] | None = None, *, hashes: bool = True) -> Info:
-    """A file as listings show it; without `hashes` for those whom the gate keeps out of the bytes."""
+def file_item(
+    file: File, commit: tuple[str, datetime] | None = None, *, hashes: bool = True, xet_hash: str | None = None
+) -> Info:
+    """A file as listings show it; without `hashes` for those whom the gate keeps out of the bytes.
+
+    Args:
+        xet_hash: of a file that came whole and was converted since.
+    """
     content = file.content
     item: Info = {"type": "file", "oid": content.git_oid, "size": content.size, "path": file.path}
     if content.sha256 is not None and hashes:
         item["lfs"] = {"oid": content.sha256, "size": content.size, "pointerSize": content.pointer_size or 0}
-        if content.xet_hash is not None:
-            item["xetHash"] = content.xet_hash
+        if (name := content.xet_hash or xet_hash) is not None:
+            item["xetHash"] = name
     if commit is not None:
         item["lastCommit"] = {"id": file.last_commit, "title": commit[0], "date": moment(commit[1])}
     return item

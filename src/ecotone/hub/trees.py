@@ -58,8 +58,10 @@ def _entries(call: Call, revision: Revision, folder: str, *, recursive: bool) ->
 def _items(call: Call, model: Model, entries: Sequence[File | Folder], *, expand: bool) -> list[dict[str, Any]]:
     known = call.catalog.titles(model, (entry.last_commit for entry in entries)) if expand else {}
     hashes = call.catalog.passes_gate(model, call.actor)
+    contents = [entry.content for entry in entries if isinstance(entry, File)] if hashes else []
+    xet = call.services.storage.converted(model.namespace, contents)
     return [
-        file_item(entry, known.get(entry.last_commit), hashes=hashes)
+        file_item(entry, known.get(entry.last_commit), hashes=hashes, xet_hash=xet.get(entry.content.sha256 or ""))
         if isinstance(entry, File)
         else folder_item(entry, known.get(entry.last_commit))
         for entry in entries

@@ -99,6 +99,8 @@ def _asked(call: Call) -> Asked:
     asked = call.fields(Asked)
     if asked.job_source_id is not None:
         raise Invalid("This hub runs no jobs for webhooks; give a url instead.", param="jobSourceId")
+    if asked.domains is not None:  # `hf webhooks` before 2.0 has its own word for one of them
+        asked.domains = ["discussion" if word == "discussions" else word for word in asked.domains]
     return asked
 
 

@@ -276,10 +276,12 @@ def storage_of(request: Request) -> Storage:
 
 def file_of(request: Request, grant: Grant, model: Model, name: str) -> XetFile:
     """A file that some revision of the token's repository names; another one looks as if it were not here."""
-    services = request.app.state.services
-    if not services.catalog.holds(model, name):
-        raise ContentNotFound(f"There is no file {name} here.")
-    return storage_of(request).xet.file(grant.tenant, name)
+    catalog, xet = request.app.state.services.catalog, storage_of(request).xet
+    if not catalog.holds(model, name):  # unless its revisions name it by what it was before it was converted
+        converted = xet.file(grant.tenant, name)
+        if not catalog.holds(model, converted.sha256):
+            raise ContentNotFound(f"There is no file {name} here.")
+    return xet.file(grant.tenant, name)
 
 
 def check_length(request: Request, most: int) -> None:

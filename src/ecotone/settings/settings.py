@@ -105,6 +105,11 @@ class Settings:
         3600.0, "seconds between condemning an object and removing it; longer than a commit takes"
     )
     convert: bool = _option(False, "turn whole files that came by LFS into Xet files at each garbage collection")
+    convert_soon: int = _option(
+        32 * 1024 * 1024,
+        "bytes; whole files up to this size become Xet files right after they came, so that clients can copy them "
+        "between repositories; 0: none",
+    )
     log_level: str = _option("info", "debug, info, warning or error")
 
     @classmethod

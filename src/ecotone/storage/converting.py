@@ -49,15 +49,23 @@ class Converter:
     """One run over the whole files of all namespaces.
 
     Args:
+        most: bytes; larger files stay as they are.
         rest: called between small steps; it may sleep, and what it raises ends the run.
     """
 
     def __init__(
-        self, database: Database, lfs: LfsStore, xet: XetStore, *, rest: Callable[[], None] = lambda: None
+        self,
+        database: Database,
+        lfs: LfsStore,
+        xet: XetStore,
+        *,
+        most: int | None = None,
+        rest: Callable[[], None] = lambda: None,
     ) -> None:
         self._database = database
         self._lfs = lfs
         self._xet = xet
+        self._most = most
         self._rest = rest
         self._known: tuple[str, _Known] | None = None
         self.done = Converted()
@@ -75,10 +83,11 @@ class Converter:
     def _whole(self) -> Iterator[tuple[str, str, int]]:
         after = ("", "")
         key = sa.tuple_(LfsObjectRow.tenant, LfsObjectRow.sha256)
+        small = sa.true() if self._most is None else LfsObjectRow.size <= self._most
         while True:
             wanted = (
                 sa.select(LfsObjectRow.tenant, LfsObjectRow.sha256, LfsObjectRow.size)
-                .where(LfsObjectRow.size > 0, key > sa.tuple_(*map(sa.literal, after)))
+                .where(LfsObjectRow.size > 0, small, key > sa.tuple_(*map(sa.literal, after)))
                 .order_by(LfsObjectRow.tenant, LfsObjectRow.sha256)
                 .limit(_PAGE)
             )

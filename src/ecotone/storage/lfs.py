@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,11 @@ class LfsStore:
         self._objects = objects
         self._staging = staging
         self._signer = signer
+        self._listeners: list[Callable[[str, str, int], None]] = []
+
+    def on_arrival(self, listener: Callable[[str, str, int], None]) -> None:
+        """Be told the namespace, sha256 and size of each file that came."""
+        self._listeners.append(listener)
 
     def open(self, sha256: str) -> Stored:
         """An object's bytes, whoever sent it. Raises ContentNotFound."""
@@ -132,6 +137,8 @@ class LfsStore:
         """Place verified bytes and let the namespace name them."""
         row = LfsObjectRow(tenant=tenant, sha256=sha256, size=size, created=utc_now())
         place(self._database, self._objects, draft, KIND, sha256, row)
+        for listener in self._listeners:
+            listener(tenant, sha256, size)
 
     def share(self, tenant: str, sizes: Mapping[str, int]) -> None:
         """Let a namespace name objects that are here, by sha256 with their sizes."""

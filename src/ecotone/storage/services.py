@@ -89,7 +89,15 @@ class Storage:
         if found is not None:
             return large(sha256, found.size, found.hash)
         size = self.lfs.size(namespace, sha256)
-        return None if size is None else large(sha256, size, None)
+        if size is None:  # it may have been converted between the two questions
+            found = self.xet.by_sha256(namespace, sha256)
+            return None if found is None else large(sha256, found.size, found.hash)
+        return large(sha256, size, None)
+
+    def converted(self, namespace: str, contents: Iterable[Content]) -> dict[str, str]:
+        """Xet hashes, by sha256, of those files that came whole and that the namespace has as Xet by now."""
+        whole = {c.sha256 for c in contents if c.kind == "lfs" and c.sha256 is not None}
+        return self.xet.hashes_of(namespace, whole)
 
     def verify_large(self, namespace: str, sha256: str) -> Content:
         """The same, for a commit. Its bytes were verified when they came.

@@ -8,7 +8,7 @@ import bisect
 import functools
 import mmap
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -217,6 +217,18 @@ class XetStore:
                 .limit(1)
             ).first()
         return None if row is None else _from_row(row)
+
+    def hashes_of(self, tenant: str, sha256s: Iterable[str]) -> dict[str, str]:
+        """File hashes of those of some files that a namespace has, by sha256."""
+        found: dict[str, str] = {}
+        with self._database.reading() as session:
+            for some in batches(sorted(sha256s), 500):
+                mine = sa.select(XetFileRow.sha256, XetFileRow.hash).where(
+                    XetFileRow.tenant == tenant, XetFileRow.sha256.in_(some)
+                )
+                newest_first = mine.order_by(XetFileRow.created.desc(), XetFileRow.hash.desc())
+                found |= {row.sha256: row.hash for row in session.execute(newest_first)}
+        return found
 
     def share(self, source: str, target: str, names: list[str]) -> None:
         """Let a namespace name files of another one, by file hash; its xorbs stay the other's."""

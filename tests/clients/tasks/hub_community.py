@@ -1,6 +1,8 @@
 """Tasks of `huggingface_hub`: discussions, pull requests, collections, webhooks, likes."""
 
-from content import model_folder, weights
+from pathlib import Path
+
+from content import digests, model_folder, weights
 from hub_files import api_of, needs, new_repo, read
 from serving import Place, Tasks, raises
 
@@ -33,20 +35,26 @@ def pull_request(at: Place) -> None:
     assert api.get_discussion_details(repo, commit.pr_num).merge_commit_oid
 
 
-@tasks("upload_folder as a pull request; more commits on it", moves=True)
+@tasks("a reader's upload_folder as a pull request; more commits on it; a writer merges it", moves=True)
 def folder_as_pull_request(at: Place) -> None:
-    api, repo = api_of(at), new_repo(at, {"a.txt": b"a"})
-    commit = api.upload_folder(repo_id=repo, folder_path=model_folder(at.folder / "model", 300_000), create_pr=True)
+    from huggingface_hub.errors import HfHubHTTPError
+
+    api, reader, repo = api_of(at), api_of(at, "rita"), new_repo(at, {"a.txt": b"a"})
+    source = model_folder(at.folder / "model", 300_000)
+    commit = reader.upload_folder(repo_id=repo, folder_path=source, create_pr=True)
     number = next(d.num for d in api.get_repo_discussions(repo) if d.is_pull_request)
     assert commit.pr_num in (None, number)
     revision = f"refs/pr/{number}"
-    api.upload_file(path_or_fileobj=b"n", path_in_repo="n.txt", repo_id=repo, revision=revision)
+    reader.upload_file(path_or_fileobj=b"n", path_in_repo="n.txt", repo_id=repo, revision=revision)
     assert {"config.json", "n.txt"} <= set(api.list_repo_files(repo, revision=revision))
     refs = api.list_repo_refs(repo, include_pull_requests=True)
     assert [p.ref for p in refs.pull_requests] == [revision]
     opened(at, repo, number)
+    with raises(HfHubHTTPError, exactly=False, says="403"):
+        reader.merge_pull_request(repo, number)
     api.merge_pull_request(repo, number)
-    assert {"config.json", "n.txt", "model.safetensors"} <= set(api.list_repo_files(repo))
+    back = digests(Path(api.snapshot_download(repo, local_dir=at.folder / "back")))
+    assert digests(source).items() <= back.items() and "n.txt" in back
 
 
 @tasks("a conflicting pull request names its files and is not merged")
@@ -122,9 +130,9 @@ def collections(at: Place) -> None:
     api.delete_collection_item(made.slug, items[0].item_object_id)
     assert [i.note for i in api.get_collection(made.slug).items] == ["the second"]
     changed = api.update_collection_metadata(
-        made.slug, title="Better", description="Fewer", private=True, theme="green"
+        made.slug, title=f"Better {at.client}", description="Fewer", private=True, theme="green"
     )
-    assert changed.title == "Better" and changed.private
+    assert changed.title == f"Better {at.client}" and changed.private
     slug = changed.slug
     assert slug in {c.slug for c in api.list_collections(owner=at.user)}
     assert slug in {c.slug for c in api.list_collections(owner=at.user, item=f"models/{second}")}

@@ -290,3 +290,8 @@ def filesystem_writes(at: Place) -> None:
     names = {name.rpartition("/")[2] for name in fs.ls(repo, detail=False)}
     assert names == {".gitattributes", "copy.safetensors", "b.txt"}, names
     assert fs.cat_file(f"{repo}/copy.safetensors") == data
+    data_set = f"datasets/{new_repo(at, {'d/1.txt': b'1', 'd/e/2.txt': b'2'}, 'data', repo_type='dataset')}"
+    fs.touch(f"{data_set}/empty")
+    fs.rm(f"{data_set}/d", recursive=True)
+    fs.invalidate_cache()
+    assert {name.rpartition("/")[2] for name in fs.find(data_set)} == {".gitattributes", "empty"}

@@ -60,28 +60,42 @@ def create_and_delete(at: Place) -> None:
 
 @tasks("branch: create, upload to it, delete")
 def branches(at: Place) -> None:
-    api, repo = api_of(at), new_repo(at, {"a.txt": b"a"})
-    api.create_branch(repo, branch="dev")
-    api.create_branch(repo, branch="dev", exist_ok=True)
-    api.upload_file(path_or_fileobj=b"b", path_in_repo="b.txt", repo_id=repo, revision="dev")
-    assert "b.txt" in api.list_repo_files(repo, revision="dev") and "b.txt" not in api.list_repo_files(repo)
-    assert {b.name for b in api.list_repo_refs(repo).branches} == {"main", "dev"}
-    api.delete_branch(repo, branch="dev")
-    assert {b.name for b in api.list_repo_refs(repo).branches} == {"main"}
+    from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
+
+    api = api_of(at)
+    for kind in ("model", "dataset"):
+        repo, of = new_repo(at, {"a.txt": b"a"}, kind, repo_type=kind), {"repo_type": kind}
+        api.create_branch(repo, branch="dev/x", **of)
+        api.create_branch(repo, branch="dev/x", exist_ok=True, **of)
+        with raises(HfHubHTTPError, exactly=False, says="409"):
+            api.create_branch(repo, branch="dev/x", **of)
+        api.upload_file(path_or_fileobj=b"b", path_in_repo="b.txt", repo_id=repo, revision="dev/x", **of)
+        assert "b.txt" in api.list_repo_files(repo, revision="dev/x", **of)
+        assert "b.txt" not in api.list_repo_files(repo, **of)
+        assert {b.name for b in api.list_repo_refs(repo, **of).branches} == {"main", "dev/x"}
+        api.delete_branch(repo, branch="dev/x", **of)
+        assert {b.name for b in api.list_repo_refs(repo, **of).branches} == {"main"}
+        with raises(RevisionNotFoundError):
+            api.repo_info(repo, revision="dev/x", **of)
 
 
 @tasks("tag: create, list, delete")
 def tags(at: Place) -> None:
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
 
-    api, repo = api_of(at), new_repo(at, {"a.txt": b"a"})
-    api.create_tag(repo, tag="v1", tag_message="first")
-    api.create_tag(repo, tag="v1", exist_ok=True)
-    with raises(HfHubHTTPError, exactly=False, says="409"):
-        api.create_tag(repo, tag="v1")
-    assert [(t.name, t.target_commit) for t in api.list_repo_refs(repo).tags] == [("v1", api.repo_info(repo).sha)]
-    api.delete_tag(repo, tag="v1")
-    assert not api.list_repo_refs(repo).tags
+    api = api_of(at)
+    for kind in ("model", "dataset"):
+        repo, of = new_repo(at, {"a.txt": b"a"}, kind, repo_type=kind), {"repo_type": kind}
+        api.create_tag(repo, tag="v1", tag_message="first", **of)
+        api.create_tag(repo, tag="v1", exist_ok=True, **of)
+        with raises(HfHubHTTPError, exactly=False, says="409"):
+            api.create_tag(repo, tag="v1", **of)
+        told = [(t.name, t.ref, t.target_commit) for t in api.list_repo_refs(repo, **of).tags]
+        assert told == [("v1", "refs/tags/v1", api.repo_info(repo, **of).sha)]
+        api.delete_tag(repo, tag="v1", **of)
+        assert not api.list_repo_refs(repo, **of).tags
+        with raises(RevisionNotFoundError):
+            api.delete_tag(repo, tag="v1", **of)
 
 
 @tasks("squash a branch's history")
@@ -115,6 +129,10 @@ def move(at: Place) -> None:
     assert read(at, to, "a.txt") == b"a"
     assert api.repo_info(repo).id == to
     assert read(at, repo, "a.txt") == b"a" and len(read(at, repo, "w.safetensors")) > 50_000
+    data = weights(40_000)
+    api.upload_file(path_or_fileobj=data, path_in_repo="v.safetensors", repo_id=repo)
+    api.create_tag(repo, tag="v1")
+    assert read(at, to, "v.safetensors", revision="v1") == data, "what was sent by the old name"
 
 
 @tasks("delete a file, files by pattern, a folder")
@@ -128,13 +146,18 @@ def delete_files(at: Place) -> None:
 
 @tasks("copy inside a repository", moves=True)
 def copy_inside(at: Place) -> None:
-    from huggingface_hub import CommitOperationCopy
+    from huggingface_hub import CommitOperationCopy, CommitOperationDelete
 
     data = weights(400_000)
     api, repo = api_of(at), new_repo(at, {"a.txt": b"a", "w.safetensors": data})
+    before = api.repo_info(repo).sha
     copies = [CommitOperationCopy("a.txt", "c/a.txt"), CommitOperationCopy("w.safetensors", "c/w.safetensors")]
-    api.create_commit(repo, copies, commit_message="Copy")
+    api.create_commit(repo, [*copies, CommitOperationDelete("w.safetensors")], commit_message="Copy")
     assert read(at, repo, "c/a.txt") == b"a" and read(at, repo, "c/w.safetensors") == data
+    assert "w.safetensors" not in api.list_repo_files(repo)
+    back = CommitOperationCopy("w.safetensors", "back.safetensors", src_revision=before)
+    api.create_commit(repo, [back], commit_message="Back")
+    assert read(at, repo, "back.safetensors") == data
 
 
 @tasks("copy_files across repositories", moves=True)
@@ -172,16 +195,28 @@ def stored_as_xet(at: Place, repo: str, path: str) -> None:
 
 @tasks("duplicate a repository")
 def duplicate(at: Place) -> None:
+    from huggingface_hub.errors import HfHubHTTPError
+
     api = api_of(at)
     copy = needs(api, "duplicate_repo")
     source, target = new_repo(at), at.name("copy")
     api.upload_folder(repo_id=source, folder_path=model_folder(at.folder / "model", 300_000))
     assert copy(source, target).repo_id == target
     assert copy(source, target, exist_ok=True).repo_id == target
+    with raises(HfHubHTTPError, exactly=False, says="409"):
+        copy(source, target)
     back = [
         digests(Path(api.snapshot_download(r, local_dir=at.folder / r.replace("/", "-")))) for r in (source, target)
     ]
     assert back[0] == back[1] and back[0]
+
+
+@tasks("duplicate a space")
+def duplicate_space(at: Place) -> None:
+    api, to = api_of(at), at.name("copy")
+    space = new_repo(at, {"index.html": b"<p>"}, "space", repo_type="space", space_sdk="static")
+    made = api.duplicate_repo(space, to, repo_type="space") if at.client > "2" else api.duplicate_space(space, to)
+    assert made.repo_id == to and made.repo_type == "space" and read(at, to, "index.html", repo_type="space") == b"<p>"
 
 
 @tasks("list over several pages: a tree of 1,100 files, 60 commits, models")
@@ -266,8 +301,11 @@ def lfs_files(at: Place) -> None:
     assert set(found) == {"a.safetensors", "b.safetensors"} and found["b.safetensors"].size > 80_000
     api.permanently_delete_lfs_files(repo, [found["a.safetensors"]])
     assert {f.filename for f in api.list_lfs_files(repo)} == {"b.safetensors"}
-    assert "a.safetensors" not in api.list_repo_files(repo)
+    for commit in api.list_repo_commits(repo):
+        assert "a.safetensors" not in api.list_repo_files(repo, revision=commit.commit_id)
     assert len(read(at, repo, "b.safetensors")) > 80_000
+    api.permanently_delete_lfs_files(repo, [found["b.safetensors"]], rewrite_history=False)
+    assert "b.safetensors" in api.list_repo_files(repo) and not api.file_exists(repo, "b.safetensors")
 
 
 @tasks("private repository: missing, wrong and foreign token; a user's token")
@@ -338,7 +376,7 @@ def gated(at: Place) -> None:
     api.update_repo_settings(repo, gated="manual")
     reader = api_of(at, "rita")
     assert reader.repo_info(repo).gated == "manual"
-    with raises(GatedRepoError):
+    with raises(GatedRepoError, says="/access"):
         reader.hf_hub_download(repo, "a.txt", cache_dir=at.folder / "cache")
     with raises(GatedRepoError):
         reader.auth_check(repo)
@@ -410,6 +448,8 @@ def people(at: Place) -> None:
     api, repo = api_of(at), new_repo(at, {"a.txt": b"a"})
     found = api.get_user_overview(at.user)
     assert found.username == at.user and found.num_models > 0
-    assert list(api.list_user_followers(at.user)) == []
+    assert list(api.list_user_followers(at.user)) == [] and api_of(at, "rita").whoami()["orgs"] == []
+    api_of(at, "admin").create_repo(f"house-{at.client}/model")
+    assert list(api.list_organization_members(f"house-{at.client}")) == []
     if hasattr(api, "list_user_repos"):
         assert repo in {r.id for r in api.list_user_repos()}

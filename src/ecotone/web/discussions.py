@@ -31,6 +31,7 @@ MOST_DIFF_LINES = 2000
 MOST_LINE = 500
 MOST_FILES = 200
 MOST_CONFLICTS = 100
+MOST_MARKDOWN = 65_536
 _KINDS = {"model": RepoType.MODEL, "dataset": RepoType.DATASET, "space": RepoType.SPACE}
 _SIDES: dict[str, Side] = {"ours": "ours", "theirs": "theirs"}
 
@@ -105,23 +106,39 @@ def show(visit: Visit) -> Response:
     attachments = (f"{visit.services.settings.base_url}/uploads/", f"{visit.root}/uploads/")
     here = visit.root + address(model)
 
+    events = visit.catalog.happenings(found)
+    formatted = _formatted(events)
+
     def shown(event: Event) -> Shown:
         if event.type != "comment" or event.data["hidden"]:
             return Shown(event, None, False)
         may_change = writes or (is_user and event.author == visit.actor.name)
-        return Shown(event, comment_html(event.data["raw"], here, attachments), may_change)
+        text = event.data["raw"]
+        if event.id not in formatted:
+            return Shown(event, Markup("<pre>{}</pre>").format(text), may_change)
+        return Shown(event, comment_html(text, here, attachments), may_change)
 
     return visit.page(
         "discussion.html",
         **_head(visit, model),
         discussion=found,
         is_alive=found.status in ALIVE,
-        events=[shown(event) for event in visit.catalog.happenings(found)],
+        events=[shown(event) for event in events],
         changes=_changes(visit, model, found) if found.is_pull_request else None,
         writes=writes,
         owns=owns,
         form_path=f"{visit.root}{FORMS}/{model.repo_type.value}/{model.id}/{found.num}",
     )
+
+
+def _formatted(events: list[Event]) -> set[str]:
+    """Ids of the comments that are shown as Markdown: the newest, as many as do not take long; others as plain text."""
+    left, found = MOST_MARKDOWN, set()
+    for event in reversed(events):
+        if event.type == "comment" and len(event.data["raw"]) <= left:
+            left -= len(event.data["raw"])
+            found.add(event.id)
+    return found
 
 
 def _head(visit: Visit, model: Model) -> dict[str, Any]:

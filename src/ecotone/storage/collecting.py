@@ -22,7 +22,7 @@ from ecotone.database import Database, utc_now
 from ecotone.storage.gitobjects import KIND as GIT
 from ecotone.storage.hashfilter import HashFilter
 from ecotone.storage.lfs import KIND as LFS
-from ecotone.storage.models import ChunkRow, CondemnedRow, EpochRow, LfsObjectRow, XetFileRow, XorbTenantRow
+from ecotone.storage.models import CondemnedRow, EpochRow, LfsObjectRow, XetFileRow, XorbTenantRow
 from ecotone.storage.objects import Listed, Objects, key, name_of
 from ecotone.storage.reconstruction import unpacked_terms
 from ecotone.storage.xorbs import KIND as XORBS
@@ -114,7 +114,6 @@ class Collector:
         began = time.monotonic()
         self._sweep_files(LfsObjectRow, LfsObjectRow.sha256)
         self._sweep_files(XetFileRow, XetFileRow.hash)
-        self._sweep_chunks()
         self._mark()
         self._remove_condemned()
         self._sweep_xorb_rows()
@@ -189,17 +188,6 @@ class Collector:
             .with_for_update(skip_locked=True)
         )
         return [(tenant, own, needed[tenant, own]) for tenant, own in session.execute(wanted).all()]
-
-    def _sweep_chunks(self) -> None:
-        """Forget which chunks were in files that are gone."""
-        table, file = ChunkRow, sa.and_(XetFileRow.tenant == ChunkRow.tenant, XetFileRow.hash == ChunkRow.file)
-        gone = ~sa.exists().where(file)
-        if self._dry:
-            return
-        for rows in self._pages((table.tenant, table.chunk), gone, (table.tenant, table.chunk)):
-            with self._database.writing() as session:
-                session.execute(sa.delete(table).where(sa.tuple_(table.tenant, table.chunk).in_(rows), gone))
-            self._rest()
 
     # -- what is named -----------------------------------------------------------------------------------------------
     def _mark(self) -> None:

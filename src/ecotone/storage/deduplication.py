@@ -6,6 +6,7 @@ with a key of its own for each answer: a client finds its own chunks in it, and 
 section 2.8). Asked and answered within one namespace, by its writers.
 """
 
+import contextlib
 import secrets
 import struct
 import time
@@ -15,6 +16,7 @@ import numpy as np
 import sqlalchemy as sa
 from blake3 import blake3
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError
 
 from ecotone.database import Database
 from ecotone.storage import hashes, shards
@@ -48,7 +50,7 @@ class Deduplication:
             newest = added.on_conflict_do_update(
                 index_elements=[ChunkRow.tenant, ChunkRow.chunk], set_={"file": added.excluded.file}
             )
-            with self._database.writing() as session:
+            with contextlib.suppress(IntegrityError), self._database.writing() as session:  # collected meanwhile
                 session.execute(newest)
 
     def answer(self, tenant: str, chunk: str) -> bytes | None:

@@ -32,17 +32,20 @@ check: $(VENV)/installed-dev ## format, lint, types, import order, docs, licence
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# tests wait for servers more than they compute: three at a time, each file in one process
+PARALLEL := -n 3 --dist loadfile
+
 test: check ## everything that CI runs on each change, without PostgreSQL
-	$(BIN)/pytest -m "not slow" --cov --cov-report=term:skip-covered
+	$(BIN)/pytest $(PARALLEL) -m "not slow" --cov --cov-report=term:skip-covered
 
 STATEFUL := tests/database tests/accounts tests/storage tests/catalog tests/publishing tests/policy tests/jobs tests/tuning tests/audits tests/gateway tests/hub tests/app
 
-KEEPING := tests/storage tests/catalog tests/publishing tests/hub tests/web tests/app
+KEEPING := tests/storage tests/publishing tests/hub tests/app/test_s3.py
 
 test-rest: $(VENV)/installed-dev ## what `make test` leaves out: slow tests, and the stateful packages on PostgreSQL and over S3
 	$(BIN)/pytest -m "slow"
-	tests/postgres.sh $(BIN)/pytest -m "not slow" $(STATEFUL)
-	tests/s3.sh $(BIN)/pytest -m "not slow" $(KEEPING)
+	tests/postgres.sh $(BIN)/pytest $(PARALLEL) -m "not slow" $(STATEFUL)
+	tests/s3.sh $(BIN)/pytest $(PARALLEL) -m "not slow" $(KEEPING)
 
 test-all: test test-rest ## everything (installs PostgreSQL and Ceph from Debian's packages when they are absent)
 

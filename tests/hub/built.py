@@ -46,11 +46,11 @@ class Built:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         told = {"public_url": PUBLIC, "database_url": fresh_database()} | settings
-        self.app: Any = build(Settings(data=data, port=port, admin_token=ADMIN, **told))
-        self.services = self.app._router.state.services
+        self.app = build(Settings(data=data, port=port, admin_token=ADMIN, **told))
+        self.services = self.app.router.state.services
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
-        self._server = uvicorn.Server(uvicorn.Config(self.app, port=port, log_level="warning", lifespan="off"))
+        self._server = uvicorn.Server(uvicorn.Config(self.app.asgi, port=port, log_level="warning", lifespan="off"))
         self._thread = threading.Thread(target=self._server.run, daemon=True)
         self._thread.start()
         while not self._server.started:

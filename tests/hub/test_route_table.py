@@ -100,7 +100,7 @@ def state(built: Built) -> Any:
 
 def test_the_application_has_all_these_routes(built: Built) -> None:
     there = {
-        (method, route.path) for route in built.app._router.routes for method in getattr(route, "methods", ()) or ()
+        (method, route.path) for route in built.app.router.routes for method in getattr(route, "methods", ()) or ()
     }
     assert set(ROUTES) <= there
     assert len(OF_REPOSITORY) > 60

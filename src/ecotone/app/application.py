@@ -32,12 +32,13 @@ log = logging.getLogger("ecotone.app")
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """One server: what answers, what is counted, whether it is ready, and who does the background work."""
+    """One server: what answers, what is counted, whether it is ready, who does the background work, its routes."""
 
     asgi: ASGIApp
     traffic: Traffic
     readiness: Readiness
     duty: Duty
+    router: Starlette
 
 
 def build(settings: Settings, *, successor: bool = False) -> Application:
@@ -60,7 +61,6 @@ def build(settings: Settings, *, successor: bool = False) -> Application:
         try:
             yield
         finally:
-            services.upkeep.stop()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -83,7 +83,7 @@ def build(settings: Settings, *, successor: bool = False) -> Application:
     router.state.readiness = readiness
     router.state.metrics = Metrics(services, traffic)
     router.state.authenticator = authenticator
-    return Application(traffic, traffic, readiness, duty)
+    return Application(traffic, traffic, readiness, duty, router)
 
 
 def _templates(router: Starlette) -> dict[int, str]:

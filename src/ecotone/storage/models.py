@@ -129,10 +129,11 @@ def _add(session: Session, rows: dict[tuple[Any, ...], Base]) -> int:
 
 
 def touch(session: Session, table: type[Any], wanted: sa.ColumnElement[bool]) -> set[tuple[Any, ...]]:
-    """Make rows as young as new ones, locked in the order of their keys; returns the keys of those that there are."""
+    """Make rows that have an age as young as new ones; returns the keys of those that there are, which are locked in
+    their order."""
     keys = sa.inspect(table).primary_key
     found = {tuple(row) for row in session.execute(sa.select(*keys).where(wanted).order_by(*keys).with_for_update())}
-    if found:
+    if found and hasattr(table, "created"):
         session.execute(
             sa.update(table)
             .where(sa.tuple_(*keys).in_(list(found)))

@@ -18,7 +18,7 @@ from ecotone.accounts.actors import Actor
 from ecotone.accounts.errors import KeyNotFound, ProjectExists, ProjectNotFound
 from ecotone.accounts.models import KeyRow, ProfileRow, ProjectRow, TokenRow
 from ecotone.accounts.profile import KeptProfile, Profile
-from ecotone.accounts.users import actor_behind, is_living, secret_hash, token_row, user_named
+from ecotone.accounts.users import actor_behind, is_living, revoke, secret_hash, token_row, user_named
 from ecotone.database import Database, utc_now
 from ecotone.licences import Use
 from ecotone.settings import Settings
@@ -195,7 +195,11 @@ class Accounts:
         return _token_info(row)
 
     def revoke_token(self, token_id: str) -> None:
-        """Revoke a user's token. Raises Conflict for the last one of an administrator: nobody could make another."""
+        """Revoke a user's token, with those of devices that were let in with it.
+
+        Raises:
+            Conflict: for the last one of an administrator: nobody could make another.
+        """
         with self._database.writing() as session:
             row = session.get(TokenRow, token_id)
             if row is None:
@@ -212,7 +216,7 @@ class Accounts:
                     "`ecotone token create NAME --role admin`.",
                     param="id",
                 )
-            row.revoked = row.revoked or utc_now()
+            revoke(session, row)
 
     # -- projects ----------------------------------------------------------------------------------------------------
     def create_project(

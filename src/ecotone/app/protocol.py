@@ -93,7 +93,7 @@ class BoundedHttp(HttpToolsProtocol):
             self.scope["extensions"] = self._extensions()
         if self._ending and self.cycle is not None:
             self.cycle.keep_alive = False
-        if self.cycle is not None:
+        if self.cycle is not None and not self.cycle.response_complete:
             self._cycles.append(self.cycle)
 
     def on_response_complete(self) -> None:

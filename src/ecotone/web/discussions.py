@@ -18,6 +18,7 @@ from ecotone.catalog import File, Model, ModelNotFound, Revision, RevisionNotFou
 from ecotone.catalog.differences import Difference, compare
 from ecotone.catalog.discussion import ALIVE, MOST_COMMENT, MOST_TITLE, Discussion, DiscussionNotFound, Event
 from ecotone.catalog.merging import Side
+from ecotone.publishing import in_turn
 from ecotone.vocabulary import EcotoneError, Forbidden, Invalid, RepoType
 from ecotone.web.cards import comment_html
 from ecotone.web.endpoint import Visit, address, page
@@ -196,7 +197,7 @@ async def sent(request: Request) -> Response:
     try:
         actor, fields = await posted(request, most_bytes=MOST_FORM_BYTES)
         request.state.actor = actor
-        return await run_in_threadpool(_done, Visit(request), actor, fields)
+        return await in_turn(actor, _done, Visit(request), actor, fields)
     except EcotoneError as error:
         return await run_in_threadpool(failure_page, request, error)
 

@@ -113,6 +113,22 @@ def test_who_may_not_is_told_why_and_nothing_happens(
     assert "Mine" in rita.get(f"/{model.id}/discussions/{own}").text
 
 
+def test_a_refused_text_comes_back_on_its_form(server: SimpleNamespace, rita: httpx.Client, model: Any) -> None:
+    num = server.services.reviews.open(model, "Mine", "x", actor=RITA).num
+    token = re.search(r'name="form_token" value="([0-9a-f]+)"', rita.get("/").text)
+    assert token
+    sent = {"form_token": token.group(1)}
+    at = f"/ecotone/discussions/model/{model.id}"
+    refused = rita.post(at, data=sent | {"title": "t" * 201, "comment": "Hours of <work>"})
+    assert refused.status_code == 400 and 'role="alert"' in refused.text and "1 to 200 characters" in refused.text
+    assert "t" * 201 in refused.text and "Hours of &lt;work&gt;</textarea>" in refused.text
+    long = "Days of work " * 10_000
+    refused = rita.post(f"{at}/{num}/comment", data=sent | {"comment": long})
+    assert refused.status_code == 413 and 'role="alert"' in refused.text and long in refused.text
+    refused = rita.post(f"{at}/{num}/title", data=sent | {"title": "u" * 201})
+    assert refused.status_code == 400 and f'value="{"u" * 201}"' in refused.text
+
+
 def test_a_merge_that_breaks_a_licence_names_the_clause(server: SimpleNamespace, admin: httpx.Client) -> None:
     name = f"demo/llama-{time.monotonic_ns()}"
     server.services.catalog.create(name, private=False, actor=SYSTEM)

@@ -32,10 +32,12 @@ from ecotone.catalog.errors import (
 )
 from ecotone.catalog.events import Event, Events, RefChange, ToldComment, ToldDiscussion
 from ecotone.catalog.names import RESERVED_SEGMENTS
+from ecotone.catalog.repositories import GATES
 from ecotone.catalog.services import Catalog
 
 __all__ = [
     "DEFAULT_BRANCH",
+    "GATES",
     "RESERVED_SEGMENTS",
     "STATUSES",
     "AccessRequest",

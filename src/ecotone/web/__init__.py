@@ -19,10 +19,12 @@ from ecotone.web import (
     operations,
     profile,
     refs,
+    repository_settings,
     sessions,
     static,
     webhooks,
     writing,
+    you,
 )
 from ecotone.web.endpoint import page
 from ecotone.web.failures import exception_handlers
@@ -32,7 +34,7 @@ __all__ = ["actor_from_cookie", "exception_handlers", "routes", "takes_form"]
 
 _KINDS = ("/datasets/", "/spaces/", "/")
 _FORM = re.compile(
-    rf"/(?:datasets/|spaces/|(?!(?:{'|'.join(sorted(RESERVED_SEGMENTS))})/))[^/]+/[^/]+/(?:upload|edit|delete|refs)(?:/|\Z)",
+    rf"/(?:datasets/|spaces/|(?!(?:{'|'.join(sorted(RESERVED_SEGMENTS))})/))[^/]+/[^/]+/(?:upload|edit|delete|refs|settings)(?:/|\Z)",
     re.IGNORECASE,
 )
 
@@ -48,6 +50,7 @@ def routes() -> list[BaseRoute]:
         Route("/", page(catalogue.front), name="front"),
         Route("/models", page(catalogue.to_front)),
         Route("/datasets", page(catalogue.datasets)),
+        Route("/spaces", page(catalogue.spaces)),
         Route("/login", sessions.login, methods=["GET", "POST"]),
         Route("/login/device", device.device, methods=["GET", "POST"]),
         Route("/logout", sessions.logout, methods=["POST"]),
@@ -61,6 +64,7 @@ def routes() -> list[BaseRoute]:
         Route("/ecotone/webhooks/{id}", page(webhooks.show), methods=["GET"]),
         Route("/ecotone/webhooks/{id}", webhooks.act, methods=["POST"]),
         *_access(),
+        Route("/ecotone/you", page(you.show)),
         Route("/ecotone/profile", profile.profile, methods=["GET", "POST"]),
         Route("/ecotone/status", page(operations.status)),
         Route("/ecotone/why", page(operations.ask_why)),
@@ -70,7 +74,7 @@ def routes() -> list[BaseRoute]:
     for kind in _KINDS:
         start = kind + "{namespace}/{name}"
         found += [
-            Route(start, page(files.tree if kind == "/spaces/" else model_page.show)),
+            Route(start, page(model_page.show)),
             Route(start + "/tree/{rev}", page(files.tree)),
             Route(start + "/tree/{rev}/{path:path}", page(files.tree)),
             Route(start + "/blob/{rev}/{path:path}", page(files.blob)),
@@ -92,6 +96,7 @@ def _forms(start: str) -> list[BaseRoute]:
         ("/delete/{rev}/{path:path}", writing.form(writing.show_delete, writing.delete)),
         ("/refs", writing.form(refs.show, refs.create)),
         ("/refs/delete", writing.form(refs.show_delete, refs.delete)),
+        ("/settings", writing.form(repository_settings.show, repository_settings.save)),
     )
     return [Route(start + path, handler, methods=["GET", "POST"]) for path, handler in pairs]
 

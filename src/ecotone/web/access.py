@@ -12,6 +12,7 @@ from ecotone.vocabulary import EcotoneError, Forbidden, Invalid, RepoType
 from ecotone.web.answers import SECURITY_HEADERS
 from ecotone.web.endpoint import Visit
 from ecotone.web.failures import failure_page
+from ecotone.web.repository import head, may_settle
 from ecotone.web.sessions import posted
 
 PREFIXES = {RepoType.MODEL: "", RepoType.DATASET: "datasets/", RepoType.SPACE: "spaces/"}
@@ -29,19 +30,19 @@ def shown(repo_type: RepoType) -> Callable[[Visit], Response]:
     return handler
 
 
-def _page(visit: Visit, model: Model, problem: str = "", status: int = 200) -> Response:
+def _page(visit: Visit, model: Model, problem: str = "", status: int = 200, typed: str = "") -> Response:
     actor = visit.actor
     lists: list[tuple[str, list[AccessRequest]]] = []
-    may_answer = model.gated is not None and _may_answer(visit, model)
+    may_answer = model.gated is not None and may_settle(visit, model)
     if may_answer:
         lists = [(word, visit.catalog.access_requests(model, word, actor=actor, limit=MOST_SHOWN)) for word in STATUSES]
     own = visit.catalog.access_request_of(model, actor) if actor.kind == "user" else None
     answer = visit.page(
         "access.html",
-        model=model,
-        here_path=f"{visit.root}/{PREFIXES[model.repo_type]}{model.id}",
+        **head(visit, model, "access"),
         action=f"{visit.root}/ecotone/access/{model.repo_type.value}s/{model.id}",
         may_answer=may_answer,
+        typed=typed,
         is_in=visit.catalog.passes_gate(model, actor),
         own=own,
         lists=lists,
@@ -49,14 +50,6 @@ def _page(visit: Visit, model: Model, problem: str = "", status: int = 200) -> R
     )
     answer.status_code = status
     return answer
-
-
-def _may_answer(visit: Visit, model: Model) -> bool:
-    try:
-        visit.catalog.check_gatekeeper(model, visit.actor)
-    except EcotoneError:
-        return False
-    return True
 
 
 def answered(repo_type: RepoType) -> Callable[[Request], Awaitable[Response]]:
@@ -84,7 +77,7 @@ def _act(request: Request, repo_type: RepoType, actor: Actor, fields: dict[str, 
     try:
         done = _done(visit, model, act, fields)
     except (Invalid, Forbidden) as error:
-        return _page(visit, model, error.message, 400)
+        return _page(visit, model, error.message, 400, fields.get("user", ""))
     services.note(f"access.{act}", actor, model=model.id, user=done.user, status=done.status)
     here = f"{visit.root}/{PREFIXES[model.repo_type]}{model.id}/access"
     return RedirectResponse(here, 303, headers=dict(SECURITY_HEADERS))

@@ -25,10 +25,34 @@ SECURITY_HEADERS = {
     "cache-control": "private, no-cache",
     "vary": "Cookie, Authorization",
 }
+PLACES = (
+    ("Models", "/"),
+    ("Datasets", "/datasets"),
+    ("Spaces", "/spaces"),
+    ("Collections", "/collections"),
+    ("Licences", "/ecotone/licences"),
+)
+PLACES_OF_USERS = (("Why?", "/ecotone/why"),)
+PLACES_OF_ADMINISTRATORS = (("Operations", "/ecotone/status"), ("Profile", "/ecotone/profile"))
 
 
 def root_of(services: Any) -> str:
     return urlsplit(services.settings.public_url or "").path.rstrip("/")
+
+
+def _places(request: Request, actor: Any) -> list[tuple[str, str, bool]]:
+    """Where the main navigation leads this visitor: title, address, whether they are there."""
+    places = [*PLACES]
+    if actor is not None and actor.kind == "user":
+        places += PLACES_OF_USERS
+        if actor.is_admin:
+            places += PLACES_OF_ADMINISTRATORS
+    root, here = root_of(request.app.state.services), request.scope["path"]
+
+    def is_here(path: str) -> bool:
+        return here == path or (path != "/" and here.startswith(f"{path}/"))
+
+    return [(title, root + path, is_here(path)) for title, path in places]
 
 
 def html(request: Request, template: str, status_code: int = 200, **context: Any) -> Response:
@@ -44,6 +68,7 @@ def html(request: Request, template: str, status_code: int = 200, **context: Any
         signed_in=signed_in,
         form_token=form_token(request) if signed_in else "",
         here=quote(here, safe="/"),
+        navigation=_places(request, actor),
         **context,
     )
     return HTMLResponse(body, status_code, headers=dict(SECURITY_HEADERS))

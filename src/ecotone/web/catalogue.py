@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from starlette.responses import Response
 
@@ -12,6 +12,7 @@ from ecotone.vocabulary import DeploymentState, ModelKind, RepoType
 from ecotone.web.endpoint import Visit, address
 from ecotone.web.licensing import Badge, badge
 from ecotone.web.rendering import count
+from ecotone.web.repository import LISTS
 
 PAGE_SIZE = 40
 _MOST_SEARCH = 200
@@ -48,12 +49,34 @@ def datasets(visit: Visit) -> Response:
     return _listing(visit, RepoType.DATASET, visit.query.get("author"))
 
 
+def spaces(visit: Visit) -> Response:
+    """GET /spaces"""
+    return _listing(visit, RepoType.SPACE, visit.query.get("author"))
+
+
 def namespace(visit: Visit) -> Response:
-    """GET /{namespace}: its models; absent, and empty for this viewer, are the same."""
+    """GET /{namespace}: its models, with the way to its datasets and spaces; absent, and empty for this viewer, are
+    the same."""
     name = visit.path["namespace"]
-    if not is_name(name) or not visit.catalog.models(viewer=visit.actor, author=name, limit=1).models:
+    if not is_name(name) or not any(_has(visit, kind, name) for kind in LISTS):
         raise ModelNotFound(name)
     return _listing(visit, RepoType.MODEL, name)
+
+
+def _has(visit: Visit, repo_type: RepoType, author: str) -> bool:
+    return bool(visit.catalog.models(viewer=visit.actor, author=author, repo_type=repo_type, limit=1).models)
+
+
+def _kinds_of(visit: Visit, repo_type: RepoType, author: str | None) -> list[tuple[str, str, bool]]:
+    """What else an author has: title, address, whether it is what is shown."""
+    if not author or not is_name(author):
+        return []
+    found = []
+    for kind, (title, path) in LISTS.items():
+        if kind is repo_type or _has(visit, kind, author):
+            at = f"/{author}" if kind is RepoType.MODEL else f"{path}?author={quote(author)}"
+            found.append((title, visit.root + at, kind is repo_type))
+    return found if len(found) > 1 else []
 
 
 def to_front(visit: Visit) -> Response:
@@ -76,7 +99,7 @@ def _listing(visit: Visit, repo_type: RepoType, author: str | None) -> Response:
     )
     served = _served(visit)
     chosen = {"search": search, "kind": kind if kind in _KINDS else "", "author": author or ""}
-    here = "/datasets" if repo_type is RepoType.DATASET else "/"
+    title, here = LISTS[repo_type]
 
     def link(**changes: str) -> str:
         query = urlencode({k: v for k, v in {**chosen, **changes}.items() if v})
@@ -86,7 +109,9 @@ def _listing(visit: Visit, repo_type: RepoType, author: str | None) -> Response:
         "front.html",
         rows=[_row(visit, model, served) for model in found.models],
         chosen=chosen,
-        datasets=repo_type is RepoType.DATASET,
+        title=title,
+        kind=repo_type.value,
+        kinds_of=_kinds_of(visit, repo_type, author),
         ask_profile=visit.actor.is_admin and not visit.services.accounts.profile().told,
         action=visit.root + here,
         filters=[

@@ -53,7 +53,7 @@ def _place(visit: Visit, item: Item) -> Place:
 def _path(visit: Visit, item: Item) -> str:
     if item.model is None:
         return f"{visit.root}/collections/{item.slug}"
-    return visit.root + (f"/spaces/{item.model.id}" if item.type == "space" else address(item.model))
+    return visit.root + address(item.model)
 
 
 def _mark(last: Collection) -> str:

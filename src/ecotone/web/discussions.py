@@ -3,6 +3,7 @@
 Forms are sent below `/ecotone/`, where each one says by its token who sent it. Rules are in `Catalog` and `Reviews`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -14,26 +15,26 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from ecotone.accounts import Actor
-from ecotone.catalog import File, Model, ModelNotFound, Revision, RevisionNotFound
-from ecotone.catalog.differences import Difference, compare
+from ecotone.catalog import Model, ModelNotFound, Revision, RevisionNotFound
+from ecotone.catalog.differences import compare
 from ecotone.catalog.discussion import ALIVE, MOST_COMMENT, MOST_TITLE, Discussion, DiscussionNotFound, Event
 from ecotone.catalog.merging import Side
 from ecotone.publishing import in_turn
-from ecotone.vocabulary import EcotoneError, Forbidden, Invalid, RepoType
+from ecotone.vocabulary import EcotoneError, Invalid, NotFound, RepoType, Unauthenticated
 from ecotone.web.cards import comment_html
 from ecotone.web.endpoint import Visit, address, page
-from ecotone.web.failures import failure_page
+from ecotone.web.failures import failure_page, status_of
+from ecotone.web.history import MOST_LINE, Change, reading, shown_changes
+from ecotone.web.repository import head
 from ecotone.web.sessions import posted
 
 PAGE = 30
 FORMS = "/ecotone/discussions"
 MOST_FORM_BYTES = 12 * MOST_COMMENT + 64 * 1024
-MOST_DIFF_LINES = 2000
-MOST_LINE = 500
-MOST_FILES = 200
 MOST_CONFLICTS = 100
 MOST_MARKDOWN = 65_536
 _KINDS = {"model": RepoType.MODEL, "dataset": RepoType.DATASET, "space": RepoType.SPACE}
+NOTHING: Mapping[str, str] = {}
 _SIDES: dict[str, Side] = {"ours": "ours", "theirs": "theirs"}
 
 
@@ -48,12 +49,12 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What a pull request changes. `lines` of each file are pairs of what a line is and its text."""
+    """What a pull request changes."""
 
     base: Revision | None
     head: Revision | None
     branch: str
-    files: list[tuple[Difference, list[tuple[str, str]]]]
+    files: list[Change]
     left_out: int
     conflicts: tuple[str, ...]
     behind: bool
@@ -89,16 +90,16 @@ def listed(visit: Visit) -> Response:
     )
 
 
-def new(visit: Visit) -> Response:
-    """GET /{id}/discussions/new"""
+def new(visit: Visit, sent: Mapping[str, str] = NOTHING, problem: str = "") -> Response:
+    """GET /{id}/discussions/new; also what a form with a mistake comes back on"""
     model = visit.stored_model()
     if visit.actor.kind != "user":
         return visit.redirect(f"/login?{urlencode({'next': f'{address(model)}/discussions/new'})}")
-    return visit.page("new_discussion.html", **_head(visit, model))
+    return visit.page("new_discussion.html", **_head(visit, model), sent=sent, problem=problem)
 
 
-def show(visit: Visit) -> Response:
-    """GET /{id}/discussions/{num}"""
+def show(visit: Visit, sent: Mapping[str, str] = NOTHING, problem: str = "") -> Response:
+    """GET /{id}/discussions/{num}; also what a form with a mistake comes back on"""
     model = visit.stored_model()
     found = visit.catalog.discussion(model, _number(model, visit.path["num"]))
     is_user = visit.actor.kind == "user"
@@ -128,6 +129,9 @@ def show(visit: Visit) -> Response:
         changes=_changes(visit, model, found) if found.is_pull_request else None,
         writes=writes,
         owns=owns,
+        most_line=MOST_LINE,
+        sent=sent,
+        problem=problem,
         form_path=f"{visit.root}{FORMS}/{model.repo_type.value}/{model.id}/{found.num}",
     )
 
@@ -144,10 +148,7 @@ def _formatted(events: list[Event]) -> set[str]:
 
 def _head(visit: Visit, model: Model) -> dict[str, Any]:
     """What each of these pages shows of the repository."""
-    here = visit.root + address(model)
-    return {
-        "model": model,
-        "here_path": here,
+    return head(visit, model, "discussions") | {
         "new_path": f"{visit.root}{FORMS}/{model.repo_type.value}/{model.id}",
         "most_title": MOST_TITLE,
         "most_comment": MOST_COMMENT,
@@ -160,35 +161,10 @@ def _changes(visit: Visit, model: Model, found: Discussion) -> Changes:
         sides = visit.catalog.comparison(model, found)
     except RevisionNotFound:
         return Changes(None, None, branch, [], 0, (), False)
-
-    def read(file: File) -> bytes:
-        return b"".join(visit.services.storage.read(file.content))
-
-    try:
-        visit.catalog.check_gate(model, visit.actor)
-        differences = compare(sides.before, sides.after, read)
-    except Forbidden:
-        differences = compare(sides.before, sides.after, None)
-    budget, files = MOST_DIFF_LINES, []
-    for difference in differences.files[:MOST_FILES]:
-        lines = _lines(difference)[:budget]
-        budget -= len(lines)
-        files.append((difference, lines))
-    left_out = differences.left_out + max(0, len(differences.files) - MOST_FILES)
+    may_read = visit.catalog.passes_gate(model, visit.actor)
+    files, left_out = shown_changes(compare(sides.before, sides.after, reading(visit) if may_read else None))
     behind = sides.ours is not None and (sides.base is None or sides.base.id != sides.ours.id)
     return Changes(sides.base, sides.theirs, branch, files, left_out, sides.conflicts[:MOST_CONFLICTS], behind)
-
-
-def _lines(difference: Difference) -> list[tuple[str, str]]:
-    names = {"+": "add", "-": "drop"}
-    found = []
-    for hunk in difference.hunks or ():
-        found.append(("place", hunk.heading))
-        found += [
-            (names.get(line.mark, "same"), ("" if line.mark == "\\" else line.mark) + line.text[:MOST_LINE])
-            for line in hunk.lines
-        ]
-    return found
 
 
 # -- forms -----------------------------------------------------------------------------------------------------------
@@ -197,9 +173,23 @@ async def sent(request: Request) -> Response:
     try:
         actor, fields = await posted(request, most_bytes=MOST_FORM_BYTES)
         request.state.actor = actor
-        return await in_turn(actor, _done, Visit(request), actor, fields)
+        return await in_turn(actor, _acted, Visit(request), actor, fields)
     except EcotoneError as error:
         return await run_in_threadpool(failure_page, request, error)
+
+
+def _acted(visit: Visit, actor: Actor, fields: dict[str, str]) -> Response:
+    """Do what a form asks, or show it again with what was wrong and the text that was sent."""
+    try:
+        return _done(visit, actor, fields)
+    except (NotFound, Unauthenticated):
+        raise
+    except EcotoneError as error:
+        answer = (show if "num" in visit.path else new)(
+            visit, fields | {"act": visit.path.get("act", "")}, error.message
+        )
+        answer.status_code = status_of(error)
+        return answer
 
 
 def _done(visit: Visit, actor: Actor, fields: dict[str, str]) -> Response:

@@ -6,10 +6,10 @@ from urllib.parse import quote
 
 from starlette.responses import Response
 
-from ecotone.catalog import DEFAULT_BRANCH, EntryNotFound, File, Model, Refs, Revision
-from ecotone.vocabulary import EcotoneError
+from ecotone.catalog import EntryNotFound, File, Model, Refs, Revision
 from ecotone.web.endpoint import Visit, address
 from ecotone.web.previews import picture_type, previewed, rendered
+from ecotone.web.repository import head, may_write
 
 MOST_ENTRIES = 500
 _READMES = ("readme.md",)
@@ -63,15 +63,10 @@ def entries_of(files: list[File], folder: str) -> list[Entry]:
     return [Entry(name, start + name, None) for name in sorted(folders)] + here
 
 
-def to_files(visit: Visit) -> Response:
-    """GET /spaces/{id}: a space is only stored here, so its files are its page."""
-    return visit.redirect(f"{address(visit.stored_model())}/tree/main")
-
-
 def tree(visit: Visit) -> Response:
-    """GET /{id}/tree/{rev}[/{path}]?start=N, and the page of a space"""
+    """GET /{id}/tree/{rev}[/{path}]?start=N"""
     model = visit.stored_model()
-    rev = visit.path.get("rev", DEFAULT_BRANCH)
+    rev = visit.path["rev"]
     revision = visit.catalog.revision(model, rev)
     folder = visit.path.get("path", "").strip("/")
     files = visit.catalog.files(revision)
@@ -88,7 +83,6 @@ def tree(visit: Visit) -> Response:
         folder=folder,
         trail=trail(folder),
         rows=_rows(visit, model, revision, found[start : start + MOST_ENTRIES]),
-        shows_hashes=visit.catalog.passes_gate(model, visit.actor),
         count=len(found),
         previous=max(0, start - MOST_ENTRIES) if start else None,
         following=start + MOST_ENTRIES if len(found) > start + MOST_ENTRIES else None,
@@ -148,28 +142,15 @@ def picture(visit: Visit) -> Response:
     return Response(data, headers=PICTURE_HEADERS, media_type=kind)
 
 
-def place(visit: Visit, model: Model, rev: str, refs: Refs) -> dict[str, object]:
-    """What the pages of a repository share: its address, the revision by name, and what the visitor may do there."""
+def place(visit: Visit, model: Model, rev: str, refs: Refs, current: str = "files") -> dict[str, object]:
+    """What the pages of a repository's files share: its head, the revision by name, and what the visitor may do."""
     branch = next((ref.name for ref in refs.branches if ref.name == rev), None)
-    return {
-        "model": model,
-        "here_path": visit.root + address(model),
+    return head(visit, model, current, rev=rev, refs=refs) | {
         "rev": rev,
         "refs": refs,
         "branch": branch,
         "may_write": branch is not None and may_write(visit, model),
     }
-
-
-def may_write(visit: Visit, model: Model) -> bool:
-    """Whether the visitor may commit to a repository."""
-    if visit.actor.kind != "user":
-        return False
-    try:
-        visit.catalog.check_writer(model, visit.actor)
-    except EcotoneError:
-        return False
-    return True
 
 
 def download(visit: Visit, page: str, revision: Revision, path: str) -> str:

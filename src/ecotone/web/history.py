@@ -1,14 +1,16 @@
 """Commits of a repository, and what one commit changed."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from starlette.responses import Response
 
 from ecotone.catalog import File, Revision, RevisionNotFound
-from ecotone.catalog.differences import Difference, compare
+from ecotone.catalog.differences import Difference, Differences, compare
 from ecotone.catalog.names import is_sha
-from ecotone.web.endpoint import Visit, address
+from ecotone.web.endpoint import Visit
 from ecotone.web.files import place
+from ecotone.web.repository import head
 
 PAGE_SIZE = 50
 MOST_SHOWN = 300
@@ -35,7 +37,7 @@ def commits(visit: Visit) -> Response:
     found = visit.catalog.commits(model, at if is_sha(at) else rev, limit=PAGE_SIZE + 1)
     return visit.page(
         "commits.html",
-        **place(visit, model, rev, visit.catalog.refs(model)),
+        **place(visit, model, rev, visit.catalog.refs(model), "commits"),
         commits=found[:PAGE_SIZE],
         older=found[PAGE_SIZE].id if len(found) > PAGE_SIZE else None,
         is_first=not is_sha(at),
@@ -53,8 +55,7 @@ def commit(visit: Visit) -> Response:
     changes, left_out = _changes(visit, revision, parent, may_read)
     return visit.page(
         "commit.html",
-        model=model,
-        here_path=visit.root + address(model),
+        **head(visit, model, "commits"),
         revision=revision,
         parent=parent,
         changes=changes,
@@ -65,11 +66,22 @@ def commit(visit: Visit) -> Response:
 
 
 def _changes(visit: Visit, revision: Revision, parent: Revision | None, may_read: bool) -> tuple[list[Change], int]:
+    before = visit.catalog.manifest(parent) if parent is not None else {}
+    found = compare(before, visit.catalog.manifest(revision), reading(visit) if may_read else None)
+    return shown_changes(found)
+
+
+def reading(visit: Visit) -> Callable[[File], bytes]:
+    """How a comparison gets at the bytes of files."""
+
     def read(file: File) -> bytes:
         return b"".join(visit.services.storage.read(file.content))
 
-    before = visit.catalog.manifest(parent) if parent is not None else {}
-    found = compare(before, visit.catalog.manifest(revision), read if may_read else None)
+    return read
+
+
+def shown_changes(found: Differences) -> tuple[list[Change], int]:
+    """The files of a comparison as a page shows them, and how many are left out."""
     changes = []
     lines = characters = 0
     for difference in found.files[:MOST_SHOWN]:

@@ -23,7 +23,7 @@ VERDICT_MARKS = {
 }
 _KIND_WORDS = {
     "permissive": "permissive",
-    "weak_copyleft": "copyleft",
+    "weak_copyleft": "weak copyleft",
     "strong_copyleft": "copyleft",
     "network_copyleft": "network copyleft",
     "rail": "open with use limits",

@@ -1,4 +1,4 @@
-"""The page of one model: card, facts, licence, family, files, measurements, and how to use it."""
+"""The page of one model, dataset or space: card, facts, licence, family, files, measurements, and how to use it."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +18,7 @@ from ecotone.web.endpoint import Visit, address
 from ecotone.web.files import entries_of
 from ecotone.web.plots import plotted
 from ecotone.web.rendering import count, day, size, zone
+from ecotone.web.repository import head
 from ecotone.web.snippets import snippets
 
 _MOST_FILES = 40
@@ -40,10 +41,11 @@ class Licensing:
 
 
 def show(visit: Visit) -> Response:
-    """GET /{namespace}/{name}"""
+    """GET /{id}"""
     model = visit.model()
     here_path = visit.root + address(model)
     revision = visit.catalog.revision(model) if model.head is not None else None
+    refs = visit.catalog.refs(model) if revision is not None else None
     family = visit.catalog.family(model, revision, viewer=visit.actor)
     stance = visit.services.policy.stance()
     choices = asking.chosen(visit.query)
@@ -52,19 +54,15 @@ def show(visit: Visit) -> Response:
     backends = _backends(visit, model)
     return visit.page(
         "model.html",
-        model=model,
-        here_path=here_path,
-        is_dataset=model.repo_type is RepoType.DATASET,
+        **head(visit, model, "card", refs=refs),
+        is_model=model.repo_type is RepoType.MODEL,
         revision=revision,
-        gate_closed=revision is not None and not visit.catalog.passes_gate(model, visit.actor),
         card=_card(here_path, model, revision),
         card_is_cut=revision is not None and len(revision.card_text) > MOST_CHARACTERS,
         facts=_facts(model, revision),
         licensing=_licensing(visit, stance, model, family, choices),
         ancestors=family_tree.ancestors(family, judge),
         descendants=family_tree.descendants(visit.catalog, model, visit.actor, judge),
-        discussions=visit.catalog.discussions(model, status="open", limit=1)[1] if revision is not None else 0,
-        refs=visit.catalog.refs(model) if revision is not None else None,
         **_files(visit, revision),
         measurements=plotted(_measurements(visit, model)),
         deployments=deployments,
@@ -163,6 +161,6 @@ def _backends(visit: Visit, model: Model) -> list[Any]:
 
 def _more_data(model: Model) -> str | None:
     """The path of the same facts as JSON."""
-    if model.repo_type is RepoType.DATASET:
-        return f"/api/datasets/{quote(model.id)}"
+    if model.repo_type is not RepoType.MODEL:
+        return f"/api/{model.repo_type.value}s/{quote(model.id)}"
     return f"/api/ecotone/v1/models/{quote(model.id)}"

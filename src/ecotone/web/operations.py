@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from starlette.responses import Response
@@ -23,6 +24,7 @@ class Table:
     columns: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
     empty: str
+    command: str = ""
 
 
 def status(visit: Visit) -> Response:
@@ -51,7 +53,7 @@ def _deployments(services: Any) -> Table:
         for d in services.engines.deployments()
     ]
     columns = ("Model", "Revision", "State", "Task", "For projects", "Error")
-    return Table("deployments", "Engines", columns, rows, "Nothing is served. ecotone serve MODEL starts an engine.")
+    return Table("deployments", "Engines", columns, rows, "Nothing is served.", "ecotone serve MODEL")
 
 
 def _jobs(services: Any) -> Table:
@@ -69,12 +71,19 @@ def _backends(services: Any) -> Table:
         for b in services.backends.list()
     ]
     columns = ("Backend", "Dialect", "Address", "Location", "Tier", "Terms")
-    return Table("backends", "Backends", columns, rows, "No provider was added. ecotone backend add NAME adds one.")
+    return Table("backends", "Backends", columns, rows, "No provider was added.", "ecotone backend add NAME")
 
 
 def _routes(services: Any) -> Table:
     rows = [(r.name, " → ".join(r.to)) for r in services.routes.list()]
-    return Table("routes", "Routes", ("Route", "Candidates in order"), rows, "No route was set.")
+    return Table(
+        "routes",
+        "Routes",
+        ("Route", "Candidates in order"),
+        rows,
+        "No route was set.",
+        "ecotone route set NAME --to MODEL",
+    )
 
 
 def _projects(services: Any) -> Table:
@@ -98,7 +107,7 @@ def _rules(services: Any) -> Table:
         for r in services.policy.rules()
     ]
     columns = ("Rule", "Kind", "Subject", "Value", "Reason", "State")
-    return Table("rules", "Rules of the organisation", columns, rows, "There is no rule. ecotone rule add makes one.")
+    return Table("rules", "Rules of the organisation", columns, rows, "There is no rule.", "ecotone rule add")
 
 
 def ask_why(visit: Visit) -> Response:
@@ -122,11 +131,21 @@ def why(visit: Visit) -> Response:
         "why.html",
         told=told,
         request_id=visit.path["id"],
-        plain=[(k, v) for k, v in told.items() if not isinstance(v, (dict, list)) and v not in (None, "")],
+        plain=[(k, _shown(k, v)) for k, v in told.items() if not isinstance(v, (dict, list)) and v not in (None, "")],
         reasons=_dicts(told.get("reasons") or decision.get("reasons")),
         would_allow=_dicts(told.get("would_allow") or decision.get("would_allow")),
         whole=json.dumps(told, indent=2, ensure_ascii=False, default=str),
     )
+
+
+def _shown(name: str, value: Any) -> Any:
+    """A value of a record; times as on every page."""
+    if not (name.endswith("_at") and isinstance(value, str)):
+        return value
+    try:
+        return moment(datetime.fromisoformat(value))
+    except ValueError:
+        return value
 
 
 def _dicts(value: Any) -> list[dict[str, Any]]:

@@ -8,8 +8,9 @@ from starlette.responses import Response
 from ecotone.catalog import DEFAULT_BRANCH, Model, Ref, RevisionNotFound
 from ecotone.vocabulary import Conflict, EcotoneError, Invalid
 from ecotone.web.endpoint import Visit, address
-from ecotone.web.files import may_write, place
+from ecotone.web.files import place
 from ecotone.web.form_bodies import Form
+from ecotone.web.repository import may_write
 from ecotone.web.writing import writable
 
 MOST_SHOWN = 500
@@ -38,7 +39,7 @@ def show(visit: Visit, sent: Form, problem: EcotoneError | None) -> Response:
         found = [(r, known.get(r.target, ("", None))) for r in group[:MOST_SHOWN]]
         return [Line(r, title, date, writes and r.ref != _MAIN) for r, (title, date) in found]
 
-    context = place(visit, model, DEFAULT_BRANCH, refs) | {"may_write": writes}
+    context = place(visit, model, DEFAULT_BRANCH, refs, "refs") | {"may_write": writes}
     return visit.page(
         "refs.html",
         **context,
@@ -71,7 +72,7 @@ def show_delete(visit: Visit, sent: Form, problem: EcotoneError | None) -> Respo
     kind, ref = _named(visit, model, sent["ref"] or visit.query.get("ref", ""))
     return visit.page(
         "confirm.html",
-        **place(visit, model, ref.name, visit.catalog.refs(model)),
+        **place(visit, model, DEFAULT_BRANCH, visit.catalog.refs(model), "refs"),
         title=f"Delete the {kind} {ref.name}?",
         told=f"It points at commit {ref.target[:12]}. What only this {kind} leads to can no longer be found by a name.",
         back=f"{visit.root}{address(model)}/refs",

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from ecotone.catalog import Model
 from ecotone.vocabulary import ModelKind
@@ -32,8 +33,8 @@ def _environment() -> Environment:
     made.filters |= {
         "size": size,
         "count": count,
-        "day": day,
-        "moment": moment,
+        "day": lambda when: _time(when, day(when)),
+        "moment": lambda when: _time(when, moment(when)),
         "words": words,
         "marks": marks,
         "quoted": lambda text: quote(str(text), safe="/"),
@@ -65,11 +66,15 @@ def count(number: int) -> str:
 
 
 def day(when: datetime | None) -> str:
-    return when.strftime("%Y-%m-%d") if when else ""
+    return when.astimezone(UTC).strftime("%Y-%m-%d") if when else ""
 
 
 def moment(when: datetime | None) -> str:
     return when.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC") if when else ""
+
+
+def _time(when: datetime | None, shown: str) -> Markup:
+    return Markup('<time datetime="{}">{}</time>').format(when.isoformat(), shown) if when else Markup("")
 
 
 def marks(text: str) -> str:

@@ -27,7 +27,7 @@ def snippets(
     """
     if revision is None:
         return _through_a_backend(base, model, backends) if _is_api(model) else []
-    kind = " --repo-type dataset" if model.repo_type is RepoType.DATASET else ""
+    kind = "" if model.repo_type is RepoType.MODEL else f" --repo-type {model.repo_type.value}"
     found = [
         Snippet("Download", f"pip install huggingface_hub\nexport HF_ENDPOINT={base}\nhf download {model.id}{kind}\n")
     ]

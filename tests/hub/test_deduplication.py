@@ -4,13 +4,17 @@ import os
 import struct
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
 import httpx
 from blake3 import blake3
 
+from ecotone.accounts import SYSTEM
+from ecotone.catalog.living import Living
 from ecotone.storage import hashes, shards
+from ecotone.storage.collecting import Collector
 
 UPLOAD = """
 import sys
@@ -59,6 +63,22 @@ def test_a_new_client_sends_only_what_is_new(server: SimpleNamespace, tmp_path: 
     at = f"{server.url}/dedup/two/resolve/main/model.bin"
     got = httpx.get(at, headers={"authorization": "Bearer ect_admin"}).content
     assert got == tmp_path.joinpath("two").read_bytes()
+
+
+def test_a_chunk_of_a_file_that_is_gone_is_found_in_a_newer_one(server: SimpleNamespace, tmp_path: Path) -> None:
+    data = os.urandom(2_000_000)
+    tmp_path.joinpath("one").write_bytes(data)
+    tmp_path.joinpath("two").write_bytes(data + os.urandom(2_000_000))
+    for name in ("one", "two"):
+        upload(server, f"newer/{name}", tmp_path / name, tmp_path / f"home-{name}")
+    chunk = hashes.to_text(first_chunk(server, "newer/two"))
+    assert hashes.to_text(first_chunk(server, "newer/one")) == chunk
+    catalog, now = server.services.catalog, timedelta(0)
+    catalog.delete(catalog.model("newer/one", viewer=SYSTEM), SYSTEM)
+    database, objects = server.services.database, server.services.storage.objects
+    assert Collector(database, objects, Living(database), grace=now, delay=now).run().rows["xet_files"] == 1
+    with cas(server, "newer/two", "write") as writer:
+        assert writer.get(f"/v1/chunks/default-merkledb/{chunk}").status_code == 200
 
 
 def test_another_namespace_is_told_nothing_and_sends_it_all(server: SimpleNamespace, tmp_path: Path) -> None:

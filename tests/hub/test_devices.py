@@ -113,6 +113,29 @@ def test_who_allows_gives_no_more_than_they_have_nor_for_longer(server: SimpleNa
     assert fetch(server, again["device_code"]).json()["error"] == "access_denied"
 
 
+def test_revoking_a_stolen_token_ends_what_the_thief_let_in_with_it(server: SimpleNamespace, begin: Any) -> None:
+    service, accounts = server.services.devices, server.services.accounts
+    info, stolen = accounts.create_token("guest", Role.WRITE)
+    _, other = accounts.create_token("guest", Role.WRITE)
+    made = [{"access_token": stolen}]
+    for _ in range(2):  # a device, and one that was let in with its token
+        told = begin()
+        allowing = accounts.actor_for_token(made[-1]["access_token"])
+        service.allow(told["user_code"], actor=allowing, role=Role.WRITE)
+        made.append(fetch(server, told["device_code"]).json())
+    renewing = {"grant_type": "refresh_token", "refresh_token": made[1]["refresh_token"]}
+    made.append(server.http.post("/oauth/token", data=renewing).json())
+    with server.services.database.writing() as session:  # as it is a minute later: what was renewed has ended by itself
+        old = accounts.actor_for_token(made[1]["access_token"]).token
+        session.execute(sa.update(TokenRow).where(TokenRow.id == old).values(expires=utc_now()))
+    accounts.revoke_token(info.id)
+    assert [accounts.actor_for_token(one["access_token"]) for one in made] == [None] * 4
+    for one in made[2:]:
+        again = {"grant_type": "refresh_token", "refresh_token": one["refresh_token"]}
+        assert server.http.post("/oauth/token", data=again).json()["error"] == "invalid_grant"
+    assert accounts.actor_for_token(other) is not None
+
+
 def test_refused_expired_hasty_and_unknown_devices_get_oauths_own_words(
     server: SimpleNamespace, begin: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

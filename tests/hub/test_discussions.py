@@ -250,3 +250,29 @@ def test_pictures_are_attached_and_nothing_else(people: dict[str, httpx.Client],
     name = url.text.rpartition("/")[2]
     for bad in (name.replace(".png", ".gif"), name.replace(".png", ".svg"), "..%2f..%2fecotone.db", "0" * 64 + ".png"):
         assert people["nobody"].get(f"/uploads/{bad}").status_code == 404, bad
+
+
+def test_one_person_cannot_make_a_discussion_too_large_to_be_shown(people: dict[str, httpx.Client], repo: str) -> None:
+    rita = people["rita"]
+    num = opened(rita, repo)
+    text, said = "a" * 65_536, 0
+    while (answer := rita.post(of(repo, num, "/comment"), json={"comment": text})).status_code == 200:
+        said += 1
+        last = answer.json()["newMessage"]["id"]
+        assert said <= 128
+    assert said == 127 and answer.status_code == 413 and "open another one" in answer.json()["error"]
+    kept = of(repo, num, f"/comment/{last}")
+    assert rita.post(kept + "/edit", json={"content": "short"}).status_code == 200
+    assert rita.post(of(repo, num, "/comment"), json={"comment": "a" * 65_000}).status_code == 200
+    assert rita.post(kept + "/edit", json={"content": text}).status_code == 413
+    assert rita.post(of(repo, num, "/status"), json={"status": "closed"}).status_code == 200
+
+
+def test_a_discussion_is_not_renamed_without_end(
+    people: dict[str, httpx.Client], repo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ecotone.catalog.discussion_rows.MOST_EVENTS", 5)
+    rita = people["rita"]
+    num = opened(rita, repo)
+    done = [rita.post(of(repo, num, "/title"), json={"title": f"t{n}"}).status_code for n in range(12)]
+    assert done == [200] * done.count(200) + [413] * done.count(413) and 5 <= done.count(200) <= 10

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from ecotone.catalog.living import Living
 from tests.hub.test_wire import add, commit
 
 BIG = bytes(range(256)) * 64
@@ -155,6 +156,44 @@ def test_history_that_stays_names_a_file_that_cannot_be_read(
             assert gone.headers["x-repo-commit"] == with_history.old
     assert with_history.secret not in listed(as_admin, repo).values()
     assert commit(as_admin, repo, add("c.txt"), rev="side").status_code == 200
+
+
+def test_a_file_that_was_deleted_for_good_can_be_sent_anew(
+    server: SimpleNamespace, as_admin: httpx.Client, repo: str, with_history: SimpleNamespace
+) -> None:
+    body = {"deletions": {"sha": [with_history.secret], "rewriteHistory": False}}
+    assert as_admin.post(f"/api/models/{repo}/lfs-files/batch", json=body).status_code == 200
+    assert sent(server, "demo", weights(1000)) == with_history.secret
+    again = commit(as_admin, repo, large("secret.safetensors", with_history.secret), rev="side")
+    assert again.status_code == 200 and again.json()["commitOid"] != with_history.old
+    assert as_admin.get(f"/{repo}/resolve/side/secret.safetensors").content == weights(1000)
+    assert as_admin.get(f"/{repo}/resolve/{with_history.old}/secret.safetensors").status_code == 404
+    assert listed(as_admin, repo)["secret.safetensors"] == with_history.secret
+
+
+def test_neither_a_merge_nor_a_repair_brings_back_what_was_deleted_for_good(
+    server: SimpleNamespace, as_admin: httpx.Client, repo: str, with_history: SimpleNamespace
+) -> None:
+    readme = sent(server, "demo", b"---\nlicense: mit\n---\n" + bytes(9000))
+    changes = [large("again.safetensors", with_history.secret), large("README.md", readme), add("ours.txt")]
+    proposed = commit(as_admin, repo, *changes, rev="main?create_pr=1")
+    number = proposed.json()["pullRequestUrl"].rpartition("/")[2]
+    shas = [with_history.secret, readme]
+    body = {"deletions": {"sha": shas, "rewriteHistory": False}}
+    assert as_admin.post(f"/api/models/{repo}/lfs-files/batch", json=body).status_code == 200
+    merged = as_admin.post(f"/api/models/{repo}/discussions/{number}/merge", json={})
+    assert merged.status_code == 200, merged.text
+    assert as_admin.get(f"/{repo}/resolve/main/ours.txt").status_code == 200
+    assert commit(as_admin, repo, add("later.txt")).status_code == 200
+    living = Living(server.services.database)
+    for kept in living.revisions():
+        if kept.repository == repo:
+            assert living.unlisted(kept) == []
+            living.list_again(kept)
+    assert not set(listed(as_admin, repo).values()) & set(shas)
+    asked = {"operation": "download", "objects": [{"oid": sha, "size": 1} for sha in shas]}
+    told = as_admin.post(f"/{repo}.git/info/lfs/objects/batch", json=asked).json()["objects"]
+    assert [row["error"]["code"] for row in told] == [404, 404]
 
 
 def test_a_used_model_loses_nothing(

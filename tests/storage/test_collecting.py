@@ -18,7 +18,7 @@ from ecotone.publishing import AddLarge, AddRegular, Commit, DeleteFolder, Publi
 from ecotone.storage import BrokenShard, Content, ContentNotFound, ObjectMissing, hashes
 from ecotone.storage import collecting as collecting_module
 from ecotone.storage.collecting import Collected, Collector
-from ecotone.storage.models import CondemnedRow, EpochRow, LfsObjectRow, XetFileRow, XorbTenantRow
+from ecotone.storage.models import ChunkRow, CondemnedRow, EpochRow, LfsObjectRow, XetFileRow, XorbTenantRow
 from ecotone.storage.objects import key
 
 NOW = timedelta(0)
@@ -180,6 +180,19 @@ def test_a_file_that_is_kept_as_xet_too_needs_no_whole_object(house: SimpleNames
     for _ in range(2):
         collect(house)
     assert objects(house, "lfs") == set() and read(house) == data
+
+
+def test_what_is_told_of_chunks_goes_with_the_last_file_that_holds_them(house: SimpleNamespace) -> None:
+    repository(house)
+    kept, doomed = secrets.token_bytes(4000), secrets.token_bytes(4000)
+    commit(house, send_xet(house, kept))
+    send_xet(house, doomed)
+    assert rows(house, ChunkRow) == 2
+    collect(house)
+    answer = house.storage.xet.deduplication.answer
+    assert rows(house, ChunkRow) == 1
+    assert answer("demo", hashes.to_text(hashes.chunk_hash(kept))) is not None
+    assert answer("demo", hashes.to_text(hashes.chunk_hash(doomed))) is None
 
 
 def test_objects_that_a_crash_left_without_rows_go(house: SimpleNamespace) -> None:

@@ -242,3 +242,17 @@ def test_bounds_of_lists_and_numbers(server: SimpleNamespace, model: Any) -> Non
     assert server.http.get(f"/{model.id}/discussions?status=x").status_code == 400
     for number in ("0", "x", "9" * 30, "1e3"):
         assert server.http.get(f"/{model.id}/discussions/{number}").status_code == 404
+
+
+def test_many_long_comments_do_not_make_a_page_slow(server: SimpleNamespace, rita: httpx.Client, model: Any) -> None:
+    """Each of them takes seconds as Markdown: one is shown so, the others as they were written."""
+    reviews = server.services.reviews
+    num = reviews.open(model, "Long", "**first**", actor=RITA).num
+    for _ in range(20):
+        reviews.comment(model, num, "![<b>" * 13_000, actor=RITA)
+    reviews.comment(model, num, "*newest*", actor=RITA)
+    began = time.monotonic()
+    text = rita.get(f"/{model.id}/discussions/{num}", timeout=60).text
+    assert time.monotonic() - began < 15
+    assert "<em>newest</em>" in text and "<strong>first</strong>" in text
+    assert text.count("<pre>![&lt;b&gt;") == 19

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from ecotone.accounts.actors import Actor
 from ecotone.accounts.models import DeviceLoginRow, RefreshRow, TokenRow
-from ecotone.accounts.users import is_living, roles_up_to, secret_hash, token_row
+from ecotone.accounts.users import is_living, revoke, roles_up_to, secret_hash, token_row
 from ecotone.database import Database, utc_now
 from ecotone.vocabulary import EcotoneError, Forbidden, Invalid, NotFound, Role, Unavailable
 
@@ -126,7 +126,7 @@ class DeviceLogins:
         allowed = session.get(TokenRow, row.approved_with) if row.approved_with else None
         if row.user is None or row.role is None or allowed is None or not is_living(allowed):
             raise DeviceRefusal(_SENTENCES["access_denied"], code="access_denied")
-        return _issue(session, row.user, Role(row.role), row.until, now)
+        return _issue(session, row.user, Role(row.role), row.until, now, allowed.id)
 
     def refresh(self, refresh_token: str) -> IssuedToken:
         """A new token for the one that a refresh token came with, which ends; a refresh token counts once.
@@ -139,10 +139,12 @@ class DeviceLogins:
             row = session.get(RefreshRow, secret_hash(refresh_token), with_for_update=True)
             token = session.get(TokenRow, row.token_id) if row is not None else None
             if row is not None and row.used is not None and now - row.used > timedelta(seconds=REUSE_SECONDS):
-                _revoke_followers(session, row, now)  # two hold it: neither goes on
+                _revoke_followers(session, row)  # two hold it: neither goes on
             elif row is not None and row.used is None and token is not None and _may_renew(row, token, now):
-                made = _issue(session, token.user, Role(token.role), row.until, now)
+                made = _issue(session, token.user, Role(token.role), row.until, now, token.allowed_with)
                 row.used, row.followed_by = now, made.token_id
+                let_in = sa.update(TokenRow).where(TokenRow.allowed_with == token.id)
+                session.execute(let_in.values(allowed_with=made.token_id))
                 token.expires = min(token.expires or now, now + timedelta(seconds=REUSE_SECONDS))
                 return made
         raise DeviceRefusal(_SENTENCES["invalid_grant"], code="invalid_grant")
@@ -243,10 +245,12 @@ def _poll(row: DeviceLoginRow, now: datetime) -> str | None:
     return None if row.state == "allowed" else "authorization_pending"
 
 
-def _issue(session: Session, user: str, role: Role, until: datetime | None, now: datetime) -> IssuedToken:
+def _issue(
+    session: Session, user: str, role: Role, until: datetime | None, now: datetime, allowed_with: str | None
+) -> IssuedToken:
     secret, refresh = "ect_" + secrets.token_urlsafe(32), "ecr_" + secrets.token_urlsafe(32)
     expires = min(filter(None, (now + timedelta(days=TOKEN_DAYS), until)))
-    row = token_row(secret_hash(secret), user, role, "device login", expires)
+    row = token_row(secret_hash(secret), user, role, "device login", expires, allowed_with)
     session.add(row)
     session.flush()
     kept = min(filter(None, (now + timedelta(days=REFRESH_DAYS), until)))
@@ -261,12 +265,12 @@ def _may_renew(row: RefreshRow, token: TokenRow, now: datetime) -> bool:
     return row.expires > now and token.revoked is None
 
 
-def _revoke_followers(session: Session, row: RefreshRow, now: datetime) -> None:
+def _revoke_followers(session: Session, row: RefreshRow) -> None:
     following = row.followed_by
     while following is not None:
         token = session.get(TokenRow, following)
         if token is not None:
-            token.revoked = token.revoked or now
+            revoke(session, token)
         following = session.scalar(
             sa.select(RefreshRow.followed_by).where(RefreshRow.token_id == following, RefreshRow.used.is_not(None))
         )

@@ -10,6 +10,8 @@ from ecotone.database import Base
 
 
 class TokenRow(Base):
+    """A user's token. `allowed_with` is the id of the one with which the device login was allowed that it came of."""
+
     __tablename__ = "tokens"
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
@@ -20,6 +22,7 @@ class TokenRow(Base):
     created: Mapped[datetime]
     revoked: Mapped[datetime | None]
     expires: Mapped[datetime | None]
+    allowed_with: Mapped[str | None] = mapped_column(String(32), index=True)
 
 
 class DeviceLoginRow(Base):

@@ -18,7 +18,16 @@ from ecotone.accounts.actors import Actor
 from ecotone.accounts.errors import KeyNotFound, ProjectExists, ProjectNotFound
 from ecotone.accounts.models import KeyRow, ProfileRow, ProjectRow, TokenRow
 from ecotone.accounts.profile import KeptProfile, Profile
-from ecotone.accounts.users import actor_behind, check_revoking, is_living, secret_hash, token_of, token_row, user_named
+from ecotone.accounts.users import (
+    actor_behind,
+    check_revoking,
+    is_living,
+    revoke,
+    secret_hash,
+    token_of,
+    token_row,
+    user_named,
+)
 from ecotone.database import Database, utc_now
 from ecotone.licences import Use
 from ecotone.settings import Settings
@@ -196,7 +205,7 @@ class Accounts:
             return _token_info(token_of(session, token_id, actor))
 
     def revoke_token(self, token_id: str, actor: Actor | None = None) -> None:
-        """Revoke a user's token.
+        """Revoke a user's token, with those of devices that were let in with it.
 
         Raises:
             KeyNotFound: when there is none, or it is another user's and `actor` no administrator.
@@ -218,7 +227,7 @@ class Accounts:
                     "`ecotone token create NAME --role admin`.",
                     param="id",
                 )
-            row.revoked = row.revoked or utc_now()
+            revoke(session, row)
 
     # -- projects ----------------------------------------------------------------------------------------------------
     def create_project(

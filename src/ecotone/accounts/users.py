@@ -76,7 +76,14 @@ def check_revoking(row: TokenRow, actor: Actor | None) -> None:
         )
 
 
-def token_row(hashed: str, user: str, role: Role, note: str, expires: datetime | None = None) -> TokenRow:
+def token_row(
+    hashed: str,
+    user: str,
+    role: Role,
+    note: str,
+    expires: datetime | None = None,
+    allowed_with: str | None = None,
+) -> TokenRow:
     """A new token; its secret is known to whoever made the hash."""
     return TokenRow(
         id=secrets.token_hex(6),
@@ -87,4 +94,16 @@ def token_row(hashed: str, user: str, role: Role, note: str, expires: datetime |
         created=utc_now(),
         revoked=None,
         expires=expires,
+        allowed_with=allowed_with,
     )
+
+
+def revoke(session: Session, row: TokenRow) -> None:
+    """End a token, and those that devices got with it: whoever stole it may have let devices of theirs in."""
+    now, waiting = utc_now(), [row]
+    while waiting:
+        ended = waiting.pop()
+        ended.revoked = ended.revoked or now
+        waiting += session.scalars(
+            sa.select(TokenRow).where(TokenRow.allowed_with == ended.id, TokenRow.revoked.is_(None))
+        )

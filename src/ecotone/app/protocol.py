@@ -2,11 +2,11 @@
 connections of one address, and the time for which bytes may wait for a client that takes none."""
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from ecotone.app.bodies import Pace
 from ecotone.app.receiving import BodyReader, announced_length
@@ -55,6 +55,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._head_bytes = 0
         self._refused = False
         self._timer: asyncio.TimerHandle | None = None
+        self._cycles: deque[RequestResponseCycle] = deque()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -64,6 +65,9 @@ class BoundedHttp(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_wait()
         self._count(-1)
+        for cycle in self._cycles:  # uvicorn tells the newest one alone
+            cycle.disconnected = cycle.disconnected or not cycle.response_complete
+            cycle.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -89,6 +93,14 @@ class BoundedHttp(HttpToolsProtocol):
             self.scope["extensions"] = self._extensions()
         if self._ending and self.cycle is not None:
             self.cycle.keep_alive = False
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._cycles.append(self.cycle)
+
+    def on_response_complete(self) -> None:
+        self._cycles.popleft()
+        super().on_response_complete()
+        if self.pipeline:  # requests that wait are enough: more of them are read when these were answered
+            self.flow.pause_reading()
 
     def _extensions(self) -> dict[str, Any]:
         """Ways past the loop, for large bodies; the request's task has not begun yet."""

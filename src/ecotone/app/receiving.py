@@ -29,6 +29,25 @@ _DATA_MILLISECONDS = 5
 _threads = ThreadPoolExecutor(_THREADS, "receiving")
 
 
+async def turn_in(threads: ThreadPoolExecutor, turn: Callable[[], bool]) -> bool:
+    """A turn in a worker thread, which has ended when this returns, even cancelled.
+
+    A thread cannot be told to stop. A descriptor that were closed beneath it would soon be another file or connection,
+    and the turn would go on with that.
+    """
+    work = asyncio.wrap_future(threads.submit(turn))
+    cancelled = None
+    while not work.done():
+        try:
+            await asyncio.wait([work])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        work.exception()  # looked at: nobody else will
+        raise cancelled
+    return work.result()
+
+
 class BodyReader:
     """The body of one request whose length was announced."""
 
@@ -51,7 +70,7 @@ class BodyReader:
         if cycle.waiting_for_100_continue and not protocol.transport.is_closing():
             protocol.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             cycle.waiting_for_100_continue = False
-        if cycle.disconnected or cycle.response_complete:
+        if cycle.disconnected or cycle.response_complete or protocol.transport.is_closing():
             raise ClientDisconnect
         protocol.flow.pause_reading()
         first, cycle.body = memoryview(bytes(cycle.body)), bytearray()
@@ -77,7 +96,7 @@ class BodyReader:
     async def _pulled(self, pull: "_Pull", descriptor: int) -> None:
         loop = asyncio.get_running_loop()
         left = pull.left
-        while not await loop.run_in_executor(_threads, pull.turn):
+        while not await turn_in(_threads, pull.turn):
             self._pace.came(left - pull.left)
             left = pull.left
             await self._data(loop, descriptor)
@@ -124,10 +143,12 @@ class _Pull:
         buffer = memoryview(bytearray(min(_PIECE, self.left)))
         end = time.monotonic() + _TURN_SECONDS
         while self.left and (self.failure is None or self.left <= MOST_DROPPED):
+            if time.monotonic() > end:  # however fast its client is: others wait for a thread too
+                return False
             try:
                 count = os.readv(self._descriptor, [buffer[: min(len(buffer), self.left)]])
             except BlockingIOError:
-                if time.monotonic() > end or not self._poll.poll(_DATA_MILLISECONDS):
+                if not self._poll.poll(_DATA_MILLISECONDS):
                     return False
                 continue
             except OSError:

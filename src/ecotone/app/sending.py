@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
+from ecotone.app.receiving import turn_in
 from ecotone.app.traffic import KEY, Transfer
 from ecotone.storage import Outgoing, Segment
 
@@ -57,9 +58,8 @@ class FileSender:
         plain: socket.socket = self._transport.get_extra_info("socket")
         descriptor = os.dup(plain.fileno())
         push = _Push(descriptor, items, self._cycle.scope.get(KEY))
-        loop = asyncio.get_running_loop()
         try:
-            while not await loop.run_in_executor(_threads, push.turn):
+            while not await turn_in(_threads, push.turn):
                 await self._room(descriptor)
                 if self._cycle.disconnected:
                     raise ConnectionError("the client left")
@@ -86,8 +86,10 @@ class FileSender:
         while self._transport.get_write_buffer_size():
             await asyncio.sleep(pause)
             pause = min(pause + 0.001, 0.05)
-            if self._transport.is_closing() or time.monotonic() - began > self._stalled:
-                raise ConnectionError("the client left")
+            if time.monotonic() - began > self._stalled:
+                break
+        if self._transport.is_closing() or self._transport.get_write_buffer_size():
+            raise ConnectionError("the client left")
 
     async def _room(self, descriptor: int) -> None:
         loop = asyncio.get_running_loop()
@@ -122,10 +124,12 @@ class _Push:
         while True:
             if not self._data and self._segment is None and not self._next():
                 return True
+            if time.monotonic() > end:  # however fast its client is: others wait for a thread too
+                return False
             try:
                 self._some()
             except BlockingIOError:
-                if time.monotonic() > end or not self._poll.poll(_ROOM_MILLISECONDS):
+                if not self._poll.poll(_ROOM_MILLISECONDS):
                     return False
 
     def _next(self) -> bool:

@@ -17,6 +17,7 @@ from ecotone.vocabulary import Conflict, Invalid, NotFound, TooLarge
 MOST_TITLE = 200
 MOST_COMMENT = 65_536
 MOST_EVENTS = 5_000
+MOST_TEXT = 8 * 1024 * 1024
 MOST_DISCUSSIONS = 100_000
 PULL_REQUESTS = "refs/pr/"
 _BIDI = frozenset("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")

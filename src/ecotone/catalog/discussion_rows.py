@@ -12,6 +12,7 @@ from ecotone.catalog.discussion import (
     ALIVE,
     MOST_DISCUSSIONS,
     MOST_EVENTS,
+    MOST_TEXT,
     Discussion,
     Event,
     Merging,
@@ -100,7 +101,7 @@ def happened(session: Session, row: DiscussionRow, kind: str, author: str, data:
     """Add an event at the end of a discussion."""
     mine = (DiscussionEventRow.model_key == row.model_key, DiscussionEventRow.num == row.num)
     place = (session.scalar(sa.select(sa.func.max(DiscussionEventRow.place)).where(*mine)) or 0) + 1
-    if place > MOST_EVENTS and kind == "comment":
+    if place > (MOST_EVENTS if kind == "comment" else 2 * MOST_EVENTS):  # one that nobody can comment on can be ended
         raise TooLarge(f"A discussion may have {MOST_EVENTS} events; open another one.")
     event = DiscussionEventRow(
         id=secrets.token_hex(12),
@@ -114,7 +115,21 @@ def happened(session: Session, row: DiscussionRow, kind: str, author: str, data:
     )
     session.add(event)
     session.flush()
+    if kind == "comment":
+        check_room(session, row)
     return event
+
+
+def check_room(session: Session, row: DiscussionRow) -> None:
+    """Whether all that was said in a discussion can still be shown at once.
+
+    Raises:
+        TooLarge: when it is more than that.
+    """
+    size = sa.func.sum(sa.func.length(sa.cast(DiscussionEventRow.data, sa.Text)))
+    mine = (DiscussionEventRow.model_key == row.model_key, DiscussionEventRow.num == row.num)
+    if (session.scalar(sa.select(size).where(*mine)) or 0) > MOST_TEXT:
+        raise TooLarge("That is more text than a discussion may hold; open another one.")
 
 
 def changed_to(session: Session, row: DiscussionRow, status: Status, author: str) -> DiscussionEventRow:

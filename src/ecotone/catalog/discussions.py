@@ -32,6 +32,7 @@ from ecotone.catalog.discussion_rows import (
     DiscussionRow,
     changed_to,
     check_alive,
+    check_room,
     discussion_of,
     event_of,
     happened,
@@ -255,6 +256,9 @@ class Discussions(History):
             event = self._own_comment(session, model, row, comment, actor)
             edits = [*event.data["edits"], {"at": utc_now().isoformat(), "by": actor.name}]
             event.data = {"raw": text, "hidden": hidden, "edits": edits[-MOST_EDITS_KEPT:]}
+            if not hidden:
+                session.flush()
+                check_room(session, row)
             self._tell_of_discussion(session, repository, actor.name, row, "update", event)
             return event_of(event)
 

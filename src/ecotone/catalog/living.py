@@ -16,6 +16,7 @@ from ecotone.catalog.manifests import decode
 from ecotone.catalog.models import ModelRow, ObjectRow, RefRow, RevisionRow
 from ecotone.catalog.objects import keep_objects
 from ecotone.database import Database, utc_now
+from ecotone.storage import GONE
 
 _BATCH = 500
 
@@ -104,7 +105,7 @@ class Living:
 
     def unlisted(self, kept: Kept) -> list[str]:
         """sha256 and Xet hashes of a revision that the index of the repository's objects lacks."""
-        names = {n for f in kept.files.values() for n in (f.content.sha256, f.content.xet_hash) if n}
+        names = {n for f in kept.files.values() for n in _names(f)}
         missing: list[str] = []
         with self._database.reading() as session:
             wanted = sorted(names)
@@ -131,9 +132,15 @@ def forget_objects(session: Session, model_key: int) -> int:
     for sha in shas:
         one = sa.select(RevisionRow.manifest).where(RevisionRow.model_key == model_key, RevisionRow.sha == sha)
         for file in decode(session.scalars(one).one()).values():
-            named |= {n for n in (file.content.sha256, file.content.xet_hash) if n}
+            named |= _names(file)
     listed = session.scalars(sa.select(ObjectRow.name).where(ObjectRow.model_key == model_key)).all()
     doomed = sorted(set(listed) - named)
     for some in (doomed[i : i + _BATCH] for i in range(0, len(doomed), _BATCH)):
         session.execute(sa.delete(ObjectRow).where(ObjectRow.model_key == model_key, ObjectRow.name.in_(some)))
     return len(doomed)
+
+
+def _names(file: File) -> set[str]:
+    """The hashes by which a file names its bytes; one that was deleted for good names none."""
+    content = file.content
+    return set() if content.kind == GONE else {n for n in (content.sha256, content.xet_hash) if n}

@@ -10,6 +10,7 @@ from ecotone.accounts import Actor
 from ecotone.catalog.entities import File, LargeFile, Model, StoredRepo
 from ecotone.catalog.models import LargeFileRow, ModelRow, ObjectRow
 from ecotone.catalog.part import Part
+from ecotone.storage import GONE
 
 
 class Objects(Part):
@@ -74,8 +75,8 @@ def _sizes(keys: Sequence[int]) -> "sa.Select[int, int]":
 
 
 def keep_objects(session: Session, model_key: int, files: Iterable[File], *, ref: str, pushed: datetime) -> None:
-    """Note the sha256 and Xet hash of each large file; those that are known stay."""
-    large = {f.content.sha256: f for f in files if f.content.sha256 is not None}
+    """Note the sha256 and Xet hash of each large file that was not deleted for good; those that are known stay."""
+    large = {f.content.sha256: f for f in files if f.content.sha256 is not None and f.content.kind != GONE}
     names = {n for f in large.values() for n in (f.content.sha256, f.content.xet_hash) if n is not None}
     for some in batches(sorted(names)):
         known = sa.select(ObjectRow.name).where(ObjectRow.model_key == model_key, ObjectRow.name.in_(some))

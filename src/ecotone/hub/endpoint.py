@@ -21,6 +21,7 @@ from ecotone.catalog.errors import NoWeightsHere
 from ecotone.catalog.names import is_name
 from ecotone.hub.errors import Moved, error_response
 from ecotone.hub.room import counted, holding
+from ecotone.publishing import in_turn
 from ecotone.vocabulary import EcotoneError, Forbidden, Invalid, RepoType, TooLarge, Unauthenticated
 
 MAX_JSON_BYTES = 16 * 1024 * 1024
@@ -204,8 +205,10 @@ def handle(handler: Handler, repo_type: RepoType = RepoType.MODEL) -> Callable[[
         actor: Actor = request.state.actor
         try:
             refuse_keys(actor)
-            body = await read_body(request) if request.method not in ("GET", "HEAD") else b""
-            result = await run_in_threadpool(handler, Call(request, repo_type, body))
+            if request.method in ("GET", "HEAD"):
+                result = await run_in_threadpool(handler, Call(request, repo_type))
+            else:
+                result = await in_turn(actor, handler, Call(request, repo_type, await read_body(request)))
         except EcotoneError as error:
             return failed(request, error, actor)
         return result if isinstance(result, Response) else answer(result)

@@ -30,7 +30,7 @@ from ecotone.hub.endpoint import (
 from ecotone.hub.errors import header_text
 from ecotone.hub.infos import etag
 from ecotone.hub.room import counted, holding
-from ecotone.publishing import AddLarge, AddRegular, Commit, Delete, DeleteFolder, Operation
+from ecotone.publishing import AddLarge, AddRegular, Commit, Delete, DeleteFolder, Operation, in_turn
 from ecotone.publishing.received import LARGE_BYTES, is_binary
 from ecotone.vocabulary import EcotoneError, Invalid, RepoType, TooLarge
 
@@ -165,7 +165,7 @@ def commit_endpoint(repo_type: RepoType) -> Any:
                 chunks = counted(request.stream(), held)
                 changes = await read_commit(chunks, call.services.settings.max_commit_bytes)
                 act = call.services.reviews.propose if proposing else call.services.publishing.commit
-                done = await run_in_threadpool(act, model.id, rev, changes, actor=actor, repo_type=repo_type)
+                done = await in_turn(actor, act, model.id, rev, changes, actor=actor, repo_type=repo_type)
             published, proposed = done if proposing else (done, None)
             call.services.changed()
         except EcotoneError as error:

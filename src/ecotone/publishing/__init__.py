@@ -3,6 +3,7 @@
 from ecotone.publishing.changes import AddLarge, AddRegular, Commit, Delete, DeleteFolder, Operation, Published
 from ecotone.publishing.repositories import Publishing
 from ecotone.publishing.reviews import Reviews
+from ecotone.publishing.turns import in_turn
 
 __all__ = [
     "AddLarge",
@@ -14,4 +15,5 @@ __all__ = [
     "Published",
     "Publishing",
     "Reviews",
+    "in_turn",
 ]

@@ -18,7 +18,7 @@ from ecotone.lineage import BrokenWeights, TooManyTensors, declared_edges, param
 from ecotone.lineage.declared import UNREADABLE
 from ecotone.publishing.indexes import check_indexes
 from ecotone.publishing.licence_texts import detections, told
-from ecotone.storage import Content, Storage
+from ecotone.storage import GONE, Content, Storage
 from ecotone.vocabulary import EdgeStatus, Relation, RepoType, TooLarge
 
 CARD_EVIDENCE = "card"
@@ -86,6 +86,7 @@ def read_contents(
     findings: list[str] = []
     card: dict[str, Any] = {}
     text = ""
+    files = {path: file for path, file in files.items() if file.content.kind != GONE}
     readme = files.get("README.md")
     if readme is not None:
         whole = _text(storage, readme.content, MAX_FRONT_MATTER + MAX_CARD_TEXT)

@@ -11,7 +11,7 @@ from ecotone.catalog.discussion import Merging, Proposal
 from ecotone.catalog.gitformat import Tree
 from ecotone.catalog.names import check_path
 from ecotone.publishing.changes import AddLarge, AddRegular, Delete, DeleteFolder, Operation
-from ecotone.storage import Content, Storage
+from ecotone.storage import GONE, Content, Storage
 from ecotone.vocabulary import Invalid
 
 MOST_OPERATIONS = 25_000
@@ -50,8 +50,9 @@ class Making(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def large_of(files: Mapping[str, File]) -> dict[str, Content]:
-    """The large files among some, by sha256."""
-    return {file.content.sha256: file.content for file in files.values() if file.content.sha256 is not None}
+    """The large files among some, by sha256, without those that were deleted for good."""
+    contents = (file.content for file in files.values())
+    return {c.sha256: c for c in contents if c.sha256 is not None and c.kind != GONE}
 
 
 def draft(
@@ -116,11 +117,16 @@ def draft(
     if len(files) > MOST_FILES:
         raise Invalid(f"A repository may hold {MOST_FILES} files; this commit would make {len(files)}.")
     _check_collisions(files, changed)
-    unchanged = [p for p in changed if p in base and base[p].content.git_oid == files[p].content.git_oid]
+    unchanged = [p for p in changed if p in base and _same(base[p].content, files[p].content)]
     for path in unchanged:
         files[path] = File(path, files[path].content, base[path].last_commit)
         del changed[path]
     return Draft(files, tuple(changed))
+
+
+def _same(before: Content, after: Content) -> bool:
+    """Whether a commit leaves a file as it was; one whose bytes were deleted for good may be sent anew."""
+    return before.git_oid == after.git_oid and (before.kind != GONE or after.kind == GONE)
 
 
 class _Folders:

@@ -122,7 +122,7 @@ class Reviews:
             def once() -> Published:
                 number = f"{PULL_REQUESTS}{self._catalog.next_discussion(model)}"
                 making = self._publishing.drafted(model, number, None, base, changes, actor, mark)
-                if making.tree.root == base.tree:
+                if making.tree.root == base.tree and not making.made.changed:
                     raise Invalid(f"The commit changes nothing of {target}, so no pull request was opened.")
                 proposal = Proposal(
                     title=title_of(making.title[:MOST_TITLE]),

@@ -150,7 +150,7 @@ class Publishing:
     ) -> Published:
         base = self._catalog.revision(model, head)
         making = self.drafted(model, ref, head, base, changes, actor, mark)
-        if making.tree.root == base.tree:
+        if making.tree.root == base.tree and not making.made.changed:
             return Published(model_id=model.id, revision_id=head)
         return self.publish(model, making, actor, extra)
 

@@ -6,6 +6,7 @@ with a key of its own for each answer: a client finds its own chunks in it, and 
 section 2.8). Asked and answered within one namespace, by its writers.
 """
 
+import contextlib
 import secrets
 import struct
 import time
@@ -14,10 +15,12 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 import sqlalchemy as sa
 from blake3 import blake3
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError
 
 from ecotone.database import Database
 from ecotone.storage import hashes, shards
-from ecotone.storage.models import ChunkRow, XetFileRow, remember
+from ecotone.storage.models import ChunkRow, XetFileRow
 from ecotone.storage.reconstruction import StoredTerm, unpacked_terms
 from ecotone.storage.xorbs import ChunkIndex
 
@@ -38,14 +41,17 @@ class Deduplication:
         self._index_of = index_of
 
     def learn(self, tenant: str, files: Iterable[tuple[str, tuple[StoredTerm, ...]]]) -> None:
-        """Index files (hash, terms) that were just made known in the namespace."""
-        rows = {
-            chunk: ChunkRow(tenant=tenant, chunk=chunk, file=name)
-            for name, terms in files
-            for chunk in self._indexed(terms)
-        }
-        if rows:
-            remember(self._database, rows.values())
+        """Index files (hash, terms) that were just made known in the namespace: a chunk leads to the newest of them."""
+        found = {chunk: name for name, terms in files for chunk in self._indexed(terms)}
+        rows = [{"tenant": tenant, "chunk": chunk, "file": found[chunk]} for chunk in sorted(found)]
+        insert = sqlite.insert if self._database.is_sqlite else postgresql.insert
+        for start in range(0, len(rows), 500):
+            added = insert(ChunkRow).values(rows[start : start + 500])
+            newest = added.on_conflict_do_update(
+                index_elements=[ChunkRow.tenant, ChunkRow.chunk], set_={"file": added.excluded.file}
+            )
+            with contextlib.suppress(IntegrityError), self._database.writing() as session:  # collected meanwhile
+                session.execute(newest)
 
     def answer(self, tenant: str, chunk: str) -> bytes | None:
         """A shard that names xorbs with the chunk and its neighbours; None when the namespace has no such chunk."""

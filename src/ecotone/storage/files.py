@@ -131,7 +131,8 @@ class Draft:
         if self._open:
             self._open = False
             self.path.unlink(missing_ok=True)
-            os.close(self._descriptor)
+            descriptor, self._descriptor = self._descriptor, -1  # a thread that still writes must not meet another file
+            os.close(descriptor)
 
 
 def _flush(descriptor: int) -> None:

@@ -139,7 +139,7 @@ class Storage:
         Raises:
             ObjectMissing: when garbage collection took one away since it was verified.
         """
-        wanted = sorted({content.sha256 for content in contents if content.sha256 is not None})
+        wanted = sorted({c.sha256 for c in contents if c.sha256 is not None and c.kind != GONE})
         for some in (wanted[i : i + 500] for i in range(0, len(wanted), 500)):
             here = {sha256 for _, sha256 in touch(session, LfsObjectRow, _of(LfsObjectRow, namespace, some))}
             names = {h for _, h in touch(session, XetFileRow, _of(XetFileRow, namespace, some))}

@@ -19,6 +19,7 @@ from ecotone.catalog import Model, ModelNotFound, Revision, RevisionNotFound
 from ecotone.catalog.differences import compare
 from ecotone.catalog.discussion import ALIVE, MOST_COMMENT, MOST_TITLE, Discussion, DiscussionNotFound, Event
 from ecotone.catalog.merging import Side
+from ecotone.publishing import in_turn
 from ecotone.vocabulary import EcotoneError, Invalid, NotFound, RepoType, Unauthenticated
 from ecotone.web.cards import comment_html
 from ecotone.web.endpoint import Visit, address, page
@@ -31,6 +32,7 @@ PAGE = 30
 FORMS = "/ecotone/discussions"
 MOST_FORM_BYTES = 12 * MOST_COMMENT + 64 * 1024
 MOST_CONFLICTS = 100
+MOST_MARKDOWN = 65_536
 _KINDS = {"model": RepoType.MODEL, "dataset": RepoType.DATASET, "space": RepoType.SPACE}
 NOTHING: Mapping[str, str] = {}
 _SIDES: dict[str, Side] = {"ours": "ours", "theirs": "theirs"}
@@ -106,18 +108,24 @@ def show(visit: Visit, sent: Mapping[str, str] = NOTHING, problem: str = "") -> 
     attachments = (f"{visit.services.settings.base_url}/uploads/", f"{visit.root}/uploads/")
     here = visit.root + address(model)
 
+    events = visit.catalog.happenings(found)
+    formatted = _formatted(events)
+
     def shown(event: Event) -> Shown:
         if event.type != "comment" or event.data["hidden"]:
             return Shown(event, None, False)
         may_change = writes or (is_user and event.author == visit.actor.name)
-        return Shown(event, comment_html(event.data["raw"], here, attachments), may_change)
+        text = event.data["raw"]
+        if event.id not in formatted:
+            return Shown(event, Markup("<pre>{}</pre>").format(text), may_change)
+        return Shown(event, comment_html(text, here, attachments), may_change)
 
     return visit.page(
         "discussion.html",
         **_head(visit, model),
         discussion=found,
         is_alive=found.status in ALIVE,
-        events=[shown(event) for event in visit.catalog.happenings(found)],
+        events=[shown(event) for event in events],
         changes=_changes(visit, model, found) if found.is_pull_request else None,
         writes=writes,
         owns=owns,
@@ -126,6 +134,16 @@ def show(visit: Visit, sent: Mapping[str, str] = NOTHING, problem: str = "") -> 
         problem=problem,
         form_path=f"{visit.root}{FORMS}/{model.repo_type.value}/{model.id}/{found.num}",
     )
+
+
+def _formatted(events: list[Event]) -> set[str]:
+    """Ids of the comments that are shown as Markdown: the newest, as many as do not take long; others as plain text."""
+    left, found = MOST_MARKDOWN, set()
+    for event in reversed(events):
+        if event.type == "comment" and len(event.data["raw"]) <= left:
+            left -= len(event.data["raw"])
+            found.add(event.id)
+    return found
 
 
 def _head(visit: Visit, model: Model) -> dict[str, Any]:
@@ -155,7 +173,7 @@ async def sent(request: Request) -> Response:
     try:
         actor, fields = await posted(request, most_bytes=MOST_FORM_BYTES)
         request.state.actor = actor
-        return await run_in_threadpool(_acted, Visit(request), actor, fields)
+        return await in_turn(actor, _acted, Visit(request), actor, fields)
     except EcotoneError as error:
         return await run_in_threadpool(failure_page, request, error)
 

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from ecotone.accounts import ANONYMOUS, Actor
 from ecotone.catalog import EntryNotFound, File, Model, Revision
 from ecotone.catalog.names import check_path
-from ecotone.publishing import AddRegular, Commit, Delete
+from ecotone.publishing import AddRegular, Commit, Delete, in_turn
 from ecotone.publishing.received import Received, operations_of
 from ecotone.vocabulary import Conflict, EcotoneError, Invalid, TooLarge, Unauthenticated
 from ecotone.web.endpoint import Visit, address, refuse_keys
@@ -41,7 +41,7 @@ def form(show: Shown, act: Acting) -> Callable[[Request], Awaitable[Response]]:
             visit = Visit(request)
             async with sent_form(request, lambda actor: writable(visit, actor)) as sent:
                 request.state.actor = visit.actor = sent.actor
-                return await run_in_threadpool(_acted, show, act, visit, sent)
+                return await in_turn(sent.actor, _acted, show, act, visit, sent)
         except ClientDisconnect:
             return Response(status_code=400)
         except TooLarge as error:  # the body was not read: the form is shown as it was, to a sender who may write

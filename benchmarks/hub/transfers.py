@@ -1,6 +1,7 @@
 """Transfers of one large file by real clients, each against the same client and a reference in the same round."""
 
 import hashlib
+import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ def measure(folder: Path, mib: int, rounds: int) -> dict[str, float]:
         for number in range(rounds):
             _round(Round(folder, hub, flat, number, mib), times)
             print(f"round {number + 1} of {rounds}", flush=True)
+        print(f"curl of compressed chunks: {compressed(folder, hub, mib):.0f} MB/s", flush=True)
     found = {}
     for name, (ours, theirs) in times.items():
         mine, other = (mib * MIB / 1e6 / ground.best_third(side) for side in (ours, theirs))
@@ -88,6 +90,17 @@ def _round(this: Round, times: dict[str, Any]) -> None:
         }
         ground.interleaved(pairs, times)
     this.clean()
+
+
+def compressed(folder: Path, hub: Hub, mib: int) -> float:
+    """MB/s of curl for a file whose chunks are stored compressed: weights of which only every second byte is noise."""
+    data = bytearray((mib // 4) * MIB)
+    data[::2] = random.Random(3).randbytes(len(data) // 2)
+    source = folder / "packed.bin"
+    source.write_bytes(data)
+    hub.timed("up", "bench-packed/m", source, folder / "home-packed", xet=True)
+    took = [hub.curl("/bench-packed/m/resolve/main/model.bin", folder / "curl.bin") for _ in range(5)]
+    return len(data) / 1e6 / min(took)
 
 
 def as_stored(hub: Hub, data: Path, repo: str) -> dict[str, Any]:

@@ -59,7 +59,9 @@ class Cas:
         """POST /cas/{scope}/v1/xorbs/{prefix}/{hash}"""
         grant = await self._grants.writing(request)
         check_length(request, MOST_SENT)
-        upload = await run_in_threadpool(storage_of(request).xet.receiving, grant.tenant, request.path_params["hash"])
+        upload = await run_in_threadpool(
+            storage_of(request).xet.receiving, grant.tenant, request.path_params["hash"], session=session_of(request)
+        )
         try:
             await receive_into(request, upload.write)
             async with self._finishing:  # a client that sends slowly holds no place here
@@ -100,7 +102,7 @@ class Cas:
         check_length(request, MOST_SHARD)
         body = await read_body(request, MOST_SHARD)
         async with self._checking:
-            await run_in_threadpool(storage_of(request).xet.put_shard, grant.tenant, body)
+            await run_in_threadpool(storage_of(request).xet.put_shard, grant.tenant, body, session=session_of(request))
         return answer({"result": 1})
 
     async def put_shard_told(self, request: Request) -> Response:
@@ -108,7 +110,7 @@ class Cas:
         grant = await self._grants.writing(request)
         check_length(request, MOST_SHARD)
         body = await read_body(request, MOST_SHARD)
-        check = functools.partial(storage_of(request).xet.put_shard, grant.tenant, body)
+        check = functools.partial(storage_of(request).xet.put_shard, grant.tenant, body, session=session_of(request))
         return StreamingResponse(self._events(self._check(check)), media_type="application/x-ndjson")
 
     def _check(self, check: Callable[[Progress], int]) -> "Checking":
@@ -269,6 +271,12 @@ class Checking:
 
 
 # -- what the handlers share -----------------------------------------------------------------------------------------
+def session_of(request: Request) -> str:
+    """The client's name for its upload, if it has a plausible one."""
+    name = request.headers.get("x-xet-session-id", "")
+    return name if len(name) <= 64 else ""
+
+
 def storage_of(request: Request) -> Storage:
     storage: Storage = request.app.state.services.storage
     return storage

@@ -1,15 +1,15 @@
 """Taking a shard in: nothing in it is believed that is not found again in what is stored."""
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session as Transaction
 
 from ecotone.database import Database, utc_now
 from ecotone.storage import hashes, shards
 from ecotone.storage.deduplication import Deduplication
 from ecotone.storage.errors import BrokenShard
+from ecotone.storage.foresight import Foresight, Session
 from ecotone.storage.models import XetFileRow, XorbTenantRow, remember, spare, touch
 from ecotone.storage.reconstruction import StoredTerm, XetFile, file_of, packed_term, unpacked_terms
 from ecotone.storage.xorbs import KIND, ChunkIndex
@@ -26,6 +26,7 @@ class Acceptance:
     Args:
         index_of: of a stored xorb.
         read: bytes of a file that is put together from its terms.
+        foresight: what is hashed already of files that are being sent.
         most_bytes: of all files of one shard together; their bytes are rebuilt when it comes.
     """
 
@@ -36,15 +37,19 @@ class Acceptance:
         *,
         index_of: Callable[[str], ChunkIndex],
         read: Read,
+        foresight: Foresight,
         most_bytes: int,
     ) -> None:
+        self._foresight = foresight
         self._database = database
         self._deduplication = deduplication
         self._index_of = index_of
         self._read = read
         self._most_bytes = most_bytes
 
-    def take(self, tenant: str, data: bytes, progress: Callable[[int, int], None] | None = None) -> int:
+    def take(
+        self, tenant: str, data: bytes, progress: Callable[[int, int], None] | None = None, *, session: str = ""
+    ) -> int:
         """Verify a shard and make its files known in the namespace; returns how many were new.
 
         Checked for each file: its xorbs were sent by this namespace, chunk ranges and lengths fit what is stored, the
@@ -67,7 +72,7 @@ class Acceptance:
         done = 0
         for file in fresh.values():
             self._check_terms(file)
-            rows.append(self._rebuilt(tenant, file, progress and _shifted(progress, done, total)))
+            rows.append(self._rebuilt((tenant, session), file, progress and _shifted(progress, done, total)))
             known[rows[-1].hash] = rows[-1].sha256
             done += rows[-1].size
         for file in files:
@@ -86,7 +91,7 @@ class Acceptance:
         """
         xorbs_named = {term.xorb for row in rows for term in unpacked_terms(row.terms)}
 
-        def settle(session: Session) -> None:
+        def settle(session: Transaction) -> None:
             for table, names in ((XorbTenantRow, sorted(xorbs_named)), (XetFileRow, sorted(known))):
                 for some in batches(names, 500):
                     found = touch(session, table, sa.and_(table.tenant == tenant, table.hash.in_(some)))
@@ -146,13 +151,15 @@ class Acceptance:
         if hashes.file_hash(nodes) != file.hash:
             raise BrokenShard(f"The terms of file {name} give another file hash.")
 
-    def _rebuilt(self, tenant: str, file: shards.ShardFile, progress: Callable[[int], None] | None) -> XetFileRow:
+    def _rebuilt(self, session: Session, file: shards.ShardFile, progress: Callable[[int], None] | None) -> XetFileRow:
         """The file's row, with the sha256 of its bytes."""
+        tenant = session[0]
         name = hashes.to_text(file.hash)
         terms = tuple(StoredTerm(hashes.to_text(t.xorb), t.start, t.end, t.length) for t in file.terms)
         found = file_of(tenant, name, "", terms)
-        digest, at, told = hashlib.sha256(), 0, 0
-        for piece in self._read(found, 0, found.size):
+        digest, at = self._foresight.begun(session, terms, (self._index_of(term.xorb).count for term in terms))
+        told = at
+        for piece in self._read(found, at, found.size):
             digest.update(piece)
             at += len(piece)
             if progress is not None and at - told >= _TOLD_BYTES:

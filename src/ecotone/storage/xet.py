@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session as Transaction
 
 from ecotone.database import Database, utc_now
 from ecotone.storage import hashes, xorbs
@@ -27,6 +27,7 @@ from ecotone.storage.errors import (
     UploadTooLarge,
 )
 from ecotone.storage.files import Draft
+from ecotone.storage.foresight import Foresight, Session
 from ecotone.storage.models import EpochRow, XetFileRow, XorbTenantRow, remember, spare, touch
 from ecotone.storage.objects import Objects, Outgoing, Stored, key
 from ecotone.storage.placing import place
@@ -83,8 +84,14 @@ class XetStore:
         self.index = functools.lru_cache(maxsize=256)(self._load_index)
         self._recent = RecentFiles()
         self.deduplication = Deduplication(database, self.index)
+        self._foresight = Foresight(self._whole)
         self._acceptance = Acceptance(
-            database, self.deduplication, index_of=self.index, read=self.read, most_bytes=most_bytes
+            database,
+            self.deduplication,
+            index_of=self.index,
+            read=self.read,
+            foresight=self._foresight,
+            most_bytes=most_bytes,
         )
 
     def totals(self) -> tuple[int, int]:
@@ -145,15 +152,18 @@ class XetStore:
         return claims["x"], claims["s"], claims["e"], size
 
     # -- xorbs -------------------------------------------------------------------------------------------------------
-    def receiving(self, tenant: str, claimed: str) -> "XorbUpload":
+    def receiving(self, tenant: str, claimed: str, *, session: str = "") -> "XorbUpload":
         """A xorb to write into; `finish` verifies and keeps it.
+
+        Args:
+            session: the client's name for what it sends in one go, if it has one.
 
         Raises:
             BrokenXorb: when the name is no hash.
         """
         if not hashes.is_hash(claimed):
             raise BrokenXorb("A xorb's name is its hash: 64 lower-case hexadecimal digits.")
-        return XorbUpload(self, tenant, claimed, Draft(self._staging, "xorb"))
+        return XorbUpload(self, self._foresight, (tenant, session), claimed, Draft(self._staging, "xorb"))
 
     def put_xorb(self, tenant: str, claimed: str, data: bytes | bytearray) -> bool:
         """Verify and store a xorb; returns whether this namespace sent it for the first time.
@@ -187,18 +197,26 @@ class XetStore:
         """A xorb's stored bytes, whoever sent it. Raises ContentNotFound."""
         return self._objects.open(key(KIND, xorb))
 
+    def _whole(self, xorb: str) -> Iterator[bytes | memoryview]:
+        """All raw bytes of a xorb."""
+        index = self.index(xorb)
+        size = index.raw_start(index.count)
+        return self.read(file_of("", "", "", (StoredTerm(xorb, 0, index.count, size),)), 0, size)
+
     def _load_index(self, xorb: str) -> ChunkIndex:
         with self.open(xorb) as stored:
             return ChunkIndex.of_stored(stored)
 
     # -- shards ------------------------------------------------------------------------------------------------------
-    def put_shard(self, tenant: str, data: bytes, progress: Callable[[int, int], None] | None = None) -> int:
+    def put_shard(
+        self, tenant: str, data: bytes, progress: Callable[[int, int], None] | None = None, *, session: str = ""
+    ) -> int:
         """Verify a shard and make its files known in the namespace; returns how many were new. See `Acceptance.take`.
 
         Raises:
             BrokenShard: naming the file and what is wrong; then no file of the shard is taken.
         """
-        added = self._acceptance.take(tenant, data, progress)
+        added = self._acceptance.take(tenant, data, progress, session=session)
         self.verified["shard"] += 1
         return added
 
@@ -242,7 +260,7 @@ class XetStore:
                     for r in session.scalars(wanted)
                 ]
 
-        def settle(session: Session) -> None:
+        def settle(session: Transaction) -> None:
             for some in batches(sorted(row.hash for row in rows), 500):
                 there = sa.and_(XetFileRow.tenant == source, XetFileRow.hash.in_(some))
                 for _, missing in sorted({(source, name) for name in some} - touch(session, XetFileRow, there))[:1]:
@@ -343,12 +361,14 @@ class XetStore:
 class XorbUpload:
     """A xorb on its way in. Leaving the block without `finish` drops what came."""
 
-    def __init__(self, store: XetStore, tenant: str, claimed: str, draft: Draft) -> None:
+    def __init__(self, store: XetStore, foresight: Foresight, session: Session, claimed: str, draft: Draft) -> None:
         self._store = store
-        self._tenant = tenant
+        self._foresight = foresight
+        self._session = session
         self._claimed = claimed
         self._draft = draft
         self._size = 0
+        foresight.begins(session, claimed)
 
     def __enter__(self) -> "XorbUpload":
         return self
@@ -368,11 +388,13 @@ class XorbUpload:
         Raises:
             BrokenXorb: when the bytes are not a xorb of that hash.
         """
-        new = self._store._keep(self._tenant, self._claimed, self._draft, self._size)
+        new = self._store._keep(self._session[0], self._claimed, self._draft, self._size)
         self._store.verified["xorb"] += 1
+        self._foresight.arrived(self._session, self._claimed)
         return new
 
     def __exit__(self, *_: object) -> None:
+        self._foresight.failed(self._session, self._claimed)  # nothing, when it arrived
         self._draft.__exit__()
 
 

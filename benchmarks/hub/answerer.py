@@ -6,7 +6,7 @@ reconstructions made beforehand. No accounts, no database, no history.
     python benchmarks/hub/answerer.py PORT [STATE.json]
 
 STATE.json, written by the benchmark: {"file", "sha256", "size", "xet": file hash, "reconstructions": {range: answer},
-"xorbs": {hash: path}}.
+"xorbs": {hash: path}, "put": address that LFS files are put at, else they are counted and dropped}.
 """
 
 import asyncio
@@ -84,7 +84,11 @@ class Answerer(asyncio.Protocol):
             return {"type": "result", "result": 1}
         if path.endswith("/objects/batch"):
             rows = [
-                {**o, "authenticated": True, "actions": {"upload": {"href": f"{self.base}/lfs-data"}}}
+                {
+                    **o,
+                    "authenticated": True,
+                    "actions": {"upload": {"href": self.state.get("put", f"{self.base}/lfs-data")}},
+                }
                 for o in json.loads(self.body)["objects"]
             ]
             return {"transfer": "basic", "objects": rows, "hash_algo": "sha256"}

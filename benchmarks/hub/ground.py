@@ -82,7 +82,8 @@ def answerer(folder: Path, state: dict[str, Any]) -> Iterator["Hub"]:
 
 @contextlib.contextmanager
 def nginx(folder: Path, served: Path) -> Iterator["Hub | None"]:
-    """nginx serving a folder with its own defaults and sendfile; None where it is not installed."""
+    """nginx with its own defaults: serves a folder by sendfile, takes files by PUT below `put/`. None where it is not
+    installed."""
     program = shutil.which("nginx") or "/usr/sbin/nginx"
     if not Path(program).exists():
         print("nginx is not installed (apt-get install nginx): curl_vs_nginx is left out", file=sys.stderr)
@@ -96,7 +97,8 @@ def nginx(folder: Path, served: Path) -> Iterator["Hub | None"]:
         "events { worker_connections 256; }\n"
         f"http {{ access_log off; sendfile on; tcp_nopush on; client_body_temp_path {folder}/body; "
         f"proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fcgi; uwsgi_temp_path {folder}/uwsgi; "
-        f"scgi_temp_path {folder}/scgi; server {{ listen 127.0.0.1:{port}; root {served}; }} }}\n"
+        f"scgi_temp_path {folder}/scgi; server {{ listen 127.0.0.1:{port}; root {served}; client_max_body_size 0; "
+        f"location /put/ {{ root {folder}; dav_methods PUT; create_full_put_path on; }} }} }}\n"
     )
     with process([program, "-c", str(config), "-p", str(folder)], port, HOME=str(folder)) as child:
         yield Hub(f"http://127.0.0.1:{port}", port, child.pid)

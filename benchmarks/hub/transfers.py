@@ -74,10 +74,17 @@ def _round(this: Round, times: dict[str, Any]) -> None:
     with ground.answerer(this.folder, state) as plain:
         pairs = {
             "xet_up_vs_sink": (this.up(this.hub, xet, xet=True), this.up(plain, "bench/model", xet=True)),
-            "lfs_up_vs_static": (this.up(this.hub, lfs, xet=False), this.up(plain, "bench/model", xet=False)),
+            "lfs_up_vs_sink": (this.up(this.hub, lfs, xet=False), this.up(plain, "bench/model", xet=False)),
             "lfs_down_vs_static": (this.down(this.hub, lfs, xet=False), this.down(plain, "bench/model", xet=False)),
         }
         ground.interleaved(pairs, times)
+    if this.flat is not None:
+        put = state | {"put": f"{this.flat.url}/put/{this.number}"}
+        with ground.answerer(this.folder, put) as plain:
+            again = f"bench-lfs-{this.number}/again"
+            kept = (this.up(this.hub, again, xet=False), this.up(plain, "bench/model", xet=False))
+            ground.interleaved({"lfs_up_vs_static": kept}, times)
+        this.folder.joinpath("put", str(this.number)).unlink()
     state |= {"xet_on": True, **as_stored(this.hub, this.folder / "data", xet)}
     with ground.answerer(this.folder, state) as plain:
         down = (this.down(this.hub, xet, xet=True), this.down(plain, "bench/model", xet=True))

@@ -25,7 +25,7 @@ HEAD = f"host: 127.0.0.1\r\nauthorization: Bearer {ADMIN}\r\n".encode()
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with running(tmp_path_factory.mktemp("bodies")) as found:
+    with running(tmp_path_factory.mktemp("bodies"), ECOTONE_CONVERT_SOON="0") as found:
         yield found
 
 

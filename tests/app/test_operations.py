@@ -23,7 +23,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "operations.md"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with running(tmp_path_factory.mktemp("operations")) as found:
+    with running(tmp_path_factory.mktemp("operations"), ECOTONE_CONVERT_SOON="0") as found:
         publish_large(found, "secret-namespace/secret-model", b"x" * 2_000_000)
         found.http.get("/secret-namespace/secret-model/resolve/main/big.bin")
         found.http.get("/secret-namespace/nothing-here")

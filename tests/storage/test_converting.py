@@ -15,6 +15,7 @@ from ecotone.storage.content import large
 from ecotone.storage.converting import Converter
 from ecotone.storage.errors import StorageFull
 from ecotone.storage.models import CondemnedRow, LfsObjectRow
+from ecotone.storage.objects import key
 
 hf_xet = pytest.importorskip("hf_xet")
 
@@ -107,14 +108,11 @@ def test_the_whole_file_stays_until_the_last_namespace_has_the_new_form(
         assert session.get(CondemnedRow, ("lfs", name)) is not None
 
 
-def test_a_damaged_whole_file_is_not_converted(
-    storage: Storage, database: Database, forge: Any, tmp_path: Path
-) -> None:
+def test_a_damaged_whole_file_is_not_converted(storage: Storage, database: Database, forge: Any) -> None:
     data = forge.sample(500_000)
     name = sent(storage, data)
-    path = tmp_path / "objects" / "lfs" / name[:2] / name[2:]
-    path.chmod(0o600)
-    path.write_bytes(data[:-1] + b"?")
+    storage.objects.remove(key("lfs", name))
+    storage.objects.put(data[:-1] + b"?", key("lfs", name))
     good = sent(storage, forge.sample(400_000))
     done = converter(storage, database).run()
     assert done.files == 1 and "sha256" in done.failed[0] and name in done.failed[0]

@@ -251,3 +251,16 @@ def test_a_number_that_is_taken_meanwhile_is_not_given_twice(
     assert propose(reviews, AddRegular("a", b"1")) == 2
     assert [ref.ref for ref in house.catalog.refs(model).pull_requests] == ["refs/pr/2"]
     assert house.catalog.discussion(model, 1).title == "Quicker"
+
+
+@pytest.mark.timeout(30)
+def test_refs_that_share_a_turn_do_not_wait_for_each_other_in_one_thread(
+    house: SimpleNamespace, reviews: Reviews, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Turns are fewer than refs: which ones share one is chance."""
+    monkeypatch.setattr(house.publishing, "_turns", house.publishing._turns[:1])
+    model = house.catalog.model("demo/x", viewer=SYSTEM)
+    num = propose(reviews, AddRegular("a", b"1"))
+    meanwhile(house, monkeypatch, lambda: commit(house, f"refs/pr/{num}", AddRegular("late", b"1")))
+    reviews.merge(model, num, actor=SYSTEM)
+    assert held(house) == {"a": b"1", "late": b"1"}

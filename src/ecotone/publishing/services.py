@@ -10,6 +10,7 @@ import random
 import threading
 import time
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any
 
@@ -70,7 +71,7 @@ class Publishing:
         self._policy = policy
         self._knowledge = knowledge
         self._ledger = ledger
-        self._turns = tuple(threading.Lock() for _ in range(TURNS))
+        self._turns = tuple(threading.RLock() for _ in range(TURNS))
 
     def commit(
         self,
@@ -118,8 +119,11 @@ class Publishing:
                     time.sleep(random.uniform(0, FIRST_PAUSE * 2**attempt))  # noqa: S311  no secret
         raise StaleParent(ref, self._catalog.ref_target(model, full))
 
-    def turn(self, model: Model, ref: str) -> threading.Lock:
-        """What writers on one ref hold one after the other, so that they need not try again."""
+    def turn(self, model: Model, ref: str) -> AbstractContextManager[bool]:
+        """What writers on one ref hold one after the other, so that they need not try again.
+
+        Several refs share one: whoever holds it for one ref may take it for another.
+        """
         return self._turns[hash((model.key, ref)) % len(self._turns)]
 
     def _check_writer(self, model: Model, ref: str, actor: Actor) -> None:

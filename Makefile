@@ -6,7 +6,6 @@ BIN := $(VENV)/bin
 
 .PHONY: help run install test test-rest test-all check demo docs clients clean migration bench-gateway bench-hub bench-crash bench-collect bench-licences fuzz
 
-
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 

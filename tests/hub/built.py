@@ -3,8 +3,6 @@
 import base64
 import hashlib
 import json
-import os
-import secrets
 import socket
 import threading
 import time
@@ -22,6 +20,7 @@ from ecotone import hub
 from ecotone.app.application import build
 from ecotone.settings import Settings
 from ecotone.vocabulary import Role
+from tests.stores import empty_database
 
 PUBLIC = "https://hub.example/prefix"
 ADMIN = "ect_administrator_of_the_built_hub"
@@ -45,7 +44,7 @@ class Built:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        told = {"public_url": PUBLIC, "database_url": fresh_database()} | settings
+        told = {"public_url": PUBLIC, "database_url": empty_database()} | settings
         self.app = build(Settings(data=data, port=port, admin_token=ADMIN, **told))
         self.services = self.app.router.state.services
         self.port = port
@@ -129,19 +128,6 @@ class Built:
 
 
 INDEX_NAME = "model.safetensors.index.json"
-
-
-def fresh_database() -> str:
-    """The URL of an empty PostgreSQL database where a server is named, else nothing: then it is SQLite."""
-    server = os.environ.get("ECOTONE_TEST_POSTGRES_URL")
-    if server is None:
-        return ""
-    name = f"b_{secrets.token_hex(6)}"
-    admin = sa.create_engine(server, isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.execute(sa.text(f"create database {name}"))
-    admin.dispose()
-    return str(sa.make_url(server).set(database=name).render_as_string(hide_password=False))
 
 
 def bearer(token: str | None) -> dict[str, str]:

@@ -1,7 +1,6 @@
 """A hub on a free port, served by uvicorn as in production, for unmodified clients."""
 
 import os
-import secrets
 import socket
 import threading
 import time
@@ -12,7 +11,6 @@ from typing import Any
 
 import httpx
 import pytest
-import sqlalchemy as sa
 import uvicorn
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -37,7 +35,7 @@ from ecotone.storage import models as _storage
 from ecotone.vocabulary import Role
 from ecotone.webhooks import Courier, Targets, Webhooks
 from ecotone.webhooks import models as _webhooks
-from tests.stores import placed
+from tests.stores import empty_database, placed
 
 TABLES = (_accounts, _catalog, _policy, _storage, _webhooks)
 TOKENS = {
@@ -62,19 +60,6 @@ class RawPaths:
             actor = (self.accounts.actor_for_token(sent) if sent else None) or ANONYMOUS
             scope = {**scope, "path": scope["raw_path"].decode(), "state": {"actor": actor}}
         await self.app(scope, receive, send)
-
-
-def empty_database() -> str:
-    """A fresh PostgreSQL database where `ECOTONE_TEST_POSTGRES_URL` names a server; else SQLite in the data folder."""
-    given = os.environ.get("ECOTONE_TEST_POSTGRES_URL")
-    if given is None:
-        return ""
-    name = f"hub_{secrets.token_hex(6)}"
-    admin = sa.create_engine(given, isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.execute(sa.text(f"create database {name}"))
-    admin.dispose()
-    return sa.make_url(given).set(database=name).render_as_string(hide_password=False)
 
 
 @pytest.fixture(scope="module")

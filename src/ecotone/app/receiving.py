@@ -104,7 +104,7 @@ class BodyReader:
     async def _data(self, loop: asyncio.AbstractEventLoop, descriptor: int) -> None:
         """Wait until something is there to be read."""
         there: asyncio.Future[None] = loop.create_future()
-        loop.add_reader(descriptor, _tell, there)
+        loop.add_reader(descriptor, tell, there)
         try:
             while not there.done():
                 began = time.monotonic()
@@ -169,7 +169,8 @@ class _Pull:
                 self.failure = failure
 
 
-def _tell(there: "asyncio.Future[None]") -> None:
+def tell(there: "asyncio.Future[None]") -> None:
+    """Say that what is waited for has come; it may say so more than once."""
     if not there.done():
         there.set_result(None)
 

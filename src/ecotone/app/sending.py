@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
-from ecotone.app.receiving import turn_in
+from ecotone.app.receiving import tell, turn_in
 from ecotone.app.traffic import KEY, Transfer
 from ecotone.storage import Outgoing, Segment
 
@@ -94,7 +94,7 @@ class FileSender:
     async def _room(self, descriptor: int) -> None:
         loop = asyncio.get_running_loop()
         room: asyncio.Future[None] = loop.create_future()
-        loop.add_writer(descriptor, _tell, room)
+        loop.add_writer(descriptor, tell, room)
         try:
             async with asyncio.timeout(self._stalled):
                 await room
@@ -160,8 +160,3 @@ class _Push:
         close = getattr(self._items, "close", None)
         if close is not None:
             close()
-
-
-def _tell(room: "asyncio.Future[None]") -> None:
-    if not room.done():
-        room.set_result(None)

@@ -88,19 +88,21 @@ def test_files_are_uploaded_edited_and_deleted(
     page.fill("#folder", folder)
     page.fill("#message", "From a browser")
     page.click("button:has-text('Upload')")
-    assert page.is_visible("h1:has-text('From a browser')") and page.is_visible("text=2 files changed")
+    page.wait_for_selector("h1:has-text('From a browser')")
+    page.wait_for_selector("text=2 files changed")
     page.goto(f"/demo/shown/tree/main/{folder}")
-    assert page.is_visible("tr:has-text('two.bin') .chip:has-text('LFS')")
+    page.wait_for_selector("tr:has-text('two.bin') .chip:has-text('LFS')")
     page.click("th a:has-text('one.txt')")
     page.click("main a:has-text('Edit')")
     page.fill("#text", "second\n")
     page.click("button:has-text('Commit to main')")
-    assert page.is_visible(".diff .add:has-text('second')") and page.is_visible(".diff .drop:has-text('first')")
+    page.wait_for_selector(".diff .add:has-text('second')")
+    page.wait_for_selector(".diff .drop:has-text('first')")
     page.click(f"h3 a:has-text('{folder}/one.txt')")
     assert page.inner_text(".lines") == "second"
     page.goto(f"/demo/shown/delete/main/{folder}/one.txt")
     page.click("button:has-text('Delete the file')")
-    assert page.is_visible(".is-removed:has-text('removed')")
+    page.wait_for_selector(".is-removed:has-text('removed')")
 
 
 def test_a_refusal_comes_back_on_the_form_with_its_clause(visit: Visit, server: SimpleNamespace, shown: str) -> None:

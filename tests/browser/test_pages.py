@@ -128,7 +128,7 @@ def test_reasons_open_by_keyboard(visit: Visit) -> None:
     page.goto("/demo/bert-atlas")
     page.focus(".use summary")
     page.keyboard.press("Enter")
-    assert page.is_visible(".use[open] .reasons")
+    page.wait_for_selector(".use[open] .reasons")
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -153,12 +153,12 @@ def test_pages_work_without_script(visit: Visit) -> None:
     page = visit(script=False)
     page.goto("/?search=bert-atlas")
     page.click("main h3 a[href='/demo/bert-atlas']")
-    assert page.is_visible("strong:has-text('144 facts')")
+    page.wait_for_selector("strong:has-text('144 facts')")
     page.click(".use summary >> nth=0")
-    assert page.is_visible(".use .reasons >> nth=0")
+    page.wait_for_selector(".use .reasons >> nth=0")
     page.select_option("select[name=mode]", "serve_api")
     page.click("button:has-text('Judge')")
-    assert page.is_visible("summary:has-text('Your use')")
+    page.wait_for_selector("summary:has-text('Your use')")
 
 
 @pytest.mark.parametrize("path", ["/meta-llama/Llama-3.1-8B", "/ecotone/licences/llama-3.1"])
@@ -189,9 +189,9 @@ def test_the_family_tree_follows_the_use_and_can_be_walked_by_keyboard(visit: Vi
     page.keyboard.press("Enter")
     assert not page.is_visible("#family-tree a[href='/google-bert/bert-base-uncased']")
     page.keyboard.press("Enter")
-    assert page.is_visible("#family-tree a[href='/google-bert/bert-base-uncased']")
+    page.wait_for_selector("#family-tree a[href='/google-bert/bert-base-uncased']")
     page.goto("/demo/bert-atlas")
-    assert page.is_visible("#family-tree a[href='/demo/bert-rivers']")
+    page.wait_for_selector("#family-tree a[href='/demo/bert-rivers']")
     before = page.inner_text("#family-tree")
     page.select_option("select[name=purpose]", "research")
     page.wait_for_function("before => document.querySelector('#family-tree').innerText !== before", arg=before)
@@ -210,12 +210,12 @@ def test_the_profile_is_told_in_a_browser_and_answers_follow(
     page.goto("/ecotone/profile")
     page.fill("input[name='mau.2024-06']", "one")
     page.click("button:has-text('Save')")
-    assert page.is_visible("[role=alert]:has-text('whole number')")
+    page.wait_for_selector("[role=alert]:has-text('whole number')")
     assert page.input_value("input[name='mau.2024-06']") == "one"
     page.fill("input[name='mau.2024-06']", "12,000")
     page.fill("#domicile", "us")
     page.click("button:has-text('Save')")
-    assert page.is_visible("[role=status]:has-text('Saved')")
+    page.wait_for_selector("[role=status]:has-text('Saved')")
     assert page.input_value("#domicile") == "US"
     page.goto(question)
     assert page.locator("#answer .verdict-allow_with_duties").count() == 1
@@ -223,6 +223,7 @@ def test_the_profile_is_told_in_a_browser_and_answers_follow(
     page.fill("input[name='mau.2024-06']", "")
     page.fill("#domicile", "")
     page.click("button:has-text('Save')")
+    page.wait_for_selector("[role=status]:has-text('Saved')")
     page.goto(question)
     assert page.locator("#answer .verdict-unknown").count() == 1
 
@@ -233,7 +234,7 @@ def test_a_hostile_card_does_nothing(visit: Visit, server: SimpleNamespace) -> N
     page.wait_for_timeout(300)
     assert all(asked.startswith(server.url + "/") for asked in page.asked)
     assert [w for w in page.wrong if "404" not in w] == []
-    assert page.is_visible("footer")
+    page.wait_for_selector("footer")
 
 
 def test_login_in_a_browser(visit: Visit, server: SimpleNamespace) -> None:
@@ -245,11 +246,11 @@ def test_login_in_a_browser(visit: Visit, server: SimpleNamespace) -> None:
     page.keyboard.type(server.services.settings.admin_token)
     page.keyboard.press("Enter")
     page.wait_for_url(server.url + "/demo/secret")
-    assert page.is_visible("h1:has-text('Hidden words')")
+    page.wait_for_selector("h1:has-text('Hidden words')")
     page.click("button:has-text('Log out')")
     page.wait_for_url(server.url + "/")
     page.goto("/demo/secret")
-    assert page.is_visible("h1:has-text('Nothing here')")
+    page.wait_for_selector("h1:has-text('Nothing here')")
 
 
 def test_snippets_can_be_copied(visit: Visit) -> None:

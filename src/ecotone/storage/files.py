@@ -13,7 +13,7 @@ from typing import BinaryIO
 from ecotone.storage.errors import StorageFull
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_FLUSHED_BYTES = 64 * 1024 * 1024
+_FLUSHED_BYTES = 32 * 1024 * 1024
 _flushers = ThreadPoolExecutor(2, "flushing")
 
 

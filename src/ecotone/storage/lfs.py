@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from ecotone.database import Database, utc_now
 from ecotone.storage.errors import HashMismatch, ObjectMissing, UploadTooLarge
 from ecotone.storage.files import Draft
+from ecotone.storage.following import FollowingDigest
 from ecotone.storage.models import LfsObjectRow, remember, spare
 from ecotone.storage.objects import Objects, Stored, key
 from ecotone.storage.placing import place
@@ -191,7 +192,7 @@ class Upload:
         self._sha256 = sha256
         self._size = size
         self._draft = draft
-        self._digest = hashlib.sha256()
+        self._digest = FollowingDigest(draft.fileno())
         self._received = 0
 
     def __enter__(self) -> "Upload":
@@ -203,7 +204,7 @@ class Upload:
         if self._received > self._size:
             raise UploadTooLarge(f"More than the {self._size} bytes announced were sent.")
         self._draft.write(data)
-        self._digest.update(data)
+        self._digest.grew(len(data))
 
     def write_all(self, pieces: Iterable[bytes]) -> None:
         for piece in pieces:
@@ -217,11 +218,13 @@ class Upload:
         """
         if self._received != self._size:
             raise HashMismatch(f"{self._received} bytes came, {self._size} were announced; send the file again.")
-        if self._digest.hexdigest() != self._sha256:
-            raise HashMismatch(f"The bytes sent have the sha256 {self._digest.hexdigest()}, not {self._sha256}.")
+        found = self._digest.hexdigest()
+        if found != self._sha256:
+            raise HashMismatch(f"The bytes sent have the sha256 {found}, not {self._sha256}.")
         self._store.keep(self._draft, self._tenant, self._sha256, self._size)
 
     def __exit__(self, *_: object) -> None:
+        self._digest.stop()
         self._draft.__exit__()
 
 

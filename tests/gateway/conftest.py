@@ -16,7 +16,7 @@ import pytest
 import uvicorn
 
 from ecotone.gateway import Gateway, Snapshot
-from ecotone.gateway.snapshot import Consumer, Ruling, Target
+from ecotone.gateway.snapshot import Consumer, Key, Route, RouteCandidate, Ruling, Target
 from ecotone.ledger import Ledger, LedgerWriter
 from ecotone.settings import Settings
 from ecotone.vocabulary import Location, PersonalData, Verdict
@@ -206,7 +206,9 @@ def snapshot(provider: Provider, dead_port: int) -> Snapshot:
     return Snapshot(
         version=1,
         built=time.time(),
-        keys={hashlib.sha256(f"eck_{n}".encode()).hexdigest(): n for n in ("shop", "masked", "house")},
+        keys={
+            hashlib.sha256(f"eck_{n}".encode()).hexdigest(): Key(id=n, project=n) for n in ("shop", "masked", "house")
+        },
         consumers={
             "shop": consumer("shop"),
             "masked": consumer("masked", PersonalData.PSEUDONYMISE),
@@ -226,14 +228,18 @@ def snapshot(provider: Provider, dead_port: int) -> Snapshot:
             "keyless": Target(name="keyless", backend="keyless", url=provider.url, **{**out, "key_env": "NO_API_KEY"}),
         },
         routes={
-            "assistant": ("fake/gpt-test", "demo/local"),
-            "rescue": ("gone/x", "fake/gpt-fails", "fake/gpt-test"),
-            "denied": ("demo/nc",),
-            "stream-rescue": ("fake/gpt-first-error", "fake/gpt-plain", "fake/gpt-test"),
-            "hopeless": ("gone/x", "fake/gpt-refuses"),
+            "assistant": route("assistant", "fake/gpt-test", "demo/local"),
+            "rescue": route("rescue", "gone/x", "fake/gpt-fails", "fake/gpt-test"),
+            "denied": route("denied", "demo/nc"),
+            "stream-rescue": route("stream-rescue", "fake/gpt-first-error", "fake/gpt-plain", "fake/gpt-test"),
+            "hopeless": route("hopeless", "gone/x", "fake/gpt-refuses"),
         },
         rulings={"free|commercial": yes, "nc|commercial": no},
     )
+
+
+def route(name: str, *models: str) -> Route:
+    return Route(name=name, candidates=tuple(RouteCandidate(model=model) for model in models))
 
 
 class House:

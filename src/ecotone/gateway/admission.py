@@ -52,8 +52,8 @@ def identify(snapshot: Snapshot, hashed: str | None, *, prefix: str = "") -> Con
         raise Refusal(
             401, "missing_key", "No key was sent; send `Authorization: Bearer KEY` with a project's key (eck_...)."
         )
-    project = snapshot.keys.get(hashed)
-    consumer = snapshot.consumers.get(project) if project else None
+    key = snapshot.keys.get(hashed)
+    consumer = snapshot.consumers.get(key.project) if key else None
     if consumer is None:
         if prefix == USER_TOKEN:
             raise Refusal(
@@ -91,7 +91,7 @@ def admit(snapshot: Snapshot, consumer: Consumer, request: Request, findings: Fi
             engine that is not ready.
     """
     route = snapshot.routes.get(request.model)
-    names = route if route is not None else (request.model,)
+    names = [c.model for c in route.candidates] if route is not None else [request.model]
     allowed: list[Candidate] = []
     refusals: list[Refusal] = []
     passed_over: list[str] = []

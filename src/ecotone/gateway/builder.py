@@ -13,7 +13,7 @@ from ecotone.accounts import ANONYMOUS, HOUSE, SYSTEM, Accounts, Project
 from ecotone.catalog import Catalog
 from ecotone.gateway.backends import Backend, Backends
 from ecotone.gateway.routing import Routes
-from ecotone.gateway.snapshot import SUBJECT, Consumer, Ruling, Snapshot, Target, save
+from ecotone.gateway.snapshot import SUBJECT, Consumer, Key, Route, RouteCandidate, Ruling, Snapshot, Target, save
 from ecotone.licences import Family, legal_class
 from ecotone.policy import Action, Policy, Stance, may_call_private, node_names
 from ecotone.settings import Settings
@@ -129,15 +129,15 @@ class SnapshotBuilder:
         rulings = self._rulings(families, list(projects.values()), stance)
         return Snapshot(
             keys={
-                k.hash: k.project
+                k.hash: Key(id=k.id, project=k.project)
                 for k in self._accounts.keys()  # noqa: SIM118
                 if k.revoked is None
             }
-            | dict.fromkeys(self._accounts.admin_token_hashes(), HOUSE),
+            | {h: Key(id=f"token-{h[:8]}", project=HOUSE) for h in self._accounts.admin_token_hashes()},
             consumers=consumers,
             targets=targets,
             backends=backends,
-            routes={r.name: r.to for r in self._routes.list()},
+            routes={r.name: _route(r) for r in self._routes.list()},
             rulings=rulings,
         )
 
@@ -211,6 +211,10 @@ class SnapshotBuilder:
         )
         packed = msgspec.json.encode(made).replace(msgspec.json.encode(family.subject), b'"\\u0001"')
         return msgspec.json.decode(packed, type=Ruling)
+
+
+def _route(row: Any) -> Route:
+    return Route(name=row.name, candidates=tuple(RouteCandidate(model=model) for model in row.to))
 
 
 def _use_of(project: Project) -> str:

@@ -174,8 +174,8 @@ class Gateway:
         lists = await asyncio.gather(*(self._models_of(t.name, t.url or "", t.key_env) for t in backends))
         for backend, models in zip(backends, lists, strict=True):
             found |= {f"{backend.name}/{model}": backend.name for model in models}
-        for name, targets in snapshot.routes.items():
-            if any(_callable(snapshot, consumer, target) for target in targets):
+        for name, route in snapshot.routes.items():
+            if any(_callable(snapshot, consumer, candidate.model) for candidate in route.candidates):
                 found[name] = "route"
         rows = [{"id": n, "object": "model", "created": int(snapshot.built), "owned_by": o} for n, o in found.items()]
         if not wanted:

@@ -10,17 +10,21 @@ import msgspec
 
 from ecotone.vocabulary import Location, PersonalData, Verdict
 
-FORMAT = 1
+FORMAT = 2
 SUBJECT = "\x01"
 
 
 class Consumer(msgspec.Struct, frozen=True, kw_only=True):
-    """A project as the path sees it. `use` names its declared use among the decisions."""
+    """A project as the path sees it. `use` names its declared use among the decisions.
+
+    `scan`: its texts are looked through for sensitive spans; where they are not, no text is known to be harmless.
+    """
 
     name: str
     use: str
     personal_data: PersonalData
     may_call_private: bool
+    scan: bool = True
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +50,67 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     note: str = ""
     projects: tuple[str, ...] = ()
     task: str | None = None
+
+
+class Key(msgspec.Struct, frozen=True, kw_only=True):
+    """A key as the path sees it; its secret is known by its hash alone.
+
+    `models` are patterns of names that it may call, `networks` addresses that it may be used from; empty is any.
+    `expires` is `time.time()`, 0 for never.
+    """
+
+    id: str
+    project: str
+    models: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
+    expires: float = 0.0
+
+
+class Budget(msgspec.Struct, frozen=True, kw_only=True):
+    """Money that a scope may spend in each window. `limit` is in 10^-12 USD."""
+
+    id: str
+    limit: int
+    window: str
+
+
+class Limit(msgspec.Struct, frozen=True, kw_only=True):
+    """What a scope may use: `requests` and `tokens` in a minute, `concurrent` requests at once; None is any."""
+
+    requests: int | None = None
+    tokens: int | None = None
+    concurrent: int | None = None
+    budgets: tuple[Budget, ...] = ()
+
+
+class RouteCandidate(msgspec.Struct, frozen=True, kw_only=True):
+    """A model that may answer a route; `weight` is its share among the others of a weighted route."""
+
+    model: str
+    weight: float = 1.0
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """A public name with its candidates in order.
+
+    `strategy` is fixed, fallback, weighted, cheapest or fastest. `shadow` names a model that gets a copy of
+    `shadow_share` of the requests, whose answers nobody sees. Times are in seconds, 0 for the setting. An answer
+    is kept for `cache_seconds`; `alias` puts the route's own name into answers; `sticky` keeps a conversation at the
+    backend that has its beginning in its prompt cache.
+    """
+
+    name: str
+    strategy: str = "fallback"
+    candidates: tuple[RouteCandidate, ...] = ()
+    shadow: str | None = None
+    shadow_share: float = 1.0
+    retries: int = 1
+    connect_seconds: float = 0.0
+    first_seconds: float = 0.0
+    idle_seconds: float = 0.0
+    cache_seconds: int = 0
+    alias: bool = False
+    sticky: bool = False
 
 
 class Ruling(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,11 +141,13 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
     version: int = 0
     built: float = 0.0
-    keys: dict[str, str] = {}
+    keys: dict[str, Key] = {}
     consumers: dict[str, Consumer] = {}
     targets: dict[str, Target] = {}
     backends: dict[str, Target] = {}
-    routes: dict[str, tuple[str, ...]] = {}
+    routes: dict[str, Route] = {}
+    limits: dict[str, Limit] = {}
+    """By scope: `key:ID`, `project:NAME`, `organisation`, `backend:NAME`."""
     rulings: dict[str, Ruling] = {}
 
     def target(self, model: str) -> Target | None:

@@ -11,6 +11,7 @@ import fcntl
 import os
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,15 @@ class LedgerWriter:
             loop.call_soon(self._write_pending)
         return await future
 
+    def append_all(self, items: Sequence[tuple[str, bytes]]) -> None:
+        """Write records in one `write()`; each is a kind and its own fields as JSON.
+
+        Raises:
+            LedgerFull: when they cannot be written; the chain is then as before.
+        """
+        with self._lock:
+            self._write(items)
+
     def _write_pending(self) -> None:
         waiting, self._pending = self._pending, []
         try:
@@ -146,7 +156,7 @@ class LedgerWriter:
             if not future.done():
                 future.set_result(receipt)
 
-    def _write(self, items: list[tuple[str, bytes]]) -> list[Receipt]:
+    def _write(self, items: Sequence[tuple[str, bytes]]) -> list[Receipt]:
         if self._closed.is_set():
             raise LedgerFull("The ledger is closed; the server is about to end.")
         number, prev = self._records, self._hash

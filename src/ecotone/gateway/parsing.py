@@ -81,14 +81,14 @@ class Request(msgspec.Struct, kw_only=True):
             model: the upstream's name.
             ask_usage: whether to ask for usage in a stream, too.
         """
-        options = self.value.get("stream_options")
-        if self.canonical and (not ask_usage or options is None):
+        if self.canonical and not (ask_usage and "stream_options" in self.value):
+            if model == self.model and not ask_usage:
+                return self.raw
             head = b'{"model":%b' % _encode(self.model)
-            if self.raw.startswith(head) and (not ask_usage or "stream_options" not in self.value):
-                if model == self.model and not ask_usage:
-                    return self.raw
+            if self.raw.startswith(head):
                 end = _USAGE if ask_usage else b"}"
                 return b'{"model":%b%b%b' % (_encode(model), self.raw[len(head) : -1], end)
+        options = self.value.get("stream_options")
         fields: dict[str, Any] = {**_decoder.decode(self.raw), "model": model}
         if ask_usage:
             fields["stream_options"] = {**(options if isinstance(options, dict) else {}), "include_usage": True}
@@ -116,7 +116,7 @@ def parse(face: str, body: bytes) -> Request:
         if "UTF-8" in str(error) or "utf-8" in str(error):
             raise _bad("The body is not UTF-8; send JSON in UTF-8.") from None
         raise _bad("The body is not a JSON object; send one with `model` and what the endpoint needs.") from None
-    if not isinstance(value, dict):
+    if type(value) is not dict:
         raise _bad("The body is not a JSON object; send one with `model` and what the endpoint needs.")
     if len(body) <= HEAVY and _deeper(value, MOST_DEPTH):
         raise _bad(f"The body is nested more than {MOST_DEPTH} deep.")
@@ -127,7 +127,7 @@ def parse(face: str, body: bytes) -> Request:
             if key.lower() in _KNOWN:
                 raise _bad(f"The key {key!r} differs from {key.lower()!r} only in case; write it in lower case.", key)
     model = value.get("model")
-    if not isinstance(model, str) or not model:
+    if type(model) is not str or not model:
         raise _bad("`model` is missing; name a model, e.g. one of GET /v1/models.", "model")
     if len(model) > _MOST_NAME or not model.isprintable():
         raise _bad(f"`model` is no name of a model: at most {_MOST_NAME} printable characters.", "model")

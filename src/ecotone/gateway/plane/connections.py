@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 import httptools
 
 from ecotone.gateway.answers import Refusal
-from ecotone.gateway.plane.heads import MOST_EXTENSIONS, MOST_HEAD, Head, add_field, bad, check
+from ecotone.gateway.plane.heads import MOST_EXTENSIONS, MOST_FIELDS, MOST_HEAD, Head, add_field, bad, check
 
 MOST_PIPELINED: Final = 64
 HEAD_SECONDS: Final = 30.0
@@ -214,8 +214,14 @@ class Connection(asyncio.Protocol):
         self._target.append(part)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_head and self._head is not None:  # what follows a body are trailers, and replace nothing
-            add_field(self._head, name, value)
+        head = self._head
+        if self._in_head and head is not None:  # what follows a body are trailers, and replace nothing
+            fields = head.fields
+            name = name.lower()
+            if name in fields or len(fields) >= MOST_FIELDS:
+                add_field(head, name, value)
+            else:
+                fields[name] = value
 
     def on_headers_complete(self) -> None:
         head = self._head

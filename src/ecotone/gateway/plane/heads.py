@@ -4,7 +4,7 @@ llhttp refuses most of it already; what it lets through is refused here: trailer
 `Host`, a target that is no path, unlimited heads, `Content-Length: 01`, another coding before `chunked`.
 """
 
-from typing import Final
+from typing import Any, Final
 
 from ecotone.gateway.answers import Refusal
 
@@ -16,12 +16,13 @@ _ONCE: Final = frozenset(
     {b"host", b"authorization", b"x-api-key", b"api-key", b"content-length", b"content-type", b"transfer-encoding"}
 )
 _KEYS: Final = (b"x-api-key", b"api-key")
+_paths: dict[bytes, str] = {}
 
 
 class Head:
     """Request line and headers of one request; names in lower case, the last value of each."""
 
-    __slots__ = ("close", "fields", "length", "method", "old", "path", "query")
+    __slots__ = ("close", "fields", "length", "method", "old", "path", "query", "who")
 
     def __init__(self) -> None:
         self.method = b""
@@ -31,6 +32,8 @@ class Head:
         self.length: int | None = 0
         self.close = False
         self.old = False
+        self.who: Any = None
+        """Who asks, once that was looked up."""
 
     def secret(self) -> bytes | None:
         """The key that was sent, None when there is none.
@@ -86,11 +89,17 @@ def check(head: Head, version: str, target: bytes) -> None:
         raise bad("The Host header is missing.")
     if target[:1] != b"/" or b"#" in target:
         raise bad("The target of the request must be a path that begins with '/'.")
-    path, _, head.query = target.partition(b"?")
-    try:
-        head.path = path.decode("ascii")
-    except UnicodeDecodeError:
-        raise bad("The path holds bytes that are no ASCII; percent-encode them.") from None
+    known = _paths.get(target)
+    if known is None:
+        path, _, head.query = target.partition(b"?")
+        try:
+            head.path = path.decode("ascii")
+        except UnicodeDecodeError:
+            raise bad("The path holds bytes that are no ASCII; percent-encode them.") from None
+        if not head.query and len(target) < 64 and len(_paths) < 64:
+            _paths[target] = head.path
+    else:
+        head.path = known
     length, coding = fields.get(b"content-length"), fields.get(b"transfer-encoding")
     if coding is not None:
         if head.old or length is not None or coding.strip().lower() != b"chunked":

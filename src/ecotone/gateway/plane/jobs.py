@@ -66,12 +66,21 @@ class Job:
         names: placeholders, when the text goes out with some.
     """
 
-    __slots__ = (
-        "_begun", "_block", "_body", "_cutter", "_failed", "_headers", "_inflate", "_parts", "_passing", "_place",
-        "_reader", "_retried", "_settled", "_size", "_status", "_upstream", "_waiting", "began", "caller_id", "client",
-        "deadline", "first", "gone", "hold", "lane", "names", "option", "options", "plane", "request", "request_id",
-        "usage", "user",
-    )  # fmt: skip
+    names: Pseudonyms | None = None
+    hold: Any = None
+    gone = False
+    first = 0.0
+    _place = 0
+    _body = b""
+    _upstream: Upstream | None = None
+    _status = 0
+    _headers: dict[bytes, bytes] = {}  # noqa: RUF012
+    _size = 0
+    _passing: Passing | None = None
+    _reader: StreamReader | None = None
+    _cutter: EventCutter | None = None
+    _inflate: Any = None
+    _begun = _settled = _retried = _waiting = False
 
     def __init__(
         self, plane: "Plane", client: Client, request: Request, lane: Lane, options: list[Option], caller_id: bytes
@@ -85,27 +94,8 @@ class Job:
         self.options = options
         self.option = options[0]
         self.usage = Usage()
-        self.names: Pseudonyms | None = None
-        self.hold: Any = None
-        self.gone = False
         self.began = self.deadline = plane.now()
-        self.first = 0.0
-        self._place = 0
-        self._body = b""
-        self._reset()
-
-    def _reset(self) -> None:
-        self._upstream: Upstream | None = None
-        self._status = 0
-        self._headers: dict[bytes, bytes] = {}
         self._parts: list[bytes] = []
-        self._size = 0
-        self._passing: Passing | None = None
-        self._reader: StreamReader | None = None
-        self._cutter: EventCutter | None = None
-        self._inflate: Any = None
-        self._begun = self._settled = self._retried = self._waiting = False
-        self._failed = ""
 
     # -- trying ------------------------------------------------------------------------------------------------------
     def start(self) -> None:
@@ -185,7 +175,7 @@ class Job:
             self.fail(Refusal(503, "engine_not_ready", text, headers={"retry-after": "5"}, retry=True))
             return
         try:
-            found = await self.option.place.connect(self.plane.connect_seconds(self.lane.route))
+            found = await self.option.place.connect(self.lane.connect)
         except Unreachable as error:
             text = f"The backend {target.backend} cannot be reached ({error}); try again later."
             if not self.gone:
@@ -198,15 +188,15 @@ class Job:
 
     def _send(self, upstream: Upstream) -> None:
         self._upstream = upstream
-        self.deadline = self.plane.now() + self.plane.first_seconds(self.lane.route)
-        upstream.send(self, [self.option.head + b"%d\r\n\r\n" % len(self._body), self._body])
+        self.deadline = self.plane.now() + self.lane.wait
+        upstream.send(self, b"%b%d\r\n\r\n" % (self.option.head, len(self._body)), self._body)
 
     # -- what the upstream does --------------------------------------------------------------------------------------
     def answer_began(self, status: int, headers: dict[bytes, bytes]) -> None:
         self._status = status
         self._headers = headers
         self.first = self.plane.now()
-        self.deadline = self.first + self.plane.idle_seconds(self.lane.route)
+        self.deadline = self.first + self.lane.idle
         if headers.get(b"content-encoding", b"identity") not in (b"identity", b""):
             self._inflate = zlib.decompressobj(47)
 
@@ -233,7 +223,7 @@ class Job:
             return
         self._parts += parts
         if not ended:
-            self.deadline = self.plane.now() + self.plane.idle_seconds(self.lane.route)
+            self.deadline = self.plane.now() + self.lane.idle
             return
         self._upstream = None
         if self._status == 200:
@@ -366,7 +356,7 @@ class Job:
 
     # -- streams -----------------------------------------------------------------------------------------------------
     def _stream(self, data: bytes, ended: bool) -> None:
-        self.deadline = self.plane.now() + self.plane.idle_seconds(self.lane.route)
+        self.deadline = self.plane.now() + self.lane.idle
         if self._settled:
             return
         shown = b""
@@ -514,9 +504,11 @@ class Job:
         self.option = self.plane.because(
             self.lane, self.options[self._place], f"fallback; {before} failed ({refusal.code})"
         )
-        self.names = None
         self.usage = Usage()
-        self._reset()
+        self._parts = []
+        self._status, self._size, self.first = 0, 0, 0.0
+        self.names = self._upstream = self._passing = self._reader = self._cutter = self._inflate = None
+        self._retried = False
         self.plane.turns.before("failed", failed)
         try:
             self.start()
@@ -613,7 +605,7 @@ class Job:
     def client_ready(self) -> None:
         if self._upstream is not None:
             self._upstream.resume()
-            self.deadline = self.plane.now() + self.plane.idle_seconds(self.lane.route)
+            self.deadline = self.plane.now() + self.lane.idle
 
 
 def _nothing(_: LedgerFull | None) -> None:

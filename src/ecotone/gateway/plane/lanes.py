@@ -13,6 +13,7 @@ from ecotone.gateway.parsing import Request
 from ecotone.gateway.plane.upstreams import Place
 from ecotone.gateway.snapshot import Consumer, Key, Route, Snapshot, named
 from ecotone.privacy import Findings, inspect
+from ecotone.settings import Settings
 
 _MOST_LANES = 20_000
 _PARTS = ("keys", "consumers", "targets", "backends", "routes", "rulings")
@@ -55,16 +56,20 @@ class Option:
 class Lane:
     """One key, one face, one model, for texts in which nothing was found."""
 
-    __slots__ = ("asked", "consumer", "face", "key", "options", "refusal", "route", "scopes")
+    __slots__ = ("asked", "connect", "consumer", "face", "idle", "key", "options", "route", "scopes", "wait")
 
-    def __init__(self, face: str, asked: str, key: Key, consumer: Consumer, route: Route | None) -> None:
+    def __init__(
+        self, settings: Settings, face: str, asked: str, key: Key, consumer: Consumer, route: Route | None
+    ) -> None:
+        self.connect = (route.connect_seconds if route is not None else 0.0) or settings.upstream_connect
+        self.wait = (route.first_seconds if route is not None else 0.0) or settings.upstream_first
+        self.idle = (route.idle_seconds if route is not None else 0.0) or settings.upstream_idle
         self.face = face
         self.asked = asked
         self.key = key
         self.consumer = consumer
         self.route = route
         self.options: list[Option] = []
-        self.refusal: Refusal | None = None
         self.scopes = (f"key:{key.id}", f"project:{consumer.name}", "organisation")
 
 
@@ -72,11 +77,12 @@ class Lanes:
     """The lanes of the newest snapshot.
 
     Args:
-        path: of each face, below a backend's address.
-        places: one for each address, kept over snapshots.
+        settings: time-outs, where a route has none of its own.
+        paths: of each face, below a backend's address.
     """
 
-    def __init__(self, paths: dict[str, str]) -> None:
+    def __init__(self, settings: Settings, paths: dict[str, str]) -> None:
+        self._settings = settings
         self._paths = paths
         self._places: dict[tuple[str | None, str | None], Place] = {}
         self._lanes: dict[tuple[str, str, str], Lane] = {}
@@ -136,7 +142,7 @@ class Lanes:
         _check_models(key, request)
         admission = admit(snapshot, consumer, request, findings)
         route = snapshot.routes.get(request.model) if admission.route is not None else None
-        lane = Lane(request.face, request.model, key, consumer, route)
+        lane = Lane(self._settings, request.face, request.model, key, consumer, route)
         for candidate in admission.candidates:
             lane.options.append(Option(lane, candidate, self.place(candidate), self._paths[request.face]))
             if findings.kinds or findings.data_class is not _NO_FINDINGS.data_class:

@@ -97,7 +97,7 @@ async def _asked(target: Target) -> list[str]:
         async with asyncio.timeout(3):
             connection = await place.connect(3)
             done: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-            connection.send(_Fetched(done), ["\r\n".join(lines).encode("latin-1", "replace")])
+            connection.send(_Fetched(done), "\r\n".join(lines).encode("latin-1", "replace"))
             raw = await done
         found = msgspec.json.decode(raw or b"{}") if raw.count(b"{") + raw.count(b"[") < _MOST_LISTED else {}
         data = found.get("data") if isinstance(found, dict) else None

@@ -65,7 +65,7 @@ class Plane:
         self._counters = counters
         self._snapshots: Snapshots | None = None
         self._snapshot = Snapshot()
-        self._lanes = Lanes(PATHS)
+        self._lanes = Lanes(settings, PATHS)
         self._listing = Listing()
         self._hashers: dict[str, Any] = {}
         self._prompt_key = settings.secret("prompt-hash")
@@ -140,7 +140,7 @@ class Plane:
     def refused_early(self, head: Head, address: str) -> Refusal | None:
         """Why a request is refused before its body is read; None when it is not."""
         try:
-            self._who(head, address)
+            head.who = self._who(head, address)
         except Refusal as refusal:
             return refusal
         if head.fields.get(b"content-encoding", b"identity").lower() != b"identity":
@@ -151,7 +151,7 @@ class Plane:
         """Answer a request, now or later; returns what is under way."""
         try:
             face = FACES.get(head.path)
-            hashed, key, consumer = self._who(head, address)
+            hashed, key, consumer = head.who or self._who(head, address)
             if face is None:
                 return self._other(client, head, consumer)
             if head.method != b"POST":
@@ -385,15 +385,6 @@ class Plane:
 
     def counted(self, job: Job, status: str, cost: int | None, now: float) -> None:
         """A request is over."""
-
-    def connect_seconds(self, route: Route | None) -> float:
-        return (route.connect_seconds if route is not None else 0.0) or self._settings.upstream_connect
-
-    def first_seconds(self, route: Route | None) -> float:
-        return (route.first_seconds if route is not None else 0.0) or self._settings.upstream_first
-
-    def idle_seconds(self, route: Route | None) -> float:
-        return (route.idle_seconds if route is not None else 0.0) or self._settings.upstream_idle
 
     # -- work beside the loop ----------------------------------------------------------------------------------------
     async def in_thread(self, what: Callable[..., Any], *how: Any) -> Any:

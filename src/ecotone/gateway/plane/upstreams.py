@@ -20,6 +20,7 @@ MOST_IDLE: Final = 128
 IDLE_SECONDS: Final = 45.0
 DNS_SECONDS: Final = 60.0
 MOST_HEAD: Final = 64 * 1024
+_ONE_WRITE: Final = 16 * 1024
 
 
 class Unreachable(Exception):
@@ -153,13 +154,16 @@ class Upstream(asyncio.Protocol):
     def usable(self) -> bool:
         return not self._transport.is_closing()
 
-    def send(self, exchange: Exchange, parts: list[bytes]) -> None:
+    def send(self, exchange: Exchange, head: bytes, body: bytes = b"") -> None:
         """Send one request; its answer is told to the exchange."""
         self._exchange = exchange
         self._headers = {}
         self._head = 0
         self._began = self._ended = False
-        self._transport.writelines(parts)
+        if len(body) < _ONE_WRITE:
+            self._transport.write(head + body)
+        else:
+            self._transport.writelines((head, body))
 
     def leave(self) -> None:
         """The exchange wants no more of this answer."""

@@ -43,7 +43,7 @@ class Ledger:
         for chain in self.chains():
             if writer is not None and chain.name != writer:
                 continue
-            files = [*segments(chain), *self._beyond(chain)]
+            files = self.files(chain)
             for segment in reversed(files) if newest_first else files:
                 least = head_of_chain(chain).records if segment.name == NAME else 0
                 with segment.open("rb") as file:
@@ -55,6 +55,10 @@ class Ledger:
                                 continue
                             if not least or found.get("n", 0) > least:
                                 yield found
+
+    def files(self, chain: Path) -> list[Path]:
+        """The files of a chain in order. A record that is being moved lies in the last two."""
+        return [*segments(chain), *self._beyond(chain)]
 
     def _beyond(self, chain: Path) -> list[Path]:
         """The file with a chain's end that lies outside of its folder."""
@@ -68,7 +72,7 @@ class Ledger:
         found: list[dict[str, Any]] = []
         chains = self.chains()
         for chain in [c for c in chains if c.name == writer] or chains:
-            for segment in reversed([*segments(chain), *self._beyond(chain)]):
+            for segment in reversed(self.files(chain)):
                 content = segment.read_bytes()
                 if needle not in content:
                     if found:
@@ -87,7 +91,7 @@ class Ledger:
         needle = f'"id":"{ruling}","ruling":'.encode()
         chains = self.chains()
         for chain in sorted(chains, key=lambda c: c.name != writer):
-            for segment in reversed([*segments(chain), *self._beyond(chain)]):
+            for segment in reversed(self.files(chain)):
                 with segment.open("rb") as file:
                     for line in file:
                         if needle in line and (found := content_of(line, ruling)) is not None:
@@ -112,7 +116,7 @@ class Ledger:
         needle = f',"hash":"{head.hash}"}}\n'.encode()
         start = f'{{"n":{head.records},'.encode()
         chain = self._folder / writer
-        for segment in reversed([*segments(chain), *self._beyond(chain)]):
+        for segment in reversed(self.files(chain)):
             with segment.open("rb") as file:
                 if any(line.startswith(start) and line.endswith(needle) for line in file):
                     return True

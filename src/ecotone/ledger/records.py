@@ -89,7 +89,7 @@ _second: tuple[int, bytes] = (-1, b"")
 
 def _now() -> bytes:
     """This moment in UTC with microseconds; the part before them is formatted once a second."""
-    global _second
+    global _second  # noqa: PLW0603
     whole, rest = divmod(time.time_ns(), 1_000_000_000)
     second, text = _second
     if second != whole:
@@ -133,7 +133,7 @@ def request_id(writer: str) -> str:
     """An id for a request that names its writer and sorts by time: `req-<writer>-<milliseconds><80 random bits>`, both
     in hexadecimal. Called for each request: the time is formatted once a millisecond, random bits are drawn in bulk.
     """
-    global _prefix, _bits
+    global _prefix, _bits  # noqa: PLW0603
     moment = int(time.time() * 1000)
     known = _prefix
     if known[0] != moment or known[1] != writer:
@@ -152,7 +152,7 @@ _bits: Iterator[str] = iter(())
 
 def _forked() -> None:
     """A child draws its own bits."""
-    global _bits
+    global _bits  # noqa: PLW0603
     _bits = iter(())
 
 

@@ -30,7 +30,7 @@ class Rulings:
         writer: the `LedgerWriter`.
     """
 
-    __slots__ = ("_epoch", "_ids", "_written", "_writer")
+    __slots__ = ("_epoch", "_ids", "_writer", "_written")
 
     def __init__(self, writer: Chain) -> None:
         self._writer = writer

@@ -114,7 +114,9 @@ def piece(segment: Path, begin: Place, most: int = 1024 * 1024) -> Piece | None:
         return None
     lines = block.splitlines(keepends=True)
     parts = records.split(lines[-1])
-    end = Place(offset=begin.offset + len(block), hash=parts[1] if parts is not None else lines[-1][-67:-3].decode("latin-1"))
+    end = Place(
+        offset=begin.offset + len(block), hash=parts[1] if parts is not None else lines[-1][-67:-3].decode("latin-1")
+    )
     return Piece(begin=begin, end=end, records=len(lines), sums=summed(lines))
 
 

@@ -137,9 +137,10 @@ class _Check:
             if not all(self._follows(line, place) for line in _lines(segment)):
                 return
             following = next_segment(segment)
-            if following.is_file():  # a living writer may have gone on here after its end was read, but no more now
-                if not all(self._follows(line, place) for line in _lines(segment, place.offset)):
-                    return
+            # a living writer may have gone on here after its end was read, but no more once there is the next
+            rest = _lines(segment, place.offset) if following.is_file() else ()
+            if not all(self._follows(line, place) for line in rest):
+                return
             segment = following
         for file in self._beyond.get(chain.name, ()):
             place.file, place.offset = _name(file), 0
@@ -236,7 +237,10 @@ def _after(segment: Path) -> Path | None:
 
 
 def _lines(segment: Path, offset: int = 0) -> Iterator[bytes]:
-    """Lines of a segment from a place on. A line without an end is waited for a moment: its writer may be in the middle of it."""
+    """Lines of a segment from a place on.
+
+    A line without an end is waited for a moment: its writer may be in the middle of it.
+    """
     with segment.open("rb") as file:
         file.seek(offset)
         for line in file:

@@ -53,7 +53,8 @@ class LedgerWriter:
         writer: name of the chain; lower-case letters and digits.
         segment_bytes: size above which the next segment is begun.
         wait: seconds to wait for another process that still holds the chain.
-        spill: a second folder that takes the records while this one's disk is full; None refuses them.
+        spill: a second folder; what an earlier writer left there is moved to the chain.
+        spilling: whether records go there while this folder's disk is full, instead of being refused.
 
     Raises:
         LedgerBusy: when it goes on holding it.
@@ -69,6 +70,7 @@ class LedgerWriter:
         segment_bytes: int = 64 * 1024 * 1024,
         wait: float = 20.0,
         spill: Path | None = None,
+        spilling: bool = True,
     ) -> None:
         self._root = folder
         self._writer = writer
@@ -77,6 +79,7 @@ class LedgerWriter:
         self._hold = _held(self._folder, wait)
         self._most = segment_bytes
         self._spill = spill
+        self._may_spill = spilling
         self._spilled: Spill | None = None
         self._in_place = self._moved = 0
         self.epoch = 0
@@ -223,7 +226,7 @@ class LedgerWriter:
 
     def _spill_or_refuse(self, block: bytes, error: OSError) -> None:
         self.epoch += 1
-        if self._spill is not None and self._spilled is None:
+        if self._spill is not None and self._may_spill and self._spilled is None:
             with contextlib.suppress(OSError):
                 opened = Spill(self._spill / self._writer)
                 opened.write(block)
@@ -265,7 +268,9 @@ class LedgerWriter:
                 head = records.head_of(line)
                 if head is None or f'"prev":"{self._hash}"'.encode() not in line:
                     aside = self._spilled.cut(whole)
-                    log.error("records in %s do not follow the chain %s; they lie in %s", self._spill, self.writer, aside)
+                    log.error(
+                        "records in %s do not follow the chain %s; they lie in %s", self._spill, self.writer, aside
+                    )
                     break
                 self._records, self._hash = head.records, head.hash
             whole += len(line)

@@ -1,7 +1,8 @@
-"""Choosing a backend: what a user would lose if a broken one were called, a forbidden one found, a good one forgotten."""
+"""Choosing a backend: no broken one is called, no forbidden one found, no good one forgotten."""
 
 import random
 import time
+from functools import partial
 from typing import Any
 
 import pytest
@@ -309,8 +310,8 @@ def test_what_is_the_backends_fault_opens_its_circuit(status: int | None) -> Non
 
 def test_a_backend_that_says_when_to_come_back_is_not_called_before_and_workers_do_not_come_at_once() -> None:
     opened = set()
-    for draw in (0.0, 0.3, 1.0):
-        chooser = Chooser(draw=lambda draw=draw: draw)
+    for jitter in (0.0, 0.3, 1.0):
+        chooser = Chooser(draw=partial(float, jitter))
         chooser.ended("a/m", "busy", 0.1, 0.1, 100.0, wait=20.0)
         opened.add(chooser.opens_in([A], 100.0))
         assert names(chooser.order(route(), ALL, 119.9)) == ["b/m", "c/m"]

@@ -134,10 +134,10 @@ class Chooser:
             # the first of the route and no other, also when it was filtered out
             candidates = [c for c in candidates[:1] if c.name == route.candidates[0].model]
         found, last = (list(candidates), None) if not self._resting else self._able(candidates, now)
-        if len(found) > 1 and strategy != "fallback":
-            if not (conversation and route is not None and route.sticky and self._home(name, found, conversation, now)):
-                found = self._by(strategy, traffic, found, now, prompt_tokens, completion_tokens, stream)
-        if conversation and route is not None and route.sticky and found:
+        sticky = conversation and route is not None and route.sticky and found
+        if not (strategy == "fallback" or (sticky and self._home(name, found, conversation, now))):
+            found = self._by(strategy, traffic, found, now, prompt_tokens, completion_tokens, stream)
+        if sticky:
             self._stay(name, found, conversation, now)
         if last is not None:
             found += last
@@ -207,7 +207,7 @@ class Chooser:
         The caller admits it by the same decision and data class as any candidate (and sends nothing where those
         refuse), reserves, meters and records it like any call, never retries it, and drops its answer.
         """
-        if route.shadow is None or not 0.0 < route.shadow_share:
+        if route.shadow is None or not route.shadow_share > 0.0:
             return None
         traffic = self._traffic.get(route.name)
         if traffic is None or traffic.route is not route:
@@ -233,6 +233,8 @@ class Chooser:
         completion_tokens: int,
         stream: bool,
     ) -> list[Candidate]:
+        if len(found) < 2:
+            return found
         match strategy:
             case "weighted":
                 return _weighted(traffic, found)

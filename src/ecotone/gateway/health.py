@@ -1,9 +1,9 @@
 """Which candidates are worth a call: a circuit breaker for each, fed by how its calls ended.
 
 One failure sends a candidate behind the others for a rest; some in a row, or a large share of a window, open its
-circuit: nothing is sent there until the rest is over, then one call probes it. Rests double from one failed probe to the
-next, have jitter, and are never shorter than the `retry-after` that the backend sent. A circuit belongs to (backend,
-model, key): its name is the candidate's, and `Chooser.use` forgets it when the backend's address or key changes.
+circuit: nothing is sent there until the rest is over, then one call probes it. Rests double from one failed probe to
+the next, have jitter, and are never shorter than the `retry-after` that the backend sent. A circuit belongs to
+(backend, model, key): its name is the candidate's, and `Chooser.use` forgets it when the address or the key changes.
 
 All times are seconds of a monotonic clock. Everything is bounded; nothing here waits or logs.
 """
@@ -66,8 +66,8 @@ def wait_of(retry_after: str | None, retry_after_ms: str | None, wall: float) ->
 class Circuit:
     """What is known of one candidate that failed lately.
 
-    `until`: when its rest is over. `failures` in a row; `bad` of `seen` ended calls since `since`. `trips`: how often it
-    opened in a row. `changed`: when it last failed or opened, so that older calls decide nothing. `listed`: when it was
+    `until`: when its rest is over. `failures` in a row; `bad` of `seen` ended calls since `since`. `trips`: how often
+    it opened in a row. `changed`: when it last failed or opened, so that older calls decide nothing. `listed`: when it was
     last offered for a probe; `probing`: its probe runs.
     """
 

@@ -12,6 +12,7 @@ All times are seconds of a monotonic clock. One object for each worker; everythi
 """
 
 import random
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
@@ -87,7 +88,7 @@ class Chooser:
         self._prices: Mapping[str, Priced] = {}
         self._traffic: dict[str, Traffic] = {}
         self._speeds: dict[str, Speed] = {}
-        self._homes: dict[tuple[str, bytes], tuple[str, float]] = {}
+        self._homes: OrderedDict[tuple[str, bytes], tuple[str, float]] = OrderedDict()
 
     def use(self, snapshot: Snapshot, prices: Mapping[str, Priced] | None = None) -> None:
         """Go on with a new snapshot: what it lacks is forgotten, and the health of what has another address or key."""
@@ -323,7 +324,7 @@ class Chooser:
     def _keep(self, key: tuple[str, bytes], name: str, now: float) -> None:
         self._homes.pop(key, None)
         if len(self._homes) >= MOST_HOMES:
-            del self._homes[next(iter(self._homes))]
+            self._homes.popitem(last=False)
         self._homes[key] = (name, now + HOME_SECONDS)
 
 

@@ -67,8 +67,8 @@ class Circuit:
     """What is known of one candidate that failed lately.
 
     `until`: when its rest is over. `failures` in a row; `bad` of `seen` ended calls since `since`. `trips`: how often
-    it opened in a row. `changed`: when it last failed or opened, so that older calls decide nothing. `listed`: when it was
-    last offered for a probe; `probing`: its probe runs.
+    it opened in a row. `changed`: when it last failed or opened, so that older calls decide nothing. `listed`: when it
+    was last offered for a probe; `probing`: its probe runs.
     """
 
     __slots__ = ("bad", "changed", "failures", "listed", "open", "probing", "seen", "since", "trips", "until")

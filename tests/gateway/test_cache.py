@@ -123,7 +123,15 @@ def test_a_value_that_looks_like_another_field_is_not_one() -> None:
 
 
 def test_another_installation_gives_other_names_and_the_name_tells_nothing() -> None:
-    given_ = {"project": "p", "scope": "s", "route": "r", "model": "m", "revision": None, "legal": "l", "face": "chat"}
+    given_: dict[str, Any] = {
+        "project": "p",
+        "scope": "s",
+        "route": "r",
+        "model": "m",
+        "revision": None,
+        "legal": "l",
+        "face": "chat",
+    }
     one, two = (key_of(secret, **given_, data_class="public", fields=fields()) for secret in (SECRET, b"x" * 32))
     assert one != two
     assert len(one) == 32
@@ -224,9 +232,7 @@ def test_a_recording_of_a_huge_stream_takes_no_more_memory_than_its_bound() -> N
 
 # -- given again -------------------------------------------------------------------------------------------------------
 def test_a_stream_comes_again_with_the_texts_of_its_chunks_and_usage_only_for_who_asked() -> None:
-    odd = (
-        b'{"id":"chatcmpl-1", "model": "gpt-x-2026","choices":[ {"index":0,"delta":{"content":"\\u00e9"}, "x": 0.10}]}'
-    )
+    odd = b'{"id":"chatcmpl-1", "model": "gpt-x-2026","choices":[ {"index":0,"delta":{"content":"\\u00e9"}, "x": 0.1}]}'
     raw = b": ping\r\n\r\n" + sse(odd, chunk({}, "stop"), {"id": "i", "choices": [], "usage": USAGE}, b"[DONE]")
     kept = Kept.of_stream("chat", raw.replace(b"}\n\n", b"}\r\n\r\n"))
     assert kept is not None
@@ -262,7 +268,8 @@ def test_what_the_first_answer_cost_is_not_told_as_the_cost_of_the_second() -> N
 
 
 def test_a_whole_answer_comes_again_whole_with_its_own_model_id_and_number_texts() -> None:
-    raw = b'{"id":"x","model":"gpt-x-2026","choices":[{"index":0,"message":{"content":"a"},"p":1e2,"finish_reason":"stop"}]}'
+    choice = b'{"index":0,"message":{"content":"a"},"p":1e2,"finish_reason":"stop"}'
+    raw = b'{"id":"x","model":"gpt-x-2026","choices":[' + choice + b"]}"
     kept = Kept.of_whole("chat", raw)
     assert kept is not None
     assert kept.whole() == raw
@@ -295,7 +302,7 @@ def answers(draw: st.DrawFn) -> dict[str, Any]:
         for name in ("refusal", "reasoning"):
             if draw(st.booleans()):
                 message[name] = draw(st.one_of(st.none(), _text))
-        calls = draw(st.lists(_call, max_size=3, unique_by=lambda c: c["id"]))
+        calls = draw(st.lists(_call, max_size=3, unique_by=lambda c: str(c["id"])))
         if calls:
             message["tool_calls"] = calls
         finish = draw(st.sampled_from(["stop", "length", "tool_calls", "content_filter"]))

@@ -47,16 +47,14 @@ def key_of(
         data_class: of the prompt.
         fields: the body's top level; values count by their exact bytes, whatever order the fields came in.
     """
-    parts = [project, scope, route, model, revision or "", legal, face, data_class]
-    pieces: list[bytes] = [part.encode("utf-8", "surrogatepass") for part in parts]
+    place = repr((project, scope, route, model, revision, legal, face, data_class))
+    pieces: list[bytes | msgspec.Raw] = [place.encode()]
     for name in sorted(fields):
         if name not in _NO_MATTER:
-            pieces += (name.encode("utf-8", "surrogatepass"), bytes(fields[name]))
-    lengths = b"".join([len(piece).to_bytes(8, "little") for piece in pieces])
-    found = blake3(len(pieces).to_bytes(8, "little") + lengths, key=secret)
-    for piece in pieces:
-        found.update(piece)
-    return found.digest()
+            pieces.append(name.encode("utf-8", "surrogatepass"))
+            pieces.append(fields[name])
+    lengths = repr([len(memoryview(piece)) for piece in pieces]).encode()
+    return blake3(b"".join([lengths, *pieces]), key=secret).digest()
 
 
 class Cache:

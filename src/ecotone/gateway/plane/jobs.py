@@ -120,6 +120,9 @@ class Job:
             )
         )
         self._waiting = True
+        _, ruling = plane.rulings.record(option.ruling)
+        if ruling is not None:
+            plane.turns.before(*ruling)
         plane.turns.add("opened", record, self._opened)
 
     def _opened(self, wrong: LedgerFull | None) -> None:

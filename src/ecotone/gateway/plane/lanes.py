@@ -11,7 +11,8 @@ from ecotone.gateway.answers import Refusal
 from ecotone.gateway.keys import provider_key
 from ecotone.gateway.parsing import Request
 from ecotone.gateway.plane.upstreams import Place
-from ecotone.gateway.snapshot import Consumer, Key, Route, Snapshot, named
+from ecotone.gateway.snapshot import Consumer, Key, Route, Snapshot
+from ecotone.ledger.rulings import id_of
 from ecotone.privacy import Findings, inspect
 from ecotone.settings import Settings
 
@@ -28,7 +29,19 @@ class Option:
     the opened record from its constant fields on, `settled` that of the settled one.
     """
 
-    __slots__ = ("block", "candidate", "head", "key", "place", "price", "record", "scopes", "settled", "version")
+    __slots__ = (
+        "block",
+        "candidate",
+        "head",
+        "key",
+        "place",
+        "price",
+        "record",
+        "ruling",
+        "scopes",
+        "settled",
+        "version",
+    )
 
     def __init__(self, lane: "Lane", candidate: Candidate, place: Place, path: str) -> None:
         target = candidate.target
@@ -38,6 +51,7 @@ class Option:
         self.head = _head(place, path, self.key)
         self.block = header_block(headers_of(lane, candidate))
         self.record = record_of(lane, candidate, _NO_FINDINGS)
+        self.ruling = ruling_content(candidate)
         self.settled = msgspec.json.encode(
             {
                 "project": lane.consumer.name,
@@ -203,14 +217,6 @@ def header_block(headers: dict[str, str]) -> bytes:
 def record_of(lane: Lane, candidate: Candidate, findings: Findings) -> bytes:
     """The part of an opened record that does not change from call to call."""
     target, ruling = candidate.target, candidate.ruling
-    decision = {
-        "verdict": ruling.verdict,
-        "message": ruling.message,
-        "reasons": ruling.reasons,
-        "duties": ruling.duties,
-        "rules": ruling.rules,
-        "knowledge_base": ruling.knowledge_base,
-    }
     told: dict[str, Any] = {
         "project": lane.consumer.name,
         "key": lane.key.id,
@@ -223,13 +229,28 @@ def record_of(lane: Lane, candidate: Candidate, findings: Findings) -> bytes:
         "revision": target.revision,
         "legal_class": target.legal,
         "knowledge_base": ruling.knowledge_base,
-        "decision": msgspec.Raw(named(msgspec.json.encode(decision), candidate.name)),
+        "ruling": id_of(ruling_content(candidate)),
         "data_class": findings.data_class,
         "kinds": findings.kinds,
         "pseudonymised": candidate.masked,
         "why": candidate.why or None,
     }
     return msgspec.json.encode(told)[1:-1]
+
+
+def ruling_content(candidate: Candidate) -> bytes:
+    """The decision as a record of its own; the subject's name is not in it."""
+    ruling = candidate.ruling
+    return msgspec.json.encode(
+        {
+            "verdict": ruling.verdict,
+            "message": ruling.message,
+            "reasons": ruling.reasons,
+            "duties": ruling.duties,
+            "rules": ruling.rules,
+            "knowledge_base": ruling.knowledge_base,
+        }
+    )
 
 
 def _head(place: Place, path: str, key: str) -> bytes:

@@ -26,6 +26,7 @@ from ecotone.gateway.plane.listing import Listing, row_of
 from ecotone.gateway.plane.turns import Turns
 from ecotone.gateway.snapshot import Consumer, Key, Route, Snapshot
 from ecotone.ledger import Ledger, LedgerWriter, request_id, settle_open
+from ecotone.ledger.rulings import Rulings
 from ecotone.privacy import Findings
 from ecotone.settings import Settings
 from ecotone.vocabulary import Location
@@ -73,6 +74,7 @@ class Plane:
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sweeping: asyncio.TimerHandle | None = None
+        self.rulings = Rulings(writer)
         self.connections: set[Any] = set()
         self.jobs: set[Job] = set()
         self.patience = settings.upstream_idle

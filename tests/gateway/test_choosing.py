@@ -5,15 +5,18 @@ import time
 from functools import partial
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecotone.gateway.admission import Candidate
+from ecotone.gateway.admission import Candidate, admit, look_into
+from ecotone.gateway.answers import Refusal
 from ecotone.gateway.choosing import HOME_SECONDS, MOST_HOMES, MOST_ROUTES, Chooser
 from ecotone.gateway.health import MOST_CIRCUITS, outcome_of, wait_of
-from ecotone.gateway.snapshot import Route, RouteCandidate, Ruling, Snapshot, Target
-from ecotone.vocabulary import Location, Verdict
+from ecotone.gateway.parsing import parse
+from ecotone.gateway.snapshot import Consumer, Route, RouteCandidate, Ruling, Snapshot, Target
+from ecotone.vocabulary import Location, PersonalData, Verdict
 
 NAMES = ("a/m", "b/m", "c/m")
 RULING = Ruling(allowed=True, verdict=Verdict.ALLOW, message="")
@@ -114,6 +117,19 @@ def test_a_fixed_route_never_goes_elsewhere_not_even_when_its_model_was_refused_
     assert 3.0 < chooser.opens_in([A], 0.1) < 7.0
 
 
+def test_a_fixed_route_refuses_a_text_that_its_model_may_not_see_where_a_fallback_route_goes_on() -> None:
+    local = msgspec.structs.replace(target("b"), location=Location.LOCAL)
+    consumer = Consumer(name="p", use="u", personal_data=PersonalData.LOCAL_ONLY, may_call_private=True)
+    text = {"model": "r", "messages": [{"role": "user", "content": "write to maria.lopez@example.org"}]}
+    request = parse("chat", msgspec.json.encode(text))
+    backends, rulings = {"a": target("a"), "b": local}, {"l|u": RULING}
+    snapshot = Snapshot(backends=backends, rulings=rulings, routes={"r": route("fallback")})
+    assert names(list(admit(snapshot, consumer, request, look_into(request)).candidates)) == ["b/m"]
+    with pytest.raises(Refusal) as refused:
+        admit(msgspec.structs.replace(snapshot, routes={"r": route("fixed")}), consumer, request, look_into(request))
+    assert (refused.value.status, refused.value.code) == (403, "personal_data")
+
+
 def test_a_fallback_route_keeps_its_order() -> None:
     assert names(Chooser().order(route(), ALL, 0.0)) == list(NAMES)
 
@@ -206,6 +222,7 @@ def test_after_one_failure_the_next_request_tries_another_first_but_still_has_th
     fails(chooser, "a/m", 0.0, times=1)
     assert names(chooser.order(route(), ALL, 0.1)) == ["b/m", "c/m", "a/m"]
     assert names(chooser.order(None, [A], 0.1)) == ["a/m"]
+    assert chooser.rests("a/m") and not chooser.rests("b/m"), "so that the answer can tell why"
     assert names(chooser.order(route(), ALL, 7.0)) == list(NAMES)
 
 

@@ -14,9 +14,8 @@ All times are seconds of a monotonic clock. One object for each worker; everythi
 import random
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
-from ecotone.gateway.admission import Candidate
 from ecotone.gateway.health import Health, Outcome
 from ecotone.gateway.snapshot import Route, Snapshot, Target
 
@@ -32,6 +31,16 @@ _WEIGHT_OF_NEW: Final = 0.2
 _FADES: Final = 10.0  # seconds after which an average is worth half
 _STALE: Final = 30.0
 _EXPLORE_EACH: Final = 20
+
+
+class Named(Protocol):
+    """A candidate, or what stands for one: `name` is `BACKEND/model`, or a local model's id."""
+
+    @property
+    def name(self) -> str: ...
+
+
+C = TypeVar("C", bound=Named)
 
 
 class Priced(Protocol):
@@ -103,14 +112,14 @@ class Chooser:
     def order(
         self,
         route: Route | None,
-        candidates: Sequence[Candidate],
+        candidates: Sequence[C],
         now: float,
         conversation: bytes = b"",
         *,
         prompt_tokens: int = 0,
         completion_tokens: int = 0,
         stream: bool = True,
-    ) -> list[Candidate]:
+    ) -> list[C]:
         """The candidates to try, in this order; those with an open circuit are left out.
 
         Args:
@@ -219,7 +228,11 @@ class Chooser:
         traffic.shadow -= 1.0
         return route.shadow if self.health.usable(route.shadow, now) else None
 
-    def opens_in(self, candidates: Sequence[Candidate], now: float) -> float:
+    def rests(self, name: str) -> bool:
+        """Whether a candidate failed a moment ago or has an open circuit: why another one came first."""
+        return name in self._resting
+
+    def opens_in(self, candidates: Sequence[Named], now: float) -> float:
         """Seconds until the first of the candidates may be called again."""
         return self.health.opens_in([c.name for c in candidates], now)
 
@@ -228,12 +241,12 @@ class Chooser:
         self,
         strategy: str,
         traffic: Traffic,
-        found: list[Candidate],
+        found: list[C],
         now: float,
         prompt_tokens: int,
         completion_tokens: int,
         stream: bool,
-    ) -> list[Candidate]:
+    ) -> list[C]:
         if len(found) < 2:
             return found
         match strategy:
@@ -245,14 +258,14 @@ class Chooser:
                 return self._fastest(traffic, found, now, stream)
         return found
 
-    def _cheapest(self, found: list[Candidate], prompt_tokens: int, completion_tokens: int) -> list[Candidate]:
-        def cost(candidate: Candidate) -> float:
+    def _cheapest(self, found: list[C], prompt_tokens: int, completion_tokens: int) -> list[C]:
+        def cost(candidate: C) -> float:
             price = self._prices.get(candidate.name)
             return float("inf") if price is None else price.most(prompt_tokens, completion_tokens)
 
         return sorted(found, key=cost)
 
-    def _fastest(self, traffic: Traffic, found: list[Candidate], now: float, stream: bool) -> list[Candidate]:
+    def _fastest(self, traffic: Traffic, found: list[C], now: float, stream: bool) -> list[C]:
         """The quickest first; now and then one that told nothing for a while, so that its recovery is seen."""
         speeds = [self._speed(c.name) for c in found]
 
@@ -282,10 +295,10 @@ class Chooser:
         return speed
 
     # -- what is kept ------------------------------------------------------------------------------------------------
-    def _able(self, candidates: Sequence[Candidate], now: float) -> tuple[list[Candidate], list[Candidate]]:
+    def _able(self, candidates: Sequence[C], now: float) -> tuple[list[C], list[C]]:
         """Those that may be called, and those that failed a moment ago and come last."""
-        found: list[Candidate] = []
-        last: list[Candidate] = []
+        found: list[C] = []
+        last: list[C] = []
         for candidate in candidates:
             usable = self.health.usable(candidate.name, now)
             if usable:
@@ -305,12 +318,12 @@ class Chooser:
             traffic.use(route)
         return traffic
 
-    def _home(self, name: str, found: list[Candidate], conversation: bytes, now: float) -> bool:
+    def _home(self, name: str, found: list[C], conversation: bytes, now: float) -> bool:
         """Whether the conversation has a home among these, where it would go whatever the strategy says."""
         home = self._homes.get((name, conversation))
         return home is not None and home[1] > now and any(c.name == home[0] for c in found)
 
-    def _stay(self, name: str, found: list[Candidate], conversation: bytes, now: float) -> None:
+    def _stay(self, name: str, found: list[C], conversation: bytes, now: float) -> None:
         """The conversation's home comes first, and is kept; of a new one, the first is the home."""
         key = (name, conversation)
         home = self._homes.pop(key, None)
@@ -328,7 +341,7 @@ class Chooser:
         self._homes[key] = (name, now + HOME_SECONDS)
 
 
-def _weighted(traffic: Traffic, found: list[Candidate]) -> list[Candidate]:
+def _weighted(traffic: Traffic, found: list[C]) -> list[C]:
     """Smooth weighted round robin over those that may be called: each gains its share, the one that is chosen pays all.
 
     The others follow as the route has them. A share of 0 is never chosen while another has one.

@@ -89,7 +89,7 @@ def joined(stream: bytes) -> dict[int, dict[str, Any]]:
     "other",
     [
         {"project": "clinic"}, {"scope": "k2"}, {"route": "s"}, {"model": "b/m"}, {"revision": "2"}, {"legal": "l2"},
-        {"face": "completions"}, {"data_class": "personal"}, {"revision": None},
+        {"face": "completions"}, {"data_class": "personal"}, {"revision": None}, {"alias": True},
         {"project": "shopk", "scope": "1"}, {"project": "sho", "scope": "pk1"},
     ],
 )  # fmt: skip
@@ -443,6 +443,35 @@ def test_arguments_as_an_object_become_text_with_their_order_and_number_texts() 
     assert again is not None
     (got,) = joined(again.stream(wants_usage=False)).values()
     assert got["message"]["tool_calls"][0]["function"]["arguments"] == '{"z": 1.0, "a": 1e2, "s": "\\u00e9"}'
+
+
+_odd = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), _text),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(_text, inner, max_size=3)),
+    max_leaves=6,
+)
+_PLACES = ["tool_calls", "content", "function_call", "audio", "role", "reasoning_details", "refusal"]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.dictionaries(st.sampled_from(_PLACES), _odd), st.dictionaries(st.sampled_from(_PLACES), _odd), _odd, _odd)
+def test_no_provider_can_make_a_kept_answer_fail_when_it_is_asked_for(
+    first: dict[str, Any], second: dict[str, Any], logprobs: Any, usage: Any
+) -> None:
+    ended = {"index": 0, "delta": second, "logprobs": logprobs, "finish_reason": "stop"}
+    parts = sse(chunk(first), {"choices": [ended], "usage": usage, "id": logprobs})
+    message = {"index": 0, "message": {**second, **first}, "logprobs": logprobs, "finish_reason": "stop"}
+    body = json.dumps({"choices": [message], "usage": usage, "id": usage}).encode()
+    for kept in (Kept.of_stream("chat", parts), Kept.of_whole("chat", body)):
+        if kept is not None:
+            kept.whole()
+            kept.usage()
+            assert kept.stream(wants_usage=True).endswith(b"data: [DONE]\n\n")
+
+
+@pytest.mark.parametrize("odd", [{"message": "x"}, {"message": {"tool_calls": {"id": "a"}}}, {"message": ["x"]}])
+def test_an_answer_that_cannot_be_given_as_a_stream_is_not_kept(odd: dict[str, Any]) -> None:
+    assert Kept.of_whole("chat", json.dumps({"choices": [{**odd, "finish_reason": "stop"}]}).encode()) is None
 
 
 def test_a_stream_of_odd_parts_is_given_as_it_came_and_never_as_a_wrong_whole() -> None:

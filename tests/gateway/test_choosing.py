@@ -297,6 +297,16 @@ def test_a_client_that_leaves_during_a_probe_decides_nothing() -> None:
     assert chooser.order(None, [A], 10.3) == []
 
 
+def test_a_stream_that_breaks_after_its_first_content_counts_against_its_backend() -> None:
+    # Portkey-AI/gateway #1142 and #1797: an upstream that closes in the middle of an answer was taken for well
+    chooser = Chooser()
+    for step in range(5):
+        chooser.began("a/m")
+        chooser.answered("a/m")
+        chooser.ended("a/m", "failed", 0.1, 3.0, 10.0 + step * 0.1)
+    assert names(chooser.order(route(), ALL, 10.5)) == ["b/m", "c/m"]
+
+
 def test_a_share_of_failures_opens_a_circuit_although_some_calls_work() -> None:
     chooser = Chooser()
     for step in range(12):
@@ -378,6 +388,14 @@ def test_one_model_of_a_backend_that_fails_does_not_take_the_others_along() -> N
 
 
 # -- retries -----------------------------------------------------------------------------------------------------------
+def test_a_fixed_route_has_nobody_to_go_on_with_when_its_stream_breaks() -> None:
+    # BerriAI/litellm #19077: a fallback in mid-stream although fallbacks were off
+    chooser = Chooser()
+    assert names(chooser.order(route("fixed"), ALL, 0.0)) == ["a/m"]
+    chooser.ended("a/m", "failed", 0.1, 3.0, 3.0)
+    assert names(chooser.order(route("fixed"), ALL, 3.0)) == ["a/m"]
+
+
 def test_an_outage_is_not_made_worse_by_retries() -> None:
     chooser = Chooser(failures=10**9)
     made = route()

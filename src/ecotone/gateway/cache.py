@@ -35,6 +35,7 @@ def key_of(
     face: str,
     data_class: str,
     fields: Mapping[str, msgspec.Raw],
+    alias: bool = False,
 ) -> bytes:
     """The name under which an answer is kept: 32 bytes that tell nothing about the prompt.
 
@@ -46,8 +47,9 @@ def key_of(
         legal: the candidate's legal class, so that an answer under former terms is not used under new ones.
         data_class: of the prompt.
         fields: the body's top level; values count by their exact bytes, whatever order the fields came in.
+        alias: whether answers carry the route's name for the model.
     """
-    place = repr((project, scope, route, model, revision, legal, face, data_class))
+    place = repr((project, scope, route, model, revision, legal, face, data_class, alias))
     pieces: list[bytes | msgspec.Raw] = [place.encode()]
     for name in sorted(fields):
         if name not in _NO_MATTER:

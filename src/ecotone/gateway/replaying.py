@@ -58,11 +58,13 @@ class Kept:
         """An answer that came whole, with status 200; None when it is not complete."""
         try:
             seen, top = _seen.decode(body), _fields.decode(body)
+            ends = [choice.finish_reason for choice in seen.choices or []]
+            complete = seen.data is not None if face == "embeddings" else bool(ends) and all(ends)
+            if not complete or bytes(seen.error) != b"null":
+                return None
+            if face != "embeddings":
+                _chunks(face, body)  # whoever asks for a stream later must not find that none can be made
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return None
-        ends = [choice.finish_reason for choice in seen.choices or []]
-        complete = seen.data is not None if face == "embeddings" else bool(ends) and all(ends)
-        if not complete or bytes(seen.error) != b"null":
             return None
         usage = b""
         if seen.usage is not None:
@@ -111,7 +113,10 @@ class Kept:
         return assembled(self.face, EventCutter().feed(self._streamed), self._usage)
 
     def stream(self, *, wants_usage: bool) -> bytes:
-        """The answer as events, `[DONE]` included; the one with usage only for clients that asked for it."""
+        """The answer as events, `[DONE]` included; the one with usage only for clients that asked for it.
+
+        Not for embeddings, which have no streams.
+        """
         shown = self._streamed or _chunks(self.face, self._body)
         if wants_usage and self._usage:
             shown += b"data: " + self._head[:-1] + b',"choices":[],"usage":' + self._usage + b"}\n\n"

@@ -47,10 +47,8 @@ def estimated_prompt(request: Request) -> int:
 
 def reserved_completion(request: Request) -> int:
     """Completion tokens that the request allows at most, 0 when it sets no limit."""
-    for field in ("max_completion_tokens", "max_tokens"):
-        if _is_count(request.value.get(field)):
-            return int(request.value[field])
-    return 0
+    told = request.value.get("max_completion_tokens") or request.value.get("max_tokens")
+    return told if type(told) is int and 0 <= told < 2**53 else 0
 
 
 def _is_count(value: Any) -> TypeGuard[int]:

@@ -13,7 +13,7 @@ import msgspec
 from ecotone.gateway.answers import Refusal
 from ecotone.gateway.incoming import BadAnswer, read_answer
 from ecotone.gateway.keys import without_key, without_key_bytes
-from ecotone.gateway.metering import Usage
+from ecotone.gateway.metering import Usage, reserved_completion
 from ecotone.gateway.outgoing import outgoing
 from ecotone.gateway.parsing import Request
 from ecotone.gateway.plane.connections import Client
@@ -94,6 +94,7 @@ class Job:
         self.options = options
         self.option = options[0]
         self.usage = Usage()
+        self.completion = reserved_completion(request)
         self.began = self.deadline = plane.now()
         self._parts: list[bytes] = []
 
@@ -115,7 +116,7 @@ class Job:
                 plane.prompt_hash(self.lane.consumer.name, request.raw),
                 b"true" if request.stream else b"false",
                 prompt,
-                plane.completion_of(request),
+                self.completion,
                 b"null" if self.hold is None or self.hold.cost is None else b"%d" % self.hold.cost,
             )
         )

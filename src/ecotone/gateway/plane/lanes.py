@@ -70,7 +70,7 @@ class Option:
 class Lane:
     """One key, one face, one model, for texts in which nothing was found."""
 
-    __slots__ = ("asked", "connect", "consumer", "face", "idle", "key", "options", "route", "scopes", "wait")
+    __slots__ = ("asked", "connect", "consumer", "face", "idle", "key", "options", "ready", "route", "scopes", "wait")
 
     def __init__(
         self, settings: Settings, face: str, asked: str, key: Key, consumer: Consumer, route: Route | None
@@ -84,6 +84,7 @@ class Lane:
         self.consumer = consumer
         self.route = route
         self.options: list[Option] = []
+        self.ready: list[Option] = []
         self.scopes = (f"key:{key.id}", f"project:{consumer.name}", "organisation")
 
 
@@ -146,7 +147,7 @@ class Lanes:
             found = self.made(key, consumer, request, _NO_FINDINGS)
             if len(self._lanes) >= _MOST_LANES:
                 self._lanes.clear()
-            if all(o.candidate.target.ready for o in found.options):
+            if len(found.ready) == len(found.options):
                 self._lanes[wanted] = found
         return found
 
@@ -161,6 +162,7 @@ class Lanes:
             lane.options.append(Option(lane, candidate, self.place(candidate), self._paths[request.face]))
             if findings.kinds or findings.data_class is not _NO_FINDINGS.data_class:
                 lane.options[-1].record = record_of(lane, candidate, findings)
+        lane.ready = [option for option in lane.options if option.candidate.target.ready]
         return lane
 
     def place(self, candidate: Candidate) -> Place:

@@ -14,7 +14,6 @@ import msgspec
 
 from ecotone.gateway.admission import look_into
 from ecotone.gateway.answers import Refusal
-from ecotone.gateway.metering import reserved_completion
 from ecotone.gateway.parsing import HEAVY, Request, parse
 from ecotone.gateway.plane.asgi import AsgiClient
 from ecotone.gateway.plane.connections import Client, Connection, Work
@@ -34,6 +33,7 @@ from ecotone.vocabulary import Location
 FACES: Final = {"/v1/chat/completions": "chat", "/v1/completions": "completions", "/v1/embeddings": "embeddings"}
 PATHS: Final = {"chat": "chat/completions", "completions": "completions", "embeddings": "embeddings"}
 _MODELS: Final = "/v1/models"
+_FEW: Final = 8 * 1024
 _SCAN_HERE: Final = 16 * 1024
 _JSON: Final = b"content-type: application/json\r\n"
 _NOT_CALLED: Final = {"x-ecotone-backend": "none", "x-ecotone-reason": "listed; no model was called"}
@@ -66,9 +66,10 @@ class Plane:
         self._counters = counters
         self._snapshots: Snapshots | None = None
         self._snapshot = Snapshot()
+        self._stale: bool | None = None
         self._lanes = Lanes(settings, PATHS)
         self._listing = Listing()
-        self._hashers: dict[str, Any] = {}
+        self._prompt_keys: dict[str, bytes] = {}
         self._prompt_key = settings.secret("prompt-hash")
         self._threads = ThreadPoolExecutor(4, "gateway")
         self._tasks: set[asyncio.Task[None]] = set()
@@ -153,7 +154,11 @@ class Plane:
         """Answer a request, now or later; returns what is under way."""
         try:
             face = FACES.get(head.path)
-            hashed, key, consumer = head.who or self._who(head, address)
+            self._look()
+            who = head.who
+            if who is None or who[3] is not self._snapshot or 0 < who[1].expires <= time.time():
+                who = head.who = self._who(head, address)
+            hashed, key, consumer, _ = who
             if face is None:
                 return self._other(client, head, consumer)
             if head.method != b"POST":
@@ -176,8 +181,8 @@ class Plane:
         request, findings = await self.in_thread(_read, face, body, consumer.scan)
         return self._admitted(client, head, request, findings, hashed, key, consumer)
 
-    def _who(self, head: Head, address: str) -> tuple[str, Key, Consumer]:
-        """Who asks. Raises Refusal."""
+    def _who(self, head: Head, address: str) -> tuple[str, Key, Consumer, Snapshot]:
+        """Who asks, by which snapshot. Raises Refusal."""
         self._look()
         secret = head.secret()
         if secret is None:
@@ -186,7 +191,7 @@ class Plane:
             )
         hashed = hashlib.sha256(secret).hexdigest()
         key, consumer = self._lanes.known(hashed, secret[:4].decode("latin-1"), address, time.time())
-        return hashed, key, consumer
+        return hashed, key, consumer, self._snapshot
 
     def _look(self) -> None:
         """Take over a new snapshot. Raises Refusal when the one at hand is too old."""
@@ -196,9 +201,15 @@ class Plane:
             if self._limiter is not None and snapshot.limits is not self._snapshot.limits:
                 self._limiter.use(snapshot.limits)
             self._snapshot = snapshot
-        if time.time() - snapshot.built > self._settings.snapshot_max_age:
+            self._stale = None
+        if self._stale or (self._stale is None and self._is_stale()):
             text = "The gateway has had no contact with the decisions for too long; it refuses until it has."
             raise Refusal(503, "snapshot_too_old", text, headers={"retry-after": "5"})
+
+    def _is_stale(self) -> bool:
+        """Whether the snapshot at hand is too old to serve; looked at anew at each sweep."""
+        self._stale = time.time() - self._snapshot.built > self._settings.snapshot_max_age
+        return self._stale
 
     def _admitted(
         self,
@@ -218,7 +229,7 @@ class Plane:
         except Refusal as refusal:
             self._note_refused(client, head, consumer, request, findings, refusal)
             return None
-        ready = [option for option in lane.options if option.candidate.target.ready]
+        ready = lane.ready
         if not ready:
             return self._later(client, self._waited(client, head, request, findings, hashed, key, consumer))
         return self._go(client, head, request, lane, ready)
@@ -248,7 +259,7 @@ class Plane:
                 lane = self._lanes.lane(hashed, key, consumer, request)
             else:
                 lane = self._lanes.made(key, consumer, request, findings)
-            ready = [option for option in lane.options if option.candidate.target.ready]
+            ready = lane.ready
             if ready:
                 return self._go(client, head, request, lane, ready)
             first = lane.options[0].candidate
@@ -331,16 +342,20 @@ class Plane:
         return request_id(self._writer.writer).encode()
 
     def prompt_hash(self, project: str, raw: bytes) -> bytes:
-        """Keyed hash of a request's body (BLAKE3, keyed mode), another key for each project."""
-        known = self._hashers.get(project)
+        """Keyed hash of a request's body, 128 bits, with another key for each project.
+
+        SHA-256 over key and body, of which half is shown, for short ones; BLAKE3 in keyed mode, three times as fast
+        from some kilobytes on, for long ones.
+        """
+        known = self._prompt_keys.get(project)
         if known is None:
-            if len(self._hashers) > 10_000:
-                self._hashers.clear()
+            if len(self._prompt_keys) > 10_000:
+                self._prompt_keys.clear()
             own = hashlib.blake2b(project.encode(), key=self._prompt_key[:64], digest_size=32).digest()
-            known = self._hashers[project] = blake3.blake3(key=own)
-        hasher = known.copy()
-        hasher.update(raw)
-        return hasher.hexdigest().encode()
+            known = self._prompt_keys[project] = own
+        if len(raw) < _FEW:
+            return hashlib.sha256(known + raw).hexdigest()[:32].encode()
+        return blake3.blake3(raw, key=known).hexdigest(16).encode()
 
     def ordered(self, lane: Lane, options: list[Option]) -> list[Option]:
         """Candidates in the order in which they are tried."""
@@ -356,13 +371,9 @@ class Plane:
         """Room under all limits. Raises Refusal."""
         if self._limiter is None:
             return None
-        completion = self.completion_of(job.request)
+        completion = job.completion
         cost = option.price.most(prompt, completion) if option.price is not None else None
         return self._limiter.reserve(option.scopes, prompt + completion, cost, self.now())
-
-    @staticmethod
-    def completion_of(request: Request) -> int:
-        return reserved_completion(request)
 
     def cost(self, job: Job) -> int | None:
         """What a request cost, in 10^-12 USD; None when its price is not known."""
@@ -418,6 +429,7 @@ class Plane:
         self._sweeping = self._loop.call_later(self._pause, self._sweep)
         now = self.now()
         old = self._snapshot
+        self._stale = None
         with contextlib.suppress(Refusal):
             self._look()
         keys = self._snapshot.keys

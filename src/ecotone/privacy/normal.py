@@ -41,6 +41,9 @@ _FIND_REFERENCE: Final = re.compile(_REFERENCE)
 _LONGEST_ESCAPE: Final = 20
 _ASCII: Final = bytes(range(128))
 _FEW: Final = 16
+_SHORT: Final = 2_000
+# Letters of large scripts (Latin, Cyrillic, kana, Han, Hangul) stand for themselves.
+_MAY_STAND: Final = re.compile("[^\u00c0-\u017e\u0400-\u052f\u3041-\u3096\u30a1-\u30fa\u4e00-\u9fff\uac00-\ud7a3]")
 
 
 class Places:
@@ -109,7 +112,7 @@ def plain(text: str) -> tuple[str, Places | None]:
 def _escapes_in(text: str) -> list[str]:
     """The patterns of the kinds of escape that a text holds."""
     patterns = []
-    if "\\u" in text and first(_FIND_JSON_ESCAPE, text, 0, _LONGEST_ESCAPE):
+    if "\\" in text and "\\u" in text and first(_FIND_JSON_ESCAPE, text, 0, _LONGEST_ESCAPE):
         patterns.append(_JSON_ESCAPE)
     if "&" in text and first(_FIND_REFERENCE, text, 0, _LONGEST_ESCAPE):
         patterns.append(_REFERENCE)
@@ -117,21 +120,34 @@ def _escapes_in(text: str) -> list[str]:
 
 
 def _beyond_ascii(text: str) -> set[str]:
-    """The different characters of a text that are not ASCII."""
+    """The different characters of a text that are not ASCII, but for some that stand for themselves."""
     found: set[str] = set()
     for place in range(0, len(text), WINDOW):
         told = text[place : place + WINDOW].encode("utf-8", "surrogatepass").translate(None, _ASCII)
-        found.update(told.decode("utf-8", "surrogatepass"))
+        found |= _different(told.decode("utf-8", "surrogatepass"))
     return found
+
+
+def _different(told: str) -> set[str]:
+    """The different characters that may stand for others; all of them in a short text or one of many."""
+    found: set[str] = set()
+    place = 0
+    while len(told) > _SHORT and len(found) < _FEW:
+        hit = _MAY_STAND.search(told, place)
+        if hit is None:
+            return found
+        character, place = hit.group(), hit.start()
+        found.add(character)
+        told = told.replace(character, "")
+    return found.union(told)
 
 
 def _replaced(text: str, table: dict[str, str]) -> str:
     """The text with one character in place of another: few by searching for each, many by a table."""
     if len(table) > _FEW:
         codes = {ord(character): replacement for character, replacement in table.items()}
-        known = {code: code for code in range(128)} | {ord(c): ord(c) for c in _beyond_ascii(text)} | codes
-        steps = range(0, len(text), WINDOW)
-        return "".join([text[place : place + WINDOW].translate(known) for place in steps])
+        steps = [text[place : place + WINDOW] for place in range(0, len(text), WINDOW)]
+        return "".join([step.translate({ord(c): c for c in set(step)} | codes) for step in steps])
     for character, replacement in table.items():
         text = text.replace(character, replacement)
     return text

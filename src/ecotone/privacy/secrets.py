@@ -20,7 +20,7 @@ _PRIVATE_KEY: Final = re.compile(r"-----BEGIN ((?:[A-Z0-9]{1,12} ){0,4}PRIVATE K
 _RARE: Final = "_ZXQJKG:VAIB-."
 _NO_WORD_BEFORE: Final = r"(?<![A-Za-z0-9])"
 _BODY: Final = re.compile(r"(?:[A-Za-z0-9+/=:,\s-]|\\[nr]){1,8192}+")
-_LONGEST_KEYWORD: Final = 32
+_LONGEST_FORM: Final = 8_192
 _LONGEST_HEAD: Final = 96
 
 
@@ -82,20 +82,26 @@ def _compiled() -> tuple[tuple[str, re.Pattern[str], tuple[_Entry, ...]], ...]:
 
 
 def _standing(mark: str, entries: Iterable[_Entry]) -> re.Pattern[str]:
-    """The pattern of a mark inside one of the keywords."""
+    """The pattern of a mark inside one of the keywords, where the rest of the rule's form stands around it."""
     choices: dict[str, None] = {}
-    for keyword, offset, _, _ in entries:
+    for keyword, offset, _, rule in entries:
         upto, behind = re.escape(keyword[: offset + 1]), re.escape(keyword[offset + 1 :])
         choice = f"(?<={upto})" if offset else ""
         choice += f"(?<![A-Za-z0-9]{upto})" if keyword[0].isalnum() else ""
-        choices[choice + (f"(?={behind})" if behind else "")] = None
-    return re.compile(f"{re.escape(mark)}(?:{'|'.join(choices)})")
+        choice += f"(?={behind})" if behind else ""
+        choices[f"{choice}(?<=(?={rule.pattern}).{{{offset + 1}}})"] = None
+    before = [keyword[:offset] for keyword, offset, _, _ in entries]
+    guard = ""
+    if min(map(len, before)) > 1:
+        last, last_but_one = ({told[place] for told in before} for place in (-1, -2))
+        guard = f"(?<=[{re.escape(''.join(last_but_one))}][{re.escape(''.join(last))}]{re.escape(mark)})"
+    return re.compile(f"{re.escape(mark)}{guard}(?:{'|'.join(choices)})")
 
 
 def find_secrets(text: str) -> Iterator[Span]:
     """Credentials in a text that has been made plain."""
     for mark, standing, entries in _compiled():
-        if mark in text and (hit := first(standing, text, 0, _LONGEST_KEYWORD)) is not None:
+        if mark in text and (hit := first(standing, text, 0, _LONGEST_FORM)) is not None:
             yield from _credentials(text, hit.start(), standing, entries)
     if "-----BEGIN " in text:
         yield from _private_keys(text)
@@ -104,7 +110,7 @@ def find_secrets(text: str) -> Iterator[Span]:
 def _credentials(text: str, place: int, standing: re.Pattern[str], entries: tuple[_Entry, ...]) -> Iterator[Span]:
     """Credentials whose keywords share a mark, from a place on; each rule's do not overlap."""
     resume = dict.fromkeys(range(len(entries)), 0)
-    while (mark := first(standing, text, place, _LONGEST_KEYWORD)) is not None:
+    while (mark := first(standing, text, place, _LONGEST_FORM)) is not None:
         place = mark.end()
         for index, (keyword, offset, pattern, rule) in enumerate(entries):
             start = mark.start() - offset

@@ -90,20 +90,29 @@ def find(text: str) -> list[Span]:
         text: any text; look-alike digits, invisible characters and unusual spaces inside a value are seen through.
     """
     seen, places = plain(text)
-    spans: list[Span] = []
-    if "@" in seen or ("%" in seen and "%40" in seen):
-        spans.extend(_emails(seen))
-    shape = seen.encode("latin-1", "replace").translate(_SHAPE)
-    if b"0" in shape:
-        spans.extend(_numbers(seen, shape))
-        spans.extend(_ibans(seen, shape))
-        spans.extend(_phones(seen))
-    spans.extend(find_secrets(seen))
+    spans = list(_spans(seen))
     if not spans:
         return spans
     if places is not None:
         spans = [Span(places.start(s.start), places.end(s.end), s.kind, s.data_class, s.rule) for s in spans]
     return merged(spans)
+
+
+def holds(text: str) -> bool:
+    """Whether `find` finds anything in the text; stops at the first finding."""
+    return next(_spans(plain(text)[0]), None) is not None
+
+
+def _spans(seen: str) -> Iterator[Span]:
+    """What a text in its plain form holds, by kind."""
+    if "@" in seen or ("%" in seen and "%40" in seen):
+        yield from _emails(seen)
+    shape = seen.encode("latin-1", "replace").translate(_SHAPE)
+    if b"0" in shape:
+        yield from _numbers(seen, shape)
+        yield from _ibans(seen, shape)
+        yield from _phones(seen)
+    yield from find_secrets(seen)
 
 
 def _emails(text: str) -> Iterator[Span]:

@@ -48,22 +48,20 @@ FOUND = (
 def logs(count: int, seed: int = 7) -> str:
     """Lines of JSON as servers write them."""
     draw = random.Random(seed)
-    lines = []
-    for _ in range(count):
-        lines.append(
-            json.dumps(
-                {
-                    "time": f"2024-{draw.randint(1, 12):02}-{draw.randint(1, 28):02}T10:11:{draw.randint(0, 59):02}.123Z",
-                    "level": draw.choice(["info", "warning"]),
-                    "request_id": f"{draw.getrandbits(128):032x}",
-                    "client": f"10.{draw.randint(0, 255)}.{draw.randint(0, 255)}.7:{draw.randint(1024, 65535)}",
-                    "status": 200,
-                    "duration_us": draw.randint(100, 99999),
-                    "message": "request served",
-                }
-            )
-        )
-    return "\n".join(lines)
+    return "\n".join(json.dumps(_line(draw)) for _ in range(count))
+
+
+def _line(draw: random.Random) -> dict[str, object]:
+    day, second = f"2024-{draw.randint(1, 12):02}-{draw.randint(1, 28):02}", draw.randint(0, 59)
+    return {
+        "time": f"{day}T10:11:{second:02}.123Z",
+        "level": draw.choice(["info", "warning"]),
+        "request_id": f"{draw.getrandbits(128):032x}",
+        "client": f"10.{draw.randint(0, 255)}.{draw.randint(0, 255)}.7:{draw.randint(1024, 65535)}",
+        "status": 200,
+        "duration_us": draw.randint(100, 99999),
+        "message": "request served",
+    }
 
 
 def blob(size: int, seed: int = 7) -> str:

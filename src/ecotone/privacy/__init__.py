@@ -28,4 +28,15 @@ from ecotone.privacy.restoring import StreamRestorer
 from ecotone.privacy.spans import Span, data_class
 from ecotone.privacy.values import Findings, inspect, quick, scan
 
-__all__ = ["Findings", "Pseudonyms", "Span", "StreamRestorer", "TooDeep", "data_class", "find", "inspect", "quick", "scan"]
+__all__ = [
+    "Findings",
+    "Pseudonyms",
+    "Span",
+    "StreamRestorer",
+    "TooDeep",
+    "data_class",
+    "find",
+    "inspect",
+    "quick",
+    "scan",
+]

@@ -183,7 +183,7 @@ def _continues(text: str, place: int) -> bool:
 
 def _card_at(text: str, groups: list[tuple[int, int]], index: int) -> int | None:
     """Where a card number that begins with this group ends."""
-    start, end = groups[index]
+    start = groups[index][0]
     if text[start : start + 3] not in CARD_BEGINNINGS or _is_fraction(text, start):
         return None
     sizes: tuple[int, ...] = ()

@@ -39,7 +39,6 @@ class Pot(msgspec.Struct):
     base: dict[str, int] = {}
     lent: dict[str, Lent] = {}
     full: float = float("-inf")
-    scarce: float = float("-inf")
 
     def free(self, now: float) -> int:
         """What nobody has."""
@@ -62,20 +61,14 @@ class Pool:
     Args:
         seconds: how long a lease lasts.
         totals: what the ledger says each worker spent, its open reservations included.
-        now: the clock that `renew` and `expire` are given, in seconds.
-        quiet: seconds from `now` in which nothing is lent: leases of a coordinator before this one may still run.
     """
 
-    def __init__(self, seconds: float, totals: Totals, now: float, *, quiet: float) -> None:
+    def __init__(self, seconds: float, totals: Totals) -> None:
         self.seconds = seconds
-        self._opens = now + quiet
         self._known: dict[str, dict[str, tuple[str, int]]] = {w: dict(by) for w, by in totals.items()}
         self._pots: dict[tuple[str, str], Pot] = {}
         self._heard: dict[str, tuple[str, float]] = {}
-
-    def learn(self, totals: Totals) -> None:
-        """What the ledger says, read when no lease of an earlier coordinator runs any more."""
-        self._known = {worker: dict(by) for worker, by in totals.items()}
+        self._scarce: dict[tuple[str, str], float] = {}
 
     def renew(self, renewal: Renewal, now: float) -> Renewed:
         """One round of a worker."""
@@ -86,10 +79,11 @@ class Pool:
             return Renewed(True, self.seconds, [])  # lent by another coordinator, or in a lease that has ended
         self._heard[worker] = (epoch, now)
         grants = [self._grant(worker, epoch, need, now) for need in renewal.needs]
-        told = {(grant.id, grant.window) for grant in grants}
-        for (name, window), pot in self._pots.items():
-            lent = pot.lent.get(worker)
-            if pot.scarce > now and lent is not None and lent.out and (name, window) not in told:
+        for key in [key for key, until in self._scarce.items() if until <= now]:
+            del self._scarce[key]
+        for name, window in self._scarce:
+            lent = self._pots[name, window].lent.get(worker)
+            if lent is not None and lent.epoch == epoch and lent.out:
                 grants.append(Grant(name, window, lent.granted, False, True))
         return Renewed(False, self.seconds, grants)
 
@@ -97,25 +91,24 @@ class Pool:
         pot = self._pot(need)
         lent = pot.lent.get(worker)
         if lent is None or lent.epoch != epoch:
-            # the worker itself says what it spent before this epoch; what it had been lent is gone with the last one
-            pot.base[worker] = max(need.base, self._total(worker, need)) if lent is None else need.base
+            # the worker says what it spent before this epoch; what it had been lent is gone with the last one
+            told = pot.base.get(worker, 0) + (lent.used if lent is not None else 0)
+            pot.base[worker] = max(need.base, told)
             lent = pot.lent[worker] = Lent(epoch)
         if need.back > lent.back:
             pot.take(lent.back - need.back, now)
         lent.used, lent.back = max(lent.used, need.used), max(lent.back, need.back)
-        free = pot.free(now) if now >= self._opens else 0
+        free = pot.free(now)
         amount = 0
-        if need.least <= free:
-            share = free // (2 * max(len(self._heard), 1))
+        if need.want and need.least <= free:
+            share = max(free // (2 * max(len(self._heard), 1)), 1)
             amount = max(min(free, max(need.least, min(need.want, share))), 0)
-        if not amount and need.want == 1 and free > 0:
-            amount = 1
-        dry = need.least > free or (need.want > 0 and free <= 0)
-        if dry and need.least and now >= self._opens:
-            pot.scarce = now + _SCARCE_SECONDS
+        dry = need.want > 0 and amount <= 0
+        if dry and need.least:
+            self._scarce[need.id, need.window] = now + _SCARCE_SECONDS
         lent.granted += amount
         pot.take(amount, now)
-        return Grant(need.id, need.window, lent.granted, dry and now >= self._opens)
+        return Grant(need.id, need.window, lent.granted, dry)
 
     def _pot(self, need: Need) -> Pot:
         pot = self._pots.get((need.id, need.window))
@@ -128,10 +121,6 @@ class Pool:
             pot = self._pots[need.id, need.window] = Pot(need.kind, need.ends, need.limit, base, {})
         pot.limit = need.limit
         return pot
-
-    def _total(self, worker: str, need: Need) -> int:
-        window, total = self._known.get(worker, {}).get(need.id, ("", 0))
-        return total if window == need.window else 0
 
     def ended(self, now: float) -> list[str]:
         """Workers whose lease has ended."""
@@ -152,6 +141,7 @@ class Pool:
         """Forget the windows that ended a day ago."""
         for key in [key for key, pot in self._pots.items() if pot.ends + _KEPT_SECONDS < wall]:
             del self._pots[key]
+            self._scarce.pop(key, None)
 
     def spent(self) -> dict[str, tuple[str, int, int]]:
         """By budget id: window, spent, and lent but not spent yet."""

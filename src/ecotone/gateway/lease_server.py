@@ -1,8 +1,8 @@
 """The coordinator of one machine: the supervisor's Unix socket, and the worker's end of it.
 
 Messages are msgpack, each behind its length in four bytes. The socket lies in a private folder, so who can open it is
-one of ours. The server's state is not written anywhere: it is the ledger's sums, and for a lease's time after a start
-it lends nothing, as slices of the server before it may still be in use.
+one of ours. The server's state is not written anywhere: it is the ledger's sums. For a lease's time after a start it
+does not listen, as slices of the server before it may still be in use.
 """
 
 import asyncio
@@ -48,19 +48,22 @@ class LeaseServer:
         self._seconds = seconds
         self._alone = alone
         self._clock = clock
-        self._pool = Pool(seconds, {}, clock(), quiet=float("inf"))
+        self._pool = Pool(seconds, {})
         self._server: asyncio.Server | None = None
         self._keeping: asyncio.Task[None] | None = None
         self._open: set[asyncio.StreamWriter] = set()
 
     async def start(self) -> None:
-        """Listen; lending begins when the leases of an earlier server have ended and the ledger was read."""
+        """Listen, when the leases of an earlier server have ended and the ledger was read."""
         self._path.unlink(missing_ok=True)
         if self._alone:
-            await self._learn()
+            await self._listen()
+        self._keeping = asyncio.create_task(self._keep())
+
+    async def _listen(self) -> None:
+        self._pool = Pool(self._seconds, await asyncio.to_thread(self._totals))
         self._server = await asyncio.start_unix_server(self._serve, self._path)
         os.chmod(self._path, 0o600)  # noqa: PTH101
-        self._keeping = asyncio.create_task(self._keep())
 
     async def stop(self) -> None:
         if self._keeping is not None:
@@ -77,15 +80,11 @@ class LeaseServer:
         """By budget id: window, spent, and lent but not spent yet."""
         return self._pool.spent()
 
-    async def _learn(self) -> None:
-        totals = await asyncio.to_thread(self._totals)
-        self._pool = Pool(self._seconds, totals, self._clock(), quiet=0.0)
-
     async def _keep(self) -> None:
-        """Open after the quiet time, then take back what workers without contact were lent."""
+        """Take back what workers without contact were lent."""
         if not self._alone:
             await asyncio.sleep(self._seconds)
-            await self._learn()
+            await self._listen()
         while True:
             await asyncio.sleep(self._seconds / 10)
             if ended := self._pool.ended(self._clock()):
@@ -133,6 +132,9 @@ class SocketCoordinator:
                 _write(writer, msgspec.msgpack.encode(renewal))
                 await writer.drain()
                 return msgspec.msgpack.decode(await _read(reader), type=Renewed)
+        except asyncio.CancelledError:
+            await self.close()  # its answer may still come, and is for nobody
+            raise
         except (OSError, EOFError, msgspec.DecodeError) as error:
             await self.close()
             raise ConnectionError(f"the supervisor does not answer at its socket ({type(error).__name__})") from None

@@ -202,7 +202,7 @@ class Slices:
             if account.told == used + account.back and not account.left and (_is_rate(account) or not account.held):
                 del self._active[account.id, account.window]
                 return None
-        elif account.left * 2 < target:
+        elif account.left * 2 < target and (account.lacking or not account.dry):
             want = target - account.left
         if not want and account.told == used + account.back:
             return None

@@ -14,7 +14,7 @@ from ecotone.catalog import Catalog
 from ecotone.catalog.clones import Clones
 from ecotone.database import Database
 from ecotone.engines import Engines
-from ecotone.gateway import Backend, Backends, Gateway, Routes, SnapshotBuilder
+from ecotone.gateway import Backend, Backends, Gateway, PriceBook, Routes, SnapshotBuilder
 from ecotone.jobs import Jobs
 from ecotone.ledger import Ledger, LedgerFull, LedgerWriter, Report, UsageLine, explain, public_key, usage
 from ecotone.licences import KnowledgeBase
@@ -67,6 +67,7 @@ class Services:
     audits: Audits
     backends: Backends
     routes: Routes
+    pricebook: PriceBook
     builder: SnapshotBuilder
     gateway: Gateway
     devices: DeviceLogins
@@ -169,6 +170,7 @@ def compose(settings: Settings, *, successor: bool = False) -> Services:
     audits = Audits(catalog, jobs, settings, may_audit=policy.may_audit)
     backends = Backends(database, settings, knowledge, policy, provider_terms=catalog.provider_terms)
     routes = Routes(database)
+    pricebook = PriceBook(database)
     builder = SnapshotBuilder(
         settings=settings,
         catalog=catalog,
@@ -177,6 +179,7 @@ def compose(settings: Settings, *, successor: bool = False) -> Services:
         engines=engines,
         backends=backends,
         routes=routes,
+        prices=pricebook,
     )
     gateway = Gateway(settings, writer)
     targets = Targets(settings.webhook_allow)
@@ -202,6 +205,7 @@ def compose(settings: Settings, *, successor: bool = False) -> Services:
         audits=audits,
         backends=backends,
         routes=routes,
+        pricebook=pricebook,
         builder=builder,
         gateway=gateway,
         devices=DeviceLogins(database),

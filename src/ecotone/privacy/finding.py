@@ -14,7 +14,7 @@ from ecotone.privacy.checksums import CARD_BEGINNINGS, IBAN_LENGTH, is_card, is_
 from ecotone.privacy.normal import plain
 from ecotone.privacy.secrets import find_secrets
 from ecotone.privacy.spans import Span, merged, span
-from ecotone.privacy.windows import each, first, onwards
+from ecotone.privacy.windows import WINDOW, each, first, onwards
 
 _LOCAL: Final = r"[\w.%+\-'&!#]"
 _LOCAL_BACKWARDS: Final = re.compile(_LOCAL + "{1,64}")
@@ -35,6 +35,8 @@ _SPACED_DOMAIN: Final = re.compile(_SPACED_DOMAIN_FORM)
 # Signs with something on both sides that may make them an address, and all signs.
 _AT: Final = re.compile(rf"@(?:(?<={_LOCAL}@)(?={_LABEL})|(?<= @)(?= {_SPACED_DOMAIN_FORM}))")
 _ANY_AT: Final = re.compile(r"@|%40")
+_ENCODED_AT: Final = re.compile(r"%(?=40)")
+_ENCODED_PLUS: Final = re.compile(r"%(?=2[Bb])")
 
 # A text's shape: its characters by class, one byte for each, so that digits are found at the speed of memory.
 _SHAPE: Final = bytes(
@@ -105,9 +107,9 @@ def holds(text: str) -> bool:
 
 def _spans(seen: str) -> Iterator[Span]:
     """What a text in its plain form holds, by kind."""
-    if "@" in seen or ("%" in seen and "%40" in seen):
+    if "@" in seen or ("%" in seen and first(_ENCODED_AT, seen, 0, _REACH)):
         yield from _emails(seen)
-    shape = seen.encode("latin-1", "replace").translate(_SHAPE)
+    shape = _shape(seen)
     if b"0" in shape:
         yield from _numbers(seen, shape)
         yield from _ibans(seen, shape)
@@ -115,9 +117,17 @@ def _spans(seen: str) -> Iterator[Span]:
     yield from find_secrets(seen)
 
 
+def _shape(text: str) -> bytes:
+    """The class of each character; see `_SHAPE`."""
+    if len(text) <= WINDOW:
+        return text.encode("latin-1", "replace").translate(_SHAPE)
+    steps = range(0, len(text), WINDOW)
+    return b"".join([text[place : place + WINDOW].encode("latin-1", "replace").translate(_SHAPE) for place in steps])
+
+
 def _emails(text: str) -> Iterator[Span]:
     """Addresses as RFC 5321 has them in practice; also with `%40`, as in the query of a URL."""
-    for sign in each(_ANY_AT if "%" in text and "%40" in text else _AT, text, _REACH):
+    for sign in each(_ANY_AT if "%" in text else _AT, text, _REACH):
         at = sign.start()
         before = _LOCAL_BACKWARDS.match(text[max(0, at - 64) : at][::-1])
         domain = _DOMAIN.match(text, sign.end(), sign.end() + 255)
@@ -268,7 +278,7 @@ def _ibans(text: str, shape: bytes) -> Iterator[Span]:
 
 def _phones(text: str) -> Iterator[Span]:
     """Telephone numbers in international form, with a leading `+` or `00`."""
-    encoded = "%" in text and "%2" in text
+    encoded = "%" in text and first(_ENCODED_PLUS, text, 0, _REACH) is not None
     for hit in each(_ANY_PHONE if encoded else _PHONE, text, _REACH) if encoded or "+" in text else ():
         is_decimal = text[hit.end() - 2] == "."
         if is_decimal or _continues(text, hit.start() - 1):

@@ -112,7 +112,7 @@ def plain(text: str) -> tuple[str, Places | None]:
 def _escapes_in(text: str) -> list[str]:
     """The patterns of the kinds of escape that a text holds."""
     patterns = []
-    if "\\" in text and "\\u" in text and first(_FIND_JSON_ESCAPE, text, 0, _LONGEST_ESCAPE):
+    if "\\" in text and first(_FIND_JSON_ESCAPE, text, 0, _LONGEST_ESCAPE):
         patterns.append(_JSON_ESCAPE)
     if "&" in text and first(_FIND_REFERENCE, text, 0, _LONGEST_ESCAPE):
         patterns.append(_REFERENCE)
@@ -144,13 +144,17 @@ def _different(told: str) -> set[str]:
 
 def _replaced(text: str, table: dict[str, str]) -> str:
     """The text with one character in place of another: few by searching for each, many by a table."""
-    if len(table) > _FEW:
-        codes = {ord(character): replacement for character, replacement in table.items()}
-        steps = [text[place : place + WINDOW] for place in range(0, len(text), WINDOW)]
-        return "".join([step.translate({ord(c): c for c in set(step)} | codes) for step in steps])
-    for character, replacement in table.items():
-        text = text.replace(character, replacement)
-    return text
+    codes = {ord(character): replacement for character, replacement in table.items()}
+    steps = []
+    for place in range(0, len(text), WINDOW):
+        step = text[place : place + WINDOW]
+        if len(table) > _FEW:
+            step = step.translate({ord(c): c for c in set(step)} | codes)
+        else:
+            for character, replacement in table.items():
+                step = step.replace(character, replacement)
+        steps.append(step)
+    return "".join(steps)
 
 
 @lru_cache(maxsize=8192)

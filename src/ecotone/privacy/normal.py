@@ -5,6 +5,7 @@ Keeps the way back: an offset in the plain form leads to an offset in the text a
 """
 
 import re
+import sys
 import unicodedata
 from bisect import bisect_right
 from functools import lru_cache
@@ -72,8 +73,16 @@ class Places:
         return self._raw[entry] + offset - 1 - self._plain[entry] + self._width[entry]
 
 
-def plain(text: str) -> tuple[str, Places | None]:
-    """The plain form, and the way back; `None` in place of it means that the offsets are equal."""
+class Crowded(Exception):
+    """A text holds more escapes and invisible characters than it was to be read with."""
+
+
+def plain(text: str, most: int = sys.maxsize) -> tuple[str, Places | None]:
+    """The plain form, and the way back; `None` in place of it means that the offsets are equal.
+
+    Raises:
+        Crowded: there are more than `most` escapes and invisible characters.
+    """
     patterns = _escapes_in(text)
     if text.isascii() and not patterns:
         return text, None
@@ -93,7 +102,9 @@ def plain(text: str) -> tuple[str, Places | None]:
     pieces: list[str] = []
     places = Places()
     size = done = 0
-    for gap in each(re.compile("|".join(patterns)), text, 1000):
+    for read_before, gap in enumerate(each(re.compile("|".join(patterns)), text, 1000)):
+        if read_before >= most:
+            raise Crowded
         read = _unescaped(gap) if gap.lastgroup else ""
         if len(read) > 1:
             continue

@@ -26,6 +26,8 @@ _ITEM: Final = 16
 # Stands between texts that are searched as one: no form of finding or escape holds it, and none begins or ends beside
 # it that would not begin or end at the edge of a text.
 _BETWEEN: Final = '"'
+# How many places that may be a finding `quick` looks at: what is left for `inspect` need not be quick.
+_DOUBTS: Final = 100
 _LONG: Final = 2_000
 _TOGETHER: Final = 64
 # Strings under these keys hold JSON of their own (OpenAI chat: tool calls).
@@ -101,8 +103,9 @@ def inspect(value: Any, *, limit: int = SIZE_LIMIT) -> Findings:
 def quick(value: Any, *, limit: int = QUICK_LIMIT) -> Findings | None:
     """What `inspect` tells of a value that holds nothing; `None` when the value has to be looked at in full.
 
-    Looks through at most `limit` characters, where each key and item counts as 16 more, and stops at the first
-    finding: `None` says that there is one, that there is more, or that a part cannot be looked into.
+    Looks through at most `limit` characters, at most `limit` / 16 keys and items, and at no more than a hundred places
+    that may be a finding, and stops at the first: `None` says that there is one, that there is more to look at, or
+    that a part cannot be looked into. So no text holds up its caller, whoever wrote it.
 
     Raises:
         TooDeep: it is nested too deep to be looked through.
@@ -111,7 +114,7 @@ def quick(value: Any, *, limit: int = QUICK_LIMIT) -> Findings | None:
     if None in known:
         return None
     told: list[str] = known  # type: ignore[assignment]
-    return None if sum(map(len, told)) > limit or holds(_BETWEEN.join(told)) else NOTHING
+    return None if sum(map(len, told)) > limit or holds(_BETWEEN.join(told), _DOUBTS) else NOTHING
 
 
 def _suspects(seen: list[str]) -> Iterator[str]:

@@ -104,7 +104,7 @@ def test_who_reads_a_kept_text_is_in_the_ledger_and_who_may_not_reads_nothing(se
     assert told[0]["text"] == {"prompt": "p", "answer": "a"}
     acts = [r for r in records(server) if r.get("act") == "text.read"]
     assert [(r["kind"], r["request_id"]) for r in acts] == [("intent", "req-server-1"), ("admin", "req-server-1")]
-    reader = server.told("token", "create", "--user", "rita", "--role", "read")["token"]
+    reader = server.told("token", "create", "rita", "--role", "write")["token"]
     refused = server.cli("ledger", "text", "req-server-1", env={"ECOTONE_TOKEN": reader})
     assert refused.returncode == 1
     assert "administrators" in refused.stderr

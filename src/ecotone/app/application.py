@@ -82,7 +82,7 @@ def build(settings: Settings, *, successor: bool = False) -> Application:
     router.state.services = services
     services.catalog.reserve(_first_segments(router))
     authenticator = Authenticator(services.accounts, web.actor_from_cookie(services))
-    gate = Gate(router, services.gateway, authenticator, settings)
+    gate = Gate(router, services.gateway.asgi, authenticator, settings)
     traffic = Traffic(gate, _templates(router), urlsplit(settings.public_url or "").path.rstrip("/"))
     gate.traffic = traffic
     duty = Duty(services, traffic.calls)

@@ -16,7 +16,7 @@ from ecotone.catalog import Catalog
 from ecotone.catalog.clones import Clones
 from ecotone.database import Database
 from ecotone.engines import Engines
-from ecotone.gateway import Backend, Backends, Gateway, Routes, SnapshotBuilder
+from ecotone.gateway import Backend, Backends, Plane, Routes, SnapshotBuilder
 from ecotone.jobs import Jobs
 from ecotone.ledger import Ledger, LedgerFull, LedgerWriter, Report, UsageLine, explain, public_key
 from ecotone.ledger.texts import Texts, Unreadable
@@ -74,7 +74,7 @@ class Services:
     backends: Backends
     routes: Routes
     builder: SnapshotBuilder
-    gateway: Gateway
+    gateway: Plane
     devices: DeviceLogins
     webhooks: Webhooks
     courier: Courier
@@ -255,7 +255,7 @@ def compose(settings: Settings, *, successor: bool = False) -> Services:
         backends=backends,
         routes=routes,
     )
-    gateway = Gateway(settings, writer)
+    gateway = Plane(settings, writer)
     targets = Targets(settings.webhook_allow)
     webhooks = Webhooks(database, settings, targets)
     catalog.events.listen(webhooks.enqueue)

@@ -284,7 +284,7 @@ def compose(settings: Settings, *, successor: bool = False) -> Services:
             sign=lambda: heads.keep(writer.checkpoint(settings.secret(LEDGER_KEY))),
             keep_days=settings.ledger_keep_days,
         ),
-        texts=Texts(settings.data / "texts", settings.data / "secrets" / "texts", settings.secret("texts-key")),
+        texts=Texts.of(settings),
         publishing=publishing,
         reviews=Reviews(catalog, publishing, writer),
         engines=engines,

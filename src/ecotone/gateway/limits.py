@@ -37,7 +37,7 @@ class Plan:
         self.gated = bool(self.requests or self.tokens or self.slots or self.drawn)
 
 
-class Hold(msgspec.Struct, gc=False):
+class Hold(msgspec.Struct, gc=False, eq=False):
     """What a call has reserved, until it is settled or released; both are idempotent."""
 
     limiter: "Limiter"

@@ -2,6 +2,7 @@
 
 from ecotone.accounts import models as _accounts
 from ecotone.app import ledger_heads as _ledger_heads
+from ecotone.app import usage_rows as _usage_rows
 from ecotone.catalog import discussion_rows as _discussions
 from ecotone.catalog import models as _catalog
 from ecotone.database import Base
@@ -24,6 +25,7 @@ MODULES = (
     _policy,
     _prices,
     _storage,
+    _usage_rows,
     _webhooks,
 )
 METADATA = Base.metadata

@@ -14,7 +14,7 @@ from ecotone.catalog import Catalog
 from ecotone.catalog.clones import Clones
 from ecotone.database import Database
 from ecotone.engines import Engines
-from ecotone.gateway import Backend, Backends, Gateway, Routes, SnapshotBuilder
+from ecotone.gateway import Backend, Backends, Gateway, KeptLimits, Route, Routes, SnapshotBuilder
 from ecotone.jobs import Jobs
 from ecotone.ledger import Ledger, LedgerFull, LedgerWriter, Report, UsageLine, explain, public_key, usage
 from ecotone.licences import KnowledgeBase
@@ -67,6 +67,7 @@ class Services:
     audits: Audits
     backends: Backends
     routes: Routes
+    limits: KeptLimits
     builder: SnapshotBuilder
     gateway: Gateway
     devices: DeviceLogins
@@ -114,7 +115,7 @@ class Services:
         if any(d.model == model_id for d in self.engines.deployments()):
             raise Conflict(f"{model_id} is served; stop it with `ecotone unserve {model_id}` first.", param="model")
         for route in self.routes.list():
-            if model_id in route.to:
+            if route.leads_to(model_id):
                 raise Conflict(f"The route {route.name} leads to {model_id}; change the route first.", param="model")
 
     def is_known(self, model_id: str) -> bool:
@@ -126,6 +127,15 @@ class Services:
         except NotFound:
             return False
         return True
+
+    def route_warnings(self, route: Route) -> list[str]:
+        """What whoever set a route should know: names that lead nowhere."""
+        named = [*route.to, *([route.options.shadow] if route.options.shadow else [])]
+        return [
+            f"{name} is not in the catalogue and no backend has its name; requests pass it over until there is one"
+            for name in named
+            if not self.is_known(name)
+        ]
 
     def backend_of(self, model_id: str) -> Backend | None:
         """The backend whose models are called `NAME/...`, when `model_id` is one of those."""
@@ -169,6 +179,8 @@ def compose(settings: Settings, *, successor: bool = False) -> Services:
     audits = Audits(catalog, jobs, settings, may_audit=policy.may_audit)
     backends = Backends(database, settings, knowledge, policy, provider_terms=catalog.provider_terms)
     routes = Routes(database)
+    limits = KeptLimits(database, accounts)
+    accounts.on_project_removed(limits.forget_project)
     builder = SnapshotBuilder(
         settings=settings,
         catalog=catalog,
@@ -177,6 +189,7 @@ def compose(settings: Settings, *, successor: bool = False) -> Services:
         engines=engines,
         backends=backends,
         routes=routes,
+        limits=limits,
     )
     gateway = Gateway(settings, writer)
     targets = Targets(settings.webhook_allow)
@@ -202,6 +215,7 @@ def compose(settings: Settings, *, successor: bool = False) -> Services:
         audits=audits,
         backends=backends,
         routes=routes,
+        limits=limits,
         builder=builder,
         gateway=gateway,
         devices=DeviceLogins(database),

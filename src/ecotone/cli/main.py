@@ -8,7 +8,20 @@ from typing import Annotated
 
 import typer
 
-from ecotone.cli import accounts, check, gateway, licences, models, operate, policy, upkeep, webhooks, work
+from ecotone.cli import (
+    accounts,
+    check,
+    gateway,
+    keys,
+    licences,
+    limits,
+    models,
+    operate,
+    policy,
+    upkeep,
+    webhooks,
+    work,
+)
 from ecotone.cli.client import fail, note
 from ecotone.vocabulary import EcotoneError
 
@@ -91,6 +104,8 @@ licences.add_to(app)
 models.add_to(app)
 gateway.add_to(app)
 accounts.add_to(app)
+keys.add_to(app)
+limits.add_to(app)
 policy.add_to(app)
 check.add_to(app)
 webhooks.add_to(app)

@@ -12,18 +12,23 @@ if TYPE_CHECKING:
     from ecotone.gateway.backends import Backend, BackendExists, BackendNotFound, Backends
     from ecotone.gateway.builder import SnapshotBuilder
     from ecotone.gateway.face import Gateway
-    from ecotone.gateway.routing import Route, RouteNotFound, Routes
+    from ecotone.gateway.kept_limits import Allowance, KeptLimits, ScopeLimits
+    from ecotone.gateway.routing import Route, RouteNotFound, RouteOptions, Routes
     from ecotone.gateway.snapshot import Snapshot
 
 __all__ = [
+    "Allowance",
     "Backend",
     "BackendExists",
     "BackendNotFound",
     "Backends",
     "Gateway",
+    "KeptLimits",
     "Route",
     "RouteNotFound",
+    "RouteOptions",
     "Routes",
+    "ScopeLimits",
     "Snapshot",
     "SnapshotBuilder",
 ]
@@ -32,7 +37,8 @@ _HOMES = {
     "backends": ("Backend", "BackendExists", "BackendNotFound", "Backends"),
     "builder": ("SnapshotBuilder",),
     "face": ("Gateway",),
-    "routing": ("Route", "RouteNotFound", "Routes"),
+    "kept_limits": ("Allowance", "KeptLimits", "ScopeLimits"),
+    "routing": ("Route", "RouteNotFound", "RouteOptions", "Routes"),
     "snapshot": ("Snapshot",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

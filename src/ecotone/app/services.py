@@ -3,6 +3,8 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from ecotone.accounts import SYSTEM, Accounts, Actor, DeviceLogins
@@ -15,6 +17,7 @@ from ecotone.catalog.clones import Clones
 from ecotone.database import Database
 from ecotone.engines import Engines
 from ecotone.gateway import Backend, Backends, Gateway, KeptLimits, Route, Routes, SnapshotBuilder
+from ecotone.gateway.budgets import PER_USD
 from ecotone.jobs import Jobs
 from ecotone.ledger import Ledger, LedgerFull, LedgerWriter, Report, UsageLine, explain, public_key, usage
 from ecotone.licences import KnowledgeBase
@@ -104,6 +107,18 @@ class Services:
 
     def usage(self) -> list[UsageLine]:
         return usage(self.ledger)
+
+    def spent(self, since: datetime) -> dict[str, int]:
+        """What each project and key has spent since a moment, in 10^-12 USD, as far as the ledger knows prices."""
+        begin, found = since.isoformat(), dict[str, int]()
+        for record in self.ledger.records("settled"):
+            if record["at"] < begin or not record.get("cost_usd"):
+                continue
+            cost = int(Decimal(str(record["cost_usd"])) * PER_USD)
+            scopes = [f"{kind}:{record[kind]}" for kind in ("project", "key") if record.get(kind)]
+            for scope in [*scopes, "organisation"]:
+                found[scope] = found.get(scope, 0) + cost
+        return found
 
     def verify_ledger(self) -> Report:
         """Every chain from disk, against the heads in the database and the installation's signing key."""

@@ -115,7 +115,9 @@ def set_project(
         "scan_reason": reason,
         "keep_days": options.seconds_of(keep_texts) // 86400 if keep_texts else None,
     }
-    changed = dict.fromkeys(options.lists_of(clear, ("owners", "models", "networks", "tags")), [])
+    changed: dict[str, object] = {
+        name: [] for name in options.lists_of(clear, ("owners", "models", "networks", "tags"))
+    }
     changed |= {key: value for key, value in wanted.items() if value is not None}
     if changed:
         now = server.put(f"/projects/{segment(name)}", {k: v for k, v in now.items() if k not in _READ_ONLY} | changed)

@@ -72,24 +72,24 @@ def import_key(
     Any text will do, also with spaces between. Shorter ones than 20 letters can be guessed; rotate them soon.
     """
     own = {"requests": requests, "tokens": tokens, "concurrent": concurrent, "budgets": budget}
-    hashed = sha256 or hashlib.sha256(_secret().encode("utf-8", "surrogateescape")).hexdigest()
+    hashed = sha256 or hashlib.sha256(_secret()).hexdigest()
     body = _terms(about, expires, models, networks, tags, project=project, sha256=hashed, **own)
     show.record(Server().post("/keys", body), as_json=as_json)
 
 
-def _secret() -> str:
+def _secret() -> bytes:
     """The secret from a prompt or a pipe, without the end of its line."""
     if sys.stdin.isatty():
-        secret = getpass.getpass("The key's secret (not shown): ")
+        secret = getpass.getpass("The key's secret (not shown): ").encode()
     else:
-        secret = sys.stdin.read(_MOST + 2).removesuffix("\n").removesuffix("\r")
+        secret = sys.stdin.buffer.read(_MOST + 3).removesuffix(b"\n").removesuffix(b"\r")
     if not secret:
         fail("No secret came; pipe it in, type it at the prompt, or give its --sha256.")
-    if len(secret) > _MOST or re.search(r"[\x00-\x1f\x7f]|^ | $", secret):
+    if len(secret) > _MOST or re.search(rb"[\x00-\x1f\x7f]|^ | $", secret):
         fail(
-            f"A secret is one line of at most {_MOST} letters that begins and ends with no space: it goes in a header."
+            f"A secret is one line of at most {_MOST} bytes that begins and ends with no space, as it goes in a header."
         )
-    if secret.startswith("ect_"):
+    if secret.startswith(b"ect_"):
         fail("That is a user's token (ect_...), not a key; the gateway would take it for the user's.")
     if len(secret) < _SHORT:
         note(f"warning: a secret of {len(secret)} letters can be guessed; rotate it soon with `ecotone key rotate`")
@@ -129,7 +129,7 @@ def set_key(
     server = Server()
     now = server.get(f"/keys/{segment(key_id)}")
     terms = {name: now[name] for name in ("note", "expires", "models", "networks", "tags")}
-    changed: dict[str, Any] = dict.fromkeys(options.lists_of(clear, ("models", "networks", "tags")), [])
+    changed: dict[str, Any] = {name: [] for name in options.lists_of(clear, ("models", "networks", "tags"))}
     changed |= _terms(about, expires, models, networks, tags)
     if expires is not None:
         changed["expires"] = options.end_of(expires)

@@ -5,16 +5,13 @@ from typing import Annotated, Any
 import typer
 
 from ecotone.cli import options, show
-from ecotone.cli.client import Server
-from ecotone.cli.paths import scope_path
+from ecotone.cli.client import Server, scope_path
 
 limit = typer.Typer(help="Limits and budgets by scope.", no_args_is_help=True)
 _COLUMNS = ["scope", "requests", "tokens", "concurrent", "budgets", "updated_by"]
 Scope = Annotated[
     str,
-    typer.Argument(
-        help="organisation, backend:NAME, project:NAME, project:NAME/user:* (each end-user), project:NAME/tag:NAME, key:ID"
-    ),
+    typer.Argument(help="organisation, backend:NAME, key:ID, project:NAME, project:NAME/user:*, project:NAME/tag:NAME"),
 ]
 
 

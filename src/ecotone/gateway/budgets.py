@@ -1,6 +1,7 @@
 """How a budget is written, such as `50USD/month`, and what it is in whole 10^-12 USD. Pure."""
 
 import re
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from ecotone.vocabulary import Invalid
@@ -41,3 +42,16 @@ def usd(amount: int) -> str:
     """An amount of 10^-12 USD in dollars, exact, without zeros that say nothing."""
     whole, rest = divmod(amount, PER_USD)
     return f"{whole}.{rest:012d}".rstrip("0").rstrip(".")
+
+
+def began(window: str, now: datetime) -> datetime:
+    """When the window that holds a moment began; for `total` the beginning of time."""
+    hour = now.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    day = hour.replace(hour=0)
+    return {
+        "hour": hour,
+        "day": day,
+        "week": day - timedelta(days=day.weekday()),
+        "month": day.replace(day=1),
+        "total": datetime(1970, 1, 1, tzinfo=UTC),
+    }[window]

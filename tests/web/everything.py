@@ -204,12 +204,11 @@ class Everything(Built):
         accounts.revoke_token(gone.id)
         provider: dict[str, Any] = {
             "dialect": "openai",
-            "key_env": None,
             "location": Location.EXTERNAL,
             "tier": Tier.PAID,
         }
         url = "https://models.example.org/" + "a-long-path/" * 9 + "v1"
-        self.services.backends.add("provider", url=url, terms=None, actor=ada, **provider)
+        self.services.backends.add("provider", url=url, key_env=None, terms=None, actor=ada, **provider)
         options = RouteOptions(shadow="provider/other", shadow_share=0.1, cache_seconds=60, sticky=True, alias=True)
         two = ("provider/" + "long-model-name-" * 6, "wanda/atlas")
         self.services.routes.set("assistant", two, strategy="weighted", weights=(3.0, 1.0), options=options, actor=ada)

@@ -34,6 +34,7 @@ from ecotone.vocabulary import Conflict, Forbidden, Invalid
 
 MOST_OVERLAP = timedelta(days=90)
 _KEPT_AFTER = timedelta(days=1)  # so that a path can tell what has expired from what was revoked
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
@@ -48,7 +49,7 @@ class KeyTerms(msgspec.Struct, frozen=True, kw_only=True):
 
     def checked(self) -> "KeyTerms":
         """The same in its usual writing. Raises Invalid, naming the field."""
-        if len(self.note) > 200 or not self.note.isprintable():
+        if len(self.note) > 200 or _CONTROL.search(self.note):
             raise Invalid("A note is one line of at most 200 letters.", param="note")
         if self.expires is not None and self.expires.tzinfo is None:
             raise Invalid("`expires` needs its zone, e.g. 2027-01-31T00:00:00Z.", param="expires")

@@ -1,6 +1,6 @@
 """The page of one key for administrators: what it may, and changing, rotating, adopting and revoking it."""
 
-from datetime import timedelta
+from datetime import UTC, timedelta
 
 import msgspec
 from starlette.responses import Response
@@ -10,7 +10,6 @@ from ecotone.vocabulary import Conflict, Invalid
 from ecotone.web.endpoint import Visit
 from ecotone.web.managing import Fields, allowance_of, end_of, told_of, words_of
 from ecotone.web.projects import secret_page
-from ecotone.web.rendering import moment
 
 PATH = "/ecotone/keys"
 OVERLAPS = (("0", "at once"), ("3600", "in an hour"), ("86400", "in a day"), ("604800", "in a week"))
@@ -86,4 +85,5 @@ def _told(visit: Visit, info: KeyInfo) -> dict[str, str]:
     terms = info.terms
     lists = {name: ", ".join(getattr(terms, name)) for name in ("models", "networks", "tags")}
     own = told_of(visit.services.limits.allowance(f"key:{info.id}"))
-    return {"note": terms.note, "expires": moment(terms.expires), **lists, **own}
+    ends = terms.expires.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if terms.expires else ""
+    return {"note": terms.note, "expires": ends, **lists, **own}

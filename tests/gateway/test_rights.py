@@ -22,8 +22,8 @@ from tests.hub.built import Built, bearer
 
 ROLES = ("nobody", "key", "reader", "writer", "owner", "administrator")
 USERS, WRITERS, OWNERS, ADMINISTRATORS = ROLES[2:], ROLES[3:], ROLES[4:], ROLES[5:]
-MANAGEMENT = ("accounts", "keys", "limits", "gateway", "policy")
-"""Modules of the REST API whose endpoints manage the gateway and who may use it."""
+OTHERS_ENDPOINTS = ("licences", "models", "upkeep", "webhooks", "work")
+"""Modules of the REST API that manage neither the gateway nor who may use it; `tests/api` tries those."""
 MAY: dict[str, tuple[str, ...]] = {
     "POST /projects": ADMINISTRATORS,
     "GET /projects": USERS,
@@ -66,7 +66,22 @@ MAY: dict[str, tuple[str, ...]] = {
     "DELETE /rules/{id}": ADMINISTRATORS,
     "GET /profile": USERS,
     "PUT /profile": ADMINISTRATORS,
+    "GET /prices": USERS,
+    "GET /prices/{model:path}": USERS,
+    "PUT /prices/{model:path}": ADMINISTRATORS,
+    "DELETE /prices/{model:path}": ADMINISTRATORS,
+    "GET /usage": USERS,
+    "POST /usage/rebuild": ADMINISTRATORS,
+    "GET /ledger/key": USERS,
+    "GET /ledger/due": ADMINISTRATORS,
+    "POST /ledger/retire": ADMINISTRATORS,
+    "POST /ledger/export": ADMINISTRATORS,
+    "POST /ledger/export/received": ADMINISTRATORS,
+    "GET /texts/{request_id}": ADMINISTRATORS,
+    "DELETE /texts/projects/{name}": ADMINISTRATORS,
 }
+UNTOUCHED = re.compile(r"nothing|assistant|/prices/|/ledger/")
+"""Addresses at which nothing is there, or a body is asked for that other tests send."""
 PAGES_OF_ADMINISTRATORS = {
     "/ecotone/status",
     "/ecotone/profile",
@@ -125,7 +140,12 @@ class House:
             services.routes.set("assistant", ("demo/x",), actor=SYSTEM)
         if path == "/tokens/{id}":
             return path.replace("{id}", services.accounts.create_token("other", Role.READ)[0].id)
-        return path.replace("{name}", "assistant").replace("{id}", "nothing").replace("{request_id}", "nothing")
+        return (
+            path.replace("{model:path}", "mock/x")
+            .replace("{name}", "assistant")
+            .replace("{id}", "nothing")
+            .replace("{request_id}", "nothing")
+        )
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +167,9 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 
 
 def test_every_management_endpoint_has_an_entry_so_that_a_new_one_is_closed_until_somebody_thought_of_it() -> None:
-    served = {f"{e.method} {e.path}" for e in ENDPOINTS if e.handler.__module__.rpartition(".")[2] in MANAGEMENT}
+    served = {
+        f"{e.method} {e.path}" for e in ENDPOINTS if e.handler.__module__.rpartition(".")[2] not in OTHERS_ENDPOINTS
+    }
     assert served == set(MAY)
 
 
@@ -157,7 +179,7 @@ def test_each_role_does_what_the_table_says_and_nothing_else(house: House, spec:
     answer = house.ask(spec.split(" ")[0], PREFIX + house.path(spec), role, json=house.body(spec))
     if role in MAY[spec]:
         assert answer.status_code not in (401, 403), answer.text
-        assert answer.is_success or "nothing" in answer.url.path or "assistant" in answer.url.path, answer.text
+        assert answer.is_success or UNTOUCHED.search(answer.url.path), answer.text
     else:
         assert answer.status_code in (401, 403, 404), answer.text
         assert answer.status_code == 401 or role in USERS

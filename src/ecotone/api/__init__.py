@@ -1,6 +1,19 @@
 """The REST API that command line, pages and scripts use, under `/api/ecotone/v1`, with an OpenAPI document."""
 
-from ecotone.api import accounts, gateway, keys, licences, limits, models, policy, upkeep, webhooks, work
+from ecotone.api import (
+    accounts,
+    gateway,
+    keys,
+    ledger,
+    licences,
+    limits,
+    models,
+    policy,
+    prices,
+    upkeep,
+    webhooks,
+    work,
+)
 from ecotone.api.endpoint import ENDPOINTS, PREFIX, routes
 from ecotone.api.openapi import document
 
@@ -11,10 +24,12 @@ __all__ = [
     "document",
     "gateway",
     "keys",
+    "ledger",
     "licences",
     "limits",
     "models",
     "policy",
+    "prices",
     "routes",
     "upkeep",
     "webhooks",

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from ecotone.accounts import Bounds, Project, ProjectNotFound, TokenInfo
+from ecotone.accounts import Actor, Bounds, Project, ProjectNotFound, TokenInfo, standing
 from ecotone.api.endpoint import Call, Need, endpoint
 from ecotone.licences import KnowledgeBase, check_variables
 from ecotone.vocabulary import Mode, PersonalData, Purpose, Role
@@ -67,7 +67,7 @@ def create_project(call: Call) -> Any:
     told = new.told(call.services.knowledge)
     project = call.services.accounts.create_project(new.name, actor=call.actor, **told)
     _note(call, "project.created", project, new)
-    return project_document(project)
+    return project_document(project, call.actor)
 
 
 @endpoint("PUT", "/projects/{name}", need=Need.ADMIN, body=ProjectTerms, summary="Set a project whole; made if absent")
@@ -79,22 +79,22 @@ def set_project(call: Call) -> Any:
     except ProjectNotFound:
         project = accounts.create_project(name, actor=call.actor, **told)
     _note(call, "project.set", project, call.body)
-    return project_document(project)
+    return project_document(project, call.actor)
 
 
 def _note(call: Call, act: str, project: Project, terms: ProjectTerms) -> None:
     more = {} if project.bounds.scan else {"scan_reason": terms.scan_reason[:500]}
-    call.services.note(act, call.actor, project=project.name, use=project_document(project), **more)
+    call.services.note(act, call.actor, project=project.name, use=project_document(project, call.actor), **more)
 
 
 @endpoint("GET", "/projects", need=Need.USER, summary="All projects")
 def list_projects(call: Call) -> Any:
-    return [project_document(p) for p in call.services.accounts.projects()]
+    return [project_document(p, call.actor) for p in call.services.accounts.projects()]
 
 
 @endpoint("GET", "/projects/{name}", need=Need.USER, summary="One project")
 def show_project(call: Call) -> Any:
-    return project_document(call.services.accounts.project(call.path["name"]))
+    return project_document(call.services.accounts.project(call.path["name"]), call.actor)
 
 
 @endpoint("DELETE", "/projects/{name}", need=Need.ADMIN, summary="Remove a project and its keys")
@@ -133,8 +133,9 @@ def whoami(call: Call) -> Any:
     return {"user": call.actor.name, "role": call.actor.role}
 
 
-def project_document(project: Project) -> dict[str, Any]:
-    """A project as it is told."""
+def project_document(project: Project, viewer: Actor) -> dict[str, Any]:
+    """A project as it is told; its bounds only to administrators and to its owners."""
+    bounds = msgspec.to_builtins(project.bounds) if standing(viewer, project.bounds.owners) else {}
     return {
         "name": project.name,
         "mode": project.mode,
@@ -147,7 +148,7 @@ def project_document(project: Project) -> dict[str, Any]:
         "may_call_private": project.may_call_private,
         "created": project.created.isoformat(),
         "created_by": project.created_by,
-        **msgspec.to_builtins(project.bounds),
+        **bounds,
     }
 
 

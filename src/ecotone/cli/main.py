@@ -13,11 +13,13 @@ from ecotone.cli import (
     check,
     gateway,
     keys,
+    ledger,
     licences,
     limits,
     models,
     operate,
     policy,
+    prices,
     upkeep,
     webhooks,
     work,
@@ -103,6 +105,8 @@ def root(
 licences.add_to(app)
 models.add_to(app)
 gateway.add_to(app)
+ledger.add_to(app)
+prices.add_to(app)
 accounts.add_to(app)
 keys.add_to(app)
 limits.add_to(app)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ecotone.gateway.backends import Backend, BackendExists, BackendNotFound, Backends
     from ecotone.gateway.builder import SnapshotBuilder
-    from ecotone.gateway.face import Gateway
     from ecotone.gateway.kept_limits import Allowance, KeptLimits, ScopeLimits
+    from ecotone.gateway.plane import Plane
+    from ecotone.gateway.pricebook import PriceBook
     from ecotone.gateway.routing import Route, RouteNotFound, RouteOptions, Routes
     from ecotone.gateway.snapshot import Snapshot
 
@@ -22,8 +23,9 @@ __all__ = [
     "BackendExists",
     "BackendNotFound",
     "Backends",
-    "Gateway",
     "KeptLimits",
+    "Plane",
+    "PriceBook",
     "Route",
     "RouteNotFound",
     "RouteOptions",
@@ -36,9 +38,10 @@ __all__ = [
 _HOMES = {
     "backends": ("Backend", "BackendExists", "BackendNotFound", "Backends"),
     "builder": ("SnapshotBuilder",),
-    "face": ("Gateway",),
     "kept_limits": ("Allowance", "KeptLimits", "ScopeLimits"),
     "routing": ("Route", "RouteNotFound", "RouteOptions", "Routes"),
+    "plane": ("Plane",),
+    "pricebook": ("PriceBook",),
     "snapshot": ("Snapshot",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

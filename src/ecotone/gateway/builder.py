@@ -13,6 +13,8 @@ from ecotone.accounts import ANONYMOUS, HOUSE, SYSTEM, Accounts, LivingSecret, P
 from ecotone.catalog import Catalog
 from ecotone.gateway.backends import Backend, Backends
 from ecotone.gateway.kept_limits import KeptLimits
+from ecotone.gateway.pricebook import PriceBook
+from ecotone.gateway.prices import Price
 from ecotone.gateway.routing import Routes
 from ecotone.gateway.snapshot import SUBJECT, Consumer, Key, Ruling, Snapshot, Target, save
 from ecotone.licences import Family, legal_class
@@ -46,6 +48,7 @@ class SnapshotBuilder:
         backends: Backends,
         routes: Routes,
         limits: KeptLimits,
+        prices: PriceBook | None = None,
     ) -> None:
         self._settings = settings
         self._catalog = catalog
@@ -55,6 +58,7 @@ class SnapshotBuilder:
         self._backends = backends
         self._routes = routes
         self._limits = limits
+        self._prices = prices
         self._folder = settings.folder("snapshot")
         self._changed = threading.Event()
         self._stopped = threading.Event()
@@ -130,16 +134,21 @@ class SnapshotBuilder:
             backends[target.name] = target
             families.setdefault(target.legal, (family, {"account.tier": backend.tier.value}))
         rulings = self._rulings(families, list(projects.values()), stance)
+        keys = {s.hash: _key(s) for s in self._accounts.living_secrets()}
+        keys |= {h: Key(id=f"token-{h[:8]}", project=HOUSE) for h in self._accounts.admin_token_hashes()}
         return Snapshot(
-            keys={s.hash: _key(s) for s in self._accounts.living_secrets()}
-            | {h: Key(id=f"token-{h[:8]}", project=HOUSE) for h in self._accounts.admin_token_hashes()},
+            keys=keys,
             consumers=consumers,
             targets=targets,
             backends=backends,
             routes={r.name: r.compiled() for r in self._routes.list()},
-            limits=self._limits.in_force(),
+            limits=self._limits.in_force({key.id for key in keys.values()}),
             rulings=rulings,
+            prices=self._priced(list(backends.values()), list(targets)),
         )
+
+    def _priced(self, backends: list[Target], local: list[str]) -> dict[str, Price]:
+        return self._prices.prices([(b.name, b.url or "") for b in backends], local) if self._prices else {}
 
     def _engine(self, deployment: Any, stance: Stance) -> tuple[Target, Family] | None:
         try:

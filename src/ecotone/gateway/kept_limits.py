@@ -6,7 +6,7 @@ refuses.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from datetime import datetime
 
 import msgspec
@@ -186,10 +186,15 @@ class KeptLimits:
                 )
             )
 
-    def in_force(self) -> dict[str, Limit]:
-        """All limits as the request path reads them."""
+    def in_force(self, keys: Set[str]) -> dict[str, Limit]:
+        """Limits as the request path reads them; of keys, those whose ids are told."""
         with self._database.reading() as session:
-            return {row.scope: limit_of(row.scope, _allowance(row)) for row in session.scalars(sa.select(LimitRow))}
+            rows = list(session.scalars(sa.select(LimitRow)))
+        return {
+            row.scope: limit_of(row.scope, _allowance(row))
+            for row in rows
+            if not row.scope.startswith("key:") or row.scope.removeprefix("key:") in keys
+        }
 
     def _check_scope(self, scope: str, actor: Actor) -> str | None:
         """The id of a key's scope. Raises Invalid, NotFound or Forbidden."""

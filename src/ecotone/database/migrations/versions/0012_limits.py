@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0012_limits"
-down_revision = "0010_allowed_with"
+down_revision = "0011_prices"
 branch_labels = None
 depends_on = None
 

@@ -1,6 +1,19 @@
 """The REST API that command line, pages and scripts use, under `/api/ecotone/v1`, with an OpenAPI document."""
 
-from ecotone.api import accounts, gateway, ledger, licences, models, policy, prices, upkeep, webhooks, work
+from ecotone.api import (
+    accounts,
+    gateway,
+    keys,
+    ledger,
+    licences,
+    limits,
+    models,
+    policy,
+    prices,
+    upkeep,
+    webhooks,
+    work,
+)
 from ecotone.api.endpoint import ENDPOINTS, PREFIX, routes
 from ecotone.api.openapi import document
 
@@ -10,8 +23,10 @@ __all__ = [
     "accounts",
     "document",
     "gateway",
+    "keys",
     "ledger",
     "licences",
+    "limits",
     "models",
     "policy",
     "prices",

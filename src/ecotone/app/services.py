@@ -9,12 +9,14 @@ from ecotone.accounts import SYSTEM, Accounts, Actor, DeviceLogins
 from ecotone.app.chains import open_chain
 from ecotone.app.ledger_heads import LedgerHeads
 from ecotone.app.upkeep import Upkeep
+from ecotone.app.watching import Watch
 from ecotone.audits import Audits
 from ecotone.catalog import Catalog
 from ecotone.catalog.clones import Clones
 from ecotone.database import Database
 from ecotone.engines import Engines
 from ecotone.gateway import Backend, Backends, Gateway, Routes, SnapshotBuilder
+from ecotone.gateway.counters import Counters
 from ecotone.jobs import Jobs
 from ecotone.ledger import Ledger, LedgerFull, LedgerWriter, Report, UsageLine, explain, public_key, usage
 from ecotone.licences import KnowledgeBase
@@ -69,6 +71,7 @@ class Services:
     routes: Routes
     builder: SnapshotBuilder
     gateway: Gateway
+    watch: Watch
     devices: DeviceLogins
     webhooks: Webhooks
     courier: Courier
@@ -178,7 +181,8 @@ def compose(settings: Settings, *, successor: bool = False) -> Services:
         backends=backends,
         routes=routes,
     )
-    gateway = Gateway(settings, writer)
+    counters = Counters()
+    gateway = Gateway(settings, writer, counters)
     targets = Targets(settings.webhook_allow)
     webhooks = Webhooks(database, settings, targets)
     catalog.events.listen(webhooks.enqueue)
@@ -204,6 +208,7 @@ def compose(settings: Settings, *, successor: bool = False) -> Services:
         routes=routes,
         builder=builder,
         gateway=gateway,
+        watch=Watch(counters, settings.data, writer.writer),
         devices=DeviceLogins(database),
         webhooks=webhooks,
         courier=Courier(webhooks, targets),

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ecotone.cli import accounts, check, gateway, licences, models, operate, policy, upkeep, webhooks, work
+from ecotone.cli import accounts, check, gateway, licences, models, operate, policy, traces, upkeep, webhooks, work
 from ecotone.cli.client import fail, note
 from ecotone.vocabulary import EcotoneError
 
@@ -96,6 +96,7 @@ check.add_to(app)
 webhooks.add_to(app)
 work.add_to(app)
 upkeep.add_to(app)
+traces.add_to(app)
 
 
 def main() -> None:

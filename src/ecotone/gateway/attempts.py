@@ -23,6 +23,7 @@ class Attempt:
         self.usage = Usage()
         self.began = time.monotonic()
         self.settled = False
+        self.first: float | None = None
 
     def headers(self) -> dict[str, str]:
         target = self.candidate.target

@@ -13,6 +13,7 @@ import msgspec
 from ecotone.gateway.admission import Admission, admit, identify, look_into, visible
 from ecotone.gateway.answers import Refusal
 from ecotone.gateway.calls import Call
+from ecotone.gateway.counters import Counters
 from ecotone.gateway.parsing import Request, parse
 from ecotone.gateway.relay import Relay
 from ecotone.gateway.snapshot import Consumer, Snapshot
@@ -47,11 +48,12 @@ class Gateway:
         writer: the chain of the ledger that this process writes.
     """
 
-    def __init__(self, settings: Settings, writer: LedgerWriter) -> None:
+    def __init__(self, settings: Settings, writer: LedgerWriter, counters: Counters | None = None) -> None:
         self._settings = settings
         self._writer = writer
         self._upstreams = Upstreams(settings)
-        self._relay = Relay(settings, writer, self._upstreams)
+        self._counters = counters if counters is not None else Counters()
+        self._relay = Relay(settings, writer, self._upstreams, self._counters)
         self._snapshots: Snapshots | None = None
         self._version = 0
         self._provider_models: dict[str, tuple[float, list[str]]] = {}
@@ -104,6 +106,8 @@ class Gateway:
             watcher = asyncio.create_task(call.watch(work))
             await self._relay.carry(call.id, request, admission, call.caller_id, call.begin, call.write)
         except Refusal as refusal:
+            if watcher is None:
+                self._counters.refused(refusal.code)
             await _told(call, refusal)
         except (asyncio.CancelledError, ConnectionError):
             if not call.gone:

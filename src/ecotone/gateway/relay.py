@@ -18,6 +18,7 @@ import msgspec
 from ecotone.gateway.admission import Admission, Candidate
 from ecotone.gateway.answers import Refusal
 from ecotone.gateway.attempts import Attempt, because, died
+from ecotone.gateway.counters import Counters
 from ecotone.gateway.incoming import BadAnswer, read_answer, whole_answer
 from ecotone.gateway.keys import without_key, without_key_bytes
 from ecotone.gateway.metering import estimated_prompt, reserved_completion
@@ -48,10 +49,11 @@ Write = Callable[[bytes, bool], Awaitable[None]]
 class Relay:
     """Carries requests over one set of upstream connections."""
 
-    def __init__(self, settings: Settings, writer: LedgerWriter, upstreams: Upstreams) -> None:
+    def __init__(self, settings: Settings, writer: LedgerWriter, upstreams: Upstreams, counters: Counters) -> None:
         self._settings = settings
         self._writer = writer
         self._upstreams = upstreams
+        self._counters = counters
         self._prompt_key = settings.secret("prompt-hash")
         self._resting: dict[str, float] = {}
         self._told: dict[int, tuple[Ruling, bytes]] = {}
@@ -144,6 +146,7 @@ class Relay:
         except BadAnswer as error:
             raise died(attempt, str(error), retry=error.retry) from None
         data = without_key_bytes(data, attempt.key)
+        attempt.first = time.monotonic() - attempt.began
         await self._settled(attempt, "done")
         await begin(200, {**attempt.headers(), "content-type": "application/json", "content-length": str(len(data))})
         await write(data, False)
@@ -175,6 +178,7 @@ class Relay:
                 if not begun:
                     await begin(200, headers)
                     begun = True
+                    attempt.first = time.monotonic() - attempt.began
                 await write(without_key_bytes(b"".join(shown), attempt.key), True)
             if not piece:
                 break
@@ -295,6 +299,7 @@ class Relay:
             "cached_tokens": usage.cached_tokens,
             "estimate": usage.estimate,
             "cost_usd": 0.0 if free else None,
+            "first_seconds": round(attempt.first, 4) if attempt.first is not None else None,
             "seconds": round(time.monotonic() - attempt.began, 4),
             "error": refusal.code if refusal is not None else None,
         }
@@ -303,6 +308,19 @@ class Relay:
         except LedgerFull:
             # the answer was paid for; the open record is settled as an estimate at the next start
             attempt.settled = False
+        self._counters.done(
+            record["project"],
+            attempt.admission.route,
+            record["backend"],
+            record["model"],
+            attempt.request.face,
+            status,
+            usage.prompt_tokens,
+            usage.completion_tokens,
+            0 if free else None,
+            attempt.first,
+            time.monotonic() - attempt.began,
+        )
 
 
 async def _drained(answer: aiohttp.ClientResponse) -> None:

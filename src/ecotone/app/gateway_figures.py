@@ -41,10 +41,10 @@ def _calls(cells: list[tuple[Labels, Cell]]) -> Iterator[Metric]:
     yield calls
     tokens = CounterMetricFamily("ecotone_gateway_tokens", "Tokens of calls", labels=(*_CALLED, "direction"))
     cost = CounterMetricFamily("ecotone_gateway_cost_usd", "Cost of calls in USD", labels=_CALLED)
-    for labels, cell in _summed(cells, (0, 1, 2, 3)).items():
-        tokens.add_metric((*labels, "in"), cell[counters.TOKENS_IN])
-        tokens.add_metric((*labels, "out"), cell[counters.TOKENS_OUT])
-        cost.add_metric(labels, cell[counters.COST] / PICO)
+    for told, cell in _summed(cells, (0, 1, 2, 3)).items():
+        tokens.add_metric((*told, "in"), cell[counters.TOKENS_IN])
+        tokens.add_metric((*told, "out"), cell[counters.TOKENS_OUT])
+        cost.add_metric(told, cell[counters.COST] / PICO)
     yield tokens
     yield cost
 

@@ -133,9 +133,9 @@ def export_of(spans: Sequence[Span], *, version: str, instance: str) -> bytes:
     resource = Resource()
     _put(resource.attributes, {"service.name": "ecotone", "service.version": version, "service.instance.id": instance})
     scope = ScopeSpans(scope=InstrumentationScope(name="ecotone.gateway", version=version), spans=spans)
-    return ExportTraceServiceRequest(
-        resource_spans=[ResourceSpans(resource=resource, scope_spans=[scope])]
-    ).SerializeToString()
+    message = ExportTraceServiceRequest(resource_spans=[ResourceSpans(resource=resource, scope_spans=[scope])])
+    body: bytes = message.SerializeToString()
+    return body
 
 
 def _attempt(root: Span, told: Record, record: Record, number: int, places: Mapping[str, Place]) -> Span:

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import httpx
@@ -29,7 +30,7 @@ from ecotone.settings import Settings
 from ecotone.vocabulary import EcotoneError, Invalid
 
 try:
-    from ecotone.app.spans import Decision, Place, Record, Span, export_of, request_spans
+    from ecotone.app.spans import Decision, Place, Record, export_of, request_spans
 except ModuleNotFoundError as error:  # pragma: no cover  tested in a process of its own
     if not (error.name or "").startswith(("opentelemetry", "google")):
         raise
@@ -152,7 +153,7 @@ class Exporter:
 
     def _round(self, client: httpx.Client) -> bool:
         """Send what has come since; returns whether there was any."""
-        spans: list[Span] = []
+        spans: list[Any] = []
         worked = False
         for line in self._tail.lines():
             worked = True
@@ -169,7 +170,7 @@ class Exporter:
             self._keep(self._tail.positions)
         return worked
 
-    def _delivered(self, client: httpx.Client, spans: list[Span]) -> bool:
+    def _delivered(self, client: httpx.Client, spans: list[Any]) -> bool:
         """Send until the collector has taken or refused them; False when we are stopped before."""
         body = export_of(spans, version=__version__, instance=self._instance)
         self._pause = 0.5

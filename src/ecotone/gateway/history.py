@@ -212,5 +212,5 @@ class History:
                 for at, found in steps:
                     amounts = {key: Amount(numbers) for key, numbers in found.items() if len(numbers) == _WIDTH}
                     made._steps[name][at] = amounts
-        made._seen = {name: told for name, told in saved.seen.items()} if saved.version == 1 else {}
+        made._seen = saved.seen if saved.version == 1 else {}
         return made

@@ -309,10 +309,10 @@ class Relay:
             # the answer was paid for; the open record is settled as an estimate at the next start
             attempt.settled = False
         self._counters.done(
-            record["project"],
+            attempt.admission.consumer.name,
             attempt.admission.route,
-            record["backend"],
-            record["model"],
+            attempt.candidate.target.backend,
+            attempt.candidate.name,
             attempt.request.face,
             status,
             usage.prompt_tokens,

@@ -90,9 +90,9 @@ def _plots(steps: Sequence[Step], names: Sequence[str], by: str, now: float) -> 
     times = [step.at for step in steps]
     lasted = [max(_FRESH_SECONDS, min(step.seconds, now - step.at)) for step in steps]
     each = partial(_each, steps, names, _NOTHING[by], lasted)
-    rates = [("in", lambda a: a.tokens_in), ("out", lambda a: a.tokens_out)]
     tokens: list[tuple[str, Numbers]] = [
-        (name, [of(step.all) / t for step, t in zip(steps, lasted, strict=True)]) for name, of in rates
+        ("in", [step.all.tokens_in / t for step, t in zip(steps, lasted, strict=True)]),
+        ("out", [step.all.tokens_out / t for step, t in zip(steps, lasted, strict=True)]),
     ]
     first: list[tuple[str, Numbers]] = [(f"p{p}", [s.all.first(p / 100) for s in steps]) for p in (50, 95)]
     whole: list[tuple[str, Numbers]] = [(f"p{p}", [s.all.whole(p / 100) for s in steps]) for p in (50, 95)]

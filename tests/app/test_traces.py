@@ -119,7 +119,9 @@ def test_a_request_is_a_trace_with_its_attempts_tokens_and_decision(
 ) -> None:
     exporter = exporting(tmp_path, collector, otlp_headers="Authorization=Bearer%20t%2Cu")
     found = opened(writer, trace=PARENT)
-    writer.append("failed", {"request_id": found, "model": "old/x", "backend": "old", "error": "timeout", "seconds": 0.1})
+    writer.append(
+        "failed", {"request_id": found, "model": "old/x", "backend": "old", "error": "timeout", "seconds": 0.1}
+    )
     settled(writer, found)
     root, first, second = collector.wait(found)
     assert root.trace_id.hex() == PARENT[3:35] and root.parent_span_id.hex() == PARENT[36:52], "the caller's trace"
@@ -168,7 +170,9 @@ def test_every_error_is_traced_and_of_the_rest_a_share(
     gone, died = opened(writer), opened(writer)
     settled(writer, gone, status="client_gone")
     settled(writer, died, status="upstream_died", error="upstream_died")
-    writer.append("refused", {"request_id": "req-server-no", "project": "shop", "status": 451, "code": "refused_by_decision"})
+    writer.append(
+        "refused", {"request_id": "req-server-no", "project": "shop", "status": 451, "code": "refused_by_decision"}
+    )
     assert told(collector.wait(died)[1])["error.type"] == "upstream_died"
     assert told(collector.wait("req-server-no")[0])["error.type"] == "refused_by_decision"
     traced = {name for name in good if collector.of(name)}
@@ -220,7 +224,9 @@ def test_a_million_requests_that_never_end_do_not_grow_the_exporter() -> None:
 def test_a_decision_that_is_named_by_its_id_is_told() -> None:
     assembly = Assembly(1.0)
     head = b'{"n":1,"at":"2026-11-28T08:00:00.000000Z","kind":"%b",'
-    assert assembly.take(head % b"ruling" + b'"id":"abc","ruling":{"verdict":"allow_with_duties","reasons":[]}}') is None
+    assert (
+        assembly.take(head % b"ruling" + b'"id":"abc","ruling":{"verdict":"allow_with_duties","reasons":[]}}') is None
+    )
     assembly.take(head % b"opened" + b'"request_id":"r","ruling":"abc"}')
     records = assembly.take(head % b"settled" + b'"request_id":"r","status":"done","backend":"far","model":"far/m"}')
     assert records is not None
@@ -231,7 +237,9 @@ def test_a_decision_that_is_named_by_its_id_is_told() -> None:
     assert ExportTraceServiceRequest.FromString(export_of([root], version="1", instance="i")).resource_spans
 
 
-@pytest.mark.parametrize("trace", ["", "00-0-0-0", "00-" + "0" * 32 + "-" + "1" * 16 + "-01", "x" * 500, PARENT.upper()])
+@pytest.mark.parametrize(
+    "trace", ["", "00-0-0-0", "00-" + "0" * 32 + "-" + "1" * 16 + "-01", "x" * 500, PARENT.upper()]
+)
 def test_a_traceparent_that_is_none_begins_a_trace_of_its_own(trace: str) -> None:
     line = b'{"n":1,"at":"2026-11-28T08:00:00.000000Z","kind":"settled","request_id":"r","status":"done","trace":"%b"}'
     records = Assembly(1.0).take(line % trace.encode())
@@ -276,6 +284,12 @@ def test_the_command_sends_traces_until_it_is_told_to_stop(
 
 def test_records_of_another_form_are_passed_over() -> None:
     assembly = Assembly(1.0)
-    for line in (b"", b"{", b'{"kind":"settled"}', b'{"kind":"settled","at":"x","request_id":5}', b'\xff{"kind":"settled"'):
+    for line in (
+        b"",
+        b"{",
+        b'{"kind":"settled"}',
+        b'{"kind":"settled","at":"x","request_id":5}',
+        b'\xff{"kind":"settled"',
+    ):
         assert assembly.take(line) is None
     assert Record.__struct_fields__

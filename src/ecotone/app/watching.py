@@ -38,6 +38,7 @@ class Watch:
         self._file = data / "traffic"
         self._turn = threading.Lock()
         self._keeper = Keeper(own, data, writer)
+        self._left = counters.load(data).get(writer)
         self.totals = Totals()
         self.history = History()
 
@@ -84,6 +85,10 @@ class Watch:
             return
         with self._turn:
             self.history = History.unpacked(data)
+            found = counters.load(self._data)
+            if self._left is not None:  # what the process before us counted after it saved the history
+                found[self._writer] = self._left
+            self.history.take(found, time.time())
 
     def _save(self) -> None:
         with self._turn:

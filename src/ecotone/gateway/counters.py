@@ -1,8 +1,9 @@
 """Plain counters of the gateway's calls, bumped in the event loop's thread; whoever shows them reads them later.
 
 A label is what a call was, in words that administrators chose: never a key, a prompt, an end user's id or a secret. A
-model's name comes from the caller, so it becomes a label once a model of that name has answered, and at most
-`MODELS` of them for each project. The number of label sets is bounded; what comes beyond is counted under `other`.
+model's name comes from the caller, so it becomes a label once a model of that name has answered and nothing sensitive
+is found in it, and at most `MODELS` of them for each project. The number of label sets is bounded; what comes beyond
+is counted under `other`.
 """
 
 import contextlib
@@ -14,6 +15,8 @@ from bisect import bisect_left
 from pathlib import Path
 
 import msgspec
+
+from ecotone.privacy import find
 
 BOUNDS = (
     *(0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75),
@@ -127,7 +130,7 @@ class Counters:
             found = self._models[project] = set()
         if model in found:
             return model
-        if not answered or len(found) >= MODELS or len(model) > _LONGEST:
+        if not answered or len(found) >= MODELS or len(model) > _LONGEST or find(model):
             return OTHER
         found.add(model)
         return model

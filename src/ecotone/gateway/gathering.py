@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from ecotone.gateway.counters import OTHER, SETS, WIDTH, Cell, Kept, Labels
+from ecotone.gateway.counters import OTHER, REQUESTS, SETS, WIDTH, Cell, Kept, Labels
 
 
 def growth(seen: Mapping[str, Kept], found: Mapping[str, Kept]) -> Iterator[tuple[Labels, Cell]]:
@@ -14,7 +14,7 @@ def growth(seen: Mapping[str, Kept], found: Mapping[str, Kept]) -> Iterator[tupl
             past = known.get(labels)
             if past is None:
                 yield labels, cell
-            elif past != cell:
+            elif past[REQUESTS] < cell[REQUESTS]:  # less is an older copy of the same
                 yield labels, [now - then for now, then in zip(cell, past, strict=True)]
 
 

@@ -15,8 +15,8 @@ from ecotone.gateway import counters
 from ecotone.gateway.counters import ANSWERED, BOUNDS, GONE, OTHER, Cell, Kept, Labels
 from ecotone.gateway.gathering import growth
 
-SPANS = {"hour": (60, 60), "day": (900, 96), "month": (14_400, 180)}
-"""Seconds of a step and number of steps: an hour by minutes, a day by quarters of an hour, 30 days by 4 hours."""
+SPANS = {"hour": (60, 60), "day": (900, 96), "month": (21_600, 120)}
+"""Seconds of a step and number of steps: an hour by minutes, a day by quarters of an hour, 30 days by 6 hours."""
 SERIES = 100
 """Most different (project, route, backend) in one step."""
 

@@ -6,12 +6,12 @@ Words only; `services.explain` has the facts. A field that records of an earlier
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from ecotone.vocabulary import Verdict
 from ecotone.web.licensing import VERDICT_MARKS, VERDICT_WORDS
-from ecotone.web.rendering import moment, words
+from ecotone.web.rendering import words
 from ecotone.web.traffic import seconds, usd
 
 _PICO = 10**12
@@ -130,7 +130,7 @@ def _passed_over(told: Mapping[str, Any]) -> list[str]:
     if isinstance(listed, list):
         return [_said(item) for item in listed]
     why = told.get("why")
-    return [part.strip() for part in why.split(";") if part.strip()] if isinstance(why, str) else []
+    return [why] if isinstance(why, str) and why else []
 
 
 def _attempts(told: Mapping[str, Any], outcome: str, *, failed: bool) -> list[Attempt]:
@@ -191,7 +191,7 @@ def _took(told: Mapping[str, Any]) -> str:
 
 def _moment(text: Any) -> str:
     try:
-        return moment(datetime.fromisoformat(str(text)))
+        return datetime.fromisoformat(str(text)).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     except ValueError:
         return str(text)
 

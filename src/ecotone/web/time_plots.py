@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 MOST_SERIES = 6
 _WIDTH, _HEIGHT = 400, 190
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 390, 14, 160
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 392, 14, 158
 _LINES = 4
 
 Numbers = Sequence[float | None]
@@ -49,7 +49,7 @@ def time_plot(
     top = nice(max((v for _, values in series for v in values if v is not None), default=0.0))
     parts = [
         f'<svg class="plot over-time" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-labelledby="t-{name} d-{name}" '
-        'font-size="12" fill="currentColor">',
+        'font-size="14" fill="currentColor">',
         f'<title id="t-{name}">{escape(title)}</title>',
         f'<desc id="d-{name}">{escape(_description(series, told))}</desc>',
         *_grid(top, told),
@@ -76,7 +76,7 @@ def _grid(top: float, told: Callable[[float], str]) -> list[str]:
         parts.append(f'<line class="grid" x1="{_LEFT}" y1="{y}" x2="{_RIGHT}" y2="{y}"/>')
         if number % 2 == 0:
             label = escape(told(top * number / _LINES))
-            parts.append(f'<text class="faint" x="{_LEFT - 6}" y="{y + 4}" text-anchor="end">{label}</text>')
+            parts.append(f'<text class="faint" x="{_LEFT - 6}" y="{y + 5}" text-anchor="end">{label}</text>')
     return parts
 
 
@@ -89,7 +89,7 @@ def _clock(times: Sequence[int]) -> list[str]:
     for place, anchor in ((0, "start"), (len(times) // 2, "middle"), (len(times) - 1, "end")):
         when = datetime.fromtimestamp(times[place], UTC).strftime(form)
         x = _x(place, len(times))
-        parts.append(f'<text class="faint" x="{x}" y="{_BOTTOM + 20}" text-anchor="{anchor}">{when}</text>')
+        parts.append(f'<text class="faint" x="{x}" y="{_BOTTOM + 22}" text-anchor="{anchor}">{when}</text>')
     return parts
 
 

@@ -72,7 +72,7 @@ def show(visit: Visit) -> Response:
         plots=_plots(steps, [row.name for row in rows], by, now) if total.requests else [],
         open_calls=visit.services.watch.totals.open if projects is None else None,
         share=share,
-        seconds=seconds,
+        both=both,
         usd=usd,
     )
 
@@ -152,6 +152,11 @@ def seconds(value: float | None) -> str:
     if value < 1:
         return f"{1000 * value:.3g} ms"
     return f"{value:.3g} s"
+
+
+def both(quantile: Callable[[float], float | None]) -> str:
+    """p50 / p95 of an amount's times; nothing without any."""
+    return f"{seconds(quantile(0.5))} / {seconds(quantile(0.95))}" if quantile(0.5) is not None else ""
 
 
 def number(value: float) -> str:

@@ -8,7 +8,21 @@ from typing import Annotated
 
 import typer
 
-from ecotone.cli import accounts, check, gateway, licences, models, operate, policy, traces, upkeep, webhooks, work
+from ecotone.cli import (
+    accounts,
+    check,
+    gateway,
+    ledger,
+    licences,
+    models,
+    operate,
+    policy,
+    prices,
+    traces,
+    upkeep,
+    webhooks,
+    work,
+)
 from ecotone.cli.client import fail, note
 from ecotone.vocabulary import EcotoneError
 
@@ -90,6 +104,8 @@ def root(
 licences.add_to(app)
 models.add_to(app)
 gateway.add_to(app)
+ledger.add_to(app)
+prices.add_to(app)
 accounts.add_to(app)
 policy.add_to(app)
 check.add_to(app)

@@ -1,0 +1,657 @@
+"""The data plane: takes requests in from connections and from ASGI, and has what all of them share."""
+
+import asyncio
+import contextlib
+import hashlib
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, Protocol
+from urllib.parse import unquote
+
+import blake3
+import msgspec
+
+from ecotone.gateway.admission import look_into
+from ecotone.gateway.answers import Refusal
+from ecotone.gateway.cache import Cache, Kept, Recording, key_of
+from ecotone.gateway.choosing import Chooser
+from ecotone.gateway.health import Outcome, wait_of
+from ecotone.gateway.parsing import HEAVY, Request, parse
+from ecotone.gateway.plane.asgi import AsgiClient
+from ecotone.gateway.plane.connections import Client, Connection, Work
+from ecotone.gateway.plane.faults import log_fault
+from ecotone.gateway.plane.heads import Head
+from ecotone.gateway.plane.jobs import NO_FAILURE, Job
+from ecotone.gateway.plane.lanes import Lane, Lanes, Option, header_block
+from ecotone.gateway.plane.listing import Listing, row_of
+from ecotone.gateway.plane.turns import Turns
+from ecotone.gateway.snapshot import Consumer, Key, Snapshot
+from ecotone.ledger import Ledger, LedgerWriter, request_id, settle_open
+from ecotone.ledger.rulings import Rulings
+from ecotone.privacy import Findings, inspect, quick
+from ecotone.settings import Settings
+from ecotone.vocabulary import Location
+
+FACES: Final = {"/v1/chat/completions": "chat", "/v1/completions": "completions", "/v1/embeddings": "embeddings"}
+PATHS: Final = {"chat": "chat/completions", "completions": "completions", "embeddings": "embeddings"}
+_MODELS: Final = "/v1/models"
+_FEW: Final = 8 * 1024
+_SCAN_HERE: Final = 16 * 1024
+_JSON: Final = b"content-type: application/json\r\n"
+_NOT_CALLED: Final = {"x-ecotone-backend": "none", "x-ecotone-reason": "listed; no model was called"}
+
+
+class Snapshots(Protocol):
+    """Where the newest snapshot is."""
+
+    @property
+    def current(self) -> Snapshot: ...
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+class Plane:
+    """Everything between a client's connection and a backend's.
+
+    Args:
+        settings: limits and time-outs.
+        writer: the chain of the ledger that this process writes.
+        limiter: holds money and rates; None where nothing is limited.
+    """
+
+    def __init__(self, settings: Settings, writer: LedgerWriter, *, limiter: Any = None, counters: Any = None) -> None:
+        self._settings = settings
+        self._writer = writer
+        self.limiter = limiter
+        self._counters = counters
+        self._snapshots: Snapshots | None = None
+        self._snapshot = Snapshot()
+        self._stale: bool | None = None
+        self._lanes = Lanes(settings, PATHS)
+        self.chooser = Chooser(settings.backend_rest)
+        self.cache = Cache(settings.cache_bytes)
+        self._cache_key = hashlib.sha256(settings.secret("cache")).digest()
+        self._listing = Listing()
+        self._prompt_keys: dict[str, bytes] = {}
+        self._prompt_key = settings.secret("prompt-hash")
+        self._threads = ThreadPoolExecutor(4, "gateway")
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._sweeping: asyncio.TimerHandle | None = None
+        self.rulings = Rulings(writer)
+        self.connections: set[Any] = set()
+        self.jobs: set[Job] = set()
+        self.patience = settings.upstream_idle
+        self.most_body = settings.max_request_bytes
+        self.most_answer = settings.max_answer_bytes
+        self.now = time.monotonic
+        self.turns: Turns
+
+    def settle_open(self) -> int:
+        """Settle, as estimates, what the last end of the process left open."""
+        return settle_open(Ledger(self._settings.folder("ledger")), self._writer)
+
+    def use(self, snapshots: Snapshots) -> None:
+        self._snapshots = snapshots
+
+    async def start(self) -> None:
+        """Begin, on the loop that runs."""
+        self._begin(asyncio.get_running_loop())
+        if self._snapshots is not None:
+            self._snapshots.start()
+
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.turns = Turns(self._writer, loop)
+        smallest = min(self._settings.upstream_first, self._settings.upstream_idle)
+        self._pause = max(0.05, min(0.5, smallest / 4))
+        self._sweeping = loop.call_later(self._pause, self._sweep)
+
+    async def stop(self) -> None:
+        """End: idle connections are closed, what runs is cut."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        for job in list(self.jobs):
+            job.drained()
+        if self._loop is not None:
+            self.turns.write()
+        for connection in list(self.connections):
+            connection.shutdown()
+        if self._snapshots is not None:
+            await asyncio.to_thread(self._snapshots.stop)
+        for task in list(self._tasks):
+            task.cancel()
+        for place in self._lanes.places:
+            place.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    # -- taking requests in ------------------------------------------------------------------------------------------
+    def connection(self) -> Connection:
+        """The protocol of a client's connection."""
+        if self._loop is None:
+            self._begin(asyncio.get_running_loop())
+        return Connection(self, self.connections)
+
+    async def asgi(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer one request that came through an ASGI server."""
+        if self._loop is None:
+            self._begin(asyncio.get_running_loop())
+        await AsgiClient(self, scope, receive, send).run()
+
+    @staticmethod
+    def owns(path: str) -> bool:
+        """Whether a path is the gateway's."""
+        return path == "/v1" or path.startswith("/v1/")
+
+    def refused_early(self, head: Head, address: str) -> Refusal | None:
+        """Why a request is refused before its body is read; None when it is not."""
+        try:
+            head.who = self._who(head, address)
+        except Refusal as refusal:
+            return refusal
+        if head.fields.get(b"content-encoding", b"identity").lower() != b"identity":
+            return Refusal(415, "encoded_body", "The body has a content-encoding; send it as plain JSON.")
+        return None
+
+    def take(self, client: Client, head: Head, body: bytes, address: str) -> Work | None:
+        """Answer a request, now or later; returns what is under way."""
+        try:
+            face = FACES.get(head.path)
+            self._look()
+            who = head.who
+            if who is None or who[3] is not self._snapshot or 0 < who[1].expires <= time.time():
+                who = head.who = self._who(head, address)
+            hashed, key, consumer, _ = who
+            if face is None:
+                return self._other(client, head, consumer)
+            if head.method != b"POST":
+                raise Refusal(405, "method_not_allowed", f"{head.path} takes POST.", headers={"allow": "POST"})
+            if len(body) > HEAVY or (consumer.scan and len(body) > _SCAN_HERE):
+                return self._later(client, self._taken_away(client, head, face, body, hashed, key, consumer))
+            request = parse(face, body)
+            findings = (quick(request.value) or look_into(request)) if consumer.scan else None
+            return self._admitted(client, head, request, findings, hashed, key, consumer)
+        except Refusal as refusal:
+            self.refuse(client, refusal, head)
+        except Exception as error:
+            self.broke(client, error)
+        return None
+
+    async def _taken_away(
+        self, client: Client, head: Head, face: str, body: bytes, hashed: str, key: Key, consumer: Consumer
+    ) -> "Work | None":
+        """A body that takes long to look through is looked through in a thread."""
+        request, findings = await self.in_thread(_read, face, body, consumer.scan)
+        return self._admitted(client, head, request, findings, hashed, key, consumer)
+
+    def _who(self, head: Head, address: str) -> tuple[str, Key, Consumer, Snapshot]:
+        """Who asks, by which snapshot. Raises Refusal."""
+        self._look()
+        secret = head.secret()
+        if secret is None:
+            raise Refusal(
+                401, "missing_key", "No key was sent; send `Authorization: Bearer KEY` with a project's key (eck_...)."
+            )
+        hashed = hashlib.sha256(secret).hexdigest()
+        key, consumer = self._lanes.known(hashed, secret[:4].decode("latin-1"), address, time.time())
+        return hashed, key, consumer, self._snapshot
+
+    def _look(self) -> None:
+        """Take over a new snapshot. Raises Refusal when the one at hand is too old."""
+        snapshot = self._snapshots.current if self._snapshots is not None else self._snapshot
+        if snapshot is not self._snapshot:
+            self._lanes.use(snapshot)
+            self.chooser.use(snapshot, snapshot.prices)
+            if self.limiter is not None and snapshot.limits is not self._snapshot.limits:
+                self.limiter.use(snapshot.limits)
+            self._snapshot = snapshot
+            self._stale = None
+        if self._stale or (self._stale is None and self._is_stale()):
+            text = "The gateway has had no contact with the decisions for too long; it refuses until it has."
+            raise Refusal(503, "snapshot_too_old", text, headers={"retry-after": "5"})
+
+    def _is_stale(self) -> bool:
+        """Whether the snapshot at hand is too old to serve; looked at anew at each sweep."""
+        self._stale = time.time() - self._snapshot.built > self._settings.snapshot_max_age
+        return self._stale
+
+    def _admitted(
+        self,
+        client: Client,
+        head: Head,
+        request: Request,
+        findings: Findings | None,
+        hashed: str,
+        key: Key,
+        consumer: Consumer,
+    ) -> "Work | None":
+        try:
+            if findings is None or not (findings.kinds or findings.unscanned):
+                lane = self._lanes.lane(hashed, key, consumer, request)
+            else:
+                lane = self._lanes.made(key, consumer, request, findings)
+        except Refusal as refusal:
+            self._note_refused(client, head, consumer, request, findings, refusal)
+            return None
+        ready = lane.ready
+        if not ready:
+            return self._later(client, self._waited(client, head, request, findings, hashed, key, consumer))
+        return self._go(client, head, request, lane, ready, findings)
+
+    def _go(
+        self,
+        client: Client,
+        head: Head,
+        request: Request,
+        lane: Lane,
+        ready: list[Option],
+        findings: Findings | None,
+    ) -> Job:
+        job = Job(self, client, request, lane, ready, _caller(head))
+        job.findings = findings
+        if lane.route is not None or self.chooser.health.resting:
+            job.choose(self.ordered(job, ready))
+        kept = self._kept(job) if lane.route is not None and lane.route.cache_seconds else None
+        if kept is not None:
+            job.replay(kept)
+        else:
+            job.start()
+        self.jobs.add(job)
+        if lane.route is not None and lane.route.shadow is not None and kept is None:
+            self._shadowed(job, head)
+        return job
+
+    def _kept(self, job: Job) -> Kept | None:
+        """What is kept of the same question, as this request wants it; else the job will keep its answer."""
+        lane, candidate, request = job.lane, job.option.candidate, job.request
+        if candidate.masked:
+            return None
+        assert lane.route is not None
+        job.cache_key = key_of(
+            self._cache_key,
+            project=lane.consumer.name,
+            scope=lane.key.id if lane.key.models else "project",
+            route=lane.route.name,
+            model=candidate.name,
+            revision=candidate.target.revision,
+            legal=candidate.target.legal,
+            face=lane.face,
+            data_class=str(job.data_class),
+            fields=msgspec.json.decode(request.raw, type=dict[str, msgspec.Raw]),
+            alias=lane.route.alias,
+        )
+        kept = self.cache.get(job.cache_key, self.now())
+        if kept is not None and not request.stream and kept.whole() is None:
+            kept = None
+        if kept is None and request.stream:
+            job.recording = Recording(self.cache.most_bytes // 8)
+        return kept
+
+    def keep(self, job: Job, kept: Kept | None) -> None:
+        """Keep an answer for the route's time. One by another candidate than the first is not kept."""
+        if job.place == 0 and job.lane.route is not None:
+            self.cache.put(job.cache_key, kept, job.lane.route.cache_seconds, self.now())
+
+    def _shadowed(self, job: Job, head: Head) -> None:
+        """Send a copy to the route's shadow where this request's turn has come and the same rules allow it."""
+        route = job.lane.route
+        assert route is not None
+        name = self.chooser.shadow(route, self.now())
+        if name is None:
+            return
+        lane = job.lane
+        copy = msgspec.structs.replace(job.request, model=name, canonical=False)
+        try:
+            found = self._lanes.made(lane.key, lane.consumer, copy, job.findings or inspect({}), any_model=True)
+            if found.ready:
+                shadow = Job(self, Dropped(), job.request, found, found.ready[:1], _caller(head))
+                shadow.start()
+                self.jobs.add(shadow)
+        except Refusal:
+            return
+
+    async def _waited(
+        self,
+        client: Client,
+        head: Head,
+        request: Request,
+        findings: Findings | None,
+        hashed: str,
+        key: Key,
+        consumer: Consumer,
+    ) -> "Work | None":
+        """An engine that is starting is waited for as long as the settings say."""
+        end = self.now() + self._settings.engine_wait
+        while True:
+            self._look()
+            if findings is None or not (findings.kinds or findings.unscanned):
+                lane = self._lanes.lane(hashed, key, consumer, request)
+            else:
+                lane = self._lanes.made(key, consumer, request, findings)
+            ready = lane.ready
+            if ready:
+                return self._go(client, head, request, lane, ready, findings)
+            first = lane.options[0].candidate
+            if self.now() > end or not any(o.candidate.target.starting for o in lane.options):
+                text = f"The engine of {first.name} is not ready ({first.target.note}); `ecotone ps` shows its state."
+                raise Refusal(503, "engine_not_ready", text, param="model", headers={"retry-after": "5"})
+            await asyncio.sleep(0.1)
+
+    def _note_refused(
+        self,
+        client: Client,
+        head: Head,
+        consumer: Consumer,
+        request: Request,
+        findings: Findings | None,
+        refusal: Refusal,
+    ) -> None:
+        """A refusal by decision or data class stands in the ledger; it is told, written or not."""
+        if refusal.status not in (403, 451):
+            self.refuse(client, refusal, head)
+            return
+        told, own = refusal.ecotone, self.new_id()
+        record = {
+            "request_id": own.decode(),
+            "caller_id": msgspec.Raw(_caller(head)),
+            "project": consumer.name,
+            "face": request.face,
+            "asked": request.model,
+            "model": told.get("model", request.model),
+            "status": refusal.status,
+            "code": refusal.code,
+            "message": refusal.message,
+            "data_class": findings.data_class if findings is not None else None,
+            "kinds": findings.kinds if findings is not None else {},
+            "knowledge_base": told.get("knowledge_base"),
+            "decision": {k: told[k] for k in ("verdict", "reasons", "would_allow", "knowledge_base") if k in told},
+        }
+        self.turns.add("refused", msgspec.json.encode(record), lambda _: self.tell(client, refusal, own))
+
+    # -- other endpoints ---------------------------------------------------------------------------------------------
+    def _other(self, client: Client, head: Head, consumer: Consumer) -> "Work | None":
+        path = head.path
+        if path != _MODELS and not path.startswith(_MODELS + "/"):
+            raise Refusal(404, "not_found", f"There is no endpoint {path}; known: {', '.join(FACES)}, {_MODELS}.")
+        if head.method not in (b"GET", b"HEAD"):
+            raise Refusal(405, "method_not_allowed", f"{_MODELS} takes GET.", headers={"allow": "GET"})
+        wanted = unquote(path.removeprefix(_MODELS).strip("/"))
+        return self._later(client, self._models(client, head, consumer, wanted))
+
+    async def _models(self, client: Client, head: Head, consumer: Consumer, wanted: str) -> None:
+        rows = await self._listing.rows(self._snapshot, consumer)
+        body = msgspec.json.encode(row_of(rows, wanted) if wanted else {"object": "list", "data": rows})
+        block = b"x-request-id: %b\r\n%b%b" % (self.new_id(), _JSON, header_block(_NOT_CALLED))
+        client.whole(200, block, body)
+
+    # -- refusing ----------------------------------------------------------------------------------------------------
+    def refuse(self, client: Client, refusal: Refusal, head: Head | None) -> None:
+        self.tell(client, refusal, self.new_id())
+
+    def tell(self, client: Client, refusal: Refusal, own: bytes) -> None:
+        """Answer with a refusal."""
+        headers = dict(refusal.headers)
+        if refusal.status == 401:
+            headers["www-authenticate"] = "Bearer"
+        headers.setdefault("x-ecotone-reason", refusal.code)
+        headers.setdefault("x-ecotone-backend", "none")
+        if self._counters is not None:
+            self._counters.refused(refusal.code)
+        client.whole(refusal.status, b"x-request-id: %b\r\n%b%b" % (own, _JSON, header_block(headers)), refusal.body())
+
+    def broke(self, client: Client, error: Exception) -> None:
+        """A fault of our own before a job was made."""
+        own = self.new_id()
+        log_fault(error, own)
+        text = f"Something failed here; the request's id is {own.decode()}."
+        self.tell(client, Refusal(500, "internal_error", text), own)
+
+    # -- what jobs need ----------------------------------------------------------------------------------------------
+    def new_id(self) -> bytes:
+        return request_id(self._writer.writer).encode()
+
+    def prompt_hash(self, project: str, raw: bytes) -> bytes:
+        """Keyed hash of a request's body, 128 bits, with another key for each project.
+
+        SHA-256 over key and body, of which half is shown, for short ones; BLAKE3 in keyed mode, three times as fast
+        from some kilobytes on, for long ones.
+        """
+        known = self._prompt_keys.get(project)
+        if known is None:
+            if len(self._prompt_keys) > 10_000:
+                self._prompt_keys.clear()
+            own = hashlib.blake2b(project.encode(), key=self._prompt_key[:64], digest_size=32).digest()
+            known = self._prompt_keys[project] = own
+        if len(raw) < _FEW:
+            return hashlib.sha256(known + raw).hexdigest()[:32].encode()
+        return blake3.blake3(raw, key=known).hexdigest(16).encode()
+
+    def ordered(self, job: "Job", options: list[Option]) -> list[Option]:
+        """Candidates in the order in which they are tried.
+
+        Raises:
+            Refusal: 503 when none may be called now.
+        """
+        route, request = job.lane.route, job.request
+        now = self.now()
+        if route is not None and route.sticky:
+            job.conversation = self._conversation(job.lane, request)
+        found = self.chooser.order(
+            route,
+            options,
+            now,
+            job.conversation,
+            prompt_tokens=request.size // 4,
+            completion_tokens=job.completion,
+            stream=request.stream,
+        )
+        if not found:
+            wait = max(1, round(self.chooser.opens_in(options, now)))
+            text = f"{options[0].name} failed too often and rests; try again in {wait} s, or call another model."
+            raise Refusal(503, "resting", text, param="model", headers={"retry-after": str(wait)})
+        if found[0] is not options[0] and self.chooser.rests(options[0].name):
+            found[0] = self.because(job.lane, found[0], f"fallback; {options[0].name} rests after a failure")
+        return found
+
+    def _conversation(self, lane: Lane, request: Request) -> bytes:
+        """Names a conversation by its project and its first messages, which all its turns have."""
+        told = request.value.get("messages") or request.value.get("prompt") or ""
+        first = told[:2] if isinstance(told, list) else str(told)[:2000]
+        return self.prompt_hash(lane.consumer.name, msgspec.json.encode(first))
+
+    def because(self, lane: Lane, option: Option, why: str) -> Option:
+        """The option with one more reason in the answer's headers."""
+        told = "; ".join(filter(None, [option.candidate.why, why]))
+        candidate = msgspec.structs.replace(option.candidate, why=told)
+        return Option(lane, candidate, option.place, PATHS[lane.face])
+
+    def reserved(self, job: Job, option: Option, prompt: int) -> Any:
+        """Room under all limits. Raises Refusal."""
+        if self.limiter is None:
+            return None
+        completion = job.completion
+        cost = option.price.most(prompt, completion) if option.price is not None else None
+        return self.limiter.reserve(option.scopes, prompt + completion, cost, self.now())
+
+    def cost(self, job: Job) -> int | None:
+        """What a request cost, in 10^-12 USD; None when its price is not known."""
+        if job.option.candidate.target.location is Location.LOCAL or not (
+            job.usage.prompt_tokens or job.usage.estimate
+        ):
+            return 0
+        price = job.option.price
+        return price.cost(job.usage) if price is not None else None
+
+    def failed(self, job: Job, refusal: Refusal) -> None:
+        """A candidate failed: it rests for a while, as long as it said, when that says something about it."""
+        if refusal.code == NO_FAILURE:
+            return
+        wait = wait_of(refusal.headers.get("retry-after"), None, time.time())
+        self._ended(job, "busy" if refusal.status in (429, 503) else "failed", wait)
+
+    def answered(self, job: Job) -> None:
+        """A candidate answered, if only with a refusal that is the request's own fault."""
+        self._ended(job, "ok", None)
+
+    def client_left(self, job: Job) -> None:
+        """A client left before its answer was complete."""
+        self._ended(job, "client", None)
+
+    def _ended(self, job: Job, outcome: Outcome, wait: float | None) -> None:
+        now = self.now()
+        self.chooser.ended(
+            job.option.name,
+            outcome,
+            job.first - job.began if job.first else None,
+            now - job.began,
+            now,
+            wait=wait,
+            tokens=job.usage.completion_tokens,
+            stream=job.request.stream,
+        )
+
+    def may_retry(self, job: Job) -> bool:
+        """Whether the next candidate may be called."""
+        route = job.lane.route
+        if route is not None and job.place > route.retries and route.strategy != "fallback":
+            return False
+        return self.chooser.may_retry(route, self.now())
+
+    def counted(self, job: Job, status: str, cost: int | None, now: float) -> None:
+        """A request is over."""
+        if self._counters is not None:
+            lane, usage = job.lane, job.usage
+            self._counters.done(
+                lane.consumer.name,
+                lane.route.name if lane.route is not None else None,
+                job.option.candidate.target.backend,
+                job.option.name,
+                lane.face,
+                status,
+                usage.prompt_tokens,
+                usage.completion_tokens,
+                cost,
+                job.first - job.began if job.first else None,
+                now - job.began,
+            )
+
+    # -- work beside the loop ----------------------------------------------------------------------------------------
+    async def in_thread(self, what: Callable[..., Any], *how: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, what, *how)
+
+    def spawn(self, work: Coroutine[Any, Any, None], job: Job) -> None:
+        """Run something of a job that waits."""
+
+        async def run() -> None:
+            try:
+                await work
+            except Exception as error:
+                job.broke(error)
+
+        task = asyncio.get_running_loop().create_task(run())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _later(self, client: Client, work: Coroutine[Any, Any, Any]) -> "Later":
+        later = Later(self, client)
+        later.task = asyncio.get_running_loop().create_task(later.run(work))
+        self._tasks.add(later.task)
+        later.task.add_done_callback(self._tasks.discard)
+        return later
+
+    def _sweep(self) -> None:
+        """What took too long, and keys that were revoked meanwhile."""
+        assert self._loop is not None
+        self._sweeping = self._loop.call_later(self._pause, self._sweep)
+        now = self.now()
+        old = self._snapshot
+        self._stale = None
+        with contextlib.suppress(Refusal):
+            self._look()
+        keys = self._snapshot.keys
+        changed = keys is not old.keys
+        for job in list(self.jobs):
+            try:
+                if changed and job.lane.key.id not in self._known_keys(keys):
+                    job.revoked()
+                elif job.late_at(now):
+                    job.late()
+            except Exception as error:
+                job.broke(error)
+        for connection in list(self.connections):
+            connection.sweep(now, self._settings.upstream_idle)
+        for place in self._lanes.places:
+            place.sweep(now)
+
+    def _known_keys(self, keys: dict[str, Key]) -> set[str]:
+        if getattr(self, "_ids_of", None) is not keys:
+            self._ids_of, self._ids = keys, {key.id for key in keys.values()}
+        return self._ids
+
+
+class Dropped:
+    """Nobody: who gets the answers of shadows."""
+
+    slow = False
+
+    def whole(self, status: int, block: bytes, body: bytes) -> None: ...
+
+    def begin(self, block: bytes) -> None: ...
+
+    def write(self, data: bytes) -> None: ...
+
+    def end(self, data: bytes) -> None: ...
+
+    def cut(self) -> None: ...
+
+
+class Later:
+    """A request that waits for something before it becomes a job."""
+
+    def __init__(self, plane: Plane, client: Client) -> None:
+        self._plane = plane
+        self._client = client
+        self._work: Work | None = None
+        self._gone = False
+        self.task: asyncio.Task[None]
+
+    async def run(self, work: Coroutine[Any, Any, Any]) -> None:
+        try:
+            self._work = await work
+            if self._gone and self._work is not None:
+                self._work.client_gone()
+        except Refusal as refusal:
+            self._plane.refuse(self._client, refusal, None)
+        except asyncio.CancelledError:
+            pass
+        except Exception as error:
+            self._plane.broke(self._client, error)
+
+    def client_gone(self) -> None:
+        self._gone = True
+        if self._work is not None:
+            self._work.client_gone()
+        else:
+            self.task.cancel()
+
+    def client_slow(self) -> None:
+        if self._work is not None:
+            self._work.client_slow()
+
+    def client_ready(self) -> None:
+        if self._work is not None:
+            self._work.client_ready()
+
+
+def _read(face: str, body: bytes, scan: bool) -> tuple[Request, Findings | None]:
+    request = parse(face, body)
+    return request, look_into(request) if scan else None
+
+
+def _caller(head: Head) -> bytes:
+    """The caller's own id of the request as JSON."""
+    told = head.fields.get(b"x-request-id")
+    return b"null" if told is None else msgspec.json.encode(told[:128].decode("latin-1"))

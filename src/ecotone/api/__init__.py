@@ -2,13 +2,16 @@
 
 from ecotone.api import accounts, gateway, licences, models, policy, upkeep, webhooks, work
 from ecotone.api.endpoint import ENDPOINTS, PREFIX, routes
+from ecotone.api.feed import FEED, feed_routes
 from ecotone.api.openapi import document
 
 __all__ = [
     "ENDPOINTS",
+    "FEED",
     "PREFIX",
     "accounts",
     "document",
+    "feed_routes",
     "gateway",
     "licences",
     "models",

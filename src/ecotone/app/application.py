@@ -25,6 +25,8 @@ from ecotone.app.metrics import Metrics
 from ecotone.app.readiness import Readiness
 from ecotone.app.services import LEDGER_KEY, Services, compose
 from ecotone.app.traffic import Traffic
+from ecotone.gateway.standin import Plane
+from ecotone.ledger import settle_open
 from ecotone.settings import Settings
 
 log = logging.getLogger("ecotone.app")
@@ -32,9 +34,13 @@ log = logging.getLogger("ecotone.app")
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """One server: what answers, what is counted, whether it is ready, who does the background work, its routes."""
+    """One server: what answers, what is counted, whether it is ready, who does the background work, its routes.
+
+    `plane` owns the connections on which the gateway is called.
+    """
 
     asgi: ASGIApp
+    plane: Plane
     traffic: Traffic
     readiness: Readiness
     duty: Duty
@@ -68,7 +74,7 @@ def build(settings: Settings, *, successor: bool = False) -> Application:
             await _stop(services)
 
     router = Starlette(
-        routes=[*operations.routes(), *api.routes(), *hub.routes(), *web.routes()],
+        routes=[*operations.routes(), *api.feed_routes(), *api.routes(), *hub.routes(), *web.routes()],
         exception_handlers={**web.exception_handlers(), ClientDisconnect: body_missing},
         lifespan=lifespan,
     )
@@ -76,14 +82,15 @@ def build(settings: Settings, *, successor: bool = False) -> Application:
     router.state.services = services
     services.catalog.reserve(_first_segments(router))
     authenticator = Authenticator(services.accounts, web.actor_from_cookie(services))
-    gate = Gate(router, services.gateway, authenticator, settings)
+    gate = Gate(router, services.plane.asgi, authenticator, settings)
     traffic = Traffic(gate, _templates(router), urlsplit(settings.public_url or "").path.rstrip("/"))
     gate.traffic = traffic
+    services.plane.outside = traffic
     duty = Duty(services, traffic.calls)
     router.state.readiness = readiness
     router.state.metrics = Metrics(services, traffic)
     router.state.authenticator = authenticator
-    return Application(traffic, traffic, readiness, duty, router)
+    return Application(traffic, services.plane, traffic, readiness, duty, router)
 
 
 def _templates(router: Starlette) -> dict[int, str]:
@@ -102,17 +109,17 @@ def _first_segments(router: Starlette) -> set[str]:
 
 
 async def _start(services: Services) -> None:
-    await run_in_threadpool(services.gateway.settle_open)
+    await run_in_threadpool(settle_open, services.ledger, services.ledger_writer)
     await run_in_threadpool(services.builder.build)
-    services.gateway.use(services.builder)
+    services.plane.use(services.builder)
     services.listeners.append(services.builder.notify)
     services.engines.on_change(services.builder.notify)
-    await services.gateway.start()
+    await services.plane.start()
     await run_in_threadpool(_checkpoint, services)
 
 
 async def _stop(services: Services) -> None:
-    await services.gateway.stop()
+    await services.plane.stop()
     await run_in_threadpool(_checkpoint, services)
     services.ledger_writer.close()
     services.database.dispose()

@@ -14,7 +14,8 @@ from ecotone.catalog import Catalog
 from ecotone.catalog.clones import Clones
 from ecotone.database import Database
 from ecotone.engines import Engines
-from ecotone.gateway import Backend, Backends, Gateway, Routes, SnapshotBuilder
+from ecotone.gateway import Backend, Backends, Routes, SnapshotBuilder
+from ecotone.gateway.standin import Plane
 from ecotone.jobs import Jobs
 from ecotone.ledger import Ledger, LedgerFull, LedgerWriter, Report, UsageLine, explain, public_key, usage
 from ecotone.licences import KnowledgeBase
@@ -68,7 +69,7 @@ class Services:
     backends: Backends
     routes: Routes
     builder: SnapshotBuilder
-    gateway: Gateway
+    plane: Plane
     devices: DeviceLogins
     webhooks: Webhooks
     courier: Courier
@@ -178,7 +179,7 @@ def compose(settings: Settings, *, successor: bool = False) -> Services:
         backends=backends,
         routes=routes,
     )
-    gateway = Gateway(settings, writer)
+    plane = Plane(settings, writer)
     targets = Targets(settings.webhook_allow)
     webhooks = Webhooks(database, settings, targets)
     catalog.events.listen(webhooks.enqueue)
@@ -203,7 +204,7 @@ def compose(settings: Settings, *, successor: bool = False) -> Services:
         backends=backends,
         routes=routes,
         builder=builder,
-        gateway=gateway,
+        plane=plane,
         devices=DeviceLogins(database),
         webhooks=webhooks,
         courier=Courier(webhooks, targets),

@@ -62,6 +62,7 @@ def up(
 
 
 app.command()(operate.restart)
+app.command("gateway")(operate.gateway)
 
 
 @app.command()

@@ -13,7 +13,18 @@ from ecotone.accounts import ANONYMOUS, HOUSE, SYSTEM, Accounts, Project
 from ecotone.catalog import Catalog
 from ecotone.gateway.backends import Backend, Backends
 from ecotone.gateway.routing import Routes
-from ecotone.gateway.snapshot import SUBJECT, Consumer, Key, Route, RouteCandidate, Ruling, Snapshot, Target, save
+from ecotone.gateway.snapshot import (
+    SUBJECT,
+    Consumer,
+    Key,
+    Route,
+    RouteCandidate,
+    Ruling,
+    Snapshot,
+    Target,
+    save,
+    still_holds,
+)
 from ecotone.licences import Family, legal_class
 from ecotone.policy import Action, Policy, Stance, may_call_private, node_names
 from ecotone.settings import Settings
@@ -94,6 +105,8 @@ class SnapshotBuilder:
                     save(found, self._folder)
             else:
                 found = msgspec.structs.replace(self.current, built=time.time())
+                if self._saving:
+                    still_holds(self._folder)
             self.current = found
             return found
 

@@ -25,7 +25,7 @@ USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
 
 
 class Provider:
-    """Remembers what it saw; misbehaves by the model's name: refuses, fails, stalls, dies, cuts, junk, no-done."""
+    """Remembers what it saw; misbehaves by the model's name: refuses, fails, stalls, slow, dies, cuts, junk, no-done."""
 
     def __init__(self) -> None:
         self.seen: list[dict[str, Any]] = []
@@ -98,6 +98,8 @@ class Provider:
                     self.event(
                         {"choices": [{"index": 0, "delta": {"content": text[i : i + 2]}, "finish_reason": None}]}
                     )
+                    if "slow" in model:
+                        time.sleep(0.2)
                     if i > 5 and "dies" in model:
                         self.connection.shutdown(socket.SHUT_RDWR)
                         return None

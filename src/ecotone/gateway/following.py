@@ -50,7 +50,7 @@ class FileSnapshots:
             stamp = told.st_ino, told.st_mtime_ns
             if stamp == self._stamp:
                 return
-            content = checksum(self._folder)
+            content = checksum(self._folder) + told.st_size.to_bytes(8, "big")
             if content != self._content:
                 self._take(content, told.st_mtime)
             elif content == self._taken:

@@ -33,7 +33,13 @@ class Plane:
         self._origins = Origins(settings.origins)
         self._state = ServerState()
         self._config = uvicorn.Config(
-            self._from_outside, log_config=None, access_log=False, server_header=False, lifespan="off"
+            self._from_outside,
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            lifespan="off",
         )
         self._config.load()
         self._under_way: set[_Answer] = set()

@@ -113,15 +113,14 @@ def test_a_restart_replaces_every_worker(tmp_path: Path) -> None:
 
 def test_what_was_acknowledged_before_a_kill_is_in_the_ledger(tmp_path: Path) -> None:
     """`kill -9` of workers under load: no answer without its record, and what was reserved comes back."""
-    with gateways(tmp_path, workers=2) as (tree, _):
-        with Load(tree, 6) as load:
-            for kills in range(1, 4):
-                load.wait_for(40)
-                os.kill(tree.pids[0], signal.SIGKILL)
-                tree.wait_for_log("ended with status -9", times=kills)
+    with gateways(tmp_path, workers=2) as (tree, _), Load(tree, 6) as load:
+        for kills in range(1, 4):
             load.wait_for(40)
-            time.sleep(0.5)
-            load.wait_for(1)
+            os.kill(tree.pids[0], signal.SIGKILL)
+            tree.wait_for_log("ended with status -9", times=kills)
+        load.wait_for(40)
+        time.sleep(0.5)
+        load.wait_for(1)
     assert set(load.answered) <= settled_ids(tree), "every acknowledged answer is settled"
     assert opened_ids(tree) == settled_ids(tree), "what the dead left open was settled by their successors"
     interrupted = [r for r in tree.ledger.records("settled") if r["status"] == "interrupted"]
@@ -249,7 +248,10 @@ def test_an_address_that_another_tree_has_is_not_shared_with_it(tmp_path: Path) 
 
 def test_pages_of_listed_origins_may_call_and_others_not(tmp_path: Path) -> None:
     with gateways(tmp_path, ECOTONE_CORS_ORIGINS="https://app.example") as (tree, _), tree.client() as client:
-        asking = {"access-control-request-method": "POST", "access-control-request-headers": "authorization,x-stainless-os"}
+        asking = {
+            "access-control-request-method": "POST",
+            "access-control-request-headers": "authorization,x-stainless-os",
+        }
         told = client.options("/v1/chat/completions", headers={"origin": "https://app.example", **asking})
         assert told.status_code == 204
         assert told.headers["access-control-allow-origin"] == "https://app.example"
@@ -259,7 +261,10 @@ def test_pages_of_listed_origins_may_call_and_others_not(tmp_path: Path) -> None
         assert other.status_code != 204 and "access-control-allow-origin" not in other.headers
         seen = client.get("/v1/models", headers={"origin": "https://app.example", "authorization": "Bearer eck_shop"})
         assert seen.headers["access-control-allow-origin"] == "https://app.example"
-        assert "access-control-allow-origin" not in client.get("/health", headers={"origin": "https://app.example"}).headers
+        assert (
+            "access-control-allow-origin"
+            not in client.get("/health", headers={"origin": "https://app.example"}).headers
+        )
 
 
 def test_a_path_of_no_face_is_named_with_what_is_expected(tmp_path: Path) -> None:

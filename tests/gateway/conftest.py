@@ -25,7 +25,7 @@ USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
 
 
 class Provider:
-    """Remembers what it saw; misbehaves by the model's name: refuses, fails, stalls, slow, dies, cuts, junk, no-done."""
+    """Remembers what it saw; misbehaves by the model's name: refuses, fails, stalls, is slow, dies, cuts, ..."""
 
     def __init__(self) -> None:
         self.seen: list[dict[str, Any]] = []

@@ -40,6 +40,7 @@ class Plane:
             server_header=False,
             proxy_headers=False,
             lifespan="off",
+            timeout_keep_alive=75,
         )
         self._config.load()
         self._under_way: set[_Answer] = set()

@@ -1,8 +1,12 @@
 """The gateway in processes of its own: what becomes of requests, records and decisions while processes come and go."""
 
+import contextlib
+import http.server
+import json
 import os
 import signal
 import socket
+import socketserver
 import subprocess
 import threading
 import time
@@ -14,7 +18,7 @@ import msgspec
 import pytest
 
 from tests.app.gateways import Gateways, gateways
-from tests.gateway.conftest import Provider, snapshot
+from tests.gateway.conftest import USAGE, Provider, snapshot
 from tests.running import ECOTONE, free_port
 
 
@@ -272,3 +276,73 @@ def test_a_path_of_no_face_is_named_with_what_is_expected(tmp_path: Path) -> Non
     with gateways(tmp_path) as (tree, _), tree.client() as client:
         told = client.post("/chat/completions", json={"model": "x", "messages": ["x" * 200_000]})
         assert told.status_code == 404 and "/v1/" in told.json()["error"]["message"]
+
+
+def test_a_client_that_takes_nothing_of_its_answer_is_ended(tmp_path: Path) -> None:
+    with gateways(tmp_path, ECOTONE_STALLED_SECONDS="2") as (tree, _):
+        text = "x" * 8_000_000
+        body = json.dumps({"model": "demo/local", "messages": [{"role": "user", "content": text}]}).encode()
+        with socket.socket() as lazy:
+            lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            lazy.connect(("127.0.0.1", tree.port))
+            head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer eck_shop\r\n"
+            lazy.sendall(head.encode() + b"content-length: %d\r\n\r\n" % len(body) + body)
+            tree.wait_for_log("took nothing", seconds=20)
+        with tree.client() as client:
+            assert tree.post(client).status_code == 200
+    assert opened_ids(tree) == settled_ids(tree)
+
+
+class Engine(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    """Stands in for an engine of the server's process: HTTP on a Unix socket in its private folder."""
+
+    daemon_threads = True
+
+
+class Answering(http.server.BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        message = {"role": "assistant", "content": "from the engine"}
+        told = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": USAGE}
+        self.send_response(200)
+        self.send_header("content-length", str(len(json.dumps(told))))
+        self.end_headers()
+        self.wfile.write(json.dumps(told).encode())
+
+    def address_string(self) -> str:
+        return "socket"
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_an_engine_of_the_server_is_waited_for_and_called_on_its_socket(tmp_path: Path) -> None:
+    """The server starts it; the worker sees by the snapshot that it is starting, and where it listens when it runs."""
+    path = str(tmp_path / "engine.sock")
+    with gateways(tmp_path) as (tree, provider), tree.client() as client, Engine(path, Answering) as engine:
+        threading.Thread(target=engine.serve_forever, daemon=True).start()
+        found = snapshot(provider, free_port())
+        local = msgspec.structs.replace(found.targets["demo/local"], url=None, ready=False, starting=True)
+        tree.place(msgspec.structs.replace(found, targets={"demo/local": local}))
+        time.sleep(1)
+        ready = msgspec.structs.replace(local, socket=path, ready=True, starting=False)
+        later = threading.Timer(1.0, tree.place, [msgspec.structs.replace(found, targets={"demo/local": ready})])
+        later.start()
+        began = time.monotonic()
+        answer = tree.post(client)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["choices"][0]["message"]["content"] == "from the engine"
+        assert time.monotonic() - began > 0.8
+        engine.shutdown()
+
+
+def test_connections_of_one_address_are_bounded_in_each_worker(tmp_path: Path) -> None:
+    with gateways(tmp_path, ECOTONE_CONNECTIONS_PER_ADDRESS="3") as (tree, _), contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(tree.client()) for _ in range(3)]
+        assert [tree.post(one).status_code for one in clients] == [200] * 3
+        with tree.client() as extra:
+            assert tree.post(extra).status_code == 429
+        clients[0].close()
+        time.sleep(0.2)
+        with tree.client() as again:
+            assert tree.post(again).status_code == 200

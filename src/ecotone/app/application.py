@@ -70,6 +70,7 @@ def build(settings: Settings, *, successor: bool = False) -> Application:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await services.plane.stop()  # what is cut is told so, before engines go
             await duty.give()
             await _stop(services)
 
@@ -86,7 +87,7 @@ def build(settings: Settings, *, successor: bool = False) -> Application:
     traffic = Traffic(gate, _templates(router), urlsplit(settings.public_url or "").path.rstrip("/"))
     gate.traffic = traffic
     services.plane.outside = traffic
-    duty = Duty(services, traffic.calls)
+    duty = Duty(services, lambda: services.plane.running)
     router.state.readiness = readiness
     router.state.metrics = Metrics(services, traffic)
     router.state.authenticator = authenticator
@@ -119,7 +120,6 @@ async def _start(services: Services) -> None:
 
 
 async def _stop(services: Services) -> None:
-    await services.plane.stop()
     await run_in_threadpool(_checkpoint, services)
     services.ledger_writer.close()
     services.database.dispose()

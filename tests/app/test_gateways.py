@@ -235,7 +235,7 @@ def test_what_runs_longer_than_a_stop_allows_is_cut_with_an_error_frame(tmp_path
         assert time.monotonic() - began < 8
         thread.join(5)
         last = [line for line in lines if line][-1]
-        assert "server_stopping" in last and last.startswith("data: {")
+        assert "draining" in last and last.startswith("data: {")
     assert opened_ids(tree) == settled_ids(tree)
 
 
@@ -257,12 +257,12 @@ def test_pages_of_listed_origins_may_call_and_others_not(tmp_path: Path) -> None
             "access-control-request-headers": "authorization,x-stainless-os",
         }
         told = client.options("/v1/chat/completions", headers={"origin": "https://app.example", **asking})
-        assert told.status_code == 204
+        assert told.status_code == 200
         assert told.headers["access-control-allow-origin"] == "https://app.example"
         assert "authorization" in told.headers["access-control-allow-headers"]
         assert "access-control-allow-credentials" not in told.headers
         other = client.options("/v1/chat/completions", headers={"origin": "https://evil.example", **asking})
-        assert other.status_code != 204 and "access-control-allow-origin" not in other.headers
+        assert other.status_code in (401, 405) and "access-control-allow-origin" not in other.headers
         seen = client.get("/v1/models", headers={"origin": "https://app.example", "authorization": "Bearer eck_shop"})
         assert seen.headers["access-control-allow-origin"] == "https://app.example"
         assert (

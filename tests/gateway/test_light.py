@@ -32,7 +32,7 @@ HEAVY = (
 
 
 def test_the_request_path_loads_none_of_the_heavy_rooms() -> None:
-    assert loaded("from ecotone.gateway import Gateway, Snapshot") == []
+    assert loaded("from ecotone.gateway import Plane, Snapshot") == []
 
 
 @pytest.mark.parametrize(

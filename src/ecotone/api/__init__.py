@@ -1,6 +1,6 @@
 """The REST API that command line, pages and scripts use, under `/api/ecotone/v1`, with an OpenAPI document."""
 
-from ecotone.api import accounts, gateway, licences, models, policy, upkeep, webhooks, work
+from ecotone.api import accounts, gateway, ledger, licences, models, policy, upkeep, webhooks, work
 from ecotone.api.endpoint import ENDPOINTS, PREFIX, routes
 from ecotone.api.feed import FEED, feed_routes
 from ecotone.api.openapi import document
@@ -13,6 +13,7 @@ __all__ = [
     "document",
     "feed_routes",
     "gateway",
+    "ledger",
     "licences",
     "models",
     "policy",

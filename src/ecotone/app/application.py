@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import sys
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,13 +24,14 @@ from ecotone.app.duty import Duty
 from ecotone.app.gate import Gate, body_missing
 from ecotone.app.metrics import Metrics
 from ecotone.app.readiness import Readiness
-from ecotone.app.services import LEDGER_KEY, Services, compose
+from ecotone.app.services import Services, compose
 from ecotone.app.traffic import Traffic
-from ecotone.gateway.standin import Plane
-from ecotone.ledger import settle_open
+from ecotone.gateway import Plane
 from ecotone.settings import Settings
 
 log = logging.getLogger("ecotone.app")
+
+_KEEPING_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,10 @@ def build(settings: Settings, *, successor: bool = False) -> Application:
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         await _start(services)
         await (duty.wait() if successor else duty.take())
-        tasks = [asyncio.create_task(_checkpoints(services), name="checkpoints")]
+        tasks = [
+            asyncio.create_task(_checkpoints(services), name="checkpoints"),
+            asyncio.create_task(_projections(services), name="usage"),
+        ]
         _greet(settings, token_file, told=services.accounts.profile().told)
         try:
             yield
@@ -70,7 +75,7 @@ def build(settings: Settings, *, successor: bool = False) -> Application:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await services.plane.stop()  # what is cut is told so, before engines go
+            await services.gateway.stop()  # what is cut is told so, before engines go
             await duty.give()
             await _stop(services)
 
@@ -83,15 +88,14 @@ def build(settings: Settings, *, successor: bool = False) -> Application:
     router.state.services = services
     services.catalog.reserve(_first_segments(router))
     authenticator = Authenticator(services.accounts, web.actor_from_cookie(services))
-    gate = Gate(router, services.plane.asgi, authenticator, settings)
+    gate = Gate(router, services.gateway.asgi, authenticator, settings)
     traffic = Traffic(gate, _templates(router), urlsplit(settings.public_url or "").path.rstrip("/"))
     gate.traffic = traffic
-    services.plane.outside = traffic
-    duty = Duty(services, lambda: services.plane.running)
+    duty = Duty(services, lambda: len(services.gateway.jobs))
     router.state.readiness = readiness
     router.state.metrics = Metrics(services, traffic)
     router.state.authenticator = authenticator
-    return Application(traffic, services.plane, traffic, readiness, duty, router)
+    return Application(traffic, services.gateway, traffic, readiness, duty, router)
 
 
 def _templates(router: Starlette) -> dict[int, str]:
@@ -110,17 +114,18 @@ def _first_segments(router: Starlette) -> set[str]:
 
 
 async def _start(services: Services) -> None:
-    await run_in_threadpool(settle_open, services.ledger, services.ledger_writer)
+    await run_in_threadpool(services.gateway.settle_open)
     await run_in_threadpool(services.builder.build)
-    services.plane.use(services.builder)
+    services.gateway.use(services.builder)
     services.listeners.append(services.builder.notify)
     services.engines.on_change(services.builder.notify)
-    await services.plane.start()
+    await services.gateway.start()
     await run_in_threadpool(_checkpoint, services)
 
 
 async def _stop(services: Services) -> None:
     await run_in_threadpool(_checkpoint, services)
+    services.texts.close()
     services.ledger_writer.close()
     services.database.dispose()
 
@@ -135,8 +140,21 @@ async def _checkpoints(services: Services) -> None:
 
 
 def _checkpoint(services: Services) -> None:
-    heads = services.ledger_writer.checkpoint(services.settings.secret(LEDGER_KEY))
-    services.ledger_heads.keep(heads)
+    services.checkpoint()
+
+
+async def _projections(services: Services) -> None:
+    """Keep the tables of usage up to date; now and then remove what its time is over for."""
+    kept = 0.0
+    while True:
+        await asyncio.sleep(services.settings.usage_seconds)
+        try:
+            await run_in_threadpool(services.usage_tables.project)
+            if time.monotonic() - kept > _KEEPING_SECONDS:
+                kept = time.monotonic()
+                await run_in_threadpool(services.keep_times)
+        except Exception:  # the next round tries again; a full disk must not end the server
+            log.exception("usage could not be taken up from the ledger")
 
 
 def _greet(settings: Settings, token_file: Path | None, *, told: bool) -> None:

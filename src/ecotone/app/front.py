@@ -2,31 +2,20 @@
 
 Paths of the gateway go to the data plane's protocol, all others to another one (the ASGI server's), each with the
 transport and with every byte that came. Either may find later that a request is the other's: the ASGI side calls the
-plane through its ASGI adapter, the plane gives the connection back by `Doorway.elsewhere`.
+plane through its ASGI adapter, the plane's connection is given back by `Doorway.give_back`.
 """
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from ecotone.app.connections import HEAD_SECONDS, TOO_MANY, TOO_SLOW, Limits, refusal
-from ecotone.gateway.origins import Proxies
+from ecotone.gateway.lending import BehindProxies, CrossingConnection, LentConnection
+from ecotone.gateway.origins import Origins, Proxies
 from ecotone.gateway.paths import is_for_gateway
+from ecotone.gateway.plane import Plane
 
 _ROOM = 256
-
-
-class Planes(Protocol):
-    """What is used of the data plane.
-
-    `elsewhere` is called by a connection, between two requests, with itself, its transport and all bytes from the
-    beginning of a request whose path is not the gateway's; from then on the connection is not its own.
-    """
-
-    connections: set[Any]
-    elsewhere: Callable[[Any, asyncio.Transport, bytes], None] | None
-
-    def connection(self, *, peer_secure: bool) -> Any: ...
 
 
 class Lent:
@@ -34,7 +23,7 @@ class Lent:
 
     __slots__ = ("_limits", "_unsent", "_unsent_since", "address", "connection", "transport")
 
-    def __init__(self, connection: Any, transport: asyncio.Transport, address: str, limits: Limits) -> None:
+    def __init__(self, connection: LentConnection, transport: asyncio.Transport, address: str, limits: Limits) -> None:
         self.connection = connection
         self.transport = transport
         self.address = address
@@ -44,6 +33,7 @@ class Lent:
     def shutdown(self) -> None:
         """The server is ending: the connection ends with its answer; an idle one now, or after a farewell."""
         if self._limits.farewell:
+            self.connection.finish()
             asyncio.get_running_loop().call_later(self._limits.farewell, self.connection.shutdown)
         else:
             self.connection.shutdown()
@@ -71,19 +61,28 @@ class Doorway:
             is lost.
         connections: all that is open, for who ends the server; each has `shutdown`.
         limits: what holds for each of them.
-        proxies: their connections are many people's, and not counted as one address's.
+        proxies: their connections are many people's, and not counted as one address's; what they say of a request's
+            address is believed.
+        origins: whose pages may call the gateway.
     """
 
     def __init__(
-        self, plane: Planes, other: Callable[[], Any], connections: set[Any], limits: Limits, proxies: Proxies
+        self,
+        plane: Plane,
+        other: Callable[[], Any],
+        connections: set[Any],
+        limits: Limits,
+        proxies: Proxies,
+        origins: Origins,
     ) -> None:
         self.limits = limits
         self.connections = connections
         self.proxies = proxies
         self._plane = plane
+        self._behind = BehindProxies(plane, proxies)
+        self._origins = origins
         self._other = other
         self._lent: dict[Any, Lent] = {}
-        plane.elsewhere = self.elsewhere
 
     def __call__(self) -> "Front":
         return Front(self)
@@ -99,11 +98,19 @@ class Doorway:
         """Give a connection to the plane."""
         if len(self._lent) > 2 * len(self._plane.connections) + _ROOM:
             self.forget_lost()
-        connection = self._plane.connection(peer_secure=transport.get_extra_info("sslcontext") is not None)
+        connection = self._connection(transport)
         lent = self._lent[connection] = Lent(connection, transport, address, self.limits)
         self.connections.add(lent)
         _give(transport, connection, data)
         return lent
+
+    def _connection(self, transport: asyncio.Transport) -> LentConnection:
+        peer = transport.get_extra_info("peername")
+        trusted = isinstance(peer, tuple) and self.proxies.trusts(str(peer[0]))
+        desk = self._behind if trusted else self._plane
+        if self._origins:
+            return CrossingConnection(desk, self._plane.connections, self.give_back, self._origins)
+        return LentConnection(desk, self._plane.connections, self.give_back)
 
     def pass_on(self, transport: asyncio.Transport, address: str, data: bytes) -> Any:
         """Give a connection to the other protocol."""
@@ -112,7 +119,7 @@ class Doorway:
         _give(transport, other, data)
         return other
 
-    def elsewhere(self, connection: Any, transport: asyncio.Transport, data: bytes) -> None:
+    def give_back(self, connection: Any, transport: asyncio.Transport, data: bytes) -> None:
         """Take a connection back from the plane; the request that begins with `data` is another's."""
         lent = self._lent.pop(connection, None)
         self._plane.connections.discard(connection)

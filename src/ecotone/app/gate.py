@@ -15,9 +15,10 @@ from ecotone.accounts import ANONYMOUS
 from ecotone.api import FEED
 from ecotone.app.authentication import Authenticator
 from ecotone.app.bodies import Patient
+from ecotone.app.crossing import Crossing
 from ecotone.app.rate_limits import rate_limits
 from ecotone.app.traffic import KEY, Traffic, Transfer
-from ecotone.gateway.origins import Proxies
+from ecotone.gateway.origins import Origins, Proxies
 from ecotone.gateway.paths import is_ours
 from ecotone.settings import Settings
 from ecotone.vocabulary import Unauthenticated
@@ -42,7 +43,8 @@ class Gate:
     def __init__(self, router: ASGIApp, gateway: ASGIApp, authenticator: Authenticator, settings: Settings) -> None:
         self.traffic: Traffic | None = None
         self._router = router
-        self._gateway = gateway
+        origins = Origins(settings.origins)
+        self._gateway = Crossing(gateway, origins) if origins else gateway
         self._authenticator = authenticator
         self._settings = settings
         self._hosts = _own_hosts(settings)
@@ -70,6 +72,8 @@ class Gate:
             await answer(scope, receive, send)
             return
         if is_ours(path.encode("latin-1")):
+            if self._proxies:
+                scope["client"] = (self._proxies.client(_peer(scope), _fields(scope)), 0)
             await self._gateway(scope, receive, send)
             return
         await self._to_router(scope, receive, send, path)

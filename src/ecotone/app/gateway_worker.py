@@ -29,8 +29,8 @@ from ecotone.app.process import DRAIN, NOT_RESTARTED, SETTLE
 from ecotone.gateway.certificates import server_tls
 from ecotone.gateway.chains import close_settled, open_chain, prefix, settle_left
 from ecotone.gateway.following import FileSnapshots
-from ecotone.gateway.origins import Proxies
-from ecotone.gateway.standin import Plane
+from ecotone.gateway.origins import Origins, Proxies
+from ecotone.gateway.plane import Plane
 from ecotone.ledger import LedgerWriter
 from ecotone.settings import Settings
 from ecotone.vocabulary import EcotoneError
@@ -40,6 +40,7 @@ log = logging.getLogger("ecotone.gateway")
 MACHINE = "gateway-machine"
 _FAREWELL_STOP, _FAREWELL_RESTART = 0.5, 5.0
 _LOOK_SECONDS = 2.0
+_LAST_SECONDS = 1.0
 _BACKLOG = 2048
 
 
@@ -84,7 +85,12 @@ class _Worker:
         self._limits = Limits(stalled=settings.stalled_seconds, per_address=settings.connections_per_address)
         self._connections: set[Any] = set()
         self._doorway = Doorway(
-            self._plane, self._operations, self._connections, self._limits, Proxies(settings.proxies)
+            self._plane,
+            self._operations,
+            self._connections,
+            self._limits,
+            Proxies(settings.proxies),
+            Origins(settings.origins),
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._told: asyncio.Event | None = None
@@ -107,13 +113,15 @@ class _Worker:
         report(self._reports, "ready")
         looking = self._loop.create_task(self._look_after())
         await self._told.wait()
-        self._draining = self._plane.closing = True
+        self._draining = True
         server.close()
         listener.close()
         await self._drained()
         looking.cancel()
         await self._plane.stop()
-        await asyncio.sleep(0)  # what was written last is on its way
+        end = time.monotonic() + _LAST_SECONDS
+        while self._plane.connections and time.monotonic() < end:  # noqa: ASYNC110  what was written last is on its way
+            await asyncio.sleep(0.01)
         close_settled(self._writer)
 
     # -- the end -----------------------------------------------------------------------------------------------------
@@ -136,8 +144,8 @@ class _Worker:
         while self._connections and time.monotonic() < self._end_at:
             await asyncio.sleep(0.02)
             self._doorway.forget_lost()
-        if self._connections and self._plane.running:
-            log.warning("%d requests were cut: they did not end in time", self._plane.running)
+        if self._plane.jobs:
+            log.warning("%d requests were cut: they did not end in time", len(self._plane.jobs))
 
     async def _look_after(self) -> None:
         while True:

@@ -23,7 +23,7 @@ from ecotone.app.front import Doorway, Front
 from ecotone.app.process import ALONE, DRAIN, NOT_RESTARTED, OWN
 from ecotone.app.protocol import BoundedHttp
 from ecotone.gateway.certificates import server_tls
-from ecotone.gateway.origins import Proxies
+from ecotone.gateway.origins import Origins, Proxies
 from ecotone.settings import Settings
 from ecotone.vocabulary import EcotoneError
 
@@ -94,6 +94,7 @@ class _Server(uvicorn.Server):
             self.server_state.connections,
             self._limits,
             Proxies(settings.proxies),
+            Origins(settings.origins),
         )
         self._application = application
         self._settings = settings
@@ -153,7 +154,6 @@ class _Server(uvicorn.Server):
         """Another server is ready: accept no more, end with the transfers, give up the background work."""
         self._patience = self._settings.drain_seconds
         self._limits.farewell = _FAREWELL_SECONDS
-        self._application.plane.closing = True
         self.should_exit = True
         await self._application.duty.give(patient=True)
         report(self._reports, "given")
@@ -172,7 +172,7 @@ class _Server(uvicorn.Server):
             task.cancel()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._application.readiness.draining = self._application.plane.closing = True
+        self._application.readiness.draining = True
         self.config.timeout_graceful_shutdown = max(1, round(self._patience))
         looking = asyncio.create_task(self._look_on())
         await super().shutdown(sockets)

@@ -28,6 +28,9 @@ class Proxies:
         self._networks = tuple(networks)
         self._known: dict[str, bool] = {}
 
+    def __bool__(self) -> bool:
+        return bool(self._networks)
+
     def trusts(self, address: str) -> bool:
         """Whether an address is one of a trusted proxy."""
         if not self._networks:
@@ -89,19 +92,22 @@ class Origins:
         self._any = "*" in listed
         self._lines = {origin.encode(): _lines(origin.encode()) for origin in listed if origin != "*"}
 
+    def __bool__(self) -> bool:
+        return self._any or bool(self._lines)
+
     def fields(self, origin: bytes | None) -> bytes:
         """Lines to add to the head of an answer, each with its line end; empty without an origin or while CORS is
         off. The answer depends on the origin, so caches are told."""
-        if origin is None or not (self._any or self._lines):
+        if origin is None or not self:
             return b""
         if self._any:
             return b"access-control-allow-origin: *\r\naccess-control-expose-headers: *\r\n"
         return self._lines.get(origin, b"vary: origin\r\n")
 
     def preflight(self, method: bytes, fields: Fields) -> bytes | None:
-        """Lines of a 204 answer to a preflight, which carries no key and so is answered before one is asked for; None
+        """Lines of a 200 answer to a preflight, which carries no key and so is answered before one is asked for; None
         when the request is none, or its origin is not listed."""
-        if method != b"OPTIONS" or not (self._any or self._lines):
+        if method != b"OPTIONS" or not self:
             return None
         origin, wanted = fields.get(b"origin"), fields.get(b"access-control-request-method")
         if origin is None or wanted is None or not (self._any or origin in self._lines):

@@ -66,9 +66,13 @@ class StreamReader:
         face: chat or completions.
         hide_usage: the client did not ask for the usage event that we asked for.
         names: placeholders to restore, when the text went out with some.
+        alias: the model's name in each event, in place of the upstream's.
     """
 
-    def __init__(self, usage: Usage, face: str, *, hide_usage: bool, names: Pseudonyms | None) -> None:
+    def __init__(
+        self, usage: Usage, face: str, *, hide_usage: bool, names: Pseudonyms | None, alias: str | None = None
+    ) -> None:
+        self._alias = alias
         self._usage = usage
         self._chat = face == "chat"
         self._hide_usage = hide_usage
@@ -114,6 +118,9 @@ class StreamReader:
                     return None
                 del chunk["usage"]
                 changed = True
+        if self._alias is not None:
+            chunk["model"] = self._alias
+            changed = True
         if self._names is not None:
             self._head = {k: chunk[k] for k in ("id", "object", "created", "model") if k in chunk}
         held = b"".join([self._choice(choice) for choice in choices])

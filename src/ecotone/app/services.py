@@ -16,7 +16,7 @@ from ecotone.catalog import Catalog
 from ecotone.catalog.clones import Clones
 from ecotone.database import Database
 from ecotone.engines import Engines
-from ecotone.gateway import Backend, Backends, Plane, Routes, SnapshotBuilder
+from ecotone.gateway import Backend, Backends, Plane, PriceBook, Routes, SnapshotBuilder
 from ecotone.jobs import Jobs
 from ecotone.ledger import Ledger, LedgerFull, LedgerWriter, Report, UsageLine, explain, public_key
 from ecotone.ledger.texts import Texts, Unreadable
@@ -73,6 +73,7 @@ class Services:
     audits: Audits
     backends: Backends
     routes: Routes
+    pricebook: PriceBook
     builder: SnapshotBuilder
     gateway: Plane
     devices: DeviceLogins
@@ -246,6 +247,7 @@ def compose(settings: Settings, *, successor: bool = False) -> Services:
     audits = Audits(catalog, jobs, settings, may_audit=policy.may_audit)
     backends = Backends(database, settings, knowledge, policy, provider_terms=catalog.provider_terms)
     routes = Routes(database)
+    pricebook = PriceBook(database)
     builder = SnapshotBuilder(
         settings=settings,
         catalog=catalog,
@@ -254,6 +256,7 @@ def compose(settings: Settings, *, successor: bool = False) -> Services:
         engines=engines,
         backends=backends,
         routes=routes,
+        prices=pricebook,
     )
     gateway = Plane(settings, writer)
     targets = Targets(settings.webhook_allow)
@@ -289,6 +292,7 @@ def compose(settings: Settings, *, successor: bool = False) -> Services:
         audits=audits,
         backends=backends,
         routes=routes,
+        pricebook=pricebook,
         builder=builder,
         gateway=gateway,
         devices=DeviceLogins(database),

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ecotone.gateway.backends import Backend, BackendExists, BackendNotFound, Backends
     from ecotone.gateway.builder import SnapshotBuilder
     from ecotone.gateway.plane import Plane
+    from ecotone.gateway.pricebook import PriceBook
     from ecotone.gateway.routing import Route, RouteNotFound, Routes
     from ecotone.gateway.snapshot import Snapshot
 
@@ -21,6 +22,7 @@ __all__ = [
     "BackendNotFound",
     "Backends",
     "Plane",
+    "PriceBook",
     "Route",
     "RouteNotFound",
     "Routes",
@@ -32,6 +34,7 @@ _HOMES = {
     "backends": ("Backend", "BackendExists", "BackendNotFound", "Backends"),
     "builder": ("SnapshotBuilder",),
     "plane": ("Plane",),
+    "pricebook": ("PriceBook",),
     "routing": ("Route", "RouteNotFound", "Routes"),
     "snapshot": ("Snapshot",),
 }

@@ -12,6 +12,8 @@ import msgspec
 from ecotone.accounts import ANONYMOUS, HOUSE, SYSTEM, Accounts, Project
 from ecotone.catalog import Catalog
 from ecotone.gateway.backends import Backend, Backends
+from ecotone.gateway.pricebook import PriceBook
+from ecotone.gateway.prices import Price
 from ecotone.gateway.routing import Routes
 from ecotone.gateway.snapshot import (
     SUBJECT,
@@ -55,6 +57,7 @@ class SnapshotBuilder:
         engines: Deployments,
         backends: Backends,
         routes: Routes,
+        prices: PriceBook | None = None,
     ) -> None:
         self._settings = settings
         self._catalog = catalog
@@ -63,6 +66,7 @@ class SnapshotBuilder:
         self._engines = engines
         self._backends = backends
         self._routes = routes
+        self._prices = prices
         self._folder = settings.folder("snapshot")
         self._changed = threading.Event()
         self._stopped = threading.Event()
@@ -152,7 +156,11 @@ class SnapshotBuilder:
             backends=backends,
             routes={r.name: _route(r) for r in self._routes.list()},
             rulings=rulings,
+            prices=self._priced(list(backends.values()), list(targets)),
         )
+
+    def _priced(self, backends: list[Target], local: list[str]) -> dict[str, Price]:
+        return self._prices.prices([(b.name, b.url or "") for b in backends], local) if self._prices else {}
 
     def _engine(self, deployment: Any, stance: Stance) -> tuple[Target, Family] | None:
         try:

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from ecotone.gateway.prices import Price
 from ecotone.vocabulary import Location, PersonalData, Verdict
 
 FORMAT = 2
@@ -150,6 +151,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     limits: dict[str, Limit] = {}
     """By scope: `key:ID`, `project:NAME`, `organisation`, `backend:NAME`."""
     rulings: dict[str, Ruling] = {}
+    prices: dict[str, Price] = {}
+    """By the candidate's name, in lower case where a provider's list names it; `price` looks them up."""
 
     def target(self, model: str) -> Target | None:
         """What answers to a model's name: a local engine first, else the backend named before the slash."""
@@ -158,6 +161,24 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
             return found
         name, slash, rest = model.partition("/")
         return self.backends.get(name) if slash and rest else None
+
+    def price(self, model: str) -> Price | None:
+        """The price of a candidate by its name; None when it is not known, which is never 0.
+
+        A fine-tuned model of OpenAI's form, `BACKEND/ft:BASE:...`, costs what `ft:BASE` is listed for; what was set for
+        `BACKEND/*` stands for all that has no price of its own.
+        """
+        prices = self.prices
+        found = prices.get(model)
+        if found is None:
+            lower = model.lower()
+            backend, _, name = lower.partition("/")
+            found = prices.get(lower)
+            if found is None and name.startswith("ft:"):
+                found = prices.get(f"{backend}/ft:{name.split(':')[1]}")
+            if found is None:
+                found = prices.get(f"{backend}/*")
+        return found
 
     def ruling(self, target: Target, consumer: Consumer) -> Ruling | None:
         return self.rulings.get(f"{target.legal}|{consumer.use}")

@@ -114,6 +114,7 @@ class Connection(asyncio.Protocol):
         self._raw: list[bytes] = []
         self._in_head = self._first = False
         self._seen: SeenHead | None = None
+        self._missing = 0
         self._fed = self._size = self._pieces = 0
         self._work: Work | None = None
         self._busy = self._ending = self._lingering = self._chunked = self._begun = self._old = self._bare = False
@@ -148,12 +149,21 @@ class Connection(asyncio.Protocol):
             return
         if self._ending:
             return
+        if self._missing:
+            self._more(data)
+            return
         seen = self._seen
         if seen is not None and not self._busy and self._head is None:
-            body = seen.body(data, self._desk.most_body)
-            if body is not None:
-                self._start(seen.head, body, None)
-                return
+            start, length = seen.begins(data, self._desk.most_body)
+            if start:
+                have = len(data) - start
+                if have == length:
+                    self._start(seen.head, data[start:], None)
+                    return
+                if have < length and self._desk.refused_early(seen.head, self.address) is None:
+                    self._parts = [data[start:]]
+                    self._missing = length - have
+                    return
         self._fed += len(data)
         if self._head is None:
             self._raw = [data]
@@ -178,6 +188,20 @@ class Connection(asyncio.Protocol):
         if self._bare and self._fed - self._size > MOST_EXTENSIONS + 64 * self._pieces:
             self._broken(bad("The chunks of the body have too much besides the body."))
 
+    def _more(self, data: bytes) -> None:
+        """More of a body whose head was seen before; what follows it is for the parser."""
+        parts = self._parts
+        left = self._missing - len(data)
+        parts.append(data if left >= 0 else data[: self._missing])
+        self._missing = max(left, 0)
+        if left > 0:
+            return
+        self._parts = []
+        assert self._seen is not None
+        self._start(self._seen.head, b"".join(parts), None)
+        if left < 0 and not self._transport.is_closing():
+            self.data_received(data[left:])
+
     def eof_received(self) -> bool:
         """A client that has sent all it will is no reason to stop its answer, but there is nobody to wait for more."""
         self._ending = True
@@ -197,7 +221,8 @@ class Connection(asyncio.Protocol):
     def shutdown(self) -> None:
         """End when the request that runs has its answer; at once when none does."""
         self._last = True
-        if not self._busy and not self._waiting and not self._transport.is_closing():
+        under_way = self._busy or self._waiting or self._missing or self._head is not None
+        if not under_way and not self._transport.is_closing():
             self._transport.close()
 
     def sweep(self, now: float, patience: float) -> None:
@@ -214,7 +239,7 @@ class Connection(asyncio.Protocol):
         elif self._in_head:
             if idle > HEAD_SECONDS:
                 self._broken(Refusal(408, "head_too_slow", "The head of the request did not arrive in 30 seconds."))
-        elif self._head is not None:
+        elif self._head is not None or self._missing:
             if idle > BODY_SECONDS:
                 self._broken(Refusal(408, "body_too_slow", "The body did not arrive in time; send it again."))
         elif idle > KEEP_SECONDS:

@@ -129,19 +129,19 @@ class SeenHead:
         self._after = raw[raw.index(b"\r", start) : end]
         self.head = head
 
-    def body(self, data: bytes, most: int) -> bytes | None:
-        """The body, when the data is this head and all of one body; None when it is anything else."""
+    def begins(self, data: bytes, most: int) -> tuple[int, int]:
+        """Where the body begins when the data begins with this head, and how long it is; (0, 0) when it is anything
+        else, or longer than allowed."""
         before, after = self._before, self._after
         if not data.startswith(before):
-            return None
+            return 0, 0
         start = len(before)
         end = data.find(b"\r", start, start + 12)
         digits = data[start:end]
         if end < 0 or not digits.isdigit() or digits[:1] == b"0" or not data.startswith(after, end):
-            return None
+            return 0, 0
         length = int(digits)
-        end += len(after)
-        return data[end:] if len(data) - end == length <= most else None
+        return (end + len(after), length) if length <= most else (0, 0)
 
 
 def repeatable(head: Head) -> bool:

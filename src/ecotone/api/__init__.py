@@ -15,13 +15,16 @@ from ecotone.api import (
     work,
 )
 from ecotone.api.endpoint import ENDPOINTS, PREFIX, routes
+from ecotone.api.feed import FEED, feed_routes
 from ecotone.api.openapi import document
 
 __all__ = [
     "ENDPOINTS",
+    "FEED",
     "PREFIX",
     "accounts",
     "document",
+    "feed_routes",
     "gateway",
     "keys",
     "ledger",

@@ -78,6 +78,7 @@ def up(
 
 
 app.command()(operate.restart)
+app.command("gateway")(operate.gateway)
 
 
 @app.command()

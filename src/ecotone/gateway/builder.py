@@ -16,7 +16,7 @@ from ecotone.gateway.kept_limits import KeptLimits
 from ecotone.gateway.pricebook import PriceBook
 from ecotone.gateway.prices import Price
 from ecotone.gateway.routing import Routes
-from ecotone.gateway.snapshot import SUBJECT, Consumer, Key, Ruling, Snapshot, Target, save
+from ecotone.gateway.snapshot import SUBJECT, Consumer, Key, Ruling, Snapshot, Target, save, still_holds
 from ecotone.licences import Family, legal_class
 from ecotone.policy import Action, Policy, Stance, may_call_private, node_names
 from ecotone.settings import Settings
@@ -101,6 +101,8 @@ class SnapshotBuilder:
                     save(found, self._folder)
             else:
                 found = msgspec.structs.replace(self.current, built=time.time())
+                if self._saving:
+                    still_holds(self._folder)
             self.current = found
             return found
 

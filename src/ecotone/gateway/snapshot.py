@@ -1,5 +1,6 @@
 """What the request path knows: immutable, computed ahead, swapped as a whole. Key hashes and decisions, no secret."""
 
+import contextlib
 import hashlib
 import os
 import secrets
@@ -188,18 +189,47 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         return self.rulings.get(f"{target.legal}|{consumer.use}")
 
 
-def save(snapshot: Snapshot, folder: Path) -> None:
-    """Rename a checksummed msgpack file into place, for gateways in other processes."""
+def pack(snapshot: Snapshot) -> bytes:
+    """A checksummed msgpack of it."""
     body = msgspec.msgpack.encode(snapshot)
+    return b"ECS%c" % FORMAT + hashlib.sha256(body).digest() + body
+
+
+def unpack(raw: bytes) -> Snapshot:
+    """The snapshot again. Raises ValueError when it is not whole or of another format."""
+    if raw[:4] != b"ECS%c" % FORMAT or hashlib.sha256(raw[36:]).digest() != raw[4:36]:
+        raise ValueError("the snapshot is not whole or of another format")
+    try:
+        return msgspec.msgpack.decode(raw[36:], type=Snapshot)
+    except msgspec.DecodeError as error:
+        raise ValueError(f"the snapshot is of another version: {error}") from None
+
+
+def save(snapshot: Snapshot, folder: Path) -> None:
+    """Put it where gateways in other processes look for it."""
+    place(pack(snapshot), folder)
+
+
+def place(packed: bytes, folder: Path) -> None:
+    """Rename a file with a packed snapshot into place."""
     draft = folder / f".snapshot.{secrets.token_hex(4)}"
-    draft.write_bytes(b"ECS%c" % FORMAT + hashlib.sha256(body).digest() + body)
+    draft.write_bytes(packed)
     os.chmod(draft, 0o600)  # noqa: PTH101
     draft.rename(folder / "snapshot")
 
 
+def still_holds(folder: Path) -> None:
+    """Say that the saved one is in force still: its time is that of the last contact with who decides."""
+    with contextlib.suppress(FileNotFoundError):
+        os.utime(folder / "snapshot")
+
+
 def load(folder: Path) -> Snapshot:
     """The saved snapshot. Raises ValueError when it is not whole or of another format."""
-    raw = (folder / "snapshot").read_bytes()
-    if raw[:4] != b"ECS%c" % FORMAT or hashlib.sha256(raw[36:]).digest() != raw[4:36]:
-        raise ValueError("the snapshot is not whole or of another format")
-    return msgspec.msgpack.decode(raw[36:], type=Snapshot)
+    return unpack((folder / "snapshot").read_bytes())
+
+
+def checksum(folder: Path) -> bytes:
+    """Format and checksum that the saved one claims."""
+    with open(folder / "snapshot", "rb") as file:
+        return file.read(36)

@@ -63,8 +63,8 @@ docs: $(VENV)/installed-dev ## write the reference pages of docs/ from the progr
 clients: $(VENV)/installed-dev ## run every real client through every task and write docs/clients.md
 	$(BIN)/python tests/clients/table.py
 
-bench-gateway: $(VENV)/installed ## requests/s and added latency of the gateway against its upstream called directly
-	$(BIN)/python benchmarks/gateway/relay.py
+bench-gateway: $(VENV)/installed ## the gateway against nginx, vLLM Router, TensorZero and LiteLLM (installed on demand), each part of the table
+	$(BIN)/python benchmarks/gateway/run.py
 
 bench-hub: $(VENV)/installed ## transfers, ranges, deduplication and memory of the hub against nginx and a plain answerer
 	$(BIN)/python benchmarks/hub/run.py

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help run install test test-rest test-all check demo docs clients clean migration bench-gateway bench-hub bench-crash bench-collect bench-licences fuzz
+.PHONY: help run install test test-rest test-all check demo docs clients conformance clean migration bench-gateway bench-hub bench-crash bench-collect bench-licences fuzz
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -62,6 +62,9 @@ docs: $(VENV)/installed-dev ## write the reference pages of docs/ from the progr
 
 clients: $(VENV)/installed-dev ## run every real client through every task and write docs/clients.md
 	$(BIN)/python tests/clients/table.py
+
+conformance: $(VENV)/installed-dev ## run openai-python's own tests directly, through nginx and through the gateway and write docs/conformance.md
+	$(BIN)/python tests/conformance/table.py
 
 bench-gateway: $(VENV)/installed ## the gateway against nginx, vLLM Router, TensorZero and LiteLLM (installed on demand), each part of the table
 	$(BIN)/python benchmarks/gateway/run.py

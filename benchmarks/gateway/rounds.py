@@ -8,12 +8,14 @@ import contextlib
 import os
 import signal
 import statistics
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from ground import Place, Window, load, tree
+from ground import Place, Window, cpu_seconds, load, tree
 
 BAR_BUSY = 0.95
+_FEW, _LONGER = 200, 3  # who answers so few in a second is measured for longer
 Rounds = dict[str, list[Window]]
 
 
@@ -26,8 +28,9 @@ def rates(
         first = turn % len(places)
         for place in (*places[first:], *places[:first]):
             with awake(place):
-                load(place, body(place), connections, 1, folder)
-                window = load(place, body(place), connections, seconds, folder)
+                warm = load(place, body(place), connections, 1, folder)
+                longer = _LONGER if warm.requests < _FEW else 1
+                window = load(place, body(place), connections, seconds * longer, folder)
             found[place.name].append(window)
             print(f"  {turn + 1}. {place.name:<18}{told(window)}", flush=True)
     return found
@@ -61,7 +64,8 @@ def ratio(found: Rounds, name: str, against: str) -> float | None:
     if not found.get(name) or not found.get(against):
         return None
     pairs = zip(found[name], found[against], strict=True)
-    return median([ours.rate / theirs.rate for ours, theirs in pairs if theirs.rate])
+    ratios = [ours.rate / theirs.rate for ours, theirs in pairs if theirs.rate]
+    return median(ratios) if ratios else None
 
 
 def median(values: Sequence[float]) -> float:
@@ -78,6 +82,7 @@ def awake(place: Place) -> Iterator[None]:
     try:
         yield
     finally:
+        _wait_until_idle(place)
         _signal(place, signal.SIGSTOP)
 
 
@@ -90,6 +95,17 @@ def put_to_sleep(place: Place) -> None:
 def wake_up(place: Place) -> None:
     place.sleeps = False
     _signal(place, signal.SIGCONT)
+
+
+def _wait_until_idle(place: Place, seconds: float = 10.0) -> None:
+    """Let a place finish what its clients left behind."""
+    end = time.monotonic() + seconds
+    used = cpu_seconds(place.pids())
+    while time.monotonic() < end:
+        time.sleep(0.2)
+        before, used = used, cpu_seconds(place.pids())
+        if used - before < 0.02:
+            return
 
 
 def _signal(place: Place, what: signal.Signals) -> None:

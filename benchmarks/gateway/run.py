@@ -165,8 +165,8 @@ PARTS: dict[str, Callable[[Sitting], Found]] = {
     "latency": latency,
     "chunks": chunks,
     "workers": workers,
-    "health": health,
     "memory": grown,
+    "health": health,
     "start": start,
 }
 

@@ -14,8 +14,9 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+import uvloop
 
-from ecotone.gateway import Gateway, Snapshot
+from ecotone.gateway import Plane, Snapshot
 from ecotone.gateway.snapshot import Consumer, Key, Route, RouteCandidate, Ruling, Target
 from ecotone.ledger import Ledger, LedgerWriter
 from ecotone.settings import Settings
@@ -245,7 +246,7 @@ def route(name: str, *models: str) -> Route:
 class House:
     """The running gateway with its provider, ledger and a client."""
 
-    def __init__(self, folder: Path, port: int, provider: Provider, gateway: Gateway, snapshots: Fixed) -> None:
+    def __init__(self, folder: Path, port: int, provider: Provider, gateway: Plane, snapshots: Fixed) -> None:
         self.folder, self.port, self.provider = folder, port, provider
         self.gateway, self.snapshots = gateway, snapshots
         self.url = f"http://127.0.0.1:{port}"
@@ -272,8 +273,14 @@ class House:
         raise AssertionError("the request was never settled")
 
 
+@pytest.fixture(params=["connections", "asgi"])
+def through(request: pytest.FixtureRequest) -> str:
+    """How requests reach the gateway: by its own protocol, or through an ASGI server."""
+    return str(request.param)
+
+
 @pytest.fixture
-def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, through: str) -> Iterator[House]:
     monkeypatch.setenv("FAKE_API_KEY", "sk-upstream-secret")
     provider = Provider()
     with socket.socket() as dead, socket.socket() as listener:
@@ -283,21 +290,41 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
             data=tmp_path, upstream_first=1.5, upstream_idle=1.0, engine_wait=1.0, max_request_bytes=300_000
         )
         writer = LedgerWriter(settings.folder("ledger"), "server")
-        gateway = Gateway(settings, writer)
+        gateway = Plane(settings, writer)
         snapshots = Fixed(snapshot(provider, dead.getsockname()[1]))
         gateway.use(snapshots)
-        server = uvicorn.Server(uvicorn.Config(gateway, log_config=None, lifespan="off"))
+        started, over = threading.Event(), threading.Event()
 
         async def serve() -> None:
-            await server.serve(sockets=[listener])
+            loop = asyncio.get_running_loop()
+            await gateway.start()
+            if through == "asgi":
+                server = uvicorn.Server(
+                    uvicorn.Config(gateway.asgi, log_config=None, lifespan="off", interface="asgi3")
+                )
+                serving = asyncio.create_task(server.serve(sockets=[listener]))
+                while not server.started:
+                    await asyncio.sleep(0.01)
+                started.set()
+                await asyncio.to_thread(over.wait)
+                server.should_exit = True
+                await serving
+            else:
+                listening = await loop.create_server(gateway.connection, sock=listener)
+                started.set()
+                await asyncio.to_thread(over.wait)
+                listening.close()
             await gateway.stop()
 
-        thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
+        def run() -> None:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(serve())
+
+        thread = threading.Thread(target=run, daemon=True)
         thread.start()
-        while not server.started:
-            time.sleep(0.01)
+        assert started.wait(10)
         yield House(tmp_path, listener.getsockname()[1], provider, gateway, snapshots)
         provider.stopped.set()
-        server.should_exit = True
+        over.set()
         thread.join(10)
         writer.close()

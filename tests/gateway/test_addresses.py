@@ -4,12 +4,10 @@ import asyncio
 import socket
 from typing import Any
 
-import aiohttp
 import pytest
 
-from ecotone.gateway.addresses import GuardedResolver, check_address, guarded_socket
-from ecotone.gateway.upstream import Upstreams
-from ecotone.settings import Settings
+from ecotone.gateway.addresses import check_address
+from ecotone.gateway.plane.upstreams import Place, Unreachable
 from ecotone.vocabulary import Invalid
 
 
@@ -41,38 +39,27 @@ def test_providers_loopback_and_private_addresses_pass(url: str) -> None:
     check_address(url)
 
 
-def test_a_name_that_leads_to_the_metadata_service_later_is_not_connected_to() -> None:
-    class Turned:
-        async def resolve(self, host: str, port: int, family: Any) -> list[dict[str, Any]]:
-            return [{"host": "169.254.169.254", "port": port}, {"host": "127.0.0.1", "port": port}]
+def test_a_name_that_leads_to_the_metadata_service_later_is_not_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
 
-    async def resolved() -> list[Any]:
-        resolver = GuardedResolver()
-        resolver._resolver = Turned()
-        return await resolver.resolve("rebinding.example", 80, socket.AF_INET)
+    async def connected(addresses: list[str]) -> Any:
+        async def turned(*_: Any, **__: Any) -> list[Any]:
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
 
-    assert [a["host"] for a in asyncio.run(resolved())] == ["127.0.0.1"]
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", turned)
+        made = await Place("http://rebinding.example/v1", None).connect(2)
+        peer = made._transport.get_extra_info("peername")
+        made.close()
+        return peer
 
-
-@pytest.mark.parametrize(
-    "address", ["169.254.169.254", "::ffff:169.254.169.254", "fe80::1%1", "::a9fe:a9fe", "0.0.0.0"]
-)
-def test_no_socket_is_made_for_an_address_that_no_request_may_go_to(address: str) -> None:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with pytest.raises(OSError, match="no request may go"):
-        guarded_socket((family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, 80)))
+    assert asyncio.run(connected(["169.254.169.254", "127.0.0.1"])) == ("127.0.0.1", port)
+    with pytest.raises(Unreachable, match="no request may go"):
+        asyncio.run(connected(["169.254.169.254", "::ffff:169.254.169.254", "fe80::1%1", "::a9fe:a9fe", "0.0.0.0"]))
+    listener.close()
 
 
-@pytest.mark.parametrize("url", ["http://169.254.169.254", "http://\uff11\uff16\uff19.254.169.254"])
-def test_an_address_that_stands_in_the_url_is_checked_at_the_connection_too(url: str, tmp_path: Any) -> None:
-    """A literal address is never asked of a resolver."""
-
-    async def called() -> None:
-        upstreams = Upstreams(Settings(data=tmp_path, upstream_connect=2.0))
-        try:
-            with pytest.raises(aiohttp.ClientConnectorError, match="no request may go"):
-                await upstreams._session().get(url)
-        finally:
-            await upstreams.close()
-
-    asyncio.run(called())
+@pytest.mark.parametrize("url", ["http://169.254.169.254", "http://\uff11\uff16\uff19.254.169.254", "http://0"])
+def test_an_address_that_stands_in_the_url_is_checked_at_the_connection_too(url: str) -> None:
+    with pytest.raises(Unreachable, match="no request may go"):
+        asyncio.run(Place(url, None).connect(2))

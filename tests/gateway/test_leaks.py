@@ -1,6 +1,5 @@
 """What must not get out: a value that masking missed, a provider's key, more memory than an answer is worth."""
 
-import dataclasses
 import json
 import logging
 import socket
@@ -143,8 +142,7 @@ def test_an_answer_costs_little_more_memory_than_its_bytes() -> None:
 
 
 def test_an_answer_larger_than_the_setting_is_502_that_names_it_and_no_other_is_paid_for(house: Any) -> None:
-    settings = house.gateway._relay._settings
-    house.gateway._relay._settings = dataclasses.replace(settings, max_answer_bytes=100)
+    house.gateway.most_answer = 100
     answer = house.post("fake/gpt-test", "x" * 500)
     assert answer.status_code == 502
     assert "ECOTONE_MAX_ANSWER_BYTES" in answer.text

@@ -42,7 +42,7 @@ def test_numbers_and_unknown_fields_keep_their_bytes() -> None:
     body = (
         b'{"model":"a/b","messages":[{"content":"\\u00e9"}],"top_p":0.10,"seed":9007199254740993,"odd":{"b":1,"a":2}}'
     )
-    sent = parse("chat", body).forwarded("b", {"stream_options": {"include_usage": True}})
+    sent = parse("chat", body).forwarded("b", ask_usage=True)
     for kept in (b"0.10", b"9007199254740993", b'{"b":1,"a":2}', b"\\u00e9"):
         assert kept in sent
 

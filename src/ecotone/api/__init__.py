@@ -1,6 +1,6 @@
 """The REST API that command line, pages and scripts use, under `/api/ecotone/v1`, with an OpenAPI document."""
 
-from ecotone.api import accounts, gateway, licences, models, policy, upkeep, webhooks, work
+from ecotone.api import accounts, gateway, ledger, licences, models, policy, upkeep, webhooks, work
 from ecotone.api.endpoint import ENDPOINTS, PREFIX, routes
 from ecotone.api.openapi import document
 
@@ -10,6 +10,7 @@ __all__ = [
     "accounts",
     "document",
     "gateway",
+    "ledger",
     "licences",
     "models",
     "policy",

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import sys
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +24,13 @@ from ecotone.app.duty import Duty
 from ecotone.app.gate import Gate, body_missing
 from ecotone.app.metrics import Metrics
 from ecotone.app.readiness import Readiness
-from ecotone.app.services import LEDGER_KEY, Services, compose
+from ecotone.app.services import Services, compose
 from ecotone.app.traffic import Traffic
 from ecotone.settings import Settings
 
 log = logging.getLogger("ecotone.app")
+
+_KEEPING_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,10 @@ def build(settings: Settings, *, successor: bool = False) -> Application:
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         await _start(services)
         await (duty.wait() if successor else duty.take())
-        tasks = [asyncio.create_task(_checkpoints(services), name="checkpoints")]
+        tasks = [
+            asyncio.create_task(_checkpoints(services), name="checkpoints"),
+            asyncio.create_task(_projections(services), name="usage"),
+        ]
         _greet(settings, token_file, told=services.accounts.profile().told)
         try:
             yield
@@ -76,7 +82,7 @@ def build(settings: Settings, *, successor: bool = False) -> Application:
     router.state.services = services
     services.catalog.reserve(_first_segments(router))
     authenticator = Authenticator(services.accounts, web.actor_from_cookie(services))
-    gate = Gate(router, services.gateway, authenticator, settings)
+    gate = Gate(router, services.gateway.asgi, authenticator, settings)
     traffic = Traffic(gate, _templates(router), urlsplit(settings.public_url or "").path.rstrip("/"))
     gate.traffic = traffic
     duty = Duty(services, traffic.calls)
@@ -114,6 +120,7 @@ async def _start(services: Services) -> None:
 async def _stop(services: Services) -> None:
     await services.gateway.stop()
     await run_in_threadpool(_checkpoint, services)
+    services.texts.close()
     services.ledger_writer.close()
     services.database.dispose()
 
@@ -128,8 +135,21 @@ async def _checkpoints(services: Services) -> None:
 
 
 def _checkpoint(services: Services) -> None:
-    heads = services.ledger_writer.checkpoint(services.settings.secret(LEDGER_KEY))
-    services.ledger_heads.keep(heads)
+    services.checkpoint()
+
+
+async def _projections(services: Services) -> None:
+    """Keep the tables of usage up to date; now and then remove what its time is over for."""
+    kept = 0.0
+    while True:
+        await asyncio.sleep(services.settings.usage_seconds)
+        try:
+            await run_in_threadpool(services.usage_tables.project)
+            if time.monotonic() - kept > _KEEPING_SECONDS:
+                kept = time.monotonic()
+                await run_in_threadpool(services.keep_times)
+        except Exception:  # the next round tries again; a full disk must not end the server
+            log.exception("usage could not be taken up from the ledger")
 
 
 def _greet(settings: Settings, token_file: Path | None, *, told: bool) -> None:

@@ -6,7 +6,6 @@ are, and each holds its own (a lock on its folder); the next restart takes the f
 
 import itertools
 import logging
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,11 +14,18 @@ from ecotone.ledger import Head, Ledger, LedgerBusy, LedgerWriter, settle_open
 log = logging.getLogger("ecotone.app")
 
 WRITER = "server"
-_OURS = re.compile(WRITER + r"\d*\Z")
 _WAIT_SECONDS = 20.0
 
 
-def open_chain(folder: Path, known: Mapping[str, Head], segment_bytes: int, *, others: bool) -> LedgerWriter:
+def open_chain(
+    folder: Path,
+    known: Mapping[str, Head],
+    segment_bytes: int,
+    *,
+    others: bool,
+    spill: Path | None = None,
+    spilling: bool = False,
+) -> LedgerWriter:
     """The chain to go on with, held.
 
     A chain that lacks what the database knows of it was cut or replaced: it stays as it is, for `verify` to name, and
@@ -28,36 +34,48 @@ def open_chain(folder: Path, known: Mapping[str, Head], segment_bytes: int, *, o
     Args:
         known: heads that the database knows.
         others: whether another process may hold chains; else one that is held is waited for, as its holder is dying.
+        spill: a second folder with what the disk had no room for.
+        spilling: whether more may go there.
 
     Raises:
         LedgerBusy: when its holder goes on.
     """
-    ledger = Ledger(folder)
+    ledger = Ledger(folder, spill=spill)
     for number in itertools.count(1):
         name = WRITER if number == 1 else f"{WRITER}{number}"
         if not _is_whole(ledger, name, known):
             log.error("the ledger's chain %s was cut or replaced; `ecotone ledger verify` names the place", name)
             continue
         try:
-            return LedgerWriter(folder, name, segment_bytes=segment_bytes, wait=0.0 if others else _WAIT_SECONDS)
+            return LedgerWriter(
+                folder,
+                name,
+                segment_bytes=segment_bytes,
+                wait=0.0 if others else _WAIT_SECONDS,
+                spill=spill,
+                spilling=spilling,
+            )
         except LedgerBusy:
             if not others:
                 raise
     raise AssertionError
 
 
-def settle_left(folder: Path, known: Mapping[str, Head], own: LedgerWriter) -> int:
-    """Settle, as estimates, what processes that are gone left open in the chains of the server; returns how many.
+def settle_left(
+    folder: Path, known: Mapping[str, Head], own: LedgerWriter, *, spill: Path | None = None, spilling: bool = False
+) -> int:
+    """Settle, as estimates, what processes that are gone left open in their chains, be they servers or gateways;
+    returns how many.
 
     Chains that a living process holds, and those that were cut or replaced, are left alone.
     """
-    ledger = Ledger(folder)
+    ledger = Ledger(folder, spill=spill)
     settled = 0
     for chain in ledger.chains():
-        if not _OURS.match(chain.name) or chain.name == own.writer or not _is_whole(ledger, chain.name, known):
+        if chain.name == own.writer or not _is_whole(ledger, chain.name, known):
             continue
         try:
-            writer = LedgerWriter(folder, chain.name, wait=0.0)
+            writer = LedgerWriter(folder, chain.name, wait=0.0, spill=spill, spilling=spilling)
         except LedgerBusy:
             continue
         try:

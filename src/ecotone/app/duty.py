@@ -88,6 +88,13 @@ class Duty:
     def _settle(self) -> None:
         services = self._services
         try:
-            settle_left(services.settings.folder("ledger"), services.ledger_heads.known(), services.ledger_writer)
+            settings = services.settings
+            settle_left(
+                settings.folder("ledger"),
+                services.ledger_heads.known(),
+                services.ledger_writer,
+                spill=settings.spill,
+                spilling=settings.ledger_full == "spill",
+            )
         except Exception:  # what is not settled now is at the next start
             log.exception("what earlier servers left open in the ledger could not be settled")

@@ -7,16 +7,19 @@ from typing import Any
 
 from ecotone.accounts import SYSTEM, Accounts, Actor, DeviceLogins
 from ecotone.app.chains import open_chain
+from ecotone.app.keeping import Keeping
 from ecotone.app.ledger_heads import LedgerHeads
 from ecotone.app.upkeep import Upkeep
+from ecotone.app.usage import Usage
 from ecotone.audits import Audits
 from ecotone.catalog import Catalog
 from ecotone.catalog.clones import Clones
 from ecotone.database import Database
 from ecotone.engines import Engines
-from ecotone.gateway import Backend, Backends, Gateway, Routes, SnapshotBuilder
+from ecotone.gateway import Backend, Backends, Plane, Routes, SnapshotBuilder
 from ecotone.jobs import Jobs
-from ecotone.ledger import Ledger, LedgerFull, LedgerWriter, Report, UsageLine, explain, public_key, usage
+from ecotone.ledger import Ledger, LedgerFull, LedgerWriter, Report, UsageLine, explain, public_key
+from ecotone.ledger.texts import Texts, Unreadable
 from ecotone.licences import KnowledgeBase
 from ecotone.licences.versions import keep_version
 from ecotone.policy import Outcome, Policy
@@ -60,6 +63,9 @@ class Services:
     ledger: Ledger
     ledger_writer: LedgerWriter
     ledger_heads: LedgerHeads
+    usage_tables: Usage
+    keeping: Keeping
+    texts: Texts
     publishing: Publishing
     reviews: Reviews
     engines: Engines
@@ -68,7 +74,7 @@ class Services:
     backends: Backends
     routes: Routes
     builder: SnapshotBuilder
-    gateway: Gateway
+    gateway: Plane
     devices: DeviceLogins
     webhooks: Webhooks
     courier: Courier
@@ -102,7 +108,69 @@ class Services:
         return explain(self.ledger, request_id)
 
     def usage(self) -> list[UsageLine]:
-        return usage(self.ledger)
+        """Sums by project and model."""
+        self.usage_tables.project()
+        rows = self.usage_tables.rows(("project", "model"))
+        names = ("project", "model", "requests", "prompt_tokens", "completion_tokens", "unpriced", "estimates")
+        found = [UsageLine(**{n: row[n] for n in names}, cost_usd=float(row["cost_usd"])) for row in rows]
+        return sorted(found, key=lambda line: (line.project, line.model))
+
+    def public_ledger_key(self) -> bytes:
+        """With which checkpoints and exports are verified, 32 bytes (Ed25519)."""
+        return public_key(self.settings.secret(LEDGER_KEY))
+
+    def checkpoint(self) -> None:
+        """Sign the heads of all chains, and keep them in the database."""
+        self.ledger_heads.keep(self.ledger_writer.checkpoint(self.settings.secret(LEDGER_KEY)))
+
+    def retire_segments(self, actor: Actor, *, older_than: float | None = None) -> list[str]:
+        """Remove segments of the ledger that are due and were exported; returns their names."""
+        removed = self.keeping.retire(
+            older_than=older_than, intend=lambda names: self.intend("ledger.retired", actor, segments=names)
+        )
+        if removed:
+            self.note("ledger.retired", actor, segments=removed)
+        return removed
+
+    def read_texts(self, request_id: str, actor: Actor) -> list[dict[str, Any]]:
+        """A request's kept prompt and answer. That they were read is recorded before they are.
+
+        Raises:
+            LedgerFull: when it cannot be recorded.
+            Conflict: they are there, and their key does not open them.
+        """
+        self.intend("text.read", actor, request_id=request_id)
+        try:
+            found = self.texts.read(request_id)
+        except Unreadable as error:
+            raise Conflict(str(error)) from None
+        self.note("text.read", actor, request_id=request_id, found=len(found))
+        return found
+
+    def destroy_texts(self, project: str, actor: Actor) -> int:
+        """Destroy a project's kept texts with their key; returns of how many days they were."""
+        if project not in self.texts.projects():
+            raise NotFound(f"No texts of a project {project!r} are kept.", param="name")
+        days = self.texts.destroy(project)
+        self.note("texts.destroyed", actor, project=project, days=days)
+        return days
+
+    def keep_times(self) -> None:
+        """By the clock: delete texts whose days are over, and old segments that were exported; say which wait."""
+        self.expire_texts()
+        if self.settings.ledger_keep_days <= 0:
+            return
+        try:
+            self.retire_segments(SYSTEM)
+        except Conflict as error:
+            log.warning("%s", error.message)
+
+    def expire_texts(self) -> None:
+        """Delete kept texts whose days are over."""
+        days = {p.name: int(getattr(p, "keep_days", 0)) for p in self.accounts.projects()}
+        removed = self.texts.expire(days)
+        if removed:
+            self.note("texts.expired", SYSTEM, projects=removed)
 
     def verify_ledger(self) -> Report:
         """Every chain from disk, against the heads in the database and the installation's signing key."""
@@ -158,7 +226,16 @@ def compose(settings: Settings, *, successor: bool = False) -> Services:
     folder = settings.folder("ledger")
     settings.secret(LEDGER_KEY)  # made now: verifying the ledger must not need room on the disk
     heads = LedgerHeads(database)
-    writer = open_chain(folder, heads.known(), settings.ledger_segment_bytes, others=successor)
+    writer = open_chain(
+        folder,
+        heads.known(),
+        settings.ledger_segment_bytes,
+        others=successor,
+        spill=settings.spill,
+        spilling=settings.ledger_full == "spill",
+    )
+    ledger = Ledger(folder, spill=settings.spill)
+    usage_tables = Usage(database, ledger)
     publishing = Publishing(catalog, storage, policy, knowledge, writer)
 
     def may_serve(model_id: str, revision: str, projects: tuple[str, ...] = ()) -> Outcome:
@@ -178,7 +255,7 @@ def compose(settings: Settings, *, successor: bool = False) -> Services:
         backends=backends,
         routes=routes,
     )
-    gateway = Gateway(settings, writer)
+    gateway = Plane(settings, writer)
     targets = Targets(settings.webhook_allow)
     webhooks = Webhooks(database, settings, targets)
     catalog.events.listen(webhooks.enqueue)
@@ -192,9 +269,19 @@ def compose(settings: Settings, *, successor: bool = False) -> Services:
         clones=Clones(catalog, storage, settings),
         policy=policy,
         jobs=jobs,
-        ledger=Ledger(folder),
+        ledger=ledger,
         ledger_writer=writer,
         ledger_heads=heads,
+        usage_tables=usage_tables,
+        keeping=Keeping(
+            database,
+            ledger,
+            usage_tables,
+            seed=lambda: settings.secret(LEDGER_KEY),
+            sign=lambda: heads.keep(writer.checkpoint(settings.secret(LEDGER_KEY))),
+            keep_days=settings.ledger_keep_days,
+        ),
+        texts=Texts(settings.data / "texts", settings.data / "secrets" / "texts", settings.secret("texts-key")),
         publishing=publishing,
         reviews=Reviews(catalog, publishing, writer),
         engines=engines,

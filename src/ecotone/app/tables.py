@@ -2,6 +2,7 @@
 
 from ecotone.accounts import models as _accounts
 from ecotone.app import ledger_heads as _ledger_heads
+from ecotone.app import usage_rows as _usage_rows
 from ecotone.catalog import discussion_rows as _discussions
 from ecotone.catalog import models as _catalog
 from ecotone.database import Base
@@ -12,5 +13,17 @@ from ecotone.policy import models as _policy
 from ecotone.storage import models as _storage
 from ecotone.webhooks import models as _webhooks
 
-MODULES = (_accounts, _catalog, _discussions, _engines, _gateway, _jobs, _ledger_heads, _policy, _storage, _webhooks)
+MODULES = (
+    _accounts,
+    _catalog,
+    _discussions,
+    _engines,
+    _gateway,
+    _jobs,
+    _ledger_heads,
+    _policy,
+    _storage,
+    _usage_rows,
+    _webhooks,
+)
 METADATA = Base.metadata

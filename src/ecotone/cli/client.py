@@ -4,6 +4,7 @@ import json
 import os
 import ssl
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import quote
@@ -38,6 +39,17 @@ class Server:
 
     def put(self, path: str, body: dict[str, Any]) -> Any:
         return self.call("PUT", path, json=body)
+
+    def pieces(self, path: str, body: dict[str, Any]) -> Iterator[bytes]:
+        """What a POST answers, as it comes; ends the program with a sentence on stderr when it breaks off."""
+        try:
+            with self._client.stream("POST", path, json=body) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    fail(_reason(answer))
+                yield from answer.iter_bytes()
+        except httpx.HTTPError as error:
+            fail(f"The server at {self.url} did not answer to the end: {error or type(error).__name__}.")
 
     def delete(self, path: str) -> Any:
         return self.call("DELETE", path)

@@ -1,16 +1,15 @@
-"""`ecotone backend`, `route`, `why`, `ledger`: where requests go, and why they went there."""
+"""`ecotone backend`, `route`, `why`: where requests go, and why they went there."""
 
 from typing import Annotated, Any
 
 import typer
 
 from ecotone.cli import options, show
-from ecotone.cli.client import Server, fail, note, print_json, segment
+from ecotone.cli.client import Server, note, print_json, segment
 from ecotone.vocabulary import Location, Tier
 
 backend = typer.Typer(help="Providers and remote engines that the gateway may call.", no_args_is_help=True)
 route = typer.Typer(help="Public model names with candidates in order.", no_args_is_help=True)
-ledger = typer.Typer(help="The record of decisions and usage.", no_args_is_help=True)
 
 _BACKEND = ["name", "dialect", "url", "key_env", "location", "tier", "terms"]
 
@@ -111,30 +110,7 @@ def why(
             print(f"  - {reason.get('entry')} {reason.get('clause')}: {reason.get('means')}")
 
 
-@ledger.command("verify")
-def verify_ledger(as_json: options.Json = False) -> None:
-    """Prove that every chain is whole; otherwise name segment and record, and exit with 1."""
-    report = Server().get("/ledger/verify")
-    if as_json:
-        print_json(report)
-    elif report["ok"]:
-        print(f"whole: {report['records']} records in {report['segments']} segments, every hash and checkpoint holds")
-    if not report["ok"]:
-        places = [
-            f"{p['segment_file']}, record {p['record']}, byte {p['offset']}: {p['what']}" for p in report["problems"]
-        ]
-        fail("the ledger is not whole:\n  " + "\n  ".join(places))
-
-
-@ledger.command("usage")
-def usage(as_json: options.Json = False) -> None:
-    """Tokens and cost by project and model, summed from the ledger."""
-    columns = ["project", "model", "requests", "prompt_tokens", "completion_tokens", "cost_usd", "estimates"]
-    show.table(Server().get("/ledger/usage"), columns, as_json=as_json, empty="Nothing was used yet.")
-
-
 def add_to(app: typer.Typer) -> None:
     app.add_typer(backend, name="backend")
     app.add_typer(route, name="route")
-    app.add_typer(ledger, name="ledger")
     app.command()(why)

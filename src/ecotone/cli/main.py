@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ecotone.cli import accounts, check, gateway, licences, models, operate, policy, upkeep, webhooks, work
+from ecotone.cli import accounts, check, gateway, ledger, licences, models, operate, policy, upkeep, webhooks, work
 from ecotone.cli.client import fail, note
 from ecotone.vocabulary import EcotoneError
 
@@ -90,6 +90,7 @@ def root(
 licences.add_to(app)
 models.add_to(app)
 gateway.add_to(app)
+ledger.add_to(app)
 accounts.add_to(app)
 policy.add_to(app)
 check.add_to(app)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ecotone.gateway.backends import Backend, BackendExists, BackendNotFound, Backends
     from ecotone.gateway.builder import SnapshotBuilder
-    from ecotone.gateway.face import Gateway
+    from ecotone.gateway.plane import Plane
     from ecotone.gateway.routing import Route, RouteNotFound, Routes
     from ecotone.gateway.snapshot import Snapshot
 
@@ -20,7 +20,7 @@ __all__ = [
     "BackendExists",
     "BackendNotFound",
     "Backends",
-    "Gateway",
+    "Plane",
     "Route",
     "RouteNotFound",
     "Routes",
@@ -31,7 +31,7 @@ __all__ = [
 _HOMES = {
     "backends": ("Backend", "BackendExists", "BackendNotFound", "Backends"),
     "builder": ("SnapshotBuilder",),
-    "face": ("Gateway",),
+    "plane": ("Plane",),
     "routing": ("Route", "RouteNotFound", "Routes"),
     "snapshot": ("Snapshot",),
 }

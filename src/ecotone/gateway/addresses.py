@@ -1,16 +1,10 @@
 """Which addresses a backend may have. Administrators may name loopback and private hosts; never a cloud's metadata.
 
-Checked when a backend is added, in the form that the HTTP client makes of it, and again at each connection: by
-`GuardedResolver`, as a name may lead elsewhere later, and by `guarded_socket`, which sees what no resolver sees.
+Checked when a backend is added; where a name leads is checked again at each connection (`plane.upstreams.Place`).
 """
 
-import socket
-from typing import Any
 from urllib.parse import urlsplit
 
-from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.connector import AddrInfoType
-from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
 from ecotone.settings.addresses import METADATA_NAMES, is_forbidden, literal_address
@@ -41,33 +35,3 @@ def check_address(url: str) -> None:
         raise Invalid(
             f"{literal} is no address of a provider (link-local, metadata, multicast or unspecified).", param="url"
         )
-
-
-def guarded_socket(told: AddrInfoType) -> socket.socket:
-    """A socket for a connection to an address; OSError for one that no request may go to."""
-    family, kind, protocol, _, address = told
-    if is_forbidden(str(address[0])):
-        raise OSError(None, "no request may go to that address")
-    return socket.socket(family, kind, protocol)
-
-
-class GuardedResolver(AbstractResolver):
-    """Resolves names in a thread and leaves out addresses that no request may go to."""
-
-    def __init__(self) -> None:
-        self._resolver: Any = None
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        if self._resolver is None:
-            self._resolver = ThreadedResolver()
-        found: list[ResolveResult] = await self._resolver.resolve(host, port, family)
-        kept = [address for address in found if not is_forbidden(address["host"])]
-        if not kept:
-            raise OSError(None, "the name leads to an address that no request may go to")
-        return kept
-
-    async def close(self) -> None:
-        if self._resolver is not None:
-            await self._resolver.close()

@@ -1,6 +1,5 @@
-"""A whole answer from a backend: read up to a limit, decoded no further than needed, whatever its shape."""
+"""A whole answer from a backend, decoded no further than needed, whatever its shape."""
 
-from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import msgspec
@@ -21,17 +20,6 @@ class BadAnswer(Exception):
     def __init__(self, how: str, *, retry: bool = True) -> None:
         super().__init__(how)
         self.retry = retry
-
-
-async def whole_answer(pieces: AsyncIterator[bytes], most: int) -> bytes:
-    """All pieces of an answer. Raises BadAnswer as soon as there is more than `most` bytes of it."""
-    parts, size = [], 0
-    async for piece in pieces:
-        parts.append(piece)
-        size += len(piece)
-        if size > most:
-            raise BadAnswer(f"sent more than {most} bytes (ECOTONE_MAX_ANSWER_BYTES)", retry=False)
-    return b"".join(parts)
 
 
 def read_answer(data: bytes, usage: Usage, names: Pseudonyms | None) -> bytes:

@@ -1,4 +1,4 @@
-"""The body that goes to a backend; a masked one is looked through again, and stays here when anything is left."""
+"""A masked body on its way to a backend: it is looked through again, and stays here when anything is left."""
 
 from typing import Any, Final
 
@@ -13,24 +13,19 @@ from ecotone.vocabulary import DataClass
 _ALL: Final = 2**31  # what was found maskable was within bounds; placeholders may be longer than what they hide
 
 
-def outgoing(request: Request, candidate: Candidate, names: Pseudonyms | None) -> bytes:
-    """The fields as they came but for the model's name, what is masked, and our wish for usage.
+def outgoing(request: Request, candidate: Candidate, names: Pseudonyms) -> bytes:
+    """The fields with placeholders in place of what is sensitive, the model's name, and our wish for usage.
 
     Raises:
         Refusal: 403 when placeholders do not hide all that was found; another candidate may be in the house.
     """
-    replaced: dict[str, Any] = {}
-    whole = request.value
-    if names is not None:
-        whole = names.mask_json(request.value)
-        _check_masked(whole, candidate)
-        replaced = {k: v for k, v in whole.items() if v is not request.value.get(k)}
+    masked = names.mask_json(request.value)
+    _check_masked(masked, candidate)
+    replaced: dict[str, Any] = {"model": candidate.model}
     if request.stream and not request.wants_usage:
-        options = whole.get("stream_options")
+        options = masked.get("stream_options")
         replaced["stream_options"] = {**(options if isinstance(options, dict) else {}), "include_usage": True}
-    if whole.keys() != request.value.keys():
-        return msgspec.json.encode({**whole, **replaced, "model": candidate.model})
-    return request.forwarded(candidate.model, replaced)
+    return msgspec.json.encode({**masked, **replaced})
 
 
 def _check_masked(masked: Any, candidate: Candidate) -> None:

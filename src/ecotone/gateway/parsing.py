@@ -1,9 +1,10 @@
-"""From bytes to a request: the top level is decoded once, values stay raw, and what is forwarded is rebuilt from it.
+"""From bytes to a request. What is forwarded is what was inspected: anything that two parsers could read differently is
+refused: duplicate keys anywhere (escaped ones too: two parsers may keep different ones, and only one was looked at),
+keys equal to one of ours but for case, invalid UTF-8, depth over 64.
 
-So that what is forwarded is what was inspected, anything that two parsers could read differently is refused: duplicate
-keys anywhere (escaped ones too: two parsers may keep different ones, and only one was looked at), keys equal to one of
-ours but for case, invalid UTF-8, depth over 64. What a body is made of is counted before anything is built from it, in
-time linear in its size.
+A body that is exactly what our encoder makes of its value holds no key twice, as the second would be gone: most clients
+send such, and their bytes are sent on but for the model's name. Any other body is counted through, and its top level is
+rebuilt from one raw decode.
 """
 
 import re
@@ -18,32 +19,79 @@ MOST_CONTAINERS: Final = 100_000
 MOST_VALUES: Final = 1_000_000
 _MOST_NAME = 256
 _KNOWN = frozenset({"model", "messages", "stream", "stream_options", "input", "prompt", "tools", "max_tokens"})
+_PLAIN = _KNOWN | frozenset(
+    [
+        "max_completion_tokens",
+        "temperature",
+        "top_p",
+        "n",
+        "stop",
+        "user",
+        "metadata",
+        "seed",
+        "tool_choice",
+        "response_format",
+        "logprobs",
+        "top_logprobs",
+        "presence_penalty",
+        "frequency_penalty",
+        "logit_bias",
+        "encoding_format",
+        "dimensions",
+        "reasoning_effort",
+    ]
+)
+_NEEDED: Final = {"chat": "messages", "completions": "prompt", "embeddings": "input"}
+_USAGE: Final = b',"stream_options":{"include_usage":true}}'
+_CONTAINERS: Final = frozenset({dict, list})
+HEAVY: Final = 96 * 1024
+"""Bytes of a body above which looking through it may take over two milliseconds, and leaves the event loop."""
+
 _SLICE: Final = 64 * 1024
 _BACKSLASHES: Final = re.compile(rb"\\*+")
 _NO_FRAME: Final = bytes(set(range(256)) - set(b"[]{}:,"))
 _STEP: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_value = msgspec.json.Decoder()
+_encode = msgspec.json.Encoder().encode
 
 
 class Request(msgspec.Struct, kw_only=True):
-    """A parsed call. `fields` is the top level with raw values, `value` the whole body as objects, `size` its bytes."""
+    """A parsed call. `value` is the body as objects, `size` its bytes, `raw` the bytes themselves.
+
+    `canonical`: the bytes are exactly what our encoder makes of the value.
+    """
 
     face: str
     model: str
     stream: bool
     wants_usage: bool
-    fields: dict[str, msgspec.Raw]
     value: dict[str, Any]
-    size: int
+    raw: bytes
+    canonical: bool
 
-    def forwarded(self, model: str, replaced: dict[str, Any] | None = None) -> bytes:
+    @property
+    def size(self) -> int:
+        return len(self.raw)
+
+    def forwarded(self, model: str, *, ask_usage: bool = False) -> bytes:
         """The body for an upstream that knows the model by another name.
 
         Args:
             model: the upstream's name.
-            replaced: fields with another value than the client sent.
+            ask_usage: whether to ask for usage in a stream, too.
         """
-        fields: dict[str, Any] = {**self.fields, **(replaced or {}), "model": model}
+        if self.canonical and not (ask_usage and "stream_options" in self.value):
+            if model == self.model and not ask_usage:
+                return self.raw
+            head = b'{"model":%b' % _encode(self.model)
+            if self.raw.startswith(head):
+                end = _USAGE if ask_usage else b"}"
+                return b'{"model":%b%b%b' % (_encode(model), self.raw[len(head) : -1], end)
+        options = self.value.get("stream_options")
+        fields: dict[str, Any] = {**_decoder.decode(self.raw), "model": model}
+        if ask_usage:
+            fields["stream_options"] = {**(options if isinstance(options, dict) else {}), "include_usage": True}
         return msgspec.json.encode(fields)
 
 
@@ -57,43 +105,66 @@ def parse(face: str, body: bytes) -> Request:
     Raises:
         Refusal: 400, naming what is wrong and what is expected.
     """
+    if len(body) > HEAVY:
+        _check_size(_frame(body))
     try:
-        body.decode("utf-8")
+        value = _value.decode(body)
+        canonical = _encode(value) == body
     except UnicodeDecodeError as error:
         raise _bad(f"The body is not UTF-8 at byte {error.start}; send JSON in UTF-8.") from None
-    frame = _frame(body)
-    _check_size(frame)
-    try:
-        fields = _decoder.decode(body)
-        value = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+    except (msgspec.DecodeError, RecursionError) as error:
+        if "UTF-8" in str(error) or "utf-8" in str(error):
+            raise _bad("The body is not UTF-8; send JSON in UTF-8.") from None
         raise _bad("The body is not a JSON object; send one with `model` and what the endpoint needs.") from None
-    if not isinstance(value, dict):
+    if type(value) is not dict:
         raise _bad("The body is not a JSON object; send one with `model` and what the endpoint needs.")
-    if frame.count(b":") != _keys_of(value):
-        raise _bad("A key stands twice in the same object of the body; send each once.")
-    for key in fields:
-        if key.lower() in _KNOWN and key not in _KNOWN:
-            raise _bad(f"The key {key!r} differs from {key.lower()!r} only in case; write it in lower case.", key)
+    if len(body) <= HEAVY and _deeper(value, MOST_DEPTH):
+        raise _bad(f"The body is nested more than {MOST_DEPTH} deep.")
+    if not canonical:
+        _check_plain(body, value)
+    if unusual := value.keys() - _PLAIN:
+        for key in unusual:
+            if key.lower() in _KNOWN:
+                raise _bad(f"The key {key!r} differs from {key.lower()!r} only in case; write it in lower case.", key)
     model = value.get("model")
-    if not isinstance(model, str) or not model:
+    if type(model) is not str or not model:
         raise _bad("`model` is missing; name a model, e.g. one of GET /v1/models.", "model")
     if len(model) > _MOST_NAME or not model.isprintable():
         raise _bad(f"`model` is no name of a model: at most {_MOST_NAME} printable characters.", "model")
-    needed = {"chat": "messages", "completions": "prompt", "embeddings": "input"}[face]
+    needed = _NEEDED[face]
     if needed not in value:
         raise _bad(f"`{needed}` is missing.", needed)
     if face == "chat" and not (isinstance(value["messages"], list) and value["messages"]):
         raise _bad("`messages` must be a list with at least one message.", "messages")
     stream = value.get("stream") or False
-    if not isinstance(stream, bool):
+    if stream is not False and not isinstance(stream, bool):
         raise _bad("`stream` must be true or false.", "stream")
     options = value.get("stream_options")
-    wants_usage = isinstance(options, dict) and options.get("include_usage") is True
+    wants_usage = options is not None and isinstance(options, dict) and options.get("include_usage") is True
     stream = stream and face != "embeddings"
     return Request(
-        face=face, model=model, stream=stream, wants_usage=wants_usage, fields=fields, value=value, size=len(body)
+        face=face, model=model, stream=stream, wants_usage=wants_usage, value=value, raw=body, canonical=canonical
     )
+
+
+def _deeper(value: Any, depth: int) -> bool:
+    """Whether lists and objects are nested more than so deep."""
+    if depth == 0:
+        return True
+    for inner in value.values() if type(value) is dict else value:
+        if type(inner) in _CONTAINERS and _deeper(inner, depth - 1):
+            return True
+    return False
+
+
+def _check_plain(body: bytes, value: Any) -> None:
+    """What a body that our encoder would write otherwise could hide."""
+    try:
+        body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _bad(f"The body is not UTF-8 at byte {error.start}; send JSON in UTF-8.") from None
+    if _frame(body).count(b":") != _keys_of(value):
+        raise _bad("A key stands twice in the same object of the body; send each once.")
 
 
 def _bad(message: str, param: str | None = None) -> Refusal:

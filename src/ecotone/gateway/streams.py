@@ -50,10 +50,11 @@ class EventCutter:
 
 
 def _data(event: bytes) -> bytes | None:
+    """The data of an event; None for comments, and for an empty one, which the standard does not dispatch."""
     if event.startswith(b"data:") and b"\n" not in event:
-        return event[5:].strip()
+        return event[5:].strip() or None
     lines = [line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:")]
-    return b"\n".join(lines).strip() if lines else None
+    return b"\n".join(lines).strip() or None
 
 
 class StreamReader:
@@ -66,9 +67,13 @@ class StreamReader:
         face: chat or completions.
         hide_usage: the client did not ask for the usage event that we asked for.
         names: placeholders to restore, when the text went out with some.
+        alias: the model's name in each event, in place of the upstream's.
     """
 
-    def __init__(self, usage: Usage, face: str, *, hide_usage: bool, names: Pseudonyms | None) -> None:
+    def __init__(
+        self, usage: Usage, face: str, *, hide_usage: bool, names: Pseudonyms | None, alias: str | None = None
+    ) -> None:
+        self._alias = alias
         self._usage = usage
         self._chat = face == "chat"
         self._hide_usage = hide_usage
@@ -103,7 +108,7 @@ class StreamReader:
 
     def _chunk(self, chunk: dict[str, Any], data: bytes) -> bytes | None:
         choices = _dicts(chunk.get("choices"))
-        if chunk.get("error") and not choices:
+        if chunk.get("error"):
             self.error = _error_text(chunk["error"])
             return None
         changed = b"\n" in data or self._names is not None
@@ -114,6 +119,9 @@ class StreamReader:
                     return None
                 del chunk["usage"]
                 changed = True
+        if self._alias is not None:
+            chunk["model"] = self._alias
+            changed = True
         if self._names is not None:
             self._head = {k: chunk[k] for k in ("id", "object", "created", "model") if k in chunk}
         held = b"".join([self._choice(choice) for choice in choices])

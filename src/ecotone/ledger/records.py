@@ -6,11 +6,12 @@
 zeros for the first of a chain), so each hash covers the whole chain before it.
 """
 
-import base64
 import hashlib
+import os
 import secrets
 import time
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator
+from hashlib import sha256
 from typing import Any
 
 import msgspec
@@ -29,12 +30,12 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a record was written."""
+    """Where a record was written; `hash` is None where it was one of several."""
 
     writer: str
     segment: str
     record: int
-    hash: str
+    hash: str | None = None
 
 
 def packed(data: dict[str, Any]) -> bytes:
@@ -58,11 +59,43 @@ def encode(number: int, kind: str, prev: str, own: bytes) -> tuple[bytes, str]:
         prev: hash of the record before it.
         own: its own fields, from `packed`.
     """
-    at = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-    head = f'{{"n":{number},"at":"{at}","kind":"{kind}","prev":"{prev}"'.encode()
-    body = head + b"," + own[1:-1] if len(own) > 2 else head
-    digest = hashlib.sha256(body).hexdigest()
-    return b'%b,"hash":"%b"}\n' % (body, digest.encode()), digest
+    line, digest = encode_all(number, prev, ((kind, own),))
+    return line, digest
+
+
+def encode_all(number: int, prev: str, items: Iterable[tuple[str, bytes]]) -> tuple[bytes, str]:
+    """The lines of records that follow one another, written at one moment, and the hash of the last.
+
+    Args:
+        number: place of the first in the chain, from 1.
+        prev: hash of the record before it.
+        items: kinds and own fields, from `packed`.
+    """
+    at, last = _now(), prev.encode()
+    parts: list[bytes] = []
+    for kind, own in items:
+        if len(own) > 2:
+            body = b'{"n":%d,"at":"%b","kind":"%b","prev":"%b",%b' % (number, at, kind.encode(), last, own[1:-1])
+        else:
+            body = b'{"n":%d,"at":"%b","kind":"%b","prev":"%b"' % (number, at, kind.encode(), last)
+        last = sha256(body).hexdigest().encode()
+        parts += (body, b',"hash":"', last, b'"}\n')
+        number += 1
+    return b"".join(parts), last.decode()
+
+
+_second: tuple[int, bytes] = (-1, b"")
+
+
+def _now() -> bytes:
+    """This moment in UTC with microseconds; the part before them is formatted once a second."""
+    global _second  # noqa: PLW0603
+    whole, rest = divmod(time.time_ns(), 1_000_000_000)
+    second, text = _second
+    if second != whole:
+        text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)).encode()
+        _second = (whole, text)
+    return b"%b.%06dZ" % (text, rest // 1000)
 
 
 def split(line: bytes) -> tuple[bytes, str] | None:
@@ -97,9 +130,33 @@ def digest_of(body: bytes) -> str:
 
 
 def request_id(writer: str) -> str:
-    """An id for a request that names its writer and sorts by time: `req-<writer>-<time><random>`."""
-    stamp = int(time.time() * 1000).to_bytes(6, "big") + secrets.token_bytes(9)
-    return f"req-{writer}-{base64.b32hexencode(stamp).decode().lower()}"
+    """An id for a request that names its writer and sorts by time: `req-<writer>-<milliseconds><80 random bits>`, both
+    in hexadecimal. Called for each request: the time is formatted once a millisecond, random bits are drawn in bulk.
+    """
+    global _prefix, _bits  # noqa: PLW0603
+    moment = int(time.time() * 1000)
+    known = _prefix
+    if known[0] != moment or known[1] != writer:
+        known = _prefix = (moment, writer, f"req-{writer}-{moment:011x}")
+    for bits in _bits:
+        return known[2] + bits
+    drawn = secrets.token_bytes(10 * _DRAWN).hex()
+    _bits = iter([drawn[at : at + 20] for at in range(20, len(drawn), 20)])
+    return known[2] + drawn[:20]
+
+
+_DRAWN = 256
+_prefix: tuple[int, str, str] = (-1, "", "")
+_bits: Iterator[str] = iter(())
+
+
+def _forked() -> None:
+    """A child draws its own bits."""
+    global _bits  # noqa: PLW0603
+    _bits = iter(())
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 def writer_of(request_id: str) -> str | None:

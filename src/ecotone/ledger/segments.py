@@ -37,6 +37,19 @@ def head_of_chain(chain: Path) -> Head:
     return Head(records=0, hash=GENESIS)
 
 
+def last_head(segment: Path) -> Head | None:
+    """Length and hash of the last record of a segment; None when it is no whole one."""
+    last = _last_whole_line(segment)
+    return records.head_of(last) if last is not None else None
+
+
+def flush_folder(folder: Path) -> None:
+    """Bring the names in a folder to disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
+
+
 def whole_bytes(segment: Path) -> int:
     """Bytes up to and with the last line end."""
     with segment.open("rb") as file:

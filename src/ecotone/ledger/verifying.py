@@ -15,7 +15,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from ecotone.ledger import records
 from ecotone.ledger.records import GENESIS, Head
+from ecotone.ledger.retiring import Retired, retired
 from ecotone.ledger.segments import next_segment, segments
+from ecotone.ledger.spilling import number_of
 
 _MOST_PROBLEMS = 20
 _PATIENCE = 0.25
@@ -63,9 +65,19 @@ class _Place(msgspec.Struct):
         return Problem(segment_file=self.file, record=self.number + 1, offset=self.offset, what=what)
 
 
-def verify(chains: Sequence[Path], heads: Mapping[str, Head], key: bytes | None) -> Report:
-    """Verify chains against known heads and, with the public key, their checkpoints' signatures."""
-    check = _Check(key)
+def verify(
+    chains: Sequence[Path],
+    heads: Mapping[str, Head],
+    key: bytes | None,
+    *,
+    beyond: Mapping[str, Sequence[Path]] | None = None,
+) -> Report:
+    """Verify chains against known heads and, with the public key, their checkpoints' signatures.
+
+    Args:
+        beyond: files outside of a chain's folder with its end, by writer.
+    """
+    check = _Check(key, beyond or {})
     for writer, head in heads.items():
         check.promise(writer, head, None)
     for chain in chains:
@@ -83,7 +95,8 @@ def verify(chains: Sequence[Path], heads: Mapping[str, Head], key: bytes | None)
 
 
 class _Check:
-    def __init__(self, key: bytes | None) -> None:
+    def __init__(self, key: bytes | None, beyond: Mapping[str, Sequence[Path]]) -> None:
+        self._beyond = beyond
         self._key = Ed25519PublicKey.from_public_bytes(key) if key else None
         self._promised: dict[str, dict[int, list[_Promise]]] = {}
         self.problems: list[Problem] = []
@@ -94,7 +107,7 @@ class _Check:
 
     def checkpoints_of(self, chain: Path) -> None:
         """Note what the checkpoints of a chain promise about all chains."""
-        for segment in segments(chain):
+        for segment in [*segments(chain), *self._beyond.get(chain.name, ())]:
             offset = 0
             with segment.open("rb") as file:
                 for line in file:
@@ -109,6 +122,11 @@ class _Check:
         """Follow one chain from its first record to its end or its first break."""
         place = _Place(file=f"{chain.name}/000001.jsonl")
         segment, later = chain / "000001.jsonl", None
+        gone = retired(chain)
+        if gone is not None and not segment.is_file():
+            if not self._begins_behind(gone, place):
+                return
+            segment = chain / f"{gone.segment + 1:06d}.jsonl"
         while segment.is_file() or (later := _after(segment)) is not None:
             if later is not None and not segment.is_file():  # asked again: a living writer may have made it meanwhile
                 place.file, place.offset = _name(later), 0
@@ -116,11 +134,35 @@ class _Check:
                 return
             place.file, place.offset = _name(segment), 0
             self.segments += 1
-            for line in _lines(segment):
-                if not self._follows(line, place):
+            if not all(self._follows(line, place) for line in _lines(segment)):
+                return
+            following = next_segment(segment)
+            # a living writer may have gone on here after its end was read, but no more once there is the next
+            rest = _lines(segment, place.offset) if following.is_file() else ()
+            if not all(self._follows(line, place) for line in rest):
+                return
+            segment = following
+        for file in self._beyond.get(chain.name, ()):
+            place.file, place.offset = _name(file), 0
+            for line in _lines(file):
+                if number_of(line) <= place.number:  # moved to the chain meanwhile
+                    place.offset += len(line)
+                elif not self._follows(line, place):
                     return
-            segment = next_segment(segment)
         self._ended(chain.name, place)
+
+    def _begins_behind(self, gone: Retired, place: _Place) -> bool:
+        """Begin behind segments that were removed after their export; False when that is not signed."""
+        if self._key is not None and not gone.is_signed_by(self._key):
+            self.problems.append(place.problem("earlier segments are missing, and their removal was not signed here"))
+            return False
+        promised = self._promised.get(gone.writer, {})
+        for number in [n for n in promised if n <= gone.head.records]:
+            for promise in promised.pop(number):
+                if number == gone.head.records and promise.hash != gone.head.hash:
+                    self.problems.append(place.problem(f"the chain was replaced: {_source(promise)} another record"))
+        place.number, place.prev = gone.head.records, gone.head.hash
+        return True
 
     def chains_missing(self, present: set[str]) -> None:
         for writer in self._promised.keys() - present:
@@ -194,9 +236,13 @@ def _after(segment: Path) -> Path | None:
     return next((f for f in segments(segment.parent) if int(f.stem) > int(segment.stem)), None)
 
 
-def _lines(segment: Path) -> Iterator[bytes]:
-    """Lines of a segment. A line without an end is waited for a moment: its writer may be in the middle of it."""
+def _lines(segment: Path, offset: int = 0) -> Iterator[bytes]:
+    """Lines of a segment from a place on.
+
+    A line without an end is waited for a moment: its writer may be in the middle of it.
+    """
     with segment.open("rb") as file:
+        file.seek(offset)
         for line in file:
             whole = line
             end = time.monotonic() + _PATIENCE

@@ -8,6 +8,7 @@ cost that second. No flush is made under the lock that appending takes, so that 
 import asyncio
 import contextlib
 import fcntl
+import logging
 import os
 import threading
 import time
@@ -22,10 +23,14 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from ecotone.ledger import records
 from ecotone.ledger.reading import Ledger
 from ecotone.ledger.records import Head, Receipt
-from ecotone.ledger.segments import head_of_chain, next_segment, segments, whole_bytes
+from ecotone.ledger.segments import flush_folder, head_of_chain, next_segment, segments, whole_bytes
+from ecotone.ledger.spilling import Spill, number_of, spilled
 from ecotone.vocabulary import Unavailable
 
+log = logging.getLogger("ecotone.ledger")
+
 _FLUSH_SECONDS = 1.0
+_MOVED_BYTES = 1024 * 1024
 
 
 class LedgerFull(Unavailable):
@@ -48,6 +53,8 @@ class LedgerWriter:
         writer: name of the chain; lower-case letters and digits.
         segment_bytes: size above which the next segment is begun.
         wait: seconds to wait for another process that still holds the chain.
+        spill: a second folder; what an earlier writer left there is moved to the chain.
+        spilling: whether records go there while this folder's disk is full, instead of being refused.
 
     Raises:
         LedgerBusy: when it goes on holding it.
@@ -55,18 +62,32 @@ class LedgerWriter:
     A record that a crash tore off half-way is cut when the chain is opened, and a record says so.
     """
 
-    def __init__(self, folder: Path, writer: str, *, segment_bytes: int = 64 * 1024 * 1024, wait: float = 20.0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        writer: str,
+        *,
+        segment_bytes: int = 64 * 1024 * 1024,
+        wait: float = 20.0,
+        spill: Path | None = None,
+        spilling: bool = True,
+    ) -> None:
         self._root = folder
         self._writer = writer
         self._folder = folder / writer
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._hold = _held(self._folder, wait)
         self._most = segment_bytes
+        self._spill = spill
+        self._may_spill = spilling
+        self._spilled: Spill | None = None
+        self._in_place = self._moved = 0
+        self.epoch = 0
         self._lock = threading.Lock()
         self._flushing = threading.Lock()
         self._full: list[int] = []
         self._pending: list[tuple[str, bytes, asyncio.Future[Receipt]]] = []
-        self._dirty = self._torn = False
+        self._dirty = self._torn = self._over = False
         self._closed = threading.Event()
         head = head_of_chain(self._folder)
         self._records, self._hash = head.records, head.hash
@@ -75,11 +96,14 @@ class LedgerWriter:
         known = segments(self._folder)
         self._segment = known[-1] if known else self._folder / "000001.jsonl"
         self._descriptor = _append_to(self._segment)
-        _flush_folder(self._folder)
+        flush_folder(self._folder)
         size = os.fstat(self._descriptor).st_size
         self._size = whole_bytes(self._segment)
-        if self._size < size:
+        torn = self._size < size
+        if torn:
             os.ftruncate(self._descriptor, self._size)
+        self._take_up_spilled()
+        if torn:
             self.append("cut", {"segment": self._segment.name, "bytes": size - self._size}, flush=True)
         self._flusher = threading.Thread(target=self._flush_often, name="ledger-flush", daemon=True)
         self._flusher.start()
@@ -92,7 +116,12 @@ class LedgerWriter:
     @property
     def writable(self) -> bool:
         """Whether records are taken; a full disk is found by the next one."""
-        return not self._closed.is_set()
+        return not self._over
+
+    @property
+    def spilling(self) -> bool:
+        """Whether records go to the second folder, as there is no room in the first."""
+        return self._spilled is not None
 
     @property
     def records(self) -> int:
@@ -118,10 +147,12 @@ class LedgerWriter:
         """
         own = records.packed(data)
         with self._lock:
-            receipts = self._write([(kind, own)])
+            segment = self._segment.name
+            self._write(((kind, own),))
+            receipt = Receipt(writer=self._writer, segment=segment, record=self._records, hash=self._hash)
         if flush:
             self._flush()
-        return receipts[0]
+        return receipt
 
     async def appended(self, kind: str, data: dict[str, Any]) -> Receipt:
         """Write one record with all others of this turn of the event loop, in one `write()`."""
@@ -134,7 +165,8 @@ class LedgerWriter:
         return await future
 
     def append_all(self, items: Sequence[tuple[str, bytes]]) -> None:
-        """Write records in one `write()`; each is a kind and its own fields as JSON.
+        """Write records in one `write()`; each is a kind and its own fields as a JSON object in UTF-8, without blanks
+        around it and without the names `n`, `at`, `kind`, `prev`, `hash`. Nothing of that is checked here.
 
         Raises:
             LedgerFull: when they cannot be written; the chain is then as before.
@@ -146,27 +178,36 @@ class LedgerWriter:
         waiting, self._pending = self._pending, []
         try:
             with self._lock:
-                receipts = self._write([(kind, own) for kind, own, _ in waiting])
+                first, segment = self._records + 1, self._segment.name
+                self._write([(kind, own) for kind, own, _ in waiting])
         except Exception as error:  # whatever it is, nobody may be left waiting
             for _, _, future in waiting:
                 if not future.done():
                     future.set_exception(error)
             return
-        for (_, _, future), receipt in zip(waiting, receipts, strict=True):
+        for number, (_, _, future) in enumerate(waiting, start=first):
             if not future.done():
-                future.set_result(receipt)
+                future.set_result(Receipt(writer=self._writer, segment=segment, record=number))
 
-    def _write(self, items: Sequence[tuple[str, bytes]]) -> list[Receipt]:
-        if self._closed.is_set():
+    def _write(self, items: Sequence[tuple[str, bytes]]) -> None:
+        if self._over:
             raise LedgerFull("The ledger is closed; the server is about to end.")
-        number, prev = self._records, self._hash
-        lines, receipts = [], []
-        for kind, own in items:
-            number += 1
-            line, prev = records.encode(number, kind, prev, own)
-            lines.append(line)
-            receipts.append(Receipt(writer=self._writer, segment=self._segment.name, record=number, hash=prev))
-        block = b"".join(lines)
+        block, last = records.encode_all(self._records + 1, self._hash, items)
+        try:
+            if self._spilled is None:
+                self._into_segment(block)
+            else:
+                self._spilled.write(block)
+        except OSError as error:
+            self._spill_or_refuse(block, error)
+        self._records += len(items)
+        self._hash = last
+        self._dirty = True
+        if self._size >= self._most and self._spilled is None:
+            self._begin_segment()
+
+    def _into_segment(self, block: bytes) -> None:
+        """Append to the segment; when that fails, the segment is as before."""
         size = self._size
         try:
             if self._torn:
@@ -175,19 +216,32 @@ class LedgerWriter:
             written = os.write(self._descriptor, block)
             while written < len(block):
                 written += os.write(self._descriptor, block[written:])
-        except OSError as error:
+        except OSError:
             self._torn = True
             with contextlib.suppress(OSError):
                 os.ftruncate(self._descriptor, size)
                 self._torn = False
-            raise LedgerFull(
-                f"The ledger cannot be written ({error.strerror}); free space in the data folder. Nothing was done.",
-                retry_after=30,
-            ) from None
-        self._records, self._hash, self._size, self._dirty = number, prev, size + len(block), True
-        if self._size >= self._most:
-            self._begin_segment()
-        return receipts
+            raise
+        self._size = size + len(block)
+
+    def _spill_or_refuse(self, block: bytes, error: OSError) -> None:
+        self.epoch += 1
+        if self._spill is not None and self._may_spill and self._spilled is None:
+            with contextlib.suppress(OSError):
+                opened = Spill(self._spill / self._writer)
+                opened.write(block)
+                self._spilled, self._in_place, self._moved = opened, self._records, 0
+                log.error(
+                    "the ledger cannot be written (%s): records go to %s until there is room; free space in the data "
+                    "folder",
+                    error.strerror,
+                    self._spill,
+                )
+                return
+        raise LedgerFull(
+            f"The ledger cannot be written ({error.strerror}); free space in the data folder. Nothing was done.",
+            retry_after=30,
+        ) from None
 
     def _begin_segment(self) -> None:
         """Go on in the next segment; in this one, larger than meant, when that cannot be made."""
@@ -197,7 +251,61 @@ class LedgerWriter:
         except OSError:
             return
         self._full.append(self._descriptor)
+        self.epoch += 1
         self._segment, self._descriptor, self._size = following, descriptor, 0
+
+    # -- the second folder -------------------------------------------------------------------------------------------
+    def _take_up_spilled(self) -> None:
+        """Go on behind what an earlier process left in the second folder."""
+        if spilled(self._spill, self._writer) is None:
+            return
+        assert self._spill is not None
+        self._in_place, self._moved = self._records, 0
+        self._spilled = Spill(self._spill / self._writer)
+        whole = 0
+        for line in self._spilled.lines(0):
+            if number_of(line) > self._records:
+                head = records.head_of(line)
+                if head is None or f'"prev":"{self._hash}"'.encode() not in line:
+                    aside = self._spilled.cut(whole)
+                    log.error(
+                        "records in %s do not follow the chain %s; they lie in %s", self._spill, self.writer, aside
+                    )
+                    break
+                self._records, self._hash = head.records, head.hash
+            whole += len(line)
+        with contextlib.suppress(OSError):  # no room yet: the flusher goes on trying
+            self._chain_again()
+
+    def _chain_again(self) -> None:
+        """Append what lies in the second folder to the chain and leave that folder. Raises OSError for want of room."""
+        spill = self._spilled
+        if spill is None:
+            return
+        while True:
+            with self._lock:
+                if spill.size - self._moved <= _MOVED_BYTES:
+                    self._move(spill, spill.size)
+                    self._spilled = None
+                    self.epoch += 1
+                    break
+            self._move(spill, self._moved + _MOVED_BYTES)
+        os.fsync(self._descriptor)
+        spill.close(remove=True)
+        log.warning("the ledger's chain %s has room again; what was spilled is chained", self._writer)
+
+    def _move(self, spill: Spill, until: int) -> None:
+        lines, moved, last = [], self._moved, self._in_place
+        for line in spill.lines(self._moved):
+            if moved >= until:
+                break
+            moved += len(line)
+            if number_of(line) > last:
+                lines.append(line)
+                last = number_of(line)
+        if lines:
+            self._into_segment(b"".join(lines))
+        self._moved, self._in_place = moved, last
 
     # -- the disk ----------------------------------------------------------------------------------------------------
     def _flush(self) -> dict[str, Head]:
@@ -206,41 +314,49 @@ class LedgerWriter:
             with self._lock:
                 full, self._full = self._full, []
                 dirty, self._dirty = self._dirty or bool(full), False
-                descriptor = os.dup(self._descriptor) if dirty else -1
+                used = [os.dup(self._descriptor)] if dirty else []
+                if dirty and self._spilled is not None:
+                    used.append(self._spilled.duplicate())
                 head = Head(records=self._records, hash=self._hash)
             if dirty:
-                self._flush_files(full, descriptor)
+                self._flush_files([*full, *used], folder=bool(full))
         return {self._writer: head} if head.records else {}
 
-    def _flush_files(self, full: list[int], descriptor: int) -> None:
+    def _flush_files(self, descriptors: list[int], *, folder: bool) -> None:
         try:
-            for older in full:
-                os.fsync(older)
-            os.fsync(descriptor)
-            if full:
-                _flush_folder(self._folder)
+            for descriptor in descriptors:
+                os.fsync(descriptor)
+            if folder:
+                flush_folder(self._folder)
         except OSError as error:
             self._dirty = True
             raise LedgerFull(f"The ledger does not reach the disk ({error.strerror}); look at the disk.") from None
         finally:
-            for used in (*full, descriptor):
-                os.close(used)
+            for descriptor in descriptors:
+                os.close(descriptor)
 
     def _flush_often(self) -> None:
         while not self._closed.wait(_FLUSH_SECONDS):
+            with contextlib.suppress(OSError):  # still no room
+                self._chain_again()
             with contextlib.suppress(LedgerFull):  # a disk that fails here fails the next append, which says so
                 self._flush()
 
     def close(self) -> None:
         """Flush and close; nothing can be appended afterwards."""
         with self._lock:
-            if self._closed.is_set():
+            if self._over:
                 return
-            self._closed.set()
+            self._over = True
+        self._closed.set()
         self._flusher.join(5)
+        with contextlib.suppress(OSError, LedgerFull):
+            self._chain_again()
         with contextlib.suppress(LedgerFull):
             self._flush()
         os.close(self._descriptor)
+        if self._spilled is not None:
+            self._spilled.close(remove=False)
         os.close(self._hold)
 
     # -- heads and checkpoints ---------------------------------------------------------------------------------------
@@ -254,7 +370,7 @@ class LedgerWriter:
         Args:
             seed: 32 bytes of the installation's signing key (Ed25519, RFC 8032).
         """
-        heads = Ledger(self._root).heads(besides=self._writer) | self.heads()
+        heads = Ledger(self._root, spill=self._spill).heads(besides=self._writer) | self.heads()
         if heads == self._checkpointed or not heads:
             self._signed_at = time.time()
             return heads
@@ -263,7 +379,7 @@ class LedgerWriter:
         told = {writer: msgspec.to_builtins(head) for writer, head in heads.items()}
         receipt = self.append("checkpoint", {"heads": told, "root": root, "signature": signature.hex()}, flush=True)
         self._signed_at = time.time()
-        self._checkpointed = heads | {self._writer: Head(records=receipt.record, hash=receipt.hash)}
+        self._checkpointed = heads | {self._writer: Head(records=receipt.record, hash=receipt.hash or "")}
         return self._checkpointed
 
 
@@ -292,9 +408,3 @@ def _held(chain: Path, wait: float) -> int:
 
 def _append_to(segment: Path) -> int:
     return os.open(segment, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.close(descriptor)

@@ -5,20 +5,31 @@ What it cannot look into (pictures, sound, files, token ids) counts as confident
 
 import json
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from types import NoneType
 from typing import Any, Final
 
 import msgspec
 
 from ecotone.privacy.dataurls import data_url
 from ecotone.privacy.errors import TooDeep
-from ecotone.privacy.finding import find
+from ecotone.privacy.finding import find, holds
 from ecotone.privacy.spans import Span
 from ecotone.vocabulary import DataClass
 
 DEPTH_LIMIT: Final = 200
 SIZE_LIMIT: Final = 2_000_000
+QUICK_LIMIT: Final = 65_536
+# What `quick` counts for each key and item.
+_ITEM: Final = 16
+# Stands between texts that are searched as one: no form of finding or escape holds it, and none begins or ends beside
+# it that would not begin or end at the edge of a text.
+_BETWEEN: Final = '"'
+_LONG: Final = 2_000
+_TOGETHER: Final = 64
+_NO_MAPPINGS: Final = (int, float, NoneType, list, tuple)
 # Strings under these keys hold JSON of their own (OpenAI chat: tool calls).
 JSON_TEXT_KEYS: Final = frozenset({"arguments"})
 # A literal that is not closed ends with the text: were it given up, each of its quotes would begin another try.
@@ -48,6 +59,9 @@ class Findings(msgspec.Struct, frozen=True):
         return not self.unscanned and "secret" not in self.kinds
 
 
+NOTHING: Final = Findings(DataClass.PUBLIC, {})
+
+
 def scan(value: Any) -> DataClass:
     """The data class of a JSON value.
 
@@ -69,11 +83,14 @@ def inspect(value: Any, *, limit: int = SIZE_LIMIT) -> Findings:
     """
     kinds: Counter[str] = Counter()
     highest, unscanned = DataClass.PUBLIC, 0
+    seen: list[str] = []
     for text in texts(value):
         limit -= len(text or "")
         if text is None or limit < 0:
             unscanned += 1
-            continue
+        else:
+            seen.append(text)
+    for text in _suspects(seen):
         for found in find(text):
             kinds[found.kind] += 1
             if found.data_class.rank > highest.rank:
@@ -83,28 +100,79 @@ def inspect(value: Any, *, limit: int = SIZE_LIMIT) -> Findings:
     return Findings(highest, dict(kinds), unscanned)
 
 
-def texts(value: Any) -> Iterator[str | None]:
-    """Every text of a JSON value that has to be looked at; `None` stands for a part that cannot be looked into."""
+def quick(value: Any, *, limit: int = QUICK_LIMIT) -> Findings | None:
+    """What `inspect` tells of a value that holds nothing; `None` when the value has to be looked at in full.
+
+    Looks through at most `limit` characters, where each key and item counts as 16 more, and stops at the first
+    finding: `None` says that there is one, that there is more, or that a part cannot be looked into.
+
+    Raises:
+        TooDeep: it is nested too deep to be looked through.
+    """
+    known = _texts(value, limit)
+    return None if None in known or holds(_BETWEEN.join(known)) else NOTHING  # type: ignore[arg-type]
+
+
+def _suspects(seen: list[str]) -> Iterator[str]:
+    """The texts without those that hold nothing together: most texts of a body are short, and each search costs."""
+    short: list[str] = []
+    for text in seen:
+        if len(text) > _LONG:
+            yield text
+        else:
+            short.append(text)
+    for place in range(0, len(short), _TOGETHER):
+        some = short[place : place + _TOGETHER]
+        if holds(_BETWEEN.join(some)):
+            yield from some
+
+
+def texts(value: Any) -> list[str | None]:
+    """Every text of a JSON value that has to be looked at; `None` stands for a part that cannot be looked into.
+
+    Raises:
+        TooDeep: it is nested too deep to be looked through.
+    """
+    return _texts(value, sys.maxsize)
+
+
+def _texts(value: Any, room: int) -> list[str | None]:
+    """The texts of a value; when they do not fit into so many characters, some of them and a last `None`."""
+    found: list[str | None] = []
+    add = found.append
     todo: list[tuple[Any, str, int]] = [(value, "", 0)]
-    while todo:
+    while todo and room >= 0:
         item, key, depth = todo.pop()
         if depth > DEPTH_LIMIT:
             raise TooDeep(DEPTH_LIMIT)
         if isinstance(item, str):
-            yield from _string(item, key)
-        elif isinstance(item, Mapping):
-            for name, inner in item.items():
-                yield str(name)
+            room -= len(item)
+            add(item)
+            if room >= 0 and (item[4:5] == ":" or key in JSON_TEXT_KEYS):
+                found += _inside(item, key)
+        elif isinstance(item, dict) or (not isinstance(item, _NO_MAPPINGS) and isinstance(item, Mapping)):
+            room -= _ITEM * len(item)
+            for name, inner in item.items() if room >= 0 else ():
+                told = name if isinstance(name, str) else str(name)
+                room -= len(told)
+                add(told)
                 if name in _OPAQUE_KEYS and inner:
-                    yield None
-                todo.append((inner, str(name), depth + 1))
+                    add(None)
+                todo.append((inner, told, depth + 1))
         elif isinstance(item, (list, tuple)):
+            room -= _ITEM * len(item)
             if key in _TOKEN_KEYS and any(isinstance(i, int) for i in item[:1]):
-                yield None
-            todo.extend((inner, key, depth + 1) for inner in item)
-            yield from split_texts(item)
+                add(None)
+            if room >= 0:
+                todo += [(inner, key, depth + 1) for inner in item]
+                for joined in split_texts(item):
+                    room -= len(joined)
+                    add(joined)
         elif isinstance(item, (int, float)) and not isinstance(item, bool) and (digits := number_digits(item)):
-            yield digits
+            add(digits)
+    if room < 0:
+        add(None)
+    return found
 
 
 def number_digits(number: float) -> str | None:
@@ -128,8 +196,8 @@ def part_text(part: Any) -> str | None:
     return text if isinstance(text, str) else None
 
 
-def _string(text: str, key: str) -> Iterator[str | None]:
-    yield text
+def _inside(text: str, key: str) -> Iterator[str | None]:
+    """What is written in another form inside a text."""
     url = data_url(text)
     if url is not None:
         if url.text != url.body:

@@ -84,6 +84,16 @@ class Settings:
         60.0, "seconds until a webhook's failed delivery is tried again; the next pauses are 4, 15 and 40 times that"
     )
     ledger_segment_bytes: int = _option(64 * MIB, "size at which a ledger segment is closed and the next begun")
+    ledger_full: str = _option(
+        "refuse", "what happens while the ledger's disk is full: refuse (requests and changes), or spill"
+    )
+    ledger_spill: str = _option(
+        "", "folder on another disk that takes the records meanwhile; leave it set until it is empty"
+    )
+    ledger_keep_days: float = _option(
+        0.0, "days after which closed segments that were exported are removed; 0 keeps them"
+    )
+    usage_seconds: float = _option(5.0, "seconds between updates of the usage tables from the ledger")
     checkpoint_seconds: float = _option(10.0, "seconds between signed checkpoints of the ledger")
     stop_seconds: float = _option(15.0, "seconds that running requests get when the server is told to stop")
     drain_seconds: float = _option(600.0, "seconds that running transfers get at a graceful restart; then they are cut")
@@ -145,10 +155,38 @@ class Settings:
                 param="ECOTONE_METRICS_READ",
             )
         _ = self.proxies  # raises for what is no network
+        self._check_ledger()
         for name in ("stop_seconds", "drain_seconds", "body_seconds", "stalled_seconds"):
             if not 0 < getattr(self, name) < 1e6:
                 variable = f"ECOTONE_{name.upper()}"
                 raise Invalid(f"{variable} is {getattr(self, name):g}; seconds above 0 are expected.", param=variable)
+
+    def _check_ledger(self) -> None:
+        if self.ledger_full not in ("refuse", "spill"):
+            raise Invalid(
+                f"ECOTONE_LEDGER_FULL is {self.ledger_full!r}, but refuse or spill is expected.",
+                param="ECOTONE_LEDGER_FULL",
+            )
+        if self.ledger_full == "spill" and not self.ledger_spill:
+            raise Invalid(
+                "ECOTONE_LEDGER_FULL is spill, and ECOTONE_LEDGER_SPILL names no folder; name one on another disk.",
+                param="ECOTONE_LEDGER_SPILL",
+            )
+        if self.ledger_keep_days != 0 and not 1 <= self.ledger_keep_days < 1e6:
+            raise Invalid(
+                f"ECOTONE_LEDGER_KEEP_DAYS is {self.ledger_keep_days:g}; 0, or days from 1 on, are expected.",
+                param="ECOTONE_LEDGER_KEEP_DAYS",
+            )
+        if not 0 < self.usage_seconds < 1e6:
+            raise Invalid(
+                f"ECOTONE_USAGE_SECONDS is {self.usage_seconds:g}; seconds above 0 are expected.",
+                param="ECOTONE_USAGE_SECONDS",
+            )
+
+    @property
+    def spill(self) -> Path | None:
+        """The second folder of the ledger; None when there is none."""
+        return Path(self.ledger_spill).expanduser().absolute() if self.ledger_spill else None
 
     @property
     def is_loopback(self) -> bool:

@@ -1,0 +1,454 @@
+"""A client's connection: requests are parsed as they come, answered in order, and held back when they come too fast."""
+
+import asyncio
+import time
+from collections import deque
+from typing import Any, Final, Protocol
+
+import httptools
+
+from ecotone.gateway.answers import Refusal
+from ecotone.gateway.plane.heads import (
+    MOST_EXTENSIONS,
+    MOST_FIELDS,
+    MOST_HEAD,
+    Head,
+    SeenHead,
+    bad,
+    check,
+    check_twice,
+    repeatable,
+)
+
+MOST_PIPELINED: Final = 64
+HEAD_SECONDS: Final = 30.0
+BODY_SECONDS: Final = 300.0
+KEEP_SECONDS: Final = 75.0
+_LINGER_BYTES: Final = 64 * 1024 * 1024
+_LINGER_SECONDS: Final = 5.0
+_REASONS: Final = {
+    200: b"OK",
+    204: b"No Content",
+    400: b"Bad Request",
+    401: b"Unauthorized",
+    403: b"Forbidden",
+    404: b"Not Found",
+    405: b"Method Not Allowed",
+    408: b"Request Timeout",
+    413: b"Content Too Large",
+    415: b"Unsupported Media Type",
+    422: b"Unprocessable Content",
+    426: b"Upgrade Required",
+    429: b"Too Many Requests",
+    431: b"Request Header Fields Too Large",
+    451: b"Unavailable For Legal Reasons",
+    500: b"Internal Server Error",
+    502: b"Bad Gateway",
+    503: b"Service Unavailable",
+    504: b"Gateway Timeout",
+}
+_LINES: Final = {status: b"HTTP/1.1 %d %b\r\n" % (status, reason) for status, reason in _REASONS.items()}
+STREAM: Final = (
+    b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
+)
+
+
+class Work(Protocol):
+    """A request under way, as its client sees it."""
+
+    def client_gone(self) -> None: ...
+
+    def client_slow(self) -> None: ...
+
+    def client_ready(self) -> None: ...
+
+
+class Client(Protocol):
+    """How a request is answered: once whole, or begun, written and ended. A client that has gone takes no harm."""
+
+    slow: bool
+
+    def whole(self, status: int, block: bytes, body: bytes) -> None: ...
+
+    def begin(self, block: bytes) -> None: ...
+
+    def write(self, data: bytes) -> None: ...
+
+    def end(self, data: bytes) -> None: ...
+
+    def cut(self) -> None: ...
+
+
+class Desk(Protocol):
+    """What takes requests in."""
+
+    most_body: int
+    patience: float
+
+    def refused_early(self, head: Head, address: str) -> Refusal | None: ...
+
+    def take(self, client: Client, head: Head, body: bytes, address: str) -> Work | None: ...
+
+    def refuse(self, client: Client, refusal: Refusal, head: Head | None) -> None: ...
+
+
+class Connection(asyncio.Protocol):
+    """One connection. `since` is when it last made progress; the desk's sweep ends it when that is too long ago.
+
+    Args:
+        desk: what takes requests in.
+        connections: holds this one while it is open.
+    """
+
+    def __init__(self, desk: Desk, connections: set[Any]) -> None:
+        self._desk = desk
+        self._connections = connections
+        self._transport: Any = None
+        self._parser: Any = httptools.HttpRequestParser(self)
+        self._waiting: deque[tuple[Head, bytes, Refusal | None]] = deque()
+        self._head: Head | None = None
+        self._target: list[bytes] = []
+        self._fields: list[tuple[bytes, bytes]] = []
+        self._parts: list[bytes] = []
+        self._refusal: Refusal | None = None
+        self._raw: list[bytes] = []
+        self._in_head = self._first = False
+        self._seen: SeenHead | None = None
+        self._missing = 0
+        self._fed = self._size = self._pieces = 0
+        self._work: Work | None = None
+        self._busy = self._ending = self._lingering = self._chunked = self._begun = self._old = self._bare = False
+        self._last = self._bodiless = False
+        self.slow = False
+        self.address = ""
+        self.since = 0.0
+
+    # -- asyncio -----------------------------------------------------------------------------------------------------
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        self._connections.add(self)
+        peer = transport.get_extra_info("peername")
+        self.address = str(peer[0]) if isinstance(peer, tuple) and peer else ""
+        self.since = time.monotonic()
+        transport.set_write_buffer_limits(high=256 * 1024)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._connections.discard(self)
+        self._parser = None
+        self._waiting.clear()
+        work, self._work = self._work, None
+        if work is not None:
+            work.client_gone()
+
+    def data_received(self, data: bytes) -> None:
+        self.since = time.monotonic()
+        if self._lingering:
+            self._fed += len(data)
+            if self._fed > _LINGER_BYTES:
+                self._transport.abort()
+            return
+        if self._ending:
+            return
+        if self._missing:
+            self._more(data)
+            return
+        seen = self._seen
+        if seen is not None and not self._busy and self._head is None:
+            start, length = seen.begins(data, self._desk.most_body)
+            if start:
+                have = len(data) - start
+                if have == length:
+                    self._start(seen.head, data[start:], None)
+                    return
+                if have < length and self._desk.refused_early(seen.head, self.address) is None:
+                    self._parts = [data[start:]]
+                    self._missing = length - have
+                    return
+        self._fed += len(data)
+        if self._head is None:
+            self._raw = [data]
+            self._first = True
+        elif self._in_head:
+            self._raw.append(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._upgraded(upgrade)
+            return
+        except httptools.HttpParserError as error:
+            cause = error.__context__
+            self._broken(cause if isinstance(cause, Refusal) else bad("The request is not well-formed HTTP/1.1."))
+            return
+        if self._in_head:
+            if self._fed > MOST_HEAD:
+                self._broken(
+                    Refusal(431, "head_too_large", f"The head of the request is larger than {MOST_HEAD} bytes.")
+                )
+            return
+        if self._bare and self._fed - self._size > MOST_EXTENSIONS + 64 * self._pieces:
+            self._broken(bad("The chunks of the body have too much besides the body."))
+
+    def _more(self, data: bytes) -> None:
+        """More of a body whose head was seen before; what follows it is for the parser."""
+        parts = self._parts
+        left = self._missing - len(data)
+        parts.append(data if left >= 0 else data[: self._missing])
+        self._missing = max(left, 0)
+        if left > 0:
+            return
+        self._parts = []
+        assert self._seen is not None
+        self._start(self._seen.head, b"".join(parts), None)
+        if left < 0 and not self._transport.is_closing():
+            self.data_received(data[left:])
+
+    def eof_received(self) -> bool:
+        """A client that has sent all it will is no reason to stop its answer, but there is nobody to wait for more."""
+        self._ending = True
+        return self._busy
+
+    def pause_writing(self) -> None:
+        self.slow = True
+        if self._work is not None:
+            self._work.client_slow()
+
+    def resume_writing(self) -> None:
+        self.slow = False
+        self.since = time.monotonic()
+        if self._work is not None:
+            self._work.client_ready()
+
+    def shutdown(self) -> None:
+        """End when the request that runs has its answer; at once when none does."""
+        self._last = True
+        under_way = self._busy or self._waiting or self._missing or self._head is not None
+        if not under_way and not self._transport.is_closing():
+            self._transport.close()
+
+    def sweep(self, now: float, patience: float) -> None:
+        """End what has waited too long: for a head, for a body, for a client that reads nothing, for nothing at all."""
+        idle = now - self.since
+        if self._lingering:
+            if idle > _LINGER_SECONDS:
+                self._transport.abort()
+        elif self.slow:
+            if idle > patience:
+                self._transport.abort()
+        elif self._busy:
+            return
+        elif self._in_head:
+            if idle > HEAD_SECONDS:
+                self._broken(Refusal(408, "head_too_slow", "The head of the request did not arrive in 30 seconds."))
+        elif self._head is not None or self._missing:
+            if idle > BODY_SECONDS:
+                self._broken(Refusal(408, "body_too_slow", "The body did not arrive in time; send it again."))
+        elif idle > KEEP_SECONDS:
+            self._transport.close()
+
+    # -- httptools ---------------------------------------------------------------------------------------------------
+    def on_message_begin(self) -> None:
+        self._head = Head()
+        self._target = []
+        self._refusal = None
+        self._in_head = True
+
+    def on_url(self, part: bytes) -> None:
+        self._target.append(part)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:  # what follows a body are trailers, and replace nothing
+            self._fields.append((name, value))
+            if len(self._fields) > MOST_FIELDS:
+                raise Refusal(431, "head_too_large", f"More than {MOST_FIELDS} headers were sent.")
+
+    def on_headers_complete(self) -> None:
+        head = self._head
+        assert head is not None
+        parser = self._parser
+        told = self._fields
+        fields = head.fields = {name.lower(): value for name, value in told}
+        if len(fields) != len(told):
+            check_twice([name.lower() for name, _ in told])
+        self._fields = []
+        head.method = parser.get_method()
+        target = self._target
+        check(head, parser.get_http_version(), target[0] if len(target) == 1 else b"".join(target))
+        head.close = not parser.should_keep_alive()
+        self._in_head = False
+        length = head.length
+        if length == 0:
+            self._bare = False
+            return
+        self._bare = length is None
+        self._pieces = self._fed = self._size = 0
+        refusal = self._desk.refused_early(head, self.address)
+        if refusal is None and length is not None and length > self._desk.most_body:
+            refusal = _too_large(length, self._desk.most_body)
+        self._refusal = refusal
+        if refusal is not None:
+            if length is None or length > 64 * 1024:
+                raise refusal
+        elif b"expect" in head.fields and not self._busy:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_chunk_header(self) -> None:
+        self._pieces += 1
+
+    def on_body(self, part: bytes) -> None:
+        self._size += len(part)
+        if self._size > self._desk.most_body:
+            raise _too_large(self._size, self._desk.most_body)
+        if self._refusal is None:
+            self._parts.append(part)
+
+    def on_message_complete(self) -> None:
+        head, parts = self._head, self._parts
+        assert head is not None
+        self._head = None
+        self._parts = []
+        self._fed = 0
+        if self._first and len(self._raw) == 1 and self._refusal is None and repeatable(head):
+            self._seen = SeenHead(self._raw[0], head)
+        self._first = False
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        if self._busy:
+            if len(self._waiting) >= MOST_PIPELINED:
+                raise bad("Too many requests were sent before their answers.")
+            self._waiting.append((head, body, self._refusal))
+            self._transport.pause_reading()
+            return
+        self._start(head, body, self._refusal)
+
+    # -- requests ----------------------------------------------------------------------------------------------------
+    def _start(self, head: Head, body: bytes, refusal: Refusal | None) -> None:
+        self._busy = True
+        self._begun = False
+        self._old = head.old
+        self._bodiless = head.method == b"HEAD"
+        if head.close or self._last:
+            self._last = True
+        if refusal is not None:
+            self._desk.refuse(self, refusal, head)
+            return
+        work = self._desk.take(self, head, body, self.address)
+        if self._busy:  # not answered yet
+            self._work = work
+
+    def _done(self) -> None:
+        """The answer is written; the next request, if one waits."""
+        self._work = None
+        self._busy = False
+        self.since = time.monotonic()
+        transport = self._transport
+        if transport.is_closing():
+            return
+        if self._last or (self._ending and not self._waiting):
+            transport.close()
+        elif self._waiting:
+            head, body, refusal = self._waiting.popleft()
+            if not self._waiting:
+                transport.resume_reading()
+            asyncio.get_running_loop().call_soon(self._next, head, body, refusal)
+            self._busy = True
+
+    def _next(self, head: Head, body: bytes, refusal: Refusal | None) -> None:
+        if not self._transport.is_closing():
+            self._start(head, body, refusal)
+
+    def _upgraded(self, upgrade: httptools.HttpParserUpgrade) -> None:
+        """Another protocol was offered: a web socket is refused, any other offer is ignored (RFC 9110, section 7.8).
+
+        The parser has dropped the body by now, so the same bytes are parsed again with the offer made harmless.
+        """
+        raw = b"".join(self._raw)
+        head, blank, rest = raw.partition(b"\r\n\r\n")
+        lines = head.split(b"\r\n")
+        offers = [line for line in lines[1:] if line[:8].lower() == b"upgrade:"]
+        if not blank or not offers or any(b"websocket" in line.lower() for line in offers):
+            self._broken(Refusal(426, "no_upgrade", "This endpoint speaks HTTP/1.1 alone; send a plain request."))
+            return
+        if self._busy or self._waiting:
+            self._broken(bad("An offer of another protocol was pipelined; send it alone."))
+            return
+        kept = [line for line in lines if line[:8].lower() != b"upgrade:"]
+        self._parser = httptools.HttpRequestParser(self)
+        self._head, self._in_head, self._fed = None, False, 0
+        self._fields = []
+        self.data_received(b"\r\n".join(kept) + blank + rest)
+
+    def _broken(self, refusal: Refusal) -> None:
+        """Nothing that follows can be trusted: say why, once what came before is answered, and end."""
+        self._last = self._ending = True
+        if self._busy:
+            self._waiting.append((self._head or Head(), b"", refusal))
+            return
+        self._busy = True
+        self._desk.refuse(self, refusal, self._head)
+
+    # -- answering ---------------------------------------------------------------------------------------------------
+    def whole(self, status: int, block: bytes, body: bytes) -> None:
+        """Answer at once. `block` holds the header lines but Content-Length."""
+        transport = self._transport
+        if not transport.is_closing():
+            end = b"connection: close\r\ncontent-length: %d\r\n\r\n" if self._last else b"content-length: %d\r\n\r\n"
+            line = _LINES.get(status) or b"HTTP/1.1 %d Error\r\n" % status
+            if self._bodiless:
+                transport.write(b"%b%b%b" % (line, block, end % len(body)))
+            elif len(body) < 16384:
+                transport.write(b"%b%b%b%b" % (line, block, end % len(body), body))
+            else:
+                transport.writelines((line, block, end % len(body), body))
+        if self._ending and not self._waiting:
+            self._linger()
+        else:
+            self._done()
+
+    def begin(self, block: bytes) -> None:
+        """Begin a stream."""
+        if self._transport.is_closing():
+            return
+        self._begun = True
+        if self._old:
+            self._last = True
+            self._transport.write(_LINES[200] + block + STREAM + b"connection: close\r\n\r\n")
+        else:
+            end = b"connection: close\r\n" if self._last else b""
+            self._transport.write(_LINES[200] + block + STREAM + end + b"transfer-encoding: chunked\r\n\r\n")
+
+    def write(self, data: bytes) -> None:
+        if data and not self._transport.is_closing():
+            self._transport.write(data if self._old else b"%x\r\n%b\r\n" % (len(data), data))
+
+    def end(self, data: bytes) -> None:
+        if not self._transport.is_closing():
+            if self._old:
+                self._transport.write(data)
+            elif data:
+                self._transport.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data))
+            else:
+                self._transport.write(b"0\r\n\r\n")
+        self._done()
+
+    def cut(self) -> None:
+        """End without an end: the client must not take what it has for the whole."""
+        self._work = None
+        self._transport.abort()
+
+    def _linger(self) -> None:
+        """End, but read on for a while: a client that still sends would lose the answer to a reset."""
+        self._work = None
+        self._busy = False
+        self._lingering = True
+        self._fed = 0
+        self.since = time.monotonic()
+        transport = self._transport
+        if not transport.is_closing():
+            if transport.can_write_eof():
+                transport.write_eof()
+                transport.resume_reading()
+            else:
+                transport.close()
+
+
+def _too_large(size: int, most: int) -> Refusal:
+    return Refusal(413, "body_too_large", f"The body has {size} bytes or more; at most {most} are taken.")

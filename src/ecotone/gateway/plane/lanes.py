@@ -1,0 +1,269 @@
+"""What is the same for all requests of one key for one model, worked out once for each snapshot."""
+
+import fnmatch
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+import msgspec
+
+from ecotone.gateway.admission import Candidate, admit, identify
+from ecotone.gateway.answers import Refusal
+from ecotone.gateway.keys import provider_key
+from ecotone.gateway.parsing import Request
+from ecotone.gateway.plane.upstreams import Place
+from ecotone.gateway.snapshot import Consumer, Key, Route, Snapshot
+from ecotone.ledger.rulings import id_of
+from ecotone.privacy import Findings, inspect
+from ecotone.settings import Settings
+
+_MOST_LANES = 20_000
+_PARTS = ("keys", "consumers", "targets", "backends", "routes", "rulings")
+_NO_CONTROL = dict.fromkeys((*range(32), 127), " ")
+_NO_FINDINGS = inspect({})
+
+
+class Option:
+    """A candidate with all that does not change from call to call: where it is, heads, the constant part of records.
+
+    `block` is the answer's header lines, `head` the request's head up to Content-Length's value, `record` the JSON of
+    the opened record from its constant fields on, `settled` that of the settled one.
+    """
+
+    __slots__ = (
+        "block",
+        "candidate",
+        "head",
+        "key",
+        "place",
+        "price",
+        "record",
+        "ruling",
+        "scopes",
+        "settled",
+        "version",
+    )
+
+    def __init__(self, lane: "Lane", candidate: Candidate, place: Place, path: str) -> None:
+        target = candidate.target
+        self.candidate = candidate
+        self.place = place
+        self.key = provider_key(target.key_env)
+        self.head = _head(place, path, self.key)
+        self.block = header_block(headers_of(lane, candidate))
+        self.record = record_of(lane, candidate, _NO_FINDINGS)
+        self.ruling = ruling_content(candidate)
+        self.settled = msgspec.json.encode(
+            {
+                "project": lane.consumer.name,
+                "key": lane.key.id,
+                "route": lane.route.name if lane.route else None,
+                "model": candidate.name,
+                "backend": target.backend,
+                "face": lane.face,
+            }
+        )[1:-1]
+        self.scopes = (*lane.scopes, f"backend:{target.backend}")
+        self.price: Any = None
+        self.version = b"null"
+
+
+class Lane:
+    """One key, one face, one model, for texts in which nothing was found."""
+
+    __slots__ = ("asked", "connect", "consumer", "face", "idle", "key", "options", "ready", "route", "scopes", "wait")
+
+    def __init__(
+        self, settings: Settings, face: str, asked: str, key: Key, consumer: Consumer, route: Route | None
+    ) -> None:
+        self.connect = (route.connect_seconds if route is not None else 0.0) or settings.upstream_connect
+        self.wait = (route.first_seconds if route is not None else 0.0) or settings.upstream_first
+        self.idle = (route.idle_seconds if route is not None else 0.0) or settings.upstream_idle
+        self.face = face
+        self.asked = asked
+        self.key = key
+        self.consumer = consumer
+        self.route = route
+        self.options: list[Option] = []
+        self.ready: list[Option] = []
+        self.scopes = (f"key:{key.id}", f"project:{consumer.name}", "organisation")
+
+
+class Lanes:
+    """The lanes of the newest snapshot.
+
+    Args:
+        settings: time-outs, where a route has none of its own.
+        paths: of each face, below a backend's address.
+    """
+
+    def __init__(self, settings: Settings, paths: dict[str, str]) -> None:
+        self._settings = settings
+        self._paths = paths
+        self._places: dict[tuple[str | None, str | None], Place] = {}
+        self._lanes: dict[tuple[str, str, str], Lane] = {}
+        self._snapshot = Snapshot()
+
+    @property
+    def places(self) -> list[Place]:
+        return list(self._places.values())
+
+    def use(self, snapshot: Snapshot) -> None:
+        """Forget what was worked out for the snapshot before."""
+        before = self._snapshot
+        if any(getattr(snapshot, part) is not getattr(before, part) for part in _PARTS):
+            self._lanes.clear()
+            wanted = {(t.url, t.socket) for t in (*snapshot.targets.values(), *snapshot.backends.values())}
+            for gone in self._places.keys() - wanted:
+                self._places.pop(gone).close()
+        self._snapshot = snapshot
+
+    def known(self, hashed: str, prefix: str, address: str, now: float) -> tuple[Key, Consumer]:
+        """Key and project of a secret's hash.
+
+        Raises:
+            Refusal: 401 for a key that is unknown, has expired, or may not be used from that address.
+        """
+        snapshot = self._snapshot
+        key = snapshot.keys.get(hashed)
+        if key is None:
+            identify(snapshot, hashed, prefix=prefix)
+            raise AssertionError("an unknown key was identified")
+        consumer = snapshot.consumers.get(key.project)
+        if consumer is None or (key.expires and key.expires <= now):
+            raise Refusal(401, "invalid_api_key", "The key is not known or was revoked; ask for a new one.")
+        if key.networks and not _within(address, key.networks):
+            raise Refusal(401, "wrong_network", "The key may not be used from this address; ask who manages it.")
+        return key, consumer
+
+    def lane(self, hashed: str, key: Key, consumer: Consumer, request: Request) -> Lane:
+        """The lane of a request in whose text nothing was found.
+
+        Raises:
+            Refusal: when the decision lets no candidate answer.
+        """
+        wanted = (hashed, request.face, request.model)
+        found = self._lanes.get(wanted)
+        if found is None:
+            found = self.made(key, consumer, request, _NO_FINDINGS)
+            if len(self._lanes) >= _MOST_LANES:
+                self._lanes.clear()
+            if len(found.ready) == len(found.options):
+                self._lanes[wanted] = found
+        return found
+
+    def made(self, key: Key, consumer: Consumer, request: Request, findings: Findings) -> Lane:
+        """A lane for this request alone. Raises Refusal."""
+        snapshot = self._snapshot
+        _check_models(key, request)
+        admission = admit(snapshot, consumer, request, findings)
+        route = snapshot.routes.get(request.model) if admission.route is not None else None
+        lane = Lane(self._settings, request.face, request.model, key, consumer, route)
+        for candidate in admission.candidates:
+            lane.options.append(Option(lane, candidate, self.place(candidate), self._paths[request.face]))
+            if findings.kinds or findings.data_class is not _NO_FINDINGS.data_class:
+                lane.options[-1].record = record_of(lane, candidate, findings)
+        lane.ready = [option for option in lane.options if option.candidate.target.ready]
+        return lane
+
+    def place(self, candidate: Candidate) -> Place:
+        where = (candidate.target.url, candidate.target.socket)
+        found = self._places.get(where)
+        if found is None:
+            found = self._places[where] = Place(*where)
+        return found
+
+
+def _check_models(key: Key, request: Request) -> None:
+    if key.models and not any(fnmatch.fnmatchcase(request.model, pattern) for pattern in key.models):
+        raise Refusal(
+            404,
+            "model_not_found",
+            f"The model {request.model!r} is not served here or not for this key; GET /v1/models lists what it may "
+            "call.",
+            param="model",
+        )
+
+
+def _within(address: str, networks: tuple[str, ...]) -> bool:
+    try:
+        found = ip_address(address)
+        found = getattr(found, "ipv4_mapped", None) or found
+        return any(found in ip_network(network) for network in networks)
+    except ValueError:
+        return False
+
+
+def headers_of(lane: Lane, candidate: Candidate) -> dict[str, str]:
+    """What the answer's headers tell: who answered, and why."""
+    target = candidate.target
+    if lane.route is not None:
+        why = candidate.why or f"route {lane.route.name}: decision and data class allow"
+    else:
+        why = candidate.why or f"asked for; verdict {candidate.ruling.verdict}"
+    if rules := candidate.ruling.rules:
+        why += f"; allowed by rule {', '.join(rules)}"
+    found = {"x-ecotone-backend": target.backend, "x-ecotone-model": candidate.name, "x-ecotone-reason": why}
+    if candidate.ruling.warning is not None:
+        found["x-ecotone-warning"] = candidate.ruling.warning
+    return found
+
+
+def header_block(headers: dict[str, str]) -> bytes:
+    """Header lines; no control character gets into one."""
+    return b"".join(
+        b"%b: %b\r\n" % (name.encode("latin-1"), text.translate(_NO_CONTROL).encode("latin-1", "replace"))
+        for name, text in headers.items()
+    )
+
+
+def record_of(lane: Lane, candidate: Candidate, findings: Findings) -> bytes:
+    """The part of an opened record that does not change from call to call."""
+    target, ruling = candidate.target, candidate.ruling
+    told: dict[str, Any] = {
+        "project": lane.consumer.name,
+        "key": lane.key.id,
+        "face": lane.face,
+        "asked": lane.asked,
+        "route": lane.route.name if lane.route else None,
+        "model": candidate.name,
+        "backend": target.backend,
+        "location": target.location,
+        "revision": target.revision,
+        "legal_class": target.legal,
+        "knowledge_base": ruling.knowledge_base,
+        "ruling": id_of(ruling_content(candidate)),
+        "data_class": findings.data_class,
+        "kinds": findings.kinds,
+        "pseudonymised": candidate.masked,
+        "why": candidate.why or None,
+    }
+    return msgspec.json.encode(told)[1:-1]
+
+
+def ruling_content(candidate: Candidate) -> bytes:
+    """The decision as a record of its own; the subject's name is not in it."""
+    ruling = candidate.ruling
+    return msgspec.json.encode(
+        {
+            "verdict": ruling.verdict,
+            "message": ruling.message,
+            "reasons": ruling.reasons,
+            "duties": ruling.duties,
+            "rules": ruling.rules,
+            "knowledge_base": ruling.knowledge_base,
+        }
+    )
+
+
+def _head(place: Place, path: str, key: str) -> bytes:
+    lines = [f"POST {place.path}/{path} HTTP/1.1", f"host: {place.authority}"]
+    if key:
+        lines.append(f"authorization: Bearer {key}")
+    lines += [
+        "content-type: application/json",
+        "accept: application/json, text/event-stream",
+        "accept-encoding: identity",
+        "user-agent: ecotone",
+        "content-length: ",
+    ]
+    return "\r\n".join(lines).encode("latin-1", "replace")

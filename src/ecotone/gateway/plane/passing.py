@@ -1,0 +1,156 @@
+"""A stream that passes through unchanged: searched as bytes, decoded only where something of interest stands in it.
+
+Whole events alone are passed on, as they came. Looked for are usage, an error, the end, and finish reasons. What was
+produced is estimated from bytes when the provider never tells.
+"""
+
+from typing import Any, Final
+
+import msgspec
+
+from ecotone.gateway.metering import Usage
+
+MOST_EVENT: Final = 8 * 1024 * 1024
+_BOM: Final = b"\xef\xbb\xbf"
+_USAGE: Final = (b'"usage":{', b'"usage": {')
+_FINISH: Final = (b'"finish_reason":"', b'"finish_reason": "')
+
+
+class Unusual(Exception):
+    """The stream is not of the plain form; `rest` is what was not passed on yet."""
+
+    def __init__(self, rest: bytes) -> None:
+        super().__init__("an unusual stream")
+        self.rest = rest
+
+
+class Passing:
+    """One stream.
+
+    Args:
+        usage: filled on the way.
+        hide_usage: the client did not ask for the usage event that we asked for.
+        choices: how many the request asked for.
+    """
+
+    __slots__ = (
+        "_begun",
+        "_choices",
+        "_envelope",
+        "_events",
+        "_finished",
+        "_held",
+        "_hide",
+        "_passed",
+        "_rest",
+        "_usage",
+        "done",
+        "error",
+    )  # fmt: skip
+
+    def __init__(self, usage: Usage, *, hide_usage: bool, choices: int) -> None:
+        self._usage = usage
+        self._hide = hide_usage
+        self._choices = choices
+        self._rest = b""
+        self._held = b""
+        self._begun = False
+        self._events = self._passed = self._envelope = self._finished = 0
+        self.done = False
+        self.error: Any = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether the stream came to its end: it said so, or each of its choices did."""
+        return self.done or self._finished >= self._choices
+
+    def feed(self, data: bytes) -> bytes:
+        """What the client gets now: whole events, but for usage that it did not ask for, and the end.
+
+        Raises:
+            Unusual: for lines that end otherwise, a byte order mark, an event beyond reason; nothing of `rest` was
+                passed on.
+        """
+        if self._rest:
+            data = self._rest + data
+        if b"\r" in data or (not self._begun and (data[:1] == _BOM[:1])):
+            raise Unusual(data)
+        end = data.rfind(b"\n\n") + 2
+        if end < 2:
+            if len(data) > MOST_EVENT:
+                raise Unusual(data)
+            self._rest = data
+            return b""
+        self._rest = data[end:]
+        part = data if end == len(data) else data[:end]
+        self._begun = True
+        if (
+            b"[DONE]" in part
+            or _USAGE[0] in part
+            or _USAGE[1] in part
+            or b'"error"' in part
+            or (count := part.count(b"\n\n")) != part.count(b"}\n\n")
+            or count != part.count(b"data: {")
+        ):
+            part = self._looked_through(part)
+            count = part.count(b"\n\n")
+        self._finished += part.count(_FINISH[0]) + part.count(_FINISH[1])
+        if count:
+            if not self._envelope:
+                self._envelope = len(part) // count
+            self._events += count
+            self._passed += len(part)
+        return part
+
+    def estimate(self) -> None:
+        """What was produced, when nobody told: bytes beyond those that an empty event has, at least one token each."""
+        if self._usage.estimate and self._events:
+            beyond = self._passed - self._events * self._envelope
+            self._usage.characters = max(beyond, 4 * max(self._events - 1, 0))
+
+    def _looked_through(self, part: bytes) -> bytes:
+        """The events one by one."""
+        shown = []
+        for event in part[:-2].split(b"\n\n"):
+            if self.done or self.error is not None:
+                break  # what follows the end is read and dropped
+            told = _data(event)
+            if told is None:
+                if event.startswith(b":"):
+                    shown.append(event)
+                continue
+            if told == b"[DONE]":
+                self.done = True
+                continue
+            kept = self._event(event, told)
+            if kept is not None:
+                shown.append(kept)
+        return b"\n\n".join(shown) + b"\n\n" if shown else b""
+
+    def _event(self, event: bytes, told: bytes) -> bytes | None:
+        try:
+            chunk = msgspec.json.decode(told)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            self.error = "an event of the stream is not JSON"
+            return None
+        if not isinstance(chunk, dict):
+            return event
+        if chunk.get("error") and not chunk.get("choices"):
+            self.error = chunk["error"]
+            return None
+        if chunk.get("usage"):
+            self._usage.take(chunk["usage"])
+            if self._hide:
+                if not chunk.get("choices"):
+                    return None
+                del chunk["usage"]
+                return b"data: " + msgspec.json.encode(chunk)
+        return event
+
+
+def _data(event: bytes) -> bytes | None:
+    """The data of an event in one line; None when it has none."""
+    if event.startswith(b"data:") and b"\n" not in event:
+        return event[5:].strip()
+    lines = [line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:")]
+    return b"\n".join(lines).strip() if lines else None

@@ -1,0 +1,502 @@
+"""The data plane: takes requests in from connections and from ASGI, and has what all of them share."""
+
+import asyncio
+import contextlib
+import hashlib
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, Protocol
+from urllib.parse import unquote
+
+import blake3
+import msgspec
+
+from ecotone.gateway.admission import look_into
+from ecotone.gateway.answers import Refusal
+from ecotone.gateway.parsing import HEAVY, Request, parse
+from ecotone.gateway.plane.asgi import AsgiClient
+from ecotone.gateway.plane.connections import Client, Connection, Work
+from ecotone.gateway.plane.faults import log_fault
+from ecotone.gateway.plane.heads import Head
+from ecotone.gateway.plane.jobs import Job
+from ecotone.gateway.plane.lanes import Lane, Lanes, Option, header_block
+from ecotone.gateway.plane.listing import Listing, row_of
+from ecotone.gateway.plane.turns import Turns
+from ecotone.gateway.snapshot import Consumer, Key, Route, Snapshot
+from ecotone.ledger import Ledger, LedgerWriter, request_id, settle_open
+from ecotone.ledger.rulings import Rulings
+from ecotone.privacy import Findings
+from ecotone.settings import Settings
+from ecotone.vocabulary import Location
+
+FACES: Final = {"/v1/chat/completions": "chat", "/v1/completions": "completions", "/v1/embeddings": "embeddings"}
+PATHS: Final = {"chat": "chat/completions", "completions": "completions", "embeddings": "embeddings"}
+_MODELS: Final = "/v1/models"
+_FEW: Final = 8 * 1024
+_SCAN_HERE: Final = 16 * 1024
+_JSON: Final = b"content-type: application/json\r\n"
+_NOT_CALLED: Final = {"x-ecotone-backend": "none", "x-ecotone-reason": "listed; no model was called"}
+
+
+class Snapshots(Protocol):
+    """Where the newest snapshot is."""
+
+    @property
+    def current(self) -> Snapshot: ...
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+class Plane:
+    """Everything between a client's connection and a backend's.
+
+    Args:
+        settings: limits and time-outs.
+        writer: the chain of the ledger that this process writes.
+        limiter: holds money and rates; None where nothing is limited.
+    """
+
+    def __init__(self, settings: Settings, writer: LedgerWriter, *, limiter: Any = None, counters: Any = None) -> None:
+        self._settings = settings
+        self._writer = writer
+        self._limiter = limiter
+        self._counters = counters
+        self._snapshots: Snapshots | None = None
+        self._snapshot = Snapshot()
+        self._stale: bool | None = None
+        self._lanes = Lanes(settings, PATHS)
+        self._listing = Listing()
+        self._prompt_keys: dict[str, bytes] = {}
+        self._prompt_key = settings.secret("prompt-hash")
+        self._threads = ThreadPoolExecutor(4, "gateway")
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._sweeping: asyncio.TimerHandle | None = None
+        self.rulings = Rulings(writer)
+        self.connections: set[Any] = set()
+        self.jobs: set[Job] = set()
+        self.patience = settings.upstream_idle
+        self.most_body = settings.max_request_bytes
+        self.most_answer = settings.max_answer_bytes
+        self.now = time.monotonic
+        self.turns: Turns
+
+    def settle_open(self) -> int:
+        """Settle, as estimates, what the last end of the process left open."""
+        return settle_open(Ledger(self._settings.folder("ledger")), self._writer)
+
+    def use(self, snapshots: Snapshots) -> None:
+        self._snapshots = snapshots
+
+    async def start(self) -> None:
+        """Begin, on the loop that runs."""
+        self._begin(asyncio.get_running_loop())
+        if self._snapshots is not None:
+            self._snapshots.start()
+
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.turns = Turns(self._writer, loop)
+        smallest = min(self._settings.upstream_first, self._settings.upstream_idle)
+        self._pause = max(0.05, min(0.5, smallest / 4))
+        self._sweeping = loop.call_later(self._pause, self._sweep)
+
+    async def stop(self) -> None:
+        """End: idle connections are closed, what runs is cut."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        for job in list(self.jobs):
+            job.drained()
+        if self._loop is not None:
+            self.turns.write()
+        for connection in list(self.connections):
+            connection.shutdown()
+        if self._snapshots is not None:
+            await asyncio.to_thread(self._snapshots.stop)
+        for task in list(self._tasks):
+            task.cancel()
+        for place in self._lanes.places:
+            place.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    # -- taking requests in ------------------------------------------------------------------------------------------
+    def connection(self) -> Connection:
+        """The protocol of a client's connection."""
+        if self._loop is None:
+            self._begin(asyncio.get_running_loop())
+        return Connection(self, self.connections)
+
+    async def asgi(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer one request that came through an ASGI server."""
+        if self._loop is None:
+            self._begin(asyncio.get_running_loop())
+        await AsgiClient(self, scope, receive, send).run()
+
+    @staticmethod
+    def owns(path: str) -> bool:
+        """Whether a path is the gateway's."""
+        return path == "/v1" or path.startswith("/v1/")
+
+    def refused_early(self, head: Head, address: str) -> Refusal | None:
+        """Why a request is refused before its body is read; None when it is not."""
+        try:
+            head.who = self._who(head, address)
+        except Refusal as refusal:
+            return refusal
+        if head.fields.get(b"content-encoding", b"identity").lower() != b"identity":
+            return Refusal(415, "encoded_body", "The body has a content-encoding; send it as plain JSON.")
+        return None
+
+    def take(self, client: Client, head: Head, body: bytes, address: str) -> Work | None:
+        """Answer a request, now or later; returns what is under way."""
+        try:
+            face = FACES.get(head.path)
+            self._look()
+            who = head.who
+            if who is None or who[3] is not self._snapshot or 0 < who[1].expires <= time.time():
+                who = head.who = self._who(head, address)
+            hashed, key, consumer, _ = who
+            if face is None:
+                return self._other(client, head, consumer)
+            if head.method != b"POST":
+                raise Refusal(405, "method_not_allowed", f"{head.path} takes POST.", headers={"allow": "POST"})
+            if len(body) > HEAVY or (consumer.scan and len(body) > _SCAN_HERE):
+                return self._later(client, self._taken_away(client, head, face, body, hashed, key, consumer))
+            request = parse(face, body)
+            findings = look_into(request) if consumer.scan else None
+            return self._admitted(client, head, request, findings, hashed, key, consumer)
+        except Refusal as refusal:
+            self.refuse(client, refusal, head)
+        except Exception as error:
+            self.broke(client, error)
+        return None
+
+    async def _taken_away(
+        self, client: Client, head: Head, face: str, body: bytes, hashed: str, key: Key, consumer: Consumer
+    ) -> "Work | None":
+        """A body that takes long to look through is looked through in a thread."""
+        request, findings = await self.in_thread(_read, face, body, consumer.scan)
+        return self._admitted(client, head, request, findings, hashed, key, consumer)
+
+    def _who(self, head: Head, address: str) -> tuple[str, Key, Consumer, Snapshot]:
+        """Who asks, by which snapshot. Raises Refusal."""
+        self._look()
+        secret = head.secret()
+        if secret is None:
+            raise Refusal(
+                401, "missing_key", "No key was sent; send `Authorization: Bearer KEY` with a project's key (eck_...)."
+            )
+        hashed = hashlib.sha256(secret).hexdigest()
+        key, consumer = self._lanes.known(hashed, secret[:4].decode("latin-1"), address, time.time())
+        return hashed, key, consumer, self._snapshot
+
+    def _look(self) -> None:
+        """Take over a new snapshot. Raises Refusal when the one at hand is too old."""
+        snapshot = self._snapshots.current if self._snapshots is not None else self._snapshot
+        if snapshot is not self._snapshot:
+            self._lanes.use(snapshot)
+            if self._limiter is not None and snapshot.limits is not self._snapshot.limits:
+                self._limiter.use(snapshot.limits)
+            self._snapshot = snapshot
+            self._stale = None
+        if self._stale or (self._stale is None and self._is_stale()):
+            text = "The gateway has had no contact with the decisions for too long; it refuses until it has."
+            raise Refusal(503, "snapshot_too_old", text, headers={"retry-after": "5"})
+
+    def _is_stale(self) -> bool:
+        """Whether the snapshot at hand is too old to serve; looked at anew at each sweep."""
+        self._stale = time.time() - self._snapshot.built > self._settings.snapshot_max_age
+        return self._stale
+
+    def _admitted(
+        self,
+        client: Client,
+        head: Head,
+        request: Request,
+        findings: Findings | None,
+        hashed: str,
+        key: Key,
+        consumer: Consumer,
+    ) -> "Work | None":
+        try:
+            if findings is None or not (findings.kinds or findings.unscanned):
+                lane = self._lanes.lane(hashed, key, consumer, request)
+            else:
+                lane = self._lanes.made(key, consumer, request, findings)
+        except Refusal as refusal:
+            self._note_refused(client, head, consumer, request, findings, refusal)
+            return None
+        ready = lane.ready
+        if not ready:
+            return self._later(client, self._waited(client, head, request, findings, hashed, key, consumer))
+        return self._go(client, head, request, lane, ready)
+
+    def _go(self, client: Client, head: Head, request: Request, lane: Lane, ready: list[Option]) -> Job:
+        options = ready if len(ready) == 1 else self.ordered(lane, ready)
+        job = Job(self, client, request, lane, options, _caller(head))
+        job.start()
+        self.jobs.add(job)
+        return job
+
+    async def _waited(
+        self,
+        client: Client,
+        head: Head,
+        request: Request,
+        findings: Findings | None,
+        hashed: str,
+        key: Key,
+        consumer: Consumer,
+    ) -> "Work | None":
+        """An engine that is starting is waited for as long as the settings say."""
+        end = self.now() + self._settings.engine_wait
+        while True:
+            self._look()
+            if findings is None or not (findings.kinds or findings.unscanned):
+                lane = self._lanes.lane(hashed, key, consumer, request)
+            else:
+                lane = self._lanes.made(key, consumer, request, findings)
+            ready = lane.ready
+            if ready:
+                return self._go(client, head, request, lane, ready)
+            first = lane.options[0].candidate
+            if self.now() > end or not any(o.candidate.target.starting for o in lane.options):
+                text = f"The engine of {first.name} is not ready ({first.target.note}); `ecotone ps` shows its state."
+                raise Refusal(503, "engine_not_ready", text, param="model", headers={"retry-after": "5"})
+            await asyncio.sleep(0.1)
+
+    def _note_refused(
+        self,
+        client: Client,
+        head: Head,
+        consumer: Consumer,
+        request: Request,
+        findings: Findings | None,
+        refusal: Refusal,
+    ) -> None:
+        """A refusal by decision or data class stands in the ledger; it is told, written or not."""
+        if refusal.status not in (403, 451):
+            self.refuse(client, refusal, head)
+            return
+        told, own = refusal.ecotone, self.new_id()
+        record = {
+            "request_id": own.decode(),
+            "caller_id": msgspec.Raw(_caller(head)),
+            "project": consumer.name,
+            "face": request.face,
+            "asked": request.model,
+            "model": told.get("model", request.model),
+            "status": refusal.status,
+            "code": refusal.code,
+            "message": refusal.message,
+            "data_class": findings.data_class if findings is not None else None,
+            "kinds": findings.kinds if findings is not None else {},
+            "knowledge_base": told.get("knowledge_base"),
+            "decision": {k: told[k] for k in ("verdict", "reasons", "would_allow", "knowledge_base") if k in told},
+        }
+        self.turns.add("refused", msgspec.json.encode(record), lambda _: self.tell(client, refusal, own))
+
+    # -- other endpoints ---------------------------------------------------------------------------------------------
+    def _other(self, client: Client, head: Head, consumer: Consumer) -> "Work | None":
+        path = head.path
+        if path != _MODELS and not path.startswith(_MODELS + "/"):
+            raise Refusal(404, "not_found", f"There is no endpoint {path}; known: {', '.join(FACES)}, {_MODELS}.")
+        if head.method not in (b"GET", b"HEAD"):
+            raise Refusal(405, "method_not_allowed", f"{_MODELS} takes GET.", headers={"allow": "GET"})
+        wanted = unquote(path.removeprefix(_MODELS).strip("/"))
+        return self._later(client, self._models(client, head, consumer, wanted))
+
+    async def _models(self, client: Client, head: Head, consumer: Consumer, wanted: str) -> None:
+        rows = await self._listing.rows(self._snapshot, consumer)
+        body = msgspec.json.encode(row_of(rows, wanted) if wanted else {"object": "list", "data": rows})
+        block = b"x-request-id: %b\r\n%b%b" % (self.new_id(), _JSON, header_block(_NOT_CALLED))
+        client.whole(200, block, body)
+
+    # -- refusing ----------------------------------------------------------------------------------------------------
+    def refuse(self, client: Client, refusal: Refusal, head: Head | None) -> None:
+        self.tell(client, refusal, self.new_id())
+
+    def tell(self, client: Client, refusal: Refusal, own: bytes) -> None:
+        """Answer with a refusal."""
+        headers = dict(refusal.headers)
+        if refusal.status == 401:
+            headers["www-authenticate"] = "Bearer"
+        headers.setdefault("x-ecotone-reason", refusal.code)
+        headers.setdefault("x-ecotone-backend", "none")
+        if self._counters is not None:
+            self._counters.refused(refusal.code)
+        client.whole(refusal.status, b"x-request-id: %b\r\n%b%b" % (own, _JSON, header_block(headers)), refusal.body())
+
+    def broke(self, client: Client, error: Exception) -> None:
+        """A fault of our own before a job was made."""
+        own = self.new_id()
+        log_fault(error, own)
+        text = f"Something failed here; the request's id is {own.decode()}."
+        self.tell(client, Refusal(500, "internal_error", text), own)
+
+    # -- what jobs need ----------------------------------------------------------------------------------------------
+    def new_id(self) -> bytes:
+        return request_id(self._writer.writer).encode()
+
+    def prompt_hash(self, project: str, raw: bytes) -> bytes:
+        """Keyed hash of a request's body, 128 bits, with another key for each project.
+
+        SHA-256 over key and body, of which half is shown, for short ones; BLAKE3 in keyed mode, three times as fast
+        from some kilobytes on, for long ones.
+        """
+        known = self._prompt_keys.get(project)
+        if known is None:
+            if len(self._prompt_keys) > 10_000:
+                self._prompt_keys.clear()
+            own = hashlib.blake2b(project.encode(), key=self._prompt_key[:64], digest_size=32).digest()
+            known = self._prompt_keys[project] = own
+        if len(raw) < _FEW:
+            return hashlib.sha256(known + raw).hexdigest()[:32].encode()
+        return blake3.blake3(raw, key=known).hexdigest(16).encode()
+
+    def ordered(self, lane: Lane, options: list[Option]) -> list[Option]:
+        """Candidates in the order in which they are tried."""
+        return options
+
+    def because(self, lane: Lane, option: Option, why: str) -> Option:
+        """The option with one more reason in the answer's headers."""
+        told = "; ".join(filter(None, [option.candidate.why, why]))
+        candidate = msgspec.structs.replace(option.candidate, why=told)
+        return Option(lane, candidate, option.place, PATHS[lane.face])
+
+    def reserved(self, job: Job, option: Option, prompt: int) -> Any:
+        """Room under all limits. Raises Refusal."""
+        if self._limiter is None:
+            return None
+        completion = job.completion
+        cost = option.price.most(prompt, completion) if option.price is not None else None
+        return self._limiter.reserve(option.scopes, prompt + completion, cost, self.now())
+
+    def cost(self, job: Job) -> int | None:
+        """What a request cost, in 10^-12 USD; None when its price is not known."""
+        if job.option.candidate.target.location is Location.LOCAL or not (
+            job.usage.prompt_tokens or job.usage.estimate
+        ):
+            return 0
+        price = job.option.price
+        return price.cost(job.usage) if price is not None else None
+
+    def failed(self, job: Job, refusal: Refusal) -> None:
+        """A candidate failed."""
+
+    def answered(self, job: Job) -> None:
+        """A candidate answered, though with a refusal."""
+
+    def client_left(self, job: Job) -> None:
+        """A client left before its answer was complete."""
+
+    def may_retry(self, route: Route | None, place: int) -> bool:
+        return True
+
+    def counted(self, job: Job, status: str, cost: int | None, now: float) -> None:
+        """A request is over."""
+
+    # -- work beside the loop ----------------------------------------------------------------------------------------
+    async def in_thread(self, what: Callable[..., Any], *how: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, what, *how)
+
+    def spawn(self, work: Coroutine[Any, Any, None], job: Job) -> None:
+        """Run something of a job that waits."""
+
+        async def run() -> None:
+            try:
+                await work
+            except Exception as error:
+                job.broke(error)
+
+        task = asyncio.get_running_loop().create_task(run())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _later(self, client: Client, work: Coroutine[Any, Any, Any]) -> "Later":
+        later = Later(self, client)
+        later.task = asyncio.get_running_loop().create_task(later.run(work))
+        self._tasks.add(later.task)
+        later.task.add_done_callback(self._tasks.discard)
+        return later
+
+    def _sweep(self) -> None:
+        """What took too long, and keys that were revoked meanwhile."""
+        assert self._loop is not None
+        self._sweeping = self._loop.call_later(self._pause, self._sweep)
+        now = self.now()
+        old = self._snapshot
+        self._stale = None
+        with contextlib.suppress(Refusal):
+            self._look()
+        keys = self._snapshot.keys
+        changed = keys is not old.keys
+        for job in list(self.jobs):
+            try:
+                if changed and job.lane.key.id not in self._known_keys(keys):
+                    job.revoked()
+                elif job.late_at(now):
+                    job.late()
+            except Exception as error:
+                job.broke(error)
+        for connection in list(self.connections):
+            connection.sweep(now, self._settings.upstream_idle)
+        for place in self._lanes.places:
+            place.sweep(now)
+
+    def _known_keys(self, keys: dict[str, Key]) -> set[str]:
+        if getattr(self, "_ids_of", None) is not keys:
+            self._ids_of, self._ids = keys, {key.id for key in keys.values()}
+        return self._ids
+
+
+class Later:
+    """A request that waits for something before it becomes a job."""
+
+    def __init__(self, plane: Plane, client: Client) -> None:
+        self._plane = plane
+        self._client = client
+        self._work: Work | None = None
+        self._gone = False
+        self.task: asyncio.Task[None]
+
+    async def run(self, work: Coroutine[Any, Any, Any]) -> None:
+        try:
+            self._work = await work
+            if self._gone and self._work is not None:
+                self._work.client_gone()
+        except Refusal as refusal:
+            self._plane.refuse(self._client, refusal, None)
+        except asyncio.CancelledError:
+            pass
+        except Exception as error:
+            self._plane.broke(self._client, error)
+
+    def client_gone(self) -> None:
+        self._gone = True
+        if self._work is not None:
+            self._work.client_gone()
+        else:
+            self.task.cancel()
+
+    def client_slow(self) -> None:
+        if self._work is not None:
+            self._work.client_slow()
+
+    def client_ready(self) -> None:
+        if self._work is not None:
+            self._work.client_ready()
+
+
+def _read(face: str, body: bytes, scan: bool) -> tuple[Request, Findings | None]:
+    request = parse(face, body)
+    return request, look_into(request) if scan else None
+
+
+def _caller(head: Head) -> bytes:
+    """The caller's own id of the request as JSON."""
+    told = head.fields.get(b"x-request-id")
+    return b"null" if told is None else msgspec.json.encode(told[:128].decode("latin-1"))

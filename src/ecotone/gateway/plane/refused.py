@@ -1,0 +1,64 @@
+"""An upstream's error as ours: what it says about our own credentials is not passed on, nor the key itself."""
+
+import re
+from typing import Any, Final
+
+import msgspec
+
+from ecotone.gateway.answers import Refusal
+from ecotone.gateway.keys import without_key
+
+_MOST_WAIT: Final = 3600
+_OWN_FAULT: Final = frozenset({400, 404, 409, 413, 415, 422})
+_BUSY: Final = frozenset({503, 529})
+_CODE: Final = re.compile(r"[A-Za-z][A-Za-z_.-]{1,63}")
+_MOST_CONTAINERS: Final = 1000
+
+
+def refusal_of(status: int, headers: dict[bytes, bytes], raw: bytes, name: str, key: str) -> Refusal:
+    """The refusal for an answer that is none.
+
+    Args:
+        status: the upstream's.
+        headers: its headers, names in lower case.
+        raw: the beginning of its body.
+        name: the backend's.
+        key: the provider's key that was sent.
+    """
+    told = _error(raw, key)
+    text = told.get("message", "")
+    after = headers.get(b"retry-after", b"").decode("latin-1")
+    wait = {"retry-after": str(min(int(after), _MOST_WAIT)) if after.isdecimal() and len(after) < 9 else "1"}
+    if status == 429:
+        text = f"The backend {name} limits its rate: {text or 'try again later'}"
+        return Refusal(429, "rate_limit_exceeded", text, headers=wait, retry=True)
+    if status in (401, 403):
+        text = f"The backend {name} refused the server's own key ({status}); an administrator must look at it."
+        return Refusal(502, "backend_refused_key", text, retry=True)
+    if status in _OWN_FAULT:
+        code = told.get("code") or "upstream_refused"
+        return Refusal(status, code, text or f"The backend {name} refused the request.", param=told.get("param"))
+    text = f"The backend {name} failed ({status}){': ' + text if text else ''}."
+    if status in _BUSY:
+        return Refusal(503, "upstream_busy", text, headers=wait, retry=True)
+    return Refusal(502, "upstream_failed", text, retry=True)
+
+
+def _error(raw: bytes, key: str) -> dict[str, str]:
+    """Message, code and param of an error body, as far as it has them; a code is a word, as it enters records."""
+    if raw.count(b"{") + raw.count(b"[") > _MOST_CONTAINERS:
+        return {}
+    try:
+        body: Any = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return {}
+    error = body.get("error") if isinstance(body, dict) else None
+    if isinstance(error, str):
+        error = {"message": error}
+    if not isinstance(error, dict):
+        return {}
+    most = {"message": 500, "code": 64, "param": 100}
+    told = {k: without_key(v, key)[:n] for k, n in most.items() if isinstance(v := error.get(k), str)}
+    if not _CODE.fullmatch(told.get("code", "")):
+        told.pop("code", None)
+    return told

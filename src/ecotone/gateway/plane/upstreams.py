@@ -1,0 +1,295 @@
+"""Connections to backends: pooled, one message at a time, never used again after anything that was not in order.
+
+Names are resolved and checked here, and the connection goes to the address that was checked. A pooled connection that
+turns out to be closed before it answered is replaced by a new one, once.
+"""
+
+import asyncio
+import socket
+import ssl
+import time
+from collections import deque
+from typing import Any, Final, Protocol
+from urllib.parse import urlsplit
+
+import httptools
+
+from ecotone.settings.addresses import is_forbidden
+
+MOST_IDLE: Final = 128
+IDLE_SECONDS: Final = 45.0
+DNS_SECONDS: Final = 60.0
+MOST_HEAD: Final = 64 * 1024
+_ONE_WRITE: Final = 16 * 1024
+
+
+class Unreachable(Exception):
+    """No connection could be made; the text says why, without addresses."""
+
+
+class Exchange(Protocol):
+    """What a connection tells of the answer."""
+
+    def answer_began(self, status: int, headers: dict[bytes, bytes]) -> None: ...
+
+    def answer_data(self, parts: list[bytes], ended: bool) -> None: ...
+
+    def answer_lost(self, how: str, again: bool) -> None: ...
+
+    def broke(self, error: Exception) -> None: ...
+
+
+class Place:
+    """Where a backend listens, and the connections to it that wait for work."""
+
+    __slots__ = ("_addresses", "_resolved", "_ssl", "host", "idle", "path", "port", "socket", "tls")
+
+    def __init__(self, url: str | None, unix: str | None) -> None:
+        parts = urlsplit(url or "http://engine/v1")
+        self.socket = unix
+        self.tls = parts.scheme == "https"
+        self.host = parts.hostname or ""
+        self.port = parts.port or (443 if self.tls else 80)
+        self.path = parts.path.rstrip("/")
+        self.idle: deque[Upstream] = deque()
+        self._addresses: list[tuple[Any, ...]] = []
+        self._resolved = 0.0
+        self._ssl: ssl.SSLContext | None = None
+
+    @property
+    def authority(self) -> str:
+        """For the Host header."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
+
+    async def connect(self, seconds: float) -> "Upstream":
+        """A new connection. Raises Unreachable."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(seconds):
+                if self.socket is not None:
+                    _, made = await loop.create_unix_connection(lambda: Upstream(self), self.socket)
+                    return made
+                return await self._over_network(loop)
+        except TimeoutError:
+            raise Unreachable("no connection in time") from None
+        except ssl.SSLCertVerificationError as error:
+            raise Unreachable(f"its certificate is not valid: {error.verify_message}") from None
+        except (OSError, ssl.SSLError) as error:
+            self._resolved = 0.0
+            raise Unreachable(error.strerror or type(error).__name__) from None
+
+    async def _over_network(self, loop: asyncio.AbstractEventLoop) -> "Upstream":
+        if time.monotonic() > self._resolved:
+            found = await loop.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+            self._addresses = [told for told in found if not is_forbidden(str(told[4][0]))]
+            if not self._addresses:
+                raise OSError(0, "the name leads to an address that no request may go to")
+            self._resolved = time.monotonic() + DNS_SECONDS
+        if self.tls and self._ssl is None:
+            self._ssl = await loop.run_in_executor(None, ssl.create_default_context)
+        failed: Exception = OSError(0, "no address")
+        for family, _, protocol, _, address in self._addresses:
+            plain = socket.socket(family, socket.SOCK_STREAM, protocol)
+            plain.setblocking(False)
+            try:
+                await loop.sock_connect(plain, address)
+                name = self.host if self.tls else None
+                _, made = await loop.create_connection(
+                    lambda: Upstream(self), sock=plain, ssl=self._ssl if self.tls else None, server_hostname=name
+                )
+            except (OSError, ssl.SSLError) as error:
+                plain.close()
+                failed = error
+            except BaseException:
+                plain.close()
+                raise
+            else:
+                return made
+        raise failed
+
+    def take(self) -> "Upstream | None":
+        """A connection that waits, the one used last first."""
+        while self.idle:
+            found = self.idle.pop()
+            if found.usable():
+                return found
+        return None
+
+    def sweep(self, now: float) -> None:
+        """Close what waited for too long."""
+        while self.idle and self.idle[0].since < now - IDLE_SECONDS:
+            self.idle.popleft().close()
+
+    def close(self) -> None:
+        while self.idle:
+            self.idle.pop().close()
+
+
+class Upstream(asyncio.Protocol):
+    """One connection to a backend."""
+
+    __slots__ = (
+        "_began", "_ended", "_exchange", "_head", "_headers", "_keep", "_parser", "_parts", "_paused", "_reused",
+        "_sent", "_transport", "place", "since",
+    )  # fmt: skip
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.since = 0.0
+        self._transport: Any = None
+        self._exchange: Exchange | None = None
+        self._parser: Any = httptools.HttpResponseParser(self)
+        self._parts: list[bytes] = []
+        self._headers: dict[bytes, bytes] = {}
+        self._head = 0
+        self._began = self._ended = self._keep = self._reused = self._sent = self._paused = False
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        plain = transport.get_extra_info("socket")
+        if plain is not None and plain.family != socket.AF_UNIX:
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def usable(self) -> bool:
+        return not self._transport.is_closing()
+
+    def send(self, exchange: Exchange, head: bytes, body: bytes = b"") -> None:
+        """Send one request; its answer is told to the exchange."""
+        self._exchange = exchange
+        self._headers = {}
+        self._head = 0
+        self._began = self._ended = False
+        if len(body) < _ONE_WRITE:
+            self._transport.write(head + body)
+        else:
+            self._transport.writelines((head, body))
+
+    def leave(self) -> None:
+        """The exchange wants no more of this answer."""
+        self._exchange = None
+        self._transport.abort()
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def pause(self) -> None:
+        if not self._paused and not self._transport.is_closing():
+            self._paused = True
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        if self._paused and not self._transport.is_closing():
+            self._paused = False
+            self._transport.resume_reading()
+
+    # -- asyncio -----------------------------------------------------------------------------------------------------
+    def data_received(self, data: bytes) -> None:
+        exchange = self._exchange
+        if exchange is None:  # what nobody asked for
+            self._transport.abort()
+            return
+        if not self._began:
+            self._head += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._fail("switched to another protocol")
+            return
+        except httptools.HttpParserError:
+            if self._ended:  # bytes behind a whole answer
+                self._keep = False
+            else:
+                self._fail("did not answer in HTTP")
+                return
+        if not self._began:
+            if self._head > MOST_HEAD:
+                self._fail("sent a head without end")
+            return
+        parts = self._parts
+        ended = self._ended
+        if not parts and not ended:
+            return
+        self._parts = []
+        if ended:
+            self._exchange = None
+            self._rest()
+        try:
+            exchange.answer_data(parts, ended)
+        except Exception as error:
+            exchange.broke(error)
+
+    def eof_received(self) -> None:
+        return None
+
+    def connection_lost(self, error: Exception | None) -> None:
+        exchange, self._exchange = self._exchange, None
+        self._parser = None  # they hold each other
+        if exchange is None:
+            if self.since and self in self.place.idle:
+                self.place.idle.remove(self)
+            return
+        if self._began and b"content-length" not in self._headers and not self._chunked() and error is None:
+            self._told(exchange.answer_data, [], True)  # a body that ends with its connection
+        else:
+            self._told(exchange.answer_lost, "closed the connection", self._reused and not self._head)
+
+    # -- httptools ---------------------------------------------------------------------------------------------------
+    def on_message_begin(self) -> None:
+        if self._ended:  # an answer behind the answer
+            self._keep = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._began and not self._ended:
+            if len(self._headers) > 200:
+                raise ValueError("too many headers")
+            self._headers[name.lower()] = value
+
+    def on_headers_complete(self) -> None:
+        if self._ended:
+            return
+        status = self._parser.get_status_code()
+        if status < 200:  # 100 Continue, 103 Early Hints
+            return
+        self._began = True
+        exchange = self._exchange
+        if exchange is not None:
+            exchange.answer_began(status, self._headers)
+
+    def on_body(self, data: bytes) -> None:
+        if not self._ended:
+            self._parts.append(data)
+
+    def on_message_complete(self) -> None:
+        if not self._began:
+            self._headers = {}
+            return
+        if not self._ended:
+            self._ended = True
+            self._keep = self._parser.should_keep_alive()
+
+    # ----------------------------------------------------------------------------------------------------------------
+    def _chunked(self) -> bool:
+        return b"transfer-encoding" in self._headers
+
+    def _rest(self) -> None:
+        """Wait for more work, or end."""
+        if self._keep and not self._paused and len(self.place.idle) < MOST_IDLE and not self._transport.is_closing():
+            self._reused = True
+            self.since = time.monotonic()
+            self.place.idle.append(self)
+        else:
+            self._transport.close()
+
+    def _fail(self, how: str) -> None:
+        exchange, self._exchange = self._exchange, None
+        self._transport.abort()
+        if exchange is not None:
+            self._told(exchange.answer_lost, how, False)
+
+    @staticmethod
+    def _told(what: Any, *how: Any) -> None:
+        try:
+            what(*how)
+        except Exception as error:
+            what.__self__.broke(error)

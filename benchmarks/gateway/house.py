@@ -51,6 +51,7 @@ def has_gateway() -> bool:
 @contextlib.contextmanager
 def house(folder: Path, upstream: Place, *, core: int) -> Iterator[House]:
     """`ecotone up` on an empty data folder, with backend, rule, projects, keys, limits, budget and price."""
+    folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     environment = {
         "ECOTONE_DATA": str(folder / "data"),
@@ -78,17 +79,37 @@ def _furnish(made: House, upstream: Place) -> None:
         _rest(made, "POST", "/backends", name=backend, url=url, key_env="BENCH_API_KEY", location=location)
         _rest(made, "POST", "/rules", kind="pass_unknown", subject=f"backend:{backend}", reason="for the benchmark")
     for project in PROJECTS:
-        _rest(made, "POST", "/projects", name=project, mode="serve_api", purpose="commercial")
-        made.keys[project] = _rest(made, "POST", "/keys", project=project)["key"]
-    for what, method, path, body in _FEATURES:
-        try:
-            _rest(made, method, path, **body)
-        except _Absent:
+        terms = {"name": project, "mode": "serve_api", "purpose": "commercial"}
+        unscanned = {"scan": False, "scan_reason": "the benchmark compares both"}
+        if project == "scanned" or not _tried(
+            made, "a project without scan", "POST", "/projects", **terms, **unscanned
+        ):
+            _rest(made, "POST", "/projects", **terms)
+        key = _rest(made, "POST", "/keys", project=project)
+        made.keys[project] = key["key"]
+        _limit(made, f"project:{project}")
+        _limit(made, f"key:{key['id']}")
+    _limit(made, "organisation")
+    for model in (MODEL, NEAR):
+        _tried(made, "prices", "PUT", f"/prices/{model}", input="1.25", output="10")
+
+
+def _limit(made: House, scope: str) -> None:
+    """Limits and two budgets of a scope, too high for any run to reach."""
+    high = {"requests": 10**9, "tokens": 10**12, "concurrent": 10**6}
+    budgets = ["100000000USD/month", "100000000USD/day"]
+    _tried(made, "limits and budgets", "PUT", f"/limits/{scope}", **high, budgets=budgets)
+
+
+def _tried(made: House, what: str, method: str, path: str, **body: Any) -> bool:
+    """Whether this version could do it; noted where it could not."""
+    try:
+        _rest(made, method, path, **body)
+    except _Absent:
+        if what not in made.missing:
             made.missing.append(what)
-
-
-# what is there only from some version on: name, method, path, body
-_FEATURES: list[tuple[str, str, str, dict[str, Any]]] = []
+        return False
+    return True
 
 
 class _Absent(Exception):
@@ -104,7 +125,7 @@ def _rest(made: House, method: str, path: str, **body: Any) -> Any:
             return json.loads(answer.read())
     except urllib.error.HTTPError as error:
         told = error.read()[:500].decode(errors="replace")
-        if error.code in (404, 405):
+        if error.code in (404, 405) or "unknown field" in told:
             raise _Absent(told) from None
         raise SystemExit(f"{method} {path}: {error.code} {told}") from None
 
@@ -123,7 +144,7 @@ def _wait_for_health(port: int, child: "subprocess.Popen[bytes]", log: Path) -> 
 
 @contextlib.contextmanager
 def gateway(made: House, *, workers: int = 1, core: int | str = GATEWAY_CORE) -> Iterator[Place]:
-    """`ecotone gateway` on the same data; `start_s` of the place is what it took to the first answer."""
+    """`ecotone gateway` on the same data, of which there can be one at a time."""
     port = free_port()
     argv = [str(ECOTONE), "gateway", "--workers", str(workers), "--port", str(port)]
     began = time.perf_counter()
@@ -135,10 +156,11 @@ def gateway(made: House, *, workers: int = 1, core: int | str = GATEWAY_CORE) ->
         yield at
 
 
-def restarted(made: House, upstream: Place) -> float:
+def restarted(made: House) -> float:
     """Seconds from the start of a process on the same data to its first answer.
 
-    Of `ecotone gateway` beside the server; where it does not exist, of `ecotone up` on a copy of the data.
+    Of `ecotone gateway` beside the server, when none runs there yet; where it does not exist, of `ecotone up` on a copy
+    of the data.
     """
     if has_gateway():
         with gateway(made) as at:

@@ -21,10 +21,10 @@ from pathlib import Path
 
 import delays
 import memory
-from ground import GATEWAY_CORE, Place, answered, check_machine, program, provider
-from house import NEAR, House, ecotone, gateway, has_gateway, restarted, used_requests
+from ground import GATEWAY_CORE, LOAD_CORE, Place, answered, check_machine, program, provider
+from house import NEAR, House, ecotone, gateway, has_gateway, house, restarted, used_requests
 from peers import PEERS, RUST, nginx
-from rounds import median, put_to_sleep, rates, ratio, table, wake_up
+from rounds import Rounds, median, put_to_sleep, rates, ratio, table, wake_up
 from texts import TEXT_BYTES, chat
 
 Found = dict[str, float | None]
@@ -39,7 +39,7 @@ class Sitting:
     nginx: Place
     plain: Place
     scanned: Place
-    house: House
+    made: House
     at: Place
     rounds: int
     seconds: float
@@ -70,9 +70,9 @@ def requests(s: Sitting) -> Found:
 
 def metering(s: Sitting) -> Found:
     """Whether each call that reached the provider stands in the ledger."""
-    before, counted = answered(s.provider), used_requests(s.house)
+    before, counted = answered(s.provider), used_requests(s.made)
     rates([s.plain], lambda place: chat(place.model), 64, 1, 1, s.folder)
-    called, written = answered(s.provider) - before, used_requests(s.house) - counted
+    called, written = answered(s.provider) - before, used_requests(s.made) - counted
     print(f"metering: the provider was called {called:,} times, the ledger has {written:,} more calls\n", flush=True)
     return {"unmetered_calls": called - written}
 
@@ -119,19 +119,29 @@ def workers(s: Sitting) -> Found:
     """CPU of a request with two workers against one at the same load; requests/s where there are cores for both."""
     if not has_gateway():
         return {"workers2_cpu": None}
-    cores = f"{GATEWAY_CORE},{GATEWAY_CORE + 1}" if (os.cpu_count() or 1) >= 4 else str(GATEWAY_CORE)
-    with gateway(s.house, workers=2, core=cores) as two, gateway(s.house, core=cores) as one:
-        places = [s.house.place(one, "plain", "one"), s.house.place(two, "plain", "two")]
-        # the provider's 20 ms hold both to the same 12,800 requests/s
-        paced = rates(places, lambda p: chat(p.model, directive="first=20"), 256, s.rounds, s.seconds, s.folder)
-        table("two workers against one, 256 connections, answers after 20 ms", paced, against="one")
-        pairs = zip(paced["two"], paced["one"], strict=True)
-        told: Found = {"workers2_cpu": median([two.cpu_us / one.cpu_us for two, one in pairs])}
-        if "," in cores:
-            full = rates(places, lambda p: chat(p.model), 128, s.rounds, s.seconds, s.folder)
-            table("two workers against one, as fast as they can", full, against="one")
-            told["workers2_rate"] = ratio(full, "two", "one")
+    roomy = (os.cpu_count() or 1) >= 4
+    cores = f"{GATEWAY_CORE},{GATEWAY_CORE + 1}" if roomy else str(GATEWAY_CORE)
+    paced: Rounds = {"one": [], "two": []}
+    full: Rounds = {"one": [], "two": []}
+    with house(s.folder / "workers", s.provider, core=LOAD_CORE) as made:
+        for turn in range(s.rounds):
+            for count, name in ((1, "one"), (2, "two")) if turn % 2 == 0 else ((2, "two"), (1, "one")):
+                with gateway(made, workers=count, core=cores) as at:
+                    place = [made.place(at, "plain", name)]
+                    # the provider's 20 ms hold both to the same 6,400 requests/s
+                    paced[name] += rates(place, _paced, 128, 1, s.seconds, s.folder)[name]
+                    if roomy:
+                        full[name] += rates(place, lambda p: chat(p.model), 128, 1, s.seconds, s.folder)[name]
+    table("two workers against one, 128 connections, answers after 20 ms", paced, against="one")
+    told: Found = {"workers2_cpu": median([b.cpu_us / a.cpu_us for a, b in zip(*paced.values(), strict=True)])}
+    if roomy:
+        table("two workers against one, as fast as they can", full, against="one")
+        told["workers2_rate"] = ratio(full, "two", "one")
     return told
+
+
+def _paced(place: Place) -> bytes:
+    return chat(place.model, directive="first=20")
 
 
 def health(s: Sitting) -> Found:
@@ -153,7 +163,8 @@ def grown(s: Sitting) -> Found:
 
 def start(s: Sitting) -> Found:
     """Seconds from the start of the process to its first answer, on data that is there."""
-    found = [restarted(s.house, s.provider) for _ in range(s.rounds)]
+    with house(s.folder / "start", s.provider, core=LOAD_CORE) as made:
+        found = [restarted(made) for _ in range(s.rounds)]
     print(f"start to first answer: {', '.join(f'{value:.2f}' for value in found)} s\n", flush=True)
     return {"start_s": median(found)}
 
@@ -197,7 +208,7 @@ def main() -> None:
             nginx=reference,
             plain=plain,
             scanned=scanned,
-            house=made,
+            made=made,
             at=at,
             rounds=args.rounds,
             seconds=args.seconds,

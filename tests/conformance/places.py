@@ -11,7 +11,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
-import sqlalchemy as sa
 
 from tests.running import Running, free_port, running
 
@@ -105,18 +104,8 @@ def _furnish(server: Running, provider: int, models: list[str], key: str) -> Non
     for model in models:
         made("PUT", f"/routes/{model}", to=[f"listed/{model}"])
     made("POST", "/projects", name="suite", mode="serve_api", purpose="commercial")
-    _take_over(server, made("POST", "/keys", project="suite")["id"], key)
+    made("POST", "/keys", project="suite", sha256=hashlib.sha256(key.encode()).hexdigest())
     _wait_until_taken(server, models[0], key)
-
-
-def _take_over(server: Running, key_id: str, key: str) -> None:
-    """Put the text of an existing key in the place of a new one's."""
-    hashed = hashlib.sha256(key.encode()).hexdigest()
-    url = server.env.get("ECOTONE_DATABASE_URL") or f"sqlite:///{server.data / 'ecotone.db'}"
-    engine = sa.create_engine(url)
-    with engine.begin() as connection:
-        connection.execute(sa.text("update keys set hash = :hash where id = :id"), {"hash": hashed, "id": key_id})
-    engine.dispose()
 
 
 def _wait_until_taken(server: Running, model: str, key: str) -> None:

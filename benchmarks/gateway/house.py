@@ -80,7 +80,7 @@ def _furnish(made: House, upstream: Place) -> None:
         _rest(made, "POST", "/rules", kind="pass_unknown", subject=f"backend:{backend}", reason="for the benchmark")
     for project in PROJECTS:
         terms = {"name": project, "mode": "serve_api", "purpose": "commercial"}
-        unscanned = {"scan": False, "scan_reason": "the benchmark compares both"}
+        off = {"scan": False, "scan_reason": "the benchmark compares both"}
         if project == "scanned" or not _tried(
             made, "a project without scan", "POST", "/projects", **terms, **unscanned
         ):

@@ -2,15 +2,17 @@
 
 import json
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import pytest
 
 from tests.gateway.smuggling import HIDDEN, VECTORS, Vector, filled
-from tests.running import running
+from tests.running import ECOTONE, Running, free_port, running
 
 PROVIDER_KEY = "sk-of-the-provider"
 MODEL = "odd/m"
@@ -110,10 +112,11 @@ class Plane:
     provider: Recorder
 
 
-@pytest.fixture(scope="module")
-def plane_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
+@pytest.fixture(scope="module", params=["up", "gateway"])
+def plane_address(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
+    """The public port of `ecotone up`, and that of `ecotone gateway` beside it."""
     provider = Recorder()
-    with running(tmp_path_factory.mktemp("smuggling"), ODD_API_KEY=PROVIDER_KEY) as server:
+    with running(tmp_path_factory.mktemp("smuggling"), ODD_API_KEY=PROVIDER_KEY) as server, ExitStack() as opened:
         for path, made in (
             ("backends", {"name": "odd", "url": provider.url, "key_env": "ODD_API_KEY", "location": "local"}),
             ("rules", {"kind": "pass_unknown", "subject": "backend:odd", "reason": "the tests' own provider"}),
@@ -122,10 +125,32 @@ def plane_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
             answer = server.http.post(f"/api/ecotone/v1/{path}", json=made)
             assert answer.is_success, answer.text
         key = server.http.post("/api/ecotone/v1/keys", json={"project": "p"}).json()["key"]
-        plane = Plane(f"127.0.0.1:{server.port}", server.port, key, provider)
+        port = server.port if request.param == "up" else opened.enter_context(_gateway(server))
+        plane = Plane(f"127.0.0.1:{port}", port, key, provider)
         _wait_for_key(plane)
         yield plane
         provider.listener.close()
+
+
+@contextmanager
+def _gateway(server: Running) -> Iterator[int]:
+    port = free_port()
+    with open(server.folder / "gateway.log", "ab") as log:
+        child = subprocess.Popen([ECOTONE, "gateway", "--port", str(port)], env=server.env, stdout=log, stderr=log)
+    try:
+        end = time.monotonic() + 30
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                break
+            except OSError:
+                told = (server.folder / "gateway.log").read_text()
+                assert child.poll() is None and time.monotonic() < end, told
+                time.sleep(0.05)
+        yield port
+    finally:
+        child.terminate()
+        child.wait(30)
 
 
 def _wait_for_key(plane: Plane) -> None:

@@ -81,9 +81,7 @@ def _furnish(made: House, upstream: Place) -> None:
     for project in PROJECTS:
         terms = {"name": project, "mode": "serve_api", "purpose": "commercial"}
         off = {"scan": False, "scan_reason": "the benchmark compares both"}
-        if project == "scanned" or not _tried(
-            made, "a project without scan", "POST", "/projects", **terms, **unscanned
-        ):
+        if project == "scanned" or not _tried(made, "a project without scan", "POST", "/projects", **terms, **off):
             _rest(made, "POST", "/projects", **terms)
         key = _rest(made, "POST", "/keys", project=project)
         made.keys[project] = key["key"]

@@ -10,6 +10,7 @@ import socketserver
 import subprocess
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ import httpx
 import msgspec
 import pytest
 
+from ecotone.gateway import Snapshot
+from ecotone.gateway.prices import Price, Rates
+from ecotone.gateway.snapshot import Budget, Limit
 from tests.app.gateways import Gateways, gateways
 from tests.gateway.conftest import USAGE, Provider, snapshot
 from tests.running import ECOTONE, free_port
@@ -346,3 +350,51 @@ def test_connections_of_one_address_are_bounded_in_each_worker(tmp_path: Path) -
         time.sleep(0.2)
         with tree.client() as again:
             assert tree.post(again).status_code == 200
+
+
+def budgeted(provider: Provider, calls: int) -> Snapshot:
+    """A budget for so many calls to the fake provider, whose tokens cost 10^-6 USD each."""
+    found = snapshot(provider, free_port())
+    rates = Rates(10**6, 10**6, 10**6, 10**6, 10**6, 10**6, 10**6)
+    price = Price(version="test", scale=(rates,))
+    budget = Budget(id="b", limit=calls * 18 * 10**6, window="total")
+    return msgspec.structs.replace(
+        found, prices={"fake/gpt-test": price}, limits={"project:shop": Limit(budgets=(budget,))}
+    )
+
+
+def spent(tree: Gateways) -> int:
+    return sum(r["cost"] or 0 for r in tree.ledger.records("settled"))
+
+
+def test_workers_together_never_overspend_a_budget_also_when_they_are_killed(tmp_path: Path) -> None:
+    """What the dead had reserved comes back, less what they spent; a budget of several workers is one budget."""
+    limit = 300
+    with gateways(tmp_path, workers=2) as (tree, provider):
+        tree.place(budgeted(provider, limit))
+        time.sleep(1.2)
+        statuses: Counter[int] = Counter()
+
+        def call() -> None:
+            end = time.monotonic() + 40
+            with tree.client() as client:
+                while time.monotonic() < end and statuses[402] < 12:
+                    with contextlib.suppress(httpx.HTTPError):
+                        answer = tree.post(client, "fake/gpt-test", max_tokens=7)
+                        statuses[answer.status_code] += 1
+                        if answer.status_code != 200:
+                            time.sleep(0.2)
+
+        threads = [threading.Thread(target=call, daemon=True) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        end = time.monotonic() + 20
+        while statuses[200] < limit // 5 and time.monotonic() < end:
+            time.sleep(0.02)
+        os.kill(tree.pids[0], signal.SIGKILL)
+        for thread in threads:
+            thread.join(50)
+        print(f"{dict(statuses)}, spent {spent(tree) / 18 / 10**6:.1f} calls of {limit}")
+        assert statuses[402] > 0
+    assert spent(tree) <= limit * 18 * 10**6
+    assert spent(tree) >= 0.8 * limit * 18 * 10**6

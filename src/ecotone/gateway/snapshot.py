@@ -20,6 +20,7 @@ class Consumer(msgspec.Struct, frozen=True, kw_only=True):
     """A project as the path sees it. `use` names its declared use among the decisions.
 
     `scan`: its texts are looked through for sensitive spans; where they are not, no text is known to be harmless.
+    `keep_days`: how long prompts and answers are kept, 0 for not at all.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Consumer(msgspec.Struct, frozen=True, kw_only=True):
     personal_data: PersonalData
     may_call_private: bool
     scan: bool = True
+    keep_days: int = 0
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,7 +60,8 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     """A key as the path sees it; its secret is known by its hash alone.
 
     `models` are patterns of names that it may call, `networks` addresses that it may be used from; empty is any.
-    `expires` is `time.time()`, 0 for never.
+    `expires` is `time.time()`, 0 for never; one that has expired stays for a day, one that was revoked goes at once.
+    A pattern is a name, or the beginning of one and a star. `tags` stand on each of its requests.
     """
 
     id: str
@@ -66,6 +69,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
     expires: float = 0.0
+    tags: tuple[str, ...] = ()
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True):
@@ -149,7 +153,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     backends: dict[str, Target] = {}
     routes: dict[str, Route] = {}
     limits: dict[str, Limit] = {}
-    """By scope: `key:ID`, `project:NAME`, `organisation`, `backend:NAME`."""
+    """By scope: `key:ID`, `project:NAME`, `project:NAME/user:*` for each end-user of it, `project:NAME/tag:NAME`,
+    `organisation`, `backend:NAME`."""
     rulings: dict[str, Ruling] = {}
     prices: dict[str, Price] = {}
     """By the candidate's name, in lower case where a provider's list names it; `price` looks them up."""

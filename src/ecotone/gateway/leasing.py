@@ -89,6 +89,7 @@ class LeasedPlane(Plane):
         known = totals(Ledger(settings.folder("ledger")), snapshot.limits, time.time(), [self._writer.writer])
         self.limiter = Limiter(self.slices, spent=known.get(self._writer.writer, {}))
         self._renewing = asyncio.get_running_loop().create_task(self.slices.run())
+        self._renewing.add_done_callback(_ended)
 
     async def stop(self) -> None:
         await super().stop()
@@ -129,3 +130,8 @@ class LeasedPlane(Plane):
                 refusal = found
         assert refusal is not None
         raise refusal
+
+
+def _ended(renewing: "asyncio.Task[None]") -> None:
+    if not renewing.cancelled() and (error := renewing.exception()) is not None:
+        log.error("slices are not renewed any more; limits refuse what they have not", exc_info=error)

@@ -29,8 +29,8 @@ from ecotone.app.process import DRAIN, NOT_RESTARTED, SETTLE
 from ecotone.gateway.certificates import server_tls
 from ecotone.gateway.chains import close_settled, open_chain, prefix, settle_left
 from ecotone.gateway.following import FileSnapshots
+from ecotone.gateway.leasing import LeasedPlane
 from ecotone.gateway.origins import Origins, Proxies
-from ecotone.gateway.plane import Plane
 from ecotone.ledger import LedgerWriter
 from ecotone.settings import Settings
 from ecotone.vocabulary import EcotoneError
@@ -80,8 +80,7 @@ class _Worker:
         self._writer = writer
         self._reports = reports
         self._snapshots = FileSnapshots(settings.folder("snapshot"))
-        # the one place where leases of budgets and rates are plugged in: `limiter=Limiter(leases)`
-        self._plane = Plane(settings, writer)
+        self._plane = LeasedPlane(settings, writer)
         self._limits = Limits(stalled=settings.stalled_seconds, per_address=settings.connections_per_address)
         self._connections: set[Any] = set()
         self._doorway = Doorway(
@@ -106,6 +105,7 @@ class _Worker:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stop)
         self._plane.use(self._snapshots)
+        self._plane.share(self._settings, self._snapshots.current)
         await self._plane.start()
         server = await self._loop.create_server(self._doorway, sock=listener, ssl=tls, backlog=_BACKLOG)
         gc.collect()

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ecotone.gateway.face import FACES
 from starlette.routing import BaseRoute, Route
 from typer.main import get_command
 
 from ecotone import hub, web
 from ecotone.api import ENDPOINTS, PREFIX
 from ecotone.cli.main import app
+from ecotone.gateway.plane import FACES
 from ecotone.settings import options
 
 DOCS = Path(__file__).parents[2] / "docs"

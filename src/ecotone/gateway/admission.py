@@ -92,6 +92,8 @@ def admit(snapshot: Snapshot, consumer: Consumer, request: Request, findings: Fi
     """
     route = snapshot.routes.get(request.model)
     names = [c.model for c in route.candidates] if route is not None else [request.model]
+    if route is not None and route.strategy == "fixed":
+        del names[1:]
     allowed: list[Candidate] = []
     refusals: list[Refusal] = []
     passed_over: list[str] = []

@@ -50,10 +50,11 @@ class EventCutter:
 
 
 def _data(event: bytes) -> bytes | None:
+    """The data of an event; None for comments, and for an empty one, which the standard does not dispatch."""
     if event.startswith(b"data:") and b"\n" not in event:
-        return event[5:].strip()
+        return event[5:].strip() or None
     lines = [line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:")]
-    return b"\n".join(lines).strip() if lines else None
+    return b"\n".join(lines).strip() or None
 
 
 class StreamReader:
@@ -107,7 +108,7 @@ class StreamReader:
 
     def _chunk(self, chunk: dict[str, Any], data: bytes) -> bytes | None:
         choices = _dicts(chunk.get("choices"))
-        if chunk.get("error") and not choices:
+        if chunk.get("error"):
             self.error = _error_text(chunk["error"])
             return None
         changed = b"\n" in data or self._names is not None

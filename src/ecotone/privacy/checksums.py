@@ -17,7 +17,8 @@ _COUNTRIES: Final = (
 )
 IBAN_LENGTH: Final[dict[str, int]] = {word[:2]: int(word[2:]) for word in _COUNTRIES.split()}
 
-_LUHN_DOUBLE: Final = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
+_LETTER_NUMBERS: Final = {ord(letter): str(int(letter, 36)) for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
+_LUHN_DOUBLE: Final = bytes.maketrans(b"0123456789", b"0246813579")
 
 # First digits (from, to) of an issuer's numbers and their lengths.
 _ISSUERS: Final = (
@@ -61,7 +62,8 @@ _COUNTRY_CODES: Final = frozenset(_CALLING.split())
 
 def luhn(digits: str) -> bool:
     """Whether the last digit is the right check digit (ISO/IEC 7812-1, annex B)."""
-    total = sum(map(int, digits[-1::-2])) + sum(_LUHN_DOUBLE[int(d)] for d in digits[-2::-2])
+    told = digits.encode("ascii")
+    total = sum(told[-1::-2]) + sum(told[-2::-2].translate(_LUHN_DOUBLE)) - len(told) * ord("0")
     return total % 10 == 0
 
 
@@ -75,6 +77,10 @@ def _issuer_lengths() -> dict[str, frozenset[int]]:
 
 
 _ISSUER_LENGTHS: Final = _issuer_lengths()
+# The first three digits of every card number.
+CARD_BEGINNINGS: Final = frozenset(
+    (prefix + rest)[:3] for prefix in _ISSUER_LENGTHS for rest in map("{:02}".format, range(100))
+)
 
 
 def is_card(digits: str) -> bool:
@@ -82,16 +88,18 @@ def is_card(digits: str) -> bool:
     length = len(digits)
     if not 12 <= length <= 19:
         return False
-    issued = any(length in _ISSUER_LENGTHS.get(digits[:size], ()) for size in (1, 2, 3, 4, 6))
-    return issued and luhn(digits)
+    for size in (1, 2, 3, 4, 6):
+        lengths = _ISSUER_LENGTHS.get(digits[:size])
+        if lengths is not None and length in lengths:
+            return luhn(digits)
+    return False
 
 
 def is_iban(compact: str) -> bool:
     """Whether upper-case text without separators is an IBAN: its country's length, and remainder 1 modulo 97."""
     if IBAN_LENGTH.get(compact[:2]) != len(compact):
         return False
-    number = "".join(str(int(c, 36)) for c in compact[4:] + compact[:4])
-    return int(number) % 97 == 1
+    return int((compact[4:] + compact[:4]).translate(_LETTER_NUMBERS)) % 97 == 1
 
 
 def is_ssn(area: str, group: str, serial: str) -> bool:

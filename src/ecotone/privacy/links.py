@@ -18,6 +18,8 @@ _BEGIN: Final = re.compile(
     r"|\s+",
     re.ASCII | re.IGNORECASE,
 )
+# Text without any of these begins no URL and holds nothing that one may begin behind.
+_MARK: Final = re.compile(r"[(\"'<=/\\&:.](?:(?<!\.)|(?=[a-z])|(?<=www\.))", re.ASCII | re.IGNORECASE)
 _MAY_BEGIN: Final = re.compile(rf"(?:{_SLASHES}|{_SCHEME})\Z", re.ASCII | re.IGNORECASE)
 _LAST_OPENER: Final = re.compile(r"(?:url\(|\\?[\"'<]|=)\Z", re.IGNORECASE)
 _GAP: Final = " \t\r\n\f\v"
@@ -60,6 +62,11 @@ class Links:
         """Takes the next piece of the text, cut anywhere."""
         place = len(self._kept) if self._within else 0
         text, outside_from = self._kept + text, 0
+        if not self._within and not self._opener and _MARK.search(text) is None:
+            last = text[-_LONGEST_BEGINNING:]
+            last = last[last.rfind(" ") + 1 :]
+            self._kept = last if last.isprintable() else _beginning(last)
+            return
         while place < len(text):
             if self._within:
                 place = outside_from = self._inside(text, place)

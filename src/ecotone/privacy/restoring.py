@@ -55,6 +55,7 @@ def _beginnings() -> re.Pattern[str]:
 
 
 _BEGINNING: Final = _beginnings()
+_SEPARATORS: Final = "\\_ -"
 _NOT_CORE: Final = re.compile(r"[\\_ \-]")
 
 
@@ -74,6 +75,8 @@ class Issued:
     def __init__(self) -> None:
         self.values: dict[str, str] = {}
         self.beginnings: set[str] = set()
+        # The last two characters, in upper case, of every beginning that has two, however it is mangled.
+        self._endings = {"\\" + separator for separator in _SEPARATORS}
 
     def add(self, placeholder: str, value: str) -> bool:
         """Notes what a new placeholder stands for; False when it already stands for something."""
@@ -81,6 +84,10 @@ class Issued:
         if name in self.values:
             return False
         self.beginnings.update(name[:length] for length in range(1, len(name)))
+        self._endings.update(name[place : place + 2] for place in range(len(name) - 2))
+        word = len(name) - 2 * PAIRS
+        for separator in _SEPARATORS:
+            self._endings.update((name[word - 1] + separator, separator + name[word]))
         self.values[name] = value
         return True
 
@@ -113,6 +120,8 @@ class Issued:
 
     def undecided(self, text: str) -> int:
         """Where the longest end of the text begins that may become an issued placeholder; its length if none."""
+        if text[-2:].upper() not in self._endings and text[-1:].upper() not in self.beginnings:
+            return len(text)
         start = max(0, len(text) - _LONGEST)
         while (hit := _BEGINNING.search(text, start)) is not None:
             if core(hit.group()) in self.beginnings:
@@ -144,7 +153,9 @@ class StreamRestorer:
         """Takes the next piece; gives what can be shown by now, perhaps nothing."""
         if not self._issued.values:
             return text
-        restored, rest = self._issued.split(self._held + text, self._links, in_json=self._in_json)
+        restored, rest = "", self._held + text
+        if _PAIRS.search(rest) is not None:
+            restored, rest = self._issued.split(rest, self._links, in_json=self._in_json)
         place = self._issued.undecided(rest)
         self._links.follow(rest[:place])
         self._held = rest[place:]

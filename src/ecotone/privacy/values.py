@@ -5,6 +5,7 @@ What it cannot look into (pictures, sound, files, token ids) counts as confident
 
 import json
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -13,12 +14,22 @@ import msgspec
 
 from ecotone.privacy.dataurls import data_url
 from ecotone.privacy.errors import TooDeep
-from ecotone.privacy.finding import find
+from ecotone.privacy.finding import find, holds
 from ecotone.privacy.spans import Span
 from ecotone.vocabulary import DataClass
 
 DEPTH_LIMIT: Final = 200
 SIZE_LIMIT: Final = 2_000_000
+QUICK_LIMIT: Final = 65_536
+# What `quick` counts for each key and item.
+_ITEM: Final = 16
+# Stands between texts that are searched as one: no form of finding or escape holds it, and none begins or ends beside
+# it that would not begin or end at the edge of a text.
+_BETWEEN: Final = '"'
+# How many places that may be a finding `quick` looks at: what is left for `inspect` need not be quick.
+_DOUBTS: Final = 100
+_LONG: Final = 2_000
+_TOGETHER: Final = 64
 # Strings under these keys hold JSON of their own (OpenAI chat: tool calls).
 JSON_TEXT_KEYS: Final = frozenset({"arguments"})
 # A literal that is not closed ends with the text: were it given up, each of its quotes would begin another try.
@@ -48,6 +59,9 @@ class Findings(msgspec.Struct, frozen=True):
         return not self.unscanned and "secret" not in self.kinds
 
 
+NOTHING: Final = Findings(DataClass.PUBLIC, {})
+
+
 def scan(value: Any) -> DataClass:
     """The data class of a JSON value.
 
@@ -69,11 +83,14 @@ def inspect(value: Any, *, limit: int = SIZE_LIMIT) -> Findings:
     """
     kinds: Counter[str] = Counter()
     highest, unscanned = DataClass.PUBLIC, 0
+    seen: list[str] = []
     for text in texts(value):
         limit -= len(text or "")
         if text is None or limit < 0:
             unscanned += 1
-            continue
+        else:
+            seen.append(text)
+    for text in _suspects(seen):
         for found in find(text):
             kinds[found.kind] += 1
             if found.data_class.rank > highest.rank:
@@ -83,28 +100,95 @@ def inspect(value: Any, *, limit: int = SIZE_LIMIT) -> Findings:
     return Findings(highest, dict(kinds), unscanned)
 
 
-def texts(value: Any) -> Iterator[str | None]:
-    """Every text of a JSON value that has to be looked at; `None` stands for a part that cannot be looked into."""
-    todo: list[tuple[Any, str, int]] = [(value, "", 0)]
+def quick(value: Any, *, limit: int = QUICK_LIMIT) -> Findings | None:
+    """What `inspect` tells of a value that holds nothing; `None` when the value has to be looked at in full.
+
+    Looks through at most `limit` characters, at most `limit` / 16 keys and items, and at no more than a hundred places
+    that may be a finding, and stops at the first: `None` says that there is one, that there is more to look at, or
+    that a part cannot be looked into. So no text holds up its caller, whoever wrote it.
+
+    Raises:
+        TooDeep: it is nested too deep to be looked through.
+    """
+    known = _texts(value, limit)
+    if None in known:
+        return None
+    told: list[str] = known  # type: ignore[assignment]
+    return None if sum(map(len, told)) > limit or holds(_BETWEEN.join(told), _DOUBTS) else NOTHING
+
+
+def _suspects(seen: list[str]) -> Iterator[str]:
+    """The texts without those that hold nothing together: most texts of a body are short, and each search costs."""
+    short: list[str] = []
+    for text in seen:
+        if len(text) > _LONG:
+            yield text
+        else:
+            short.append(text)
+    for place in range(0, len(short), _TOGETHER):
+        some = short[place : place + _TOGETHER]
+        if holds(_BETWEEN.join(some)):
+            yield from some
+
+
+def texts(value: Any) -> list[str | None]:
+    """Every text of a JSON value that has to be looked at; `None` stands for a part that cannot be looked into.
+
+    Raises:
+        TooDeep: it is nested too deep to be looked through.
+    """
+    return _texts(value, sys.maxsize)
+
+
+def _texts(value: Any, room: int) -> list[str | None]:
+    """The texts of a value; with a `None` when keys and items, or texts to be joined or decoded, exceed `room`."""
+    found: list[str | None] = []
+    todo: list[tuple[Any, str, int]] = [] if _scalar(value, "", found, room) else [(value, "", 0)]
     while todo:
         item, key, depth = todo.pop()
-        if depth > DEPTH_LIMIT:
+        if not isinstance(item, (dict, list, tuple, Mapping)):
+            continue
+        room -= _ITEM * len(item)
+        if room < 0:
+            return [*found, None]
+        if item and depth >= DEPTH_LIMIT:
             raise TooDeep(DEPTH_LIMIT)
-        if isinstance(item, str):
-            yield from _string(item, key)
-        elif isinstance(item, Mapping):
-            for name, inner in item.items():
-                yield str(name)
-                if name in _OPAQUE_KEYS and inner:
-                    yield None
-                todo.append((inner, str(name), depth + 1))
-        elif isinstance(item, (list, tuple)):
+        if isinstance(item, (list, tuple)):
             if key in _TOKEN_KEYS and any(isinstance(i, int) for i in item[:1]):
-                yield None
-            todo.extend((inner, key, depth + 1) for inner in item)
-            yield from split_texts(item)
-        elif isinstance(item, (int, float)) and not isinstance(item, bool) and (digits := number_digits(item)):
-            yield digits
+                found.append(None)
+            todo += [(part, key, depth + 1) for part in item if not _scalar(part, key, found, room)]
+            found += _joined(item, room)
+            continue
+        for name, part in item.items():
+            told = str(name)
+            found.append(told)
+            if name in _OPAQUE_KEYS and part:
+                found.append(None)
+            if not _scalar(part, told, found, room):
+                todo.append((part, told, depth + 1))
+    return found
+
+
+def _scalar(item: Any, key: str, found: list[str | None], room: int) -> bool:
+    """Adds the texts of a value that holds no others; False when it may hold others."""
+    if isinstance(item, str):
+        found.append(item)
+        if item[4:5] == ":" or key in JSON_TEXT_KEYS:
+            found += _inside(item, key) if len(item) <= room else (None,)
+        return True
+    if isinstance(item, (int, float)):
+        if not -9_999_999 <= item <= 9_999_999 and (digits := number_digits(item)):
+            found.append(digits)
+        return True
+    return item is None
+
+
+def _joined(parts: Sequence[Any], room: int) -> list[str | None]:
+    """The texts of neighbouring parts joined, when there is more than one: a value may be split between them."""
+    pieces = [text for part in parts if (text := part_text(part)) is not None]
+    if len(pieces) < 2:
+        return []
+    return ["".join(pieces)] if sum(map(len, pieces)) <= room else [None]
 
 
 def number_digits(number: float) -> str | None:
@@ -116,20 +200,14 @@ def number_digits(number: float) -> str | None:
     return str(number) if 9_999_999 < abs(number) < 10**20 else None
 
 
-def split_texts(parts: Sequence[Any]) -> list[str]:
-    """The texts of neighbouring parts joined, when there is more than one: a value may be split between them."""
-    pieces = [text for part in parts if (text := part_text(part)) is not None]
-    return ["".join(pieces)] if len(pieces) > 1 else []
-
-
 def part_text(part: Any) -> str | None:
     """The text of a content part of a message."""
-    text = part.get("text") if isinstance(part, Mapping) else None
+    text = part.get("text") if isinstance(part, (dict, Mapping)) else None
     return text if isinstance(text, str) else None
 
 
-def _string(text: str, key: str) -> Iterator[str | None]:
-    yield text
+def _inside(text: str, key: str) -> Iterator[str | None]:
+    """What is written in another form inside a text."""
     url = data_url(text)
     if url is not None:
         if url.text != url.body:

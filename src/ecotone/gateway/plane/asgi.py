@@ -5,7 +5,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from ecotone.gateway.answers import Refusal
-from ecotone.gateway.plane.heads import Head, add_field, bad
+from ecotone.gateway.plane.heads import Head, bad, check_twice
 
 if TYPE_CHECKING:
     from ecotone.gateway.plane.connections import Desk
@@ -142,8 +142,9 @@ def _head_of(scope: Any) -> Head:
     head.method = scope["method"].encode()
     head.path = scope["path"]
     head.query = scope.get("query_string", b"")
-    for name, value in scope["headers"]:
-        add_field(head, name, value)
+    head.fields = {name.lower(): value for name, value in scope["headers"]}
+    if len(head.fields) != len(scope["headers"]):
+        check_twice([name.lower() for name, _ in scope["headers"]])
     length = head.fields.get(b"content-length")
     if length is not None:
         if not length.isdigit() or len(length) > 15:

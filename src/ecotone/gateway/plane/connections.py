@@ -8,7 +8,17 @@ from typing import Any, Final, Protocol
 import httptools
 
 from ecotone.gateway.answers import Refusal
-from ecotone.gateway.plane.heads import MOST_EXTENSIONS, MOST_FIELDS, MOST_HEAD, Head, add_field, bad, check
+from ecotone.gateway.plane.heads import (
+    MOST_EXTENSIONS,
+    MOST_FIELDS,
+    MOST_HEAD,
+    Head,
+    SeenHead,
+    bad,
+    check,
+    check_twice,
+    repeatable,
+)
 
 MOST_PIPELINED: Final = 64
 HEAD_SECONDS: Final = 30.0
@@ -98,10 +108,13 @@ class Connection(asyncio.Protocol):
         self._waiting: deque[tuple[Head, bytes, Refusal | None]] = deque()
         self._head: Head | None = None
         self._target: list[bytes] = []
+        self._fields: list[tuple[bytes, bytes]] = []
         self._parts: list[bytes] = []
         self._refusal: Refusal | None = None
         self._raw: list[bytes] = []
-        self._in_head = False
+        self._in_head = self._first = False
+        self._seen: SeenHead | None = None
+        self._missing = 0
         self._fed = self._size = self._pieces = 0
         self._work: Work | None = None
         self._busy = self._ending = self._lingering = self._chunked = self._begun = self._old = self._bare = False
@@ -136,8 +149,26 @@ class Connection(asyncio.Protocol):
             return
         if self._ending:
             return
+        if self._missing:
+            self._more(data)
+            return
+        seen = self._seen
+        if seen is not None and not self._busy and self._head is None:
+            start, length = seen.begins(data, self._desk.most_body)
+            if start:
+                have = len(data) - start
+                if have == length:
+                    self._start(seen.head, data[start:], None)
+                    return
+                if have < length and self._desk.refused_early(seen.head, self.address) is None:
+                    self._parts = [data[start:]]
+                    self._missing = length - have
+                    return
         self._fed += len(data)
-        if self._in_head or self._head is None:
+        if self._head is None:
+            self._raw = [data]
+            self._first = True
+        elif self._in_head:
             self._raw.append(data)
         try:
             self._parser.feed_data(data)
@@ -154,9 +185,22 @@ class Connection(asyncio.Protocol):
                     Refusal(431, "head_too_large", f"The head of the request is larger than {MOST_HEAD} bytes.")
                 )
             return
-        self._raw.clear()
         if self._bare and self._fed - self._size > MOST_EXTENSIONS + 64 * self._pieces:
             self._broken(bad("The chunks of the body have too much besides the body."))
+
+    def _more(self, data: bytes) -> None:
+        """More of a body whose head was seen before; what follows it is for the parser."""
+        parts = self._parts
+        left = self._missing - len(data)
+        parts.append(data if left >= 0 else data[: self._missing])
+        self._missing = max(left, 0)
+        if left > 0:
+            return
+        self._parts = []
+        assert self._seen is not None
+        self._start(self._seen.head, b"".join(parts), None)
+        if left < 0 and not self._transport.is_closing():
+            self.data_received(data[left:])
 
     def eof_received(self) -> bool:
         """A client that has sent all it will is no reason to stop its answer, but there is nobody to wait for more."""
@@ -177,7 +221,8 @@ class Connection(asyncio.Protocol):
     def shutdown(self) -> None:
         """End when the request that runs has its answer; at once when none does."""
         self._last = True
-        if not self._busy and not self._waiting and not self._transport.is_closing():
+        under_way = self._busy or self._waiting or self._missing or self._head is not None
+        if not under_way and not self._transport.is_closing():
             self._transport.close()
 
     def sweep(self, now: float, patience: float) -> None:
@@ -194,7 +239,7 @@ class Connection(asyncio.Protocol):
         elif self._in_head:
             if idle > HEAD_SECONDS:
                 self._broken(Refusal(408, "head_too_slow", "The head of the request did not arrive in 30 seconds."))
-        elif self._head is not None:
+        elif self._head is not None or self._missing:
             if idle > BODY_SECONDS:
                 self._broken(Refusal(408, "body_too_slow", "The body did not arrive in time; send it again."))
         elif idle > KEEP_SECONDS:
@@ -204,29 +249,27 @@ class Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         self._head = Head()
         self._target = []
-        self._parts = []
         self._refusal = None
         self._in_head = True
-        self._bare = False
-        self._size = 0
 
     def on_url(self, part: bytes) -> None:
         self._target.append(part)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        head = self._head
-        if self._in_head and head is not None:  # what follows a body are trailers, and replace nothing
-            fields = head.fields
-            name = name.lower()
-            if name in fields or len(fields) >= MOST_FIELDS:
-                add_field(head, name, value)
-            else:
-                fields[name] = value
+        if self._in_head:  # what follows a body are trailers, and replace nothing
+            self._fields.append((name, value))
+            if len(self._fields) > MOST_FIELDS:
+                raise Refusal(431, "head_too_large", f"More than {MOST_FIELDS} headers were sent.")
 
     def on_headers_complete(self) -> None:
         head = self._head
         assert head is not None
         parser = self._parser
+        told = self._fields
+        fields = head.fields = {name.lower(): value for name, value in told}
+        if len(fields) != len(told):
+            check_twice([name.lower() for name, _ in told])
+        self._fields = []
         head.method = parser.get_method()
         target = self._target
         check(head, parser.get_http_version(), target[0] if len(target) == 1 else b"".join(target))
@@ -234,9 +277,10 @@ class Connection(asyncio.Protocol):
         self._in_head = False
         length = head.length
         if length == 0:
+            self._bare = False
             return
         self._bare = length is None
-        self._pieces = self._fed = 0
+        self._pieces = self._fed = self._size = 0
         refusal = self._desk.refused_early(head, self.address)
         if refusal is None and length is not None and length > self._desk.most_body:
             refusal = _too_large(length, self._desk.most_body)
@@ -263,6 +307,9 @@ class Connection(asyncio.Protocol):
         self._head = None
         self._parts = []
         self._fed = 0
+        if self._first and len(self._raw) == 1 and self._refusal is None and repeatable(head):
+            self._seen = SeenHead(self._raw[0], head)
+        self._first = False
         body = parts[0] if len(parts) == 1 else b"".join(parts)
         if self._busy:
             if len(self._waiting) >= MOST_PIPELINED:
@@ -326,7 +373,7 @@ class Connection(asyncio.Protocol):
         kept = [line for line in lines if line[:8].lower() != b"upgrade:"]
         self._parser = httptools.HttpRequestParser(self)
         self._head, self._in_head, self._fed = None, False, 0
-        self._raw.clear()
+        self._fields = []
         self.data_received(b"\r\n".join(kept) + blank + rest)
 
     def _broken(self, refusal: Refusal) -> None:

@@ -60,18 +60,13 @@ def bad(message: str) -> Refusal:
     return Refusal(400, "bad_request", message)
 
 
-def add_field(head: Head, name: bytes, value: bytes) -> None:
-    """Take a header in. Raises Refusal for one that may stand only once and comes again, and for too many."""
-    name = name.lower()
-    fields = head.fields
-    if name in fields:
-        if name in _ONCE:
+def check_twice(names: list[bytes]) -> None:
+    """Refuse headers that may stand only once and came again."""
+    for name in _ONCE:
+        if names.count(name) > 1:
             if name == b"authorization":
                 raise Refusal(401, "several_keys", "More than one Authorization header was sent; send one key.")
             raise bad(f"The header {name.decode('latin-1')} was sent twice; send it once.")
-    elif len(fields) >= MOST_FIELDS:
-        raise Refusal(431, "head_too_large", f"More than {MOST_FIELDS} headers were sent.")
-    fields[name] = value
 
 
 def check(head: Head, version: str, target: bytes) -> None:
@@ -111,3 +106,45 @@ def check(head: Head, version: str, target: bytes) -> None:
         head.length = int(length)
     if head.length != 0 and head.method in (b"GET", b"HEAD", b"OPTIONS", b"DELETE"):
         raise bad(f"A {head.method.decode('latin-1')} request has a body; send none.")
+
+
+class SeenHead:
+    """A head that a connection sent before: clients send the same one again and again, but for the body's length.
+
+    One that has the same bytes around a plain number needs no parser: what was checked once holds again.
+
+    Args:
+        raw: begins with the head, whole.
+        head: what it was parsed into.
+    """
+
+    __slots__ = ("_after", "_before", "head")
+
+    def __init__(self, raw: bytes, head: Head) -> None:
+        end = raw.index(b"\r\n\r\n") + 4
+        name = raw[:end].lower().index(b"\r\ncontent-length:")
+        start = name + len(b"\r\ncontent-length:")
+        start += len(raw[start:end]) - len(raw[start:end].lstrip(b" "))
+        self._before = raw[:start]
+        self._after = raw[raw.index(b"\r", start) : end]
+        self.head = head
+
+    def begins(self, data: bytes, most: int) -> tuple[int, int]:
+        """Where the body begins when the data begins with this head, and how long it is; (0, 0) when it is anything
+        else, or longer than allowed."""
+        before, after = self._before, self._after
+        if not data.startswith(before):
+            return 0, 0
+        start = len(before)
+        end = data.find(b"\r", start, start + 12)
+        digits = data[start:end]
+        if end < 0 or not digits.isdigit() or digits[:1] == b"0" or not data.startswith(after, end):
+            return 0, 0
+        length = int(digits)
+        return (end + len(after), length) if length <= most else (0, 0)
+
+
+def repeatable(head: Head) -> bool:
+    """Whether the same head may come again and mean the same."""
+    fields = head.fields
+    return bool(head.length) and not head.close and b"expect" not in fields and b"upgrade" not in fields

@@ -56,7 +56,14 @@ def main() -> None:
     try:
         tls = server_tls(settings)
         begin = chains_of(settings)
-        writer = open_chain(settings.folder("ledger"), begin, place, settings.ledger_segment_bytes)
+        writer = open_chain(
+            settings.folder("ledger"),
+            begin,
+            place,
+            settings.ledger_segment_bytes,
+            spill=settings.spill,
+            spilling=settings.ledger_full == "spill",
+        )
     except EcotoneError as error:
         print(f"ecotone: {error.message}", file=sys.stderr)
         report(reports, "failed " + " ".join(error.message.split()))
@@ -163,7 +170,8 @@ class _Worker:
                     self._loop.call_soon_threadsafe(self._begin_end, self._settings.drain_seconds, _FAREWELL_RESTART)
                 elif word == SETTLE:
                     try:
-                        settle_left(folder, begin, place, workers)
+                        spilling = self._settings.ledger_full == "spill"
+                        settle_left(folder, begin, place, workers, spill=self._settings.spill, spilling=spilling)
                     except Exception:  # what is not settled now is at the next start
                         log.exception("what earlier workers left open could not be settled")
             os.kill(os.getpid(), signal.SIGTERM)

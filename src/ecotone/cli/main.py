@@ -12,12 +12,15 @@ from ecotone.cli import (
     accounts,
     check,
     gateway,
+    keys,
     ledger,
     licences,
+    limits,
     models,
     operate,
     policy,
     prices,
+    traces,
     upkeep,
     webhooks,
     work,
@@ -75,6 +78,7 @@ def up(
 
 
 app.command()(operate.restart)
+app.command("gateway")(operate.gateway)
 
 
 @app.command()
@@ -106,11 +110,14 @@ gateway.add_to(app)
 prices.add_to(app)
 ledger.add_to(app)
 accounts.add_to(app)
+keys.add_to(app)
+limits.add_to(app)
 policy.add_to(app)
 check.add_to(app)
 webhooks.add_to(app)
 work.add_to(app)
 upkeep.add_to(app)
+traces.add_to(app)
 
 
 def main() -> None:

@@ -79,6 +79,16 @@ class Usage(msgspec.Struct, kw_only=True):
         self.cached_tokens, self.cache_write_tokens, self.cache_write_1h_tokens = read, write, write_1h
         self.prompt_tokens = uncached + read + write + write_1h
 
+    def told(self) -> dict[str, Any]:
+        """The figures in OpenAI's form."""
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": self.prompt_tokens + self.completion_tokens,
+            "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
+            "completion_tokens_details": {"reasoning_tokens": self.reasoning_tokens},
+        }
+
     def saw(self, text: str) -> None:
         """Text that came in a stream, for an estimate if no figure follows."""
         self.characters += len(text)

@@ -77,8 +77,8 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
 
     `scale` is by the length of the prompt, shortest first: the whole request is charged at the rates of the last that
     its prompt is longer than. `tiers` are scales of the service tiers that differ. `version` names the entry that it
-    came from, for the ledger; `max_input` and `max_output` are the model's own limits in tokens. `ceilings` follow from the
-    rest.
+    came from, for the ledger; `max_input` and `max_output` are the model's own limits in tokens. `ceilings` follow from
+    the rest.
     """
 
     version: str

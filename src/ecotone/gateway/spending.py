@@ -4,12 +4,14 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
 from ecotone.gateway.meters import template
 from ecotone.gateway.snapshot import Limit
 from ecotone.gateway.windows import window_of
 from ecotone.ledger import Ledger
 from ecotone.ledger.settling import estimated, open_requests
-from ecotone.ledger.usage import Who, add
+from ecotone.ledger.usage import Who, summed
 
 _ORDER = ("total", "month", "week", "day", "hour")
 
@@ -82,10 +84,8 @@ def _settled(ledger: Ledger, writer: str, longest: str, label: str) -> Iterable[
 
 
 def _cost(record: Mapping[str, Any]) -> tuple[Who, int]:
-    sums: dict[Who, Any] = {}
-    add(sums, record)
-    who, found = next(iter(sums.items()))
-    return who, found.cost
+    who, sums = next(iter(summed([msgspec.json.encode({**record, "kind": "settled"})]).items()))
+    return who, sums.cost
 
 
 def _labels(hour: str) -> dict[str, str]:

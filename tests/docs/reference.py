@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ecotone.gateway.face import FACES
+from ecotone.gateway.plane import FACES
 from starlette.routing import BaseRoute, Route
 from typer.main import get_command
 

@@ -1,6 +1,7 @@
 """What a user would lose: a finding that the fast scan passes over, or a body that holds up all others."""
 
 import re
+import time
 import unicodedata
 from typing import Any
 
@@ -161,3 +162,13 @@ def test_the_plain_form_of_a_text_of_many_scripts_is_the_same(some: str, seed: s
     alphabet = "".join(map(chr, [*range(0xFF01, 0xFF5F), *range(0x660, 0x66A), 0x200B, 0xAD, 0x4E00, 0xE4]))
     text = some + (alphabet + seed) * 30 + some
     assert normal.plain(text)[0] == reference.plain(text)[0]
+
+
+@pytest.mark.parametrize(
+    "piece", ["4111\n", "sk-", "-eyJ", "0049 1", "%40", "a@b.", "DE89\n", "&#64;", "\\u0040", "1\u200b"]
+)
+def test_no_text_makes_quick_slow(piece: str) -> None:
+    value = samples.filled(piece, 60_000)
+    began = time.process_time()
+    quick(value)
+    assert time.process_time() - began < 0.1, "a few milliseconds; looked at in full it takes a hundred times as long"

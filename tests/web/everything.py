@@ -6,14 +6,16 @@ telephone; there is a repository of each kind that is public, private, gated and
 
 import random
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from ecotone.accounts import SYSTEM, Actor
+from ecotone.accounts import SYSTEM, Actor, Bounds, KeyTerms
 from ecotone.catalog import Model
+from ecotone.gateway import Allowance, RouteOptions
 from ecotone.gateway.counters import Counters, kept
 from ecotone.publishing import AddLarge, AddRegular, Commit, Delete
-from ecotone.vocabulary import RepoType, Role
+from ecotone.vocabulary import Location, Mode, Purpose, RepoType, Role, Tier
 from ecotone.webhooks.entities import Watched
 from tests.hub.built import Built
 from tests.web.conftest import MEASURED, NAMES, PIXEL, SVG, weights
@@ -53,6 +55,7 @@ class Everything(Built):
         self._models()
         self._others()
         self._people()
+        self._gateway()
         self._calls()
 
     # -- repositories ------------------------------------------------------------------------------------------------
@@ -186,6 +189,41 @@ class Everything(Built):
         }
 
     # -- the gateway -------------------------------------------------------------------------------------------------
+    def _gateway(self) -> None:
+        """A project with every bound and keys in every state, a backend, routes of two strategies."""
+        accounts, limits, ada = self.services.accounts, self.services.limits, self.ada
+        name = "a-project-with-a-long-name-" + "x" * 37
+        bounds = Bounds(owners=("wanda",), models=("openai/*", "assistant"), networks=("10.0.0.0/8",), tags=("web",))
+        use: dict[str, Any] = {"mode": Mode.SERVE_API, "purpose": Purpose.COMMERCIAL, "actor": ada}
+        accounts.create_project(name, bounds=bounds, **use)
+        terms = KeyTerms(note=f"The shop {EMOJI} {HEBREW} {LINE}"[:200], models=("openai/gpt-4o-mini",))
+        for number in range(4):
+            made, _ = accounts.create_key(name, terms=terms, actor=ada)
+            if number == 1:
+                accounts.revoke_key(made.id, actor=ada)
+            elif number == 2:
+                accounts.rotate_key(made.id, overlap=timedelta(days=1), actor=ada)
+        gone, _ = accounts.create_token("gina", Role.ADMIN)
+        accounts.create_key(name, actor=Actor("user", "gina", Role.ADMIN))
+        accounts.revoke_token(gone.id)
+        provider: dict[str, Any] = {
+            "dialect": "openai",
+            "location": Location.EXTERNAL,
+            "tier": Tier.PAID,
+        }
+        url = "https://models.example.org/" + "a-long-path/" * 9 + "v1"
+        self.services.backends.add("provider", url=url, key_env=None, terms=None, actor=ada, **provider)
+        options = RouteOptions(shadow="provider/other", shadow_share=0.1, cache_seconds=60, sticky=True, alias=True)
+        two = ("provider/" + "long-model-name-" * 6, "wanda/atlas")
+        self.services.routes.set("assistant", two, strategy="weighted", weights=(3.0, 1.0), options=options, actor=ada)
+        self.services.routes.set("r-" + LONG[:80], two, actor=ada)
+        allowance = Allowance(requests=600, tokens=2_000_000, concurrent=16, budgets=("50USD/month", "2.5USD/day"))
+        for scope in (f"project:{name}", f"project:{name}/user:*", f"project:{name}/tag:web", "organisation"):
+            limits.set(scope, allowance, actor=ada)
+        limits.set("backend:provider", allowance, actor=ada)
+        settled = {"request_id": "req-spent", "project": name, "model": "provider/x", "cost_usd": 12.345678}
+        self.services.ledger_writer.append("settled", settled, flush=True)
+
     def _calls(self) -> None:
         """A month of traffic of many projects with long names, and requests that ended in each way."""
         history, dice, now = self.services.watch.history, random.Random(1), time.time()

@@ -23,9 +23,9 @@ MODULES = (
     _jobs,
     _ledger_heads,
     _policy,
+    _prices,
     _storage,
     _usage_rows,
-    _prices,
     _webhooks,
 )
 METADATA = Base.metadata

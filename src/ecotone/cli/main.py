@@ -12,8 +12,10 @@ from ecotone.cli import (
     accounts,
     check,
     gateway,
+    keys,
     ledger,
     licences,
+    limits,
     models,
     operate,
     policy,
@@ -76,6 +78,7 @@ def up(
 
 
 app.command()(operate.restart)
+app.command("gateway")(operate.gateway)
 
 
 @app.command()
@@ -104,9 +107,11 @@ def root(
 licences.add_to(app)
 models.add_to(app)
 gateway.add_to(app)
-ledger.add_to(app)
 prices.add_to(app)
+ledger.add_to(app)
 accounts.add_to(app)
+keys.add_to(app)
+limits.add_to(app)
 policy.add_to(app)
 check.add_to(app)
 webhooks.add_to(app)

@@ -37,31 +37,30 @@ class Plan:
         self.gated = bool(self.requests or self.tokens or self.slots or self.drawn)
 
 
-class Hold(msgspec.Struct, gc=False):
+class Hold(msgspec.Struct, gc=False, eq=False):
     """What a call has reserved, until it is settled or released; both are idempotent."""
 
     limiter: "Limiter"
     plan: Plan | None
     tokens: int
-    cost: int
+    cost: int | None
 
     def extend(self, tokens: int, cost: int | None) -> bool:
         """Reserve more for a call that outgrows its reservation; False, and nothing more is reserved, when refused."""
         plan = self.plan
         if plan is None or (cost is None and plan.money):
             return False
-        more = cost or 0
-        if any(account.left < more for account in plan.money):
-            for account in plan.money:
-                if account.left < more:
-                    self.limiter.lacks(account, more)
-            return False
+        for account in plan.money:
+            if cost is not None and account.left < cost:
+                self.limiter.lacks(account, cost)
+                return False
         if plan.gated and not self.limiter.more_tokens(plan, self.tokens, tokens):
             return False
-        for account in plan.money:
-            account.left -= more
+        if cost is not None:
+            for account in plan.money:
+                account.left -= cost
+            self.cost = (self.cost or 0) + cost
         self.tokens += tokens
-        self.cost += more
         return True
 
     def settle(self, tokens: int, cost: int | None) -> None:
@@ -76,12 +75,13 @@ class Hold(msgspec.Struct, gc=False):
             return
         self.plan = None
         reserved = self.cost
-        if cost is None:
-            cost = reserved
-        back = reserved - cost
-        for account in plan.money:
-            account.left += back
-            account.spent += cost
+        if reserved is not None:
+            if cost is None:
+                cost = reserved
+            back = reserved - cost
+            for account in plan.money:
+                account.left += back
+                account.spent += cost
         if plan.gated:
             self.limiter.ended(plan, self.tokens, tokens)
 
@@ -138,17 +138,19 @@ class Limiter:
         plan = self._plans.get(scopes)
         if plan is None:
             plan = self._planned(scopes, now)
-        if cost is None:
-            if plan.money:
-                raise unpriced(plan.money[0])
-            cost = 0
-        for account in plan.money:
-            if account.left < cost:
-                self._short(account, cost)
-        if plan.gated:
+        money = plan.money
+        if money:
+            if cost is None:
+                raise unpriced(money[0])
+            for account in money:
+                if account.left < cost:
+                    self._short(account, cost)
+            if plan.gated:
+                self._enter(plan, tokens, now)
+            for account in money:
+                account.left -= cost
+        elif plan.gated:
             self._enter(plan, tokens, now)
-        for account in plan.money:
-            account.left -= cost
         return Hold(self, plan, tokens, cost)
 
     def _enter(self, plan: Plan, tokens: int, now: float) -> None:

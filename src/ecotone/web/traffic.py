@@ -40,7 +40,7 @@ def visible_projects(visit: Visit) -> frozenset[str] | None:
     if actor.is_admin:
         return None
     projects = visit.services.accounts.projects() if actor.kind == "user" else ()
-    own = [p.name for p in projects if actor.name in (p.created_by, *getattr(p, "owners", ()))]
+    own = [p.name for p in projects if actor.name in (p.created_by, *p.owners)]
     if not own:
         raise Forbidden(
             "Traffic is shown to administrators, and to to users the traffic of projects that they made or own."

@@ -40,16 +40,47 @@ _MAY_BE_BILLED: Final = frozenset({"upstream_died", "upstream_timeout"})
 _JSON: Final = b"content-type: application/json\r\n"
 
 
+class _In(msgspec.Struct):
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    audio_tokens: int | None = None
+
+
+class _Out(msgspec.Struct):
+    reasoning_tokens: int | None = None
+    audio_tokens: int | None = None
+
+
 class _Usage(msgspec.Struct):
     prompt_tokens: int = -1
-    completion_tokens: int = 0
-    prompt_tokens_details: msgspec.Raw | None = None
-    completion_tokens_details: msgspec.Raw | None = None
+    completion_tokens: int = -1
+    prompt_tokens_details: _In | None = None
+    completion_tokens_details: _Out | None = None
+
+    def into(self, usage: Usage) -> bool:
+        """Whether the figures are plain, and were taken over."""
+        prompt, completion = self.prompt_tokens, self.completion_tokens
+        if prompt < 0 or completion < 0:
+            return False
+        inside, out = self.prompt_tokens_details, self.completion_tokens_details
+        if inside is not None:
+            read, written, audio = inside.cached_tokens or 0, inside.cache_write_tokens or 0, inside.audio_tokens or 0
+            if read < 0 or written < 0 or audio < 0 or read + written > prompt:
+                return False
+            usage.cached_tokens, usage.cache_write_tokens, usage.audio_prompt_tokens = read, written, audio
+        if out is not None:
+            reasoning, audio = out.reasoning_tokens or 0, out.audio_tokens or 0
+            if reasoning < 0 or audio < 0:
+                return False
+            usage.reasoning_tokens, usage.audio_completion_tokens = reasoning, audio
+        usage.prompt_tokens, usage.completion_tokens = prompt, completion
+        usage.estimate = False
+        return True
 
 
 class _Answer(msgspec.Struct):
     usage: _Usage | None = None
-    error: msgspec.Raw | None = None
+    error: Any = None
     service_tier: str | None = None
 
 
@@ -366,13 +397,8 @@ class Job:
                 found = _answer.decode(data)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 found = None
-            if found is not None and found.error is None and found.usage is not None and found.usage.prompt_tokens >= 0:
-                told, usage = found.usage, self.usage
-                usage.prompt_tokens, usage.completion_tokens = told.prompt_tokens, max(told.completion_tokens, 0)
-                usage.service_tier = found.service_tier
-                usage.estimate = False
-                if told.prompt_tokens_details is not None or told.completion_tokens_details is not None:
-                    usage.take(msgspec.json.decode(msgspec.json.encode(told)))
+            if found is not None and found.error is None and found.usage is not None and found.usage.into(self.usage):
+                self.usage.service_tier = found.service_tier
                 self._answered(data)
                 return
         if len(data) > IN_THREAD:
@@ -616,7 +642,11 @@ class Job:
                 usage.settled(self.request)
         else:
             usage.estimate = False
-        cost = plane.cost(self)
+        option = self.option
+        if option.free or not (usage.prompt_tokens or usage.estimate):
+            cost: int | None = 0
+        else:
+            cost = option.price.cost(usage) if option.price is not None else None
         hold, self.hold = self.hold, None
         if hold is not None:
             hold.settle(usage.prompt_tokens + usage.completion_tokens, cost)
@@ -626,7 +656,7 @@ class Job:
             b'"cache_write_tokens":%d,"reasoning_tokens":%d,"estimate":%b,"cost":%b,"price":%b,"first":%.4f,"seconds":%.4f,"error":%b}'
             % (
                 self.request_id,
-                self.option.settled,
+                option.settled,
                 status.encode(),
                 usage.prompt_tokens,
                 usage.completion_tokens,
@@ -635,7 +665,7 @@ class Job:
                 usage.reasoning_tokens,
                 b"true" if usage.estimate else b"false",
                 b"null" if cost is None else b"%d" % cost,
-                self.option.version,
+                option.version,
                 self.first - self.began if self.first else 0.0,
                 now - self.began,
                 b"null" if refusal is None else b'"%b"' % refusal.code.encode(),

@@ -15,6 +15,7 @@ from ecotone.gateway.snapshot import Consumer, Key, Route, Snapshot
 from ecotone.ledger.rulings import id_of
 from ecotone.privacy import Findings, inspect
 from ecotone.settings import Settings
+from ecotone.vocabulary import Location
 
 _MOST_LANES = 20_000
 _PARTS = ("keys", "consumers", "targets", "backends", "routes", "rulings", "prices")
@@ -30,7 +31,7 @@ class Option:
     """
 
     __slots__ = (
-        "block", "candidate", "head", "key", "name", "place", "price", "record", "ruling", "scopes", "settled",
+        "block", "candidate", "free", "head", "key", "name", "place", "price", "record", "ruling", "scopes", "settled",
         "version",
     )  # fmt: skip
 
@@ -55,6 +56,7 @@ class Option:
             }
         )[1:-1]
         self.scopes = (*lane.scopes, f"backend:{target.backend}")
+        self.free = target.location is Location.LOCAL
         self.price = lane.snapshot.price(candidate.name)
         self.version = b"null" if self.price is None else msgspec.json.encode(self.price.version)
 

@@ -31,7 +31,6 @@ from ecotone.ledger import Ledger, LedgerWriter, request_id, settle_open
 from ecotone.ledger.rulings import Rulings
 from ecotone.privacy import Findings, inspect, quick
 from ecotone.settings import Settings
-from ecotone.vocabulary import Location
 
 FACES: Final = {"/v1/chat/completions": "chat", "/v1/completions": "completions", "/v1/embeddings": "embeddings"}
 PATHS: Final = {"chat": "chat/completions", "completions": "completions", "embeddings": "embeddings"}
@@ -475,15 +474,6 @@ class Plane:
         completion = job.completion
         cost = option.price.most(prompt, completion) if option.price is not None else None
         return self.limiter.reserve(option.scopes, prompt + completion, cost, self.now())
-
-    def cost(self, job: Job) -> int | None:
-        """What a request cost, in 10^-12 USD; None when its price is not known."""
-        if job.option.candidate.target.location is Location.LOCAL or not (
-            job.usage.prompt_tokens or job.usage.estimate
-        ):
-            return 0
-        price = job.option.price
-        return price.cost(job.usage) if price is not None else None
 
     def failed(self, job: Job, refusal: Refusal) -> None:
         """A candidate failed: it rests for a while, as long as it said, when that says something about it."""

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help run install test test-rest test-all check demo docs clients conformance clean migration bench-gateway bench-hub bench-crash bench-collect bench-licences fuzz
+.PHONY: help run install test test-rest test-all check demo docs clients conformance clean migration bench-gateway bench-hub bench-crash bench-collect bench-licences bench-scan fuzz
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -83,3 +83,6 @@ fuzz: $(VENV)/installed-dev ## 20,000 spoilt files for each reader of xorbs, sha
 
 bench-licences: $(VENV)/installed ## the licence engine: speed, a million-node family graph, experts' suites, detection
 	$(BIN)/python benchmarks/licences/run.py
+
+bench-scan: $(VENV)/installed ## MB/s of the privacy scan for each kind of text, against the scan without its fast searches
+	$(BIN)/python benchmarks/privacy/scan.py

@@ -6,7 +6,7 @@ not changed: checksums, rules, the characters that stand for others, the shapes 
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from itertools import pairwise
 from typing import Any, Final
@@ -27,7 +27,7 @@ from ecotone.privacy.values import (
     json_literals,
     json_string,
     number_digits,
-    split_texts,
+    part_text,
 )
 from ecotone.vocabulary import DataClass
 
@@ -475,3 +475,9 @@ def is_iban(compact: str) -> bool:
         return False
     number = "".join(str(int(c, 36)) for c in compact[4:] + compact[:4])
     return int(number) % 97 == 1
+
+
+def split_texts(parts: Sequence[Any]) -> list[str]:
+    """The texts of neighbouring parts joined, when there is more than one: a value may be split between them."""
+    pieces = [text for part in parts if (text := part_text(part)) is not None]
+    return ["".join(pieces)] if len(pieces) > 1 else []

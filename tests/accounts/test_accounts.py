@@ -60,10 +60,10 @@ def test_a_key_belongs_to_its_project_until_revoked(accounts: Accounts, database
     assert (actor.kind, actor.project, actor.may_write) == ("key", "shop", False)
     with database.reading() as session:
         assert secret not in str(session.execute(sa.select(KeyRow.__table__)).all())
-    accounts.revoke_key(info.id)
+    accounts.revoke_key(info.id, actor=SYSTEM)
     assert accounts.actor_for_token(secret) is None
     with pytest.raises(KeyNotFound):
-        accounts.revoke_key("nothing")
+        accounts.revoke_key("nothing", actor=SYSTEM)
 
 
 def test_a_project_declares_a_use(accounts: Accounts) -> None:

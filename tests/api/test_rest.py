@@ -194,7 +194,7 @@ def test_the_document_is_openapi_and_names_every_endpoint(server: Running) -> No
     document = httpx.get(server.url + PREFIX + "/openapi.json").json()
     assert document["openapi"].startswith("3.1")
     served = {(m.upper(), p) for p, methods in document["paths"].items() for m in methods}
-    assert served == {(e.method, PREFIX + e.path) for e in ENDPOINTS}
+    assert served == {(e.method, PREFIX + re.sub(r":\w+}", "}", e.path)) for e in ENDPOINTS}
     for schema in document["components"]["schemas"].values():
         jsonschema.Draft202012Validator.check_schema(schema)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from ecotone.app import protocol
+from ecotone.app import connections
 from ecotone.settings import Settings
 from tests.running import ADMIN, Running, running
 
@@ -62,15 +62,15 @@ def test_a_head_of_ordinary_size_passes_and_connections_are_kept(server: Running
 
 
 def test_a_head_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert protocol.HEAD_SECONDS <= 60
+    assert connections.HEAD_SECONDS <= 60
     slow = tmp_path / "sitecustomize.py"
     slow.write_text(
         "import importlib.abc, sys\n"
         "class Finder(importlib.abc.MetaPathFinder):\n"
         "    def find_spec(self, name, path, target=None):\n"
         "        if name == 'ecotone.app.server':\n"
-        "            from ecotone.app import protocol\n"
-        "            protocol.HEAD_SECONDS = 1.0\n"
+        "            from ecotone.app import connections\n"
+        "            connections.HEAD_SECONDS = 1.0\n"
         "sys.meta_path.insert(0, Finder())\n"
     )
     with running(

@@ -9,8 +9,9 @@ import pytest
 
 from ecotone.accounts import SYSTEM
 from ecotone.api import ENDPOINTS
-from ecotone.api.accounts import NewKey, NewProject, NewToken
+from ecotone.api.accounts import NewProject, NewToken
 from ecotone.api.endpoint import Call, _answered
+from ecotone.api.keys import NewKey
 from ecotone.api.policy import NewRule
 from ecotone.app.services import Services, compose
 from ecotone.ledger import LedgerFull

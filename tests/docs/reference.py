@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ecotone.gateway.face import FACES
 from starlette.routing import BaseRoute, Route
 from typer.main import get_command
 
 from ecotone import hub, web
 from ecotone.api import ENDPOINTS, PREFIX
 from ecotone.cli.main import app
+from ecotone.gateway.plane import FACES
 from ecotone.settings import options
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -63,10 +63,16 @@ def commands_page() -> str:
 def _describe(command: object, path: list[str], lines: list[str]) -> None:
     group = getattr(command, "commands", None)
     if group is not None:
+        if command.invoke_without_command and path != ["ecotone"]:  # type: ignore[attr-defined]
+            _describe_one(command, path, lines)
         for name in group:
             if not group[name].hidden:
                 _describe(group[name], [*path, name], lines)
         return
+    _describe_one(command, path, lines)
+
+
+def _describe_one(command: object, path: list[str], lines: list[str]) -> None:
     parameters = [p for p in command.params if p.name != "help"]  # type: ignore[attr-defined]
     arguments = [_placeholder(p) for p in parameters if p.param_type_name == "argument"]
     lines += [f"## `{' '.join([*path, *arguments])}`", "", (command.help or "").strip(), ""]  # type: ignore[attr-defined]

@@ -26,7 +26,7 @@ USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
 
 
 class Provider:
-    """Remembers what it saw; misbehaves by the model's name: refuses, fails, stalls, dies, cuts, junk, no-done."""
+    """Remembers what it saw; misbehaves by the model's name: refuses, fails, stalls, is slow, dies, cuts, ..."""
 
     def __init__(self) -> None:
         self.seen: list[dict[str, Any]] = []
@@ -99,6 +99,8 @@ class Provider:
                     self.event(
                         {"choices": [{"index": 0, "delta": {"content": text[i : i + 2]}, "finish_reason": None}]}
                     )
+                    if "slow" in model:
+                        time.sleep(0.2)
                     if i > 5 and "dies" in model:
                         self.connection.shutdown(socket.SHUT_RDWR)
                         return None

@@ -283,8 +283,9 @@ def test_a_probe_that_was_offered_and_never_made_or_never_ended_does_not_lock_th
     assert chooser.order(None, [A], 14.0) == []
     assert chooser.order(None, [A], 15.5)
     chooser.began("a/m")
-    assert chooser.order(None, [A], 300.0) == []
-    assert chooser.order(None, [A], 616.0), "its end was lost"
+    assert chooser.order(None, [A], 45.0) == []
+    assert chooser.order(None, [A], 46.0), "its end was lost"
+    assert chooser.order(None, [A], 46.1) == [], "and again one at a time"
 
 
 def test_a_client_that_leaves_during_a_probe_decides_nothing() -> None:

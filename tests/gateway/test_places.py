@@ -13,7 +13,7 @@ import pytest
 from ecotone.accounts import SYSTEM, Accounts, Actor, Profile
 from ecotone.catalog import Catalog
 from ecotone.database import Database, utc_now
-from ecotone.gateway import BackendExists, BackendNotFound, Backends, RouteNotFound, Routes, SnapshotBuilder
+from ecotone.gateway import BackendExists, BackendNotFound, Backends, KeptLimits, RouteNotFound, Routes, SnapshotBuilder
 from ecotone.gateway import models as _models
 from ecotone.gateway.admission import admit, identify, look_into
 from ecotone.gateway.answers import Refusal
@@ -45,13 +45,15 @@ def place(tmp_path: Path, database: Database) -> Iterator[SimpleNamespace]:
     running: list[Any] = []
     engines = SimpleNamespace(deployments=lambda: list(running))
     backends, routes = Backends(database, settings, knowledge, policy), Routes(database)
+    limits = KeptLimits(database, accounts)
     builder = SnapshotBuilder(
         settings=settings, catalog=catalog, policy=policy, accounts=accounts, engines=engines,
-        backends=backends, routes=routes,
+        backends=backends, routes=routes, limits=limits,
     )  # fmt: skip
     yield SimpleNamespace(
-        settings=settings, accounts=accounts, backends=backends, routes=routes, builder=builder, policy=policy,
-        catalog=catalog, running=running, publishing=Publishing(catalog, storage, policy, knowledge, writer),
+        settings=settings, limits=limits, accounts=accounts, backends=backends, routes=routes, builder=builder,
+        policy=policy, catalog=catalog, running=running,
+        publishing=Publishing(catalog, storage, policy, knowledge, writer),
     )  # fmt: skip
     builder.stop()
     writer.close()
@@ -238,7 +240,7 @@ def test_changes_are_in_force_at_the_next_build_and_nothing_is_judged_twice(
     add(place, url="https://api.openai.com/v1")  # brings no rule with it: what was judged stays judged
     place.builder.build()
     assert len(judged) == len(place.builder.current.rulings) // 2
-    place.accounts.revoke_key(place.accounts.keys("shop")[0].id)
+    place.accounts.revoke_key(place.accounts.keys("shop")[0].id, actor=SYSTEM)
     assert refused(lambda: asked(place, key, "demo/open")).code == "invalid_api_key"
 
 

@@ -9,10 +9,11 @@ from ecotone.privacy.restoring import _BEGINNING, _LONGEST, Issued, core
 
 NAMES = Pseudonyms(key=b"k" * 32)
 ISSUED = [NAMES.mask(v) for v in ("maria.lopez@example.org", "4111 1111 1111 1111", "123-45-6789", "Email_K7Q2X4M6")]
-MANGLED = [form for p in ISSUED for form in (p, p.lower(), p.replace("_", "\\_"), p.replace("_", " "), p.replace("_", ""))]
+MANGLED = [p.replace("_", separator) for p in (*ISSUED, *map(str.lower, ISSUED)) for separator in ("_", "\\_", " ", "")]
 PARTS = st.one_of(
     st.sampled_from(MANGLED),
-    st.sampled_from([*"\\_ -.:/'\"=<(&?#\n\t\r\f\v\x1c\u00a0\u017f", "www.", "e.com", "](", "http:", "url(", "word", "E"]),
+    st.sampled_from([*"\\_ -.:/'\"=<(&?#\n\t\r\f\v\x1c\u00a0\u017f"]),
+    st.sampled_from(["www.", "e.com", "](", "http:", "url(", "word", "E"]),
     st.text(max_size=3),
 )
 TEXTS = st.lists(PARTS, max_size=8).map("".join)

@@ -3,8 +3,12 @@
 from ecotone.accounts.actors import ANONYMOUS, SYSTEM, Actor
 from ecotone.accounts.devices import DeviceLogin, DeviceLogins, DeviceRefusal, IssuedToken
 from ecotone.accounts.errors import KeyNotFound, ProjectExists, ProjectNotFound
+from ecotone.accounts.keys import KeyInfo, KeyTerms, LivingSecret
+from ecotone.accounts.patterns import fits, models_within, networks_within
 from ecotone.accounts.profile import KeptProfile, Profile
-from ecotone.accounts.services import HOUSE, Accounts, KeyInfo, Project, TokenInfo
+from ecotone.accounts.projects import HOUSE, Bounds, Project
+from ecotone.accounts.rights import standing
+from ecotone.accounts.services import Accounts, TokenInfo
 from ecotone.accounts.users import bears, is_user, roles_up_to, secret_hash, user_named, user_today
 
 __all__ = [
@@ -13,6 +17,7 @@ __all__ = [
     "SYSTEM",
     "Accounts",
     "Actor",
+    "Bounds",
     "DeviceLogin",
     "DeviceLogins",
     "DeviceRefusal",
@@ -20,15 +25,21 @@ __all__ = [
     "KeptProfile",
     "KeyInfo",
     "KeyNotFound",
+    "KeyTerms",
+    "LivingSecret",
     "Profile",
     "Project",
     "ProjectExists",
     "ProjectNotFound",
     "TokenInfo",
     "bears",
+    "fits",
     "is_user",
+    "models_within",
+    "networks_within",
     "roles_up_to",
     "secret_hash",
+    "standing",
     "user_named",
     "user_today",
 ]

@@ -58,6 +58,9 @@ class RefreshRow(Base):
 
 
 class ProjectRow(Base):
+    """A project. `owners` are users who may keep its keys; `models` and `networks` bound every key of it; texts are
+    kept for `keep_days`, 0 for not at all."""
+
     __tablename__ = "projects"
 
     name: Mapped[str] = mapped_column(String(96), primary_key=True)
@@ -71,9 +74,17 @@ class ProjectRow(Base):
     may_call_private: Mapped[bool]
     created: Mapped[datetime]
     created_by: Mapped[str] = mapped_column(String(96))
+    owners: Mapped[list[str]] = mapped_column(default=list)
+    models: Mapped[list[str]] = mapped_column(default=list)
+    networks: Mapped[list[str]] = mapped_column(default=list)
+    tags: Mapped[list[str]] = mapped_column(default=list)
+    scan: Mapped[bool] = mapped_column(default=True)
+    keep_days: Mapped[int] = mapped_column(default=0)
 
 
 class KeyRow(Base):
+    """A key. `hash` is that of its newest secret; `vouched_by` is the user whose rights bound it."""
+
     __tablename__ = "keys"
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
@@ -82,6 +93,22 @@ class KeyRow(Base):
     created: Mapped[datetime]
     created_by: Mapped[str] = mapped_column(String(96))
     revoked: Mapped[datetime | None]
+    note: Mapped[str] = mapped_column(String(200), default="")
+    expires: Mapped[datetime | None]
+    models: Mapped[list[str]] = mapped_column(default=list)
+    networks: Mapped[list[str]] = mapped_column(default=list)
+    tags: Mapped[list[str]] = mapped_column(default=list)
+    vouched_by: Mapped[str] = mapped_column(String(96))
+
+
+class OldSecretRow(Base):
+    """A secret that a key had before it was rotated, good until a moment."""
+
+    __tablename__ = "old_secrets"
+
+    hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    key_id: Mapped[str] = mapped_column(ForeignKey("keys.id", ondelete="CASCADE"), index=True)
+    until: Mapped[datetime]
 
 
 class ProfileRow(Base):

@@ -1,19 +1,38 @@
 """The REST API that command line, pages and scripts use, under `/api/ecotone/v1`, with an OpenAPI document."""
 
-from ecotone.api import accounts, gateway, ledger, licences, models, policy, upkeep, webhooks, work
+from ecotone.api import (
+    accounts,
+    gateway,
+    keys,
+    ledger,
+    licences,
+    limits,
+    models,
+    policy,
+    prices,
+    upkeep,
+    webhooks,
+    work,
+)
 from ecotone.api.endpoint import ENDPOINTS, PREFIX, routes
+from ecotone.api.feed import FEED, feed_routes
 from ecotone.api.openapi import document
 
 __all__ = [
     "ENDPOINTS",
+    "FEED",
     "PREFIX",
     "accounts",
     "document",
+    "feed_routes",
     "gateway",
+    "keys",
     "ledger",
     "licences",
+    "limits",
     "models",
     "policy",
+    "prices",
     "routes",
     "upkeep",
     "webhooks",

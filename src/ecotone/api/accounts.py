@@ -1,17 +1,18 @@
-"""Projects, keys and tokens over REST."""
+"""Projects and tokens over REST."""
 
 from typing import Any
 
 import msgspec
 
-from ecotone.accounts import KeyInfo, Project, TokenInfo
+from ecotone.accounts import Actor, Bounds, Project, ProjectNotFound, TokenInfo, standing
 from ecotone.api.endpoint import Call, Need, endpoint
-from ecotone.licences import check_variables
+from ecotone.licences import KnowledgeBase, check_variables
 from ecotone.vocabulary import Mode, PersonalData, Purpose, Role
 
 
-class NewProject(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    name: str
+class ProjectTerms(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A project but for its name: its declared use, and what bounds its keys and texts."""
+
     mode: Mode
     purpose: Purpose
     personal_data: PersonalData = PersonalData.LOCAL_ONLY
@@ -19,10 +20,39 @@ class NewProject(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     revenue: float | None = None
     territory: list[str] = []
     variables: dict[str, Any] = {}
+    owners: list[str] = []
+    models: list[str] = []
+    networks: list[str] = []
+    tags: list[str] = []
+    scan: bool = True
+    scan_reason: str = ""
+    keep_days: int = 0
+
+    def told(self, knowledge: KnowledgeBase) -> dict[str, Any]:
+        """As `create_project` and `set_project` take it."""
+        check_variables(knowledge, self.variables)
+        return {
+            "mode": self.mode,
+            "purpose": self.purpose,
+            "personal_data": self.personal_data,
+            "users": self.users,
+            "revenue": self.revenue,
+            "territory": tuple(self.territory),
+            "variables": self.variables,
+            "scan_reason": self.scan_reason[:500],
+            "bounds": Bounds(
+                owners=tuple(self.owners),
+                models=tuple(self.models),
+                networks=tuple(self.networks),
+                tags=tuple(self.tags),
+                scan=self.scan,
+                keep_days=self.keep_days,
+            ),
+        }
 
 
-class NewKey(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    project: str
+class NewProject(ProjectTerms, kw_only=True):
+    name: str
 
 
 class NewToken(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -34,30 +64,37 @@ class NewToken(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 @endpoint("POST", "/projects", need=Need.ADMIN, body=NewProject, status=201, summary="Declare a project and its use")
 def create_project(call: Call) -> Any:
     new: NewProject = call.body
-    check_variables(call.services.knowledge, new.variables)
-    project = call.services.accounts.create_project(
-        new.name,
-        mode=new.mode,
-        purpose=new.purpose,
-        actor=call.actor,
-        personal_data=new.personal_data,
-        users=new.users,
-        revenue=new.revenue,
-        territory=tuple(new.territory),
-        variables=new.variables,
-    )
-    call.services.note("project.created", call.actor, project=project.name, use=_project(project))
-    return _project(project)
+    told = new.told(call.services.knowledge)
+    project = call.services.accounts.create_project(new.name, actor=call.actor, **told)
+    _note(call, "project.created", project, new)
+    return project_document(project, call.actor)
+
+
+@endpoint("PUT", "/projects/{name}", need=Need.ADMIN, body=ProjectTerms, summary="Set a project whole; made if absent")
+def set_project(call: Call) -> Any:
+    accounts, name = call.services.accounts, call.path["name"]
+    told = call.body.told(call.services.knowledge)
+    try:
+        project = accounts.set_project(name, actor=call.actor, **told)
+    except ProjectNotFound:
+        project = accounts.create_project(name, actor=call.actor, **told)
+    _note(call, "project.set", project, call.body)
+    return project_document(project, call.actor)
+
+
+def _note(call: Call, act: str, project: Project, terms: ProjectTerms) -> None:
+    more = {} if project.bounds.scan else {"scan_reason": terms.scan_reason[:500]}
+    call.services.note(act, call.actor, project=project.name, use=project_document(project, call.actor), **more)
 
 
 @endpoint("GET", "/projects", need=Need.USER, summary="All projects")
 def list_projects(call: Call) -> Any:
-    return [_project(p) for p in call.services.accounts.projects()]
+    return [project_document(p, call.actor) for p in call.services.accounts.projects()]
 
 
 @endpoint("GET", "/projects/{name}", need=Need.USER, summary="One project")
 def show_project(call: Call) -> Any:
-    return _project(call.services.accounts.project(call.path["name"]))
+    return project_document(call.services.accounts.project(call.path["name"]), call.actor)
 
 
 @endpoint("DELETE", "/projects/{name}", need=Need.ADMIN, summary="Remove a project and its keys")
@@ -65,30 +102,6 @@ def remove_project(call: Call) -> Any:
     call.services.accounts.remove_project(call.path["name"])
     call.services.note("project.removed", call.actor, project=call.path["name"])
     return {"removed": call.path["name"]}
-
-
-@endpoint("POST", "/keys", need=Need.ADMIN, body=NewKey, status=201, summary="Make a key; its secret is shown once")
-def create_key(call: Call) -> Any:
-    info, secret = call.services.accounts.create_key(call.body.project, actor=call.actor)
-    call.services.note("key.created", call.actor, project=info.project, key_id=info.id)
-    return {**_key(info), "key": secret}
-
-
-@endpoint("GET", "/keys", need=Need.USER, summary="Keys, without their secrets")
-def list_keys(call: Call) -> Any:
-    return [_key(k) for k in call.services.accounts.keys(call.query.get("project"))]
-
-
-@endpoint("GET", "/keys/{id}", need=Need.USER, summary="One key, without its secret")
-def show_key(call: Call) -> Any:
-    return _key(call.services.accounts.key(call.path["id"]))
-
-
-@endpoint("DELETE", "/keys/{id}", need=Need.ADMIN, summary="Revoke a key, in force within two seconds")
-def revoke_key(call: Call) -> Any:
-    info = call.services.accounts.revoke_key(call.path["id"])
-    call.services.note("key.revoked", call.actor, project=info.project, key_id=info.id)
-    return _key(info)
 
 
 @endpoint("POST", "/tokens", need=Need.ADMIN, body=NewToken, status=201, summary="Make a user's token; shown once")
@@ -120,7 +133,9 @@ def whoami(call: Call) -> Any:
     return {"user": call.actor.name, "role": call.actor.role}
 
 
-def _project(project: Project) -> dict[str, Any]:
+def project_document(project: Project, viewer: Actor) -> dict[str, Any]:
+    """A project as it is told; its bounds only to administrators and to its owners."""
+    bounds = msgspec.to_builtins(project.bounds) if standing(viewer, project.bounds.owners) else {}
     return {
         "name": project.name,
         "mode": project.mode,
@@ -133,16 +148,7 @@ def _project(project: Project) -> dict[str, Any]:
         "may_call_private": project.may_call_private,
         "created": project.created.isoformat(),
         "created_by": project.created_by,
-    }
-
-
-def _key(info: KeyInfo) -> dict[str, Any]:
-    return {
-        "id": info.id,
-        "project": info.project,
-        "created": info.created.isoformat(),
-        "created_by": info.created_by,
-        "revoked": info.revoked.isoformat() if info.revoked else None,
+        **bounds,
     }
 
 

@@ -6,11 +6,11 @@ import msgspec
 
 from ecotone.api.endpoint import Call, Need, endpoint
 from ecotone.api.openapi import document
+from ecotone.gateway import Backend, Route, RouteOptions
 from ecotone.vocabulary import Location, NotFound, Tier
 
 
-class NewBackend(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    name: str
+class BackendTerms(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     url: str
     dialect: str = "openai"
     key_env: str | None = None
@@ -19,25 +19,49 @@ class NewBackend(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     terms: str | None = None
 
 
-class RouteTargets(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class NewBackend(BackendTerms, kw_only=True):
+    name: str
+
+
+class RouteTerms(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Candidates in order, beside them their weights; seconds are 0 for the setting's, an answer is kept for none."""
+
     to: list[str]
+    strategy: str = "fallback"
+    weights: list[float] = []
+    shadow: str | None = None
+    shadow_share: float = 1.0
+    retries: int = 1
+    connect_seconds: float = 0.0
+    first_seconds: float = 0.0
+    idle_seconds: float = 0.0
+    cache_seconds: int = 0
+    alias: bool = False
+    sticky: bool = False
+
+    def options(self) -> RouteOptions:
+        return RouteOptions(**{name: getattr(self, name) for name in RouteOptions.__struct_fields__})
 
 
 @endpoint("POST", "/backends", need=Need.ADMIN, body=NewBackend, status=201, summary="Add a provider")
 def add_backend(call: Call) -> Any:
-    new: NewBackend = call.body
-    backend, warnings = call.services.backends.add(
-        new.name,
-        dialect=new.dialect,
-        url=new.url,
-        key_env=new.key_env,
-        location=new.location,
-        tier=new.tier,
-        terms=new.terms,
-        actor=call.actor,
-    )
+    backend, warnings = call.services.backends.add(call.body.name, actor=call.actor, **_told(call.body))
+    return _made(call, "backend.added", backend, warnings)
+
+
+@endpoint("PUT", "/backends/{name}", need=Need.ADMIN, body=BackendTerms, summary="Set a provider whole; made if absent")
+def set_backend(call: Call) -> Any:
+    backend, warnings = call.services.backends.set(call.path["name"], actor=call.actor, **_told(call.body))
+    return _made(call, "backend.set", backend, warnings)
+
+
+def _told(terms: BackendTerms) -> dict[str, Any]:
+    return {name: getattr(terms, name) for name in BackendTerms.__struct_fields__}
+
+
+def _made(call: Call, act: str, backend: Backend, warnings: tuple[str, ...]) -> Any:
     shown = msgspec.to_builtins(backend)
-    call.services.note("backend.added", call.actor, backend=shown)
+    call.services.note(act, call.actor, backend=shown)
     return {**shown, "warnings": list(warnings)}
 
 
@@ -58,26 +82,37 @@ def remove_backend(call: Call) -> Any:
     return {"removed": call.path["name"]}
 
 
-@endpoint("PUT", "/routes/{name}", need=Need.ADMIN, body=RouteTargets, summary="Set a route's candidates in order")
+@endpoint("PUT", "/routes/{name}", need=Need.ADMIN, body=RouteTerms, summary="Set a route whole; made if absent")
 def set_route(call: Call) -> Any:
-    route = call.services.routes.set(call.path["name"], tuple(call.body.to), actor=call.actor)
-    call.services.note("route.set", call.actor, route=route.name, to=list(route.to))
-    warnings = [
-        f"{target} is not in the catalogue and no backend has its name; requests pass it over until there is one"
-        for target in route.to
-        if not call.services.is_known(target)
-    ]
-    return {**msgspec.to_builtins(route), "warnings": warnings}
+    new: RouteTerms = call.body
+    route = call.services.routes.set(
+        call.path["name"],
+        tuple(new.to),
+        actor=call.actor,
+        strategy=new.strategy,
+        weights=tuple(new.weights),
+        options=new.options(),
+    )
+    shown = route_document(route)
+    call.services.note("route.set", call.actor, route=route.name, to=list(route.to), terms=shown)
+    return {**shown, "warnings": call.services.route_warnings(route)}
 
 
 @endpoint("GET", "/routes", need=Need.USER, summary="All routes")
 def list_routes(call: Call) -> Any:
-    return call.services.routes.list()
+    return [route_document(route) for route in call.services.routes.list()]
 
 
 @endpoint("GET", "/routes/{name}", need=Need.USER, summary="One route")
 def show_route(call: Call) -> Any:
-    return call.services.routes.get(call.path["name"])
+    return route_document(call.services.routes.get(call.path["name"]))
+
+
+def route_document(route: Route) -> dict[str, Any]:
+    """A route as it is told: its options beside its candidates."""
+    told: dict[str, Any] = msgspec.to_builtins(route)
+    options: dict[str, Any] = told.pop("options")
+    return told | options
 
 
 @endpoint("DELETE", "/routes/{name}", need=Need.ADMIN, summary="Remove a route")

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from ecotone.accounts.services import check_territory, use_variables
+from ecotone.accounts.projects import check_territory, use_variables
 from ecotone.api.endpoint import Call, Need, endpoint
 from ecotone.licences import Family, KnowledgeBase, Use, check_variables
 from ecotone.licences.differences import Asked, changed_answers, compare

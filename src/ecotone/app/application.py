@@ -26,6 +26,7 @@ from ecotone.app.metrics import Metrics
 from ecotone.app.readiness import Readiness
 from ecotone.app.services import Services, compose
 from ecotone.app.traffic import Traffic
+from ecotone.gateway import Plane
 from ecotone.settings import Settings
 
 log = logging.getLogger("ecotone.app")
@@ -35,9 +36,13 @@ _KEEPING_SECONDS = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """One server: what answers, what is counted, whether it is ready, who does the background work, its routes."""
+    """One server: what answers, what is counted, whether it is ready, who does the background work, its routes.
+
+    `plane` owns the connections on which the gateway is called.
+    """
 
     asgi: ASGIApp
+    plane: Plane
     traffic: Traffic
     readiness: Readiness
     duty: Duty
@@ -70,11 +75,12 @@ def build(settings: Settings, *, successor: bool = False) -> Application:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await services.gateway.stop()  # what is cut is told so, before engines go
             await duty.give()
             await _stop(services)
 
     router = Starlette(
-        routes=[*operations.routes(), *api.routes(), *hub.routes(), *web.routes()],
+        routes=[*operations.routes(), *api.feed_routes(), *api.routes(), *hub.routes(), *web.routes()],
         exception_handlers={**web.exception_handlers(), ClientDisconnect: body_missing},
         lifespan=lifespan,
     )
@@ -85,11 +91,11 @@ def build(settings: Settings, *, successor: bool = False) -> Application:
     gate = Gate(router, services.gateway.asgi, authenticator, settings)
     traffic = Traffic(gate, _templates(router), urlsplit(settings.public_url or "").path.rstrip("/"))
     gate.traffic = traffic
-    duty = Duty(services, traffic.calls)
+    duty = Duty(services, lambda: len(services.gateway.jobs))
     router.state.readiness = readiness
     router.state.metrics = Metrics(services, traffic)
     router.state.authenticator = authenticator
-    return Application(traffic, traffic, readiness, duty, router)
+    return Application(traffic, services.gateway, traffic, readiness, duty, router)
 
 
 def _templates(router: Starlette) -> dict[int, str]:
@@ -114,11 +120,12 @@ async def _start(services: Services) -> None:
     services.listeners.append(services.builder.notify)
     services.engines.on_change(services.builder.notify)
     await services.gateway.start()
+    services.watch.start()
     await run_in_threadpool(_checkpoint, services)
 
 
 async def _stop(services: Services) -> None:
-    await services.gateway.stop()
+    await run_in_threadpool(services.watch.stop)
     await run_in_threadpool(_checkpoint, services)
     services.texts.close()
     services.ledger_writer.close()

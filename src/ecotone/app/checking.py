@@ -122,7 +122,8 @@ class Check:
 
     def _check_ledger(self) -> None:
         key = public_key(self._settings.secret(LEDGER_KEY))
-        report = Ledger(self._settings.folder("ledger")).verify(LedgerHeads(self._database).known(), key)
+        ledger = Ledger(self._settings.folder("ledger"), spill=self._settings.spill)
+        report = ledger.verify(LedgerHeads(self._database).known(), key)
         self._counts["ledger"] = report.records
         for problem in report.problems:
             self._add(str(msgspec.to_builtins(problem)), "ledger", "ledger", "see `ecotone ledger verify`")

@@ -2,8 +2,7 @@
 
 import logging
 import secrets
-from collections.abc import Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,10 +12,14 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ecotone.accounts import ANONYMOUS
+from ecotone.api import FEED
 from ecotone.app.authentication import Authenticator
 from ecotone.app.bodies import Patient
+from ecotone.app.crossing import Crossing
 from ecotone.app.rate_limits import rate_limits
 from ecotone.app.traffic import KEY, Traffic, Transfer
+from ecotone.gateway.origins import Origins, Proxies
+from ecotone.gateway.paths import is_ours
 from ecotone.settings import Settings
 from ecotone.vocabulary import Unauthenticated
 from ecotone.web import takes_form
@@ -34,16 +37,18 @@ class Gate:
 
     Args:
         router: the composed faces but the gateway.
-        gateway: the gateway's ASGI face, which owns `/v1`.
+        gateway: the gateway's ASGI face, which owns the paths of `gateway.paths`.
     """
 
     def __init__(self, router: ASGIApp, gateway: ASGIApp, authenticator: Authenticator, settings: Settings) -> None:
         self.traffic: Traffic | None = None
         self._router = router
-        self._gateway = gateway
+        origins = Origins(settings.origins)
+        self._gateway = Crossing(gateway, origins) if origins else gateway
         self._authenticator = authenticator
         self._settings = settings
         self._hosts = _own_hosts(settings)
+        self._proxies = Proxies(settings.proxies)
         self._limits = rate_limits(settings.rate_limit)
         self._prefix = urlsplit(settings.public_url or "").path.rstrip("/")
 
@@ -57,15 +62,18 @@ class Gate:
         if len(path) > 1 and path.endswith("/"):
             path = path.rstrip("/") or "/"  # clients ask for `/tree/{sha}/`; nothing here ends so
         scope = {**scope, "path": path, "state": dict(scope.get("state") or {})}
-        hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
-        if len(hosts) != 1 or not self._host_is_ours(hosts[0]):
+        hosts = [value for name, value in scope["headers"] if name == b"host"]
+        host = self._proxies.host(_peer(scope), _fields(scope)) if len(hosts) == 1 else None
+        if host is None or not self._host_is_ours(host.decode("latin-1")):
             answer: Response = JSONResponse(
                 {"error": "Unknown Host header; add the name to ECOTONE_ALLOWED_HOSTS or set ECOTONE_PUBLIC_URL."}, 421
             )
             answer.headers["x-request-id"] = secrets.token_hex(12)
             await answer(scope, receive, send)
             return
-        if path == "/v1" or (path.startswith("/v1/") and path != "/v1/telemetry"):
+        if is_ours(path.encode("latin-1")):
+            if self._proxies:
+                scope["client"] = (self._proxies.client(_peer(scope), _fields(scope)), 0)
             await self._gateway(scope, receive, send)
             return
         await self._to_router(scope, receive, send, path)
@@ -126,21 +134,20 @@ class Gate:
 def client_of(scope: Scope, settings: Settings) -> str:
     """The address that a request came from: the peer's, or, when that is a trusted proxy, the last address in
     X-Forwarded-For that is none."""
-    address = str((scope.get("client") or ("", 0))[0])
-    proxies = settings.proxies
-    told = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
-    hops = [hop.strip() for hop in ",".join(told).split(",") if hop.strip()]
-    while hops and _within(address, proxies):
-        address = hops.pop()
-    return address
+    return Proxies(settings.proxies).client(_peer(scope), _fields(scope))
 
 
-def _within(address: str, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
-    try:
-        found = ip_address(address)
-    except ValueError:
-        return False
-    return any(found in network for network in networks)
+def _peer(scope: Scope) -> str:
+    return str((scope.get("client") or ("", 0))[0])
+
+
+def _fields(scope: Scope) -> dict[bytes, bytes]:
+    """The X-Forwarded-* headers and the host; several of one name are one list, as RFC 9110 section 5.3 has it."""
+    found: dict[bytes, bytes] = {}
+    for name, value in scope["headers"]:
+        if name == b"host" or name.startswith(b"x-forwarded-"):
+            found[name] = found[name] + b"," + value if name in found else value
+    return found
 
 
 def _own_hosts(settings: Settings) -> frozenset[str]:
@@ -155,6 +162,8 @@ def _first_segment(path: str) -> str:
 
 def _open(path: str, method: str) -> bool:
     """Whether a face answers strangers itself: forms of pages say who sent them in a field, which is read there."""
+    if path == FEED:  # it has a proof of its own
+        return True
     is_form = method == "POST" and (path.startswith(OWN_PAGES) or takes_form(path))
     return is_form or _first_segment(path) in OPEN_TO_ALL
 

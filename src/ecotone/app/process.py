@@ -1,8 +1,9 @@
 """A server process as its supervisor sees it: two pipes, one for each direction, and the words that pass over them.
 
 To the server, a byte each: `d` stop accepting, give up the background work, end with the transfers; `o` the background
-work is yours; `a` no other server is left. From the server, a line each: `ready`, `given` (the background work is given
-up), `failed WHY`. The server reads its pipe to its end: a supervisor that was killed takes the server along.
+work is yours; `a` no other server is left. To a worker of the gateway: `d`, and `s` settle what
+workers that are gone left open. From the server, a line each: `ready`, `given` (the background work is given up),
+`failed WHY`. The server reads its pipe to its end: a supervisor that was killed takes the server along.
 """
 
 import contextlib
@@ -15,23 +16,25 @@ from collections.abc import Iterator, Mapping
 from ecotone.settings import Settings, options
 
 NOT_RESTARTED = 3  # the server's status for "starting again will not help"
-DRAIN, OWN, ALONE = b"d", b"o", b"a"
+DRAIN, OWN, ALONE, SETTLE = b"d", b"o", b"a", b"s"
 
 
-class ServerProcess:
-    """One server, from its start to its end.
+class Child:
+    """A process that serves on an inherited socket, from its start to its end.
 
     Args:
-        successor: whether another server is alive: then this one begins without the background work.
+        module: what it runs.
+        arguments: of it, behind the descriptors of the socket and of the two pipes.
     """
 
-    def __init__(self, listener: int, settings: Settings, environ: Mapping[str, str], *, successor: bool) -> None:
+    def __init__(
+        self, listener: int, settings: Settings, environ: Mapping[str, str], module: str, *arguments: str
+    ) -> None:
         commands, self._commands = os.pipe()
         self.reports, reports = os.pipe()
         os.set_blocking(self.reports, False)
-        arguments = [str(listener), str(commands), str(reports), "successor" if successor else "first"]
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "ecotone.app.server", *arguments],
+            [sys.executable, "-m", module, str(listener), str(commands), str(reports), *arguments],
             pass_fds=(listener, commands, reports),
             env={**environ, **_as_environment(settings)},
         )
@@ -39,7 +42,6 @@ class ServerProcess:
         os.close(reports)
         self.pid = self._child.pid
         self.began = time.monotonic()
-        self.owns = self.alone = not successor
         self.ready = self.silent = False
         self.failure: str | None = None
         self._rest = b""
@@ -62,17 +64,9 @@ class ServerProcess:
         return self._child.poll()
 
     def drain(self) -> None:
-        self._tell(DRAIN)
+        self.tell(DRAIN)
 
-    def own(self) -> None:
-        self.owns = True
-        self._tell(OWN)
-
-    def be_alone(self) -> None:
-        self.alone = True
-        self._tell(ALONE)
-
-    def _tell(self, word: bytes) -> None:
+    def tell(self, word: bytes) -> None:
         with contextlib.suppress(BrokenPipeError):
             os.write(self._commands, word)
 
@@ -89,6 +83,26 @@ class ServerProcess:
         self.silent = True
         os.close(self._commands)
         os.close(self.reports)
+
+
+class ServerProcess(Child):
+    """One server.
+
+    Args:
+        successor: whether another server is alive: then this one begins without the background work.
+    """
+
+    def __init__(self, listener: int, settings: Settings, environ: Mapping[str, str], *, successor: bool) -> None:
+        super().__init__(listener, settings, environ, "ecotone.app.server", "successor" if successor else "first")
+        self.owns = self.alone = not successor
+
+    def own(self) -> None:
+        self.owns = True
+        self.tell(OWN)
+
+    def be_alone(self) -> None:
+        self.alone = True
+        self.tell(ALONE)
 
 
 def _as_environment(settings: Settings) -> dict[str, str]:

@@ -1,54 +1,31 @@
-"""uvicorn's HTTP/1.1 protocol with bounds on what a stranger may make it hold: the size of a head, and its time, the
-connections of one address, and the time for which bytes may wait for a client that takes none."""
+"""uvicorn's HTTP/1.1 protocol with bounds on what a stranger may make it hold: the size of a head, and its time,
+and the time for which bytes may wait for a client that takes none."""
 
 import asyncio
-from collections import Counter, deque
-from dataclasses import dataclass, field
+from collections import deque
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from ecotone.app.bodies import Pace
+from ecotone.app.connections import HEAD_SECONDS, MOST_HEAD_BYTES, TOO_LARGE, TOO_SLOW, Limits, refusal
 from ecotone.app.receiving import BodyReader, announced_length
 from ecotone.app.sending import FileSender
 from ecotone.hub.content import BODY, FILES
-
-MOST_HEAD_BYTES = 64 * 1024
-HEAD_SECONDS = 30.0
-
-_TOO_LARGE = b"431 Request Header Fields Too Large", b"The head of the request is larger than 65536 bytes."
-_TOO_SLOW = b"408 Request Timeout", b"The head of the request did not arrive in 30 seconds."
-_TOO_MANY = b"429 Too Many Requests", b"Too many connections from this address; close some first."
-
-
-@dataclass
-class Limits:
-    """What holds for all connections of a server.
-
-    `stalled` seconds a client may take no byte of what waits for it; of a body it must send `body_rate` bytes a second
-    in each `body_seconds` that are spent waiting for it; `per_address` connections of one address, 0 for
-    any number; `farewell` seconds for which an idle connection is kept once the server is ending, so that a request
-    that is on its way is still answered.
-    """
-
-    stalled: float = 120.0
-    body_seconds: float = 60.0
-    body_rate: int = 1
-    per_address: int = 0
-    farewell: float = 0.0
-    open: Counter[str] = field(default_factory=Counter)
 
 
 class BoundedHttp(HttpToolsProtocol):
     """Ends a connection whose request line and headers are too large (431) or too slow (408).
 
     A head counts from its first byte until the parser has seen its end; bytes of a body are the faces' own matter.
+    `counted` is the address as whose connection it was counted when it was accepted.
     """
 
     limits = Limits()
 
     def __init__(self, *args: Any, **how: Any) -> None:
         super().__init__(*args, **how)
+        self.counted = ""
         self._ending = False
         self._unsent, self._unsent_since = 0, 0.0
         self._in_head = True
@@ -60,11 +37,10 @@ class BoundedHttp(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._wait_for_head()
-        self._count(1)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_wait()
-        self._count(-1)
+        self.limits.leave(self.counted)
         for cycle in self._cycles:  # uvicorn tells the newest one alone
             cycle.disconnected = cycle.disconnected or not cycle.response_complete
             cycle.message_event.set()
@@ -78,7 +54,7 @@ class BoundedHttp(HttpToolsProtocol):
             return
         self._head_bytes += len(data)
         if self._head_bytes > MOST_HEAD_BYTES:
-            self._refuse(*_TOO_LARGE)
+            self._refuse(*TOO_LARGE)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -112,7 +88,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _wait_for_head(self) -> None:
         self._end_wait()
-        self._timer = self.loop.call_later(HEAD_SECONDS, self._refuse, *_TOO_SLOW)
+        self._timer = self.loop.call_later(HEAD_SECONDS, self._refuse, *TOO_SLOW)
 
     def _end_wait(self) -> None:
         if self._timer is not None:
@@ -127,8 +103,7 @@ class BoundedHttp(HttpToolsProtocol):
             return
         busy = self.cycle is not None and not self.cycle.response_complete
         if not busy:  # else the bytes of another answer are on their way
-            fields = b"content-type: text/plain\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(text)
-            self.transport.write(b"HTTP/1.1 " + status + b"\r\n" + fields + text)
+            self.transport.write(refusal(status, text))
         self.transport.close()
 
     # -- the end of the server ---------------------------------------------------------------------------------------
@@ -164,14 +139,3 @@ class BoundedHttp(HttpToolsProtocol):
     def unsent_bytes(self) -> int:
         """Bytes that wait for the client, beyond what the kernel holds."""
         return self.transport.get_write_buffer_size()
-
-    def _count(self, change: int) -> None:
-        """Keep count of an address's connections; one too many is closed at once."""
-        if not self.limits.per_address or self.client is None:
-            return
-        address, open_ = self.client[0], self.limits.open
-        open_[address] += change
-        if open_[address] <= 0:
-            del open_[address]
-        elif change > 0 and open_[address] > self.limits.per_address:
-            self._refuse(*_TOO_MANY)

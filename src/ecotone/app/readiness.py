@@ -73,7 +73,12 @@ class Readiness:
     def _ledger(self) -> str:
         if not self._services.ledger_writer.writable:
             return "closed"
-        return _writable(self._services.settings.data / "ledger")
+        settings = self._services.settings
+        told = _writable(settings.data / "ledger")
+        if told != OK and settings.ledger_full == "spill" and settings.spill is not None:
+            settings.spill.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return _writable(settings.spill)
+        return told
 
 
 def _writable(folder: Path) -> str:

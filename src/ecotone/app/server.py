@@ -6,9 +6,9 @@ import contextlib
 import gc
 import logging
 import os
-import resource
 import signal
 import socket
+import ssl
 import sys
 import threading
 import time
@@ -17,8 +17,13 @@ from typing import Any
 import uvicorn
 
 from ecotone.app.application import Application, build
+from ecotone.app.child import log_to_stderr, open_many_files, report
+from ecotone.app.connections import Limits
+from ecotone.app.front import Doorway, Front
 from ecotone.app.process import ALONE, DRAIN, NOT_RESTARTED, OWN
-from ecotone.app.protocol import BoundedHttp, Limits
+from ecotone.app.protocol import BoundedHttp
+from ecotone.gateway.certificates import server_tls
+from ecotone.gateway.origins import Origins, Proxies
 from ecotone.settings import Settings
 from ecotone.vocabulary import EcotoneError
 
@@ -26,26 +31,28 @@ log = logging.getLogger("ecotone.app")
 
 _FAREWELL_SECONDS = 5.0
 _LOOK_SECONDS = 2.0
+_FORGET_SECONDS = 0.1
 
 
 def main() -> None:
     """Build the application on the inherited socket and serve until told to end."""
-    _open_many_files()
+    open_many_files()
     os.umask(0o077)  # data files are the owner's alone
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a restart is the supervisor's matter
     listener = socket.socket(fileno=int(sys.argv[1]))
     commands, reports, how = int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
     settings = Settings.from_environment()
-    _log_to_stderr(settings.log_level)
+    log_to_stderr(settings.log_level)
     try:
+        tls = server_tls(settings)
         application = build(settings, successor=how == "successor")
     except EcotoneError as error:
         print(f"ecotone: {error.message}", file=sys.stderr)
-        _report(reports, "failed " + " ".join(error.message.split()))
+        report(reports, "failed " + " ".join(error.message.split()))
         raise SystemExit(NOT_RESTARTED) from None
     gc.collect()
     gc.freeze()  # what was made until here stays, and need not be looked through again
-    server = _Server(application, settings, commands, reports)
+    server = _Server(application, settings, commands, reports, tls)
     with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
         runner.run(server.serve(sockets=[listener]))
 
@@ -57,7 +64,9 @@ class _Server(uvicorn.Server):
     transfers `ECOTONE_DRAIN_SECONDS`.
     """
 
-    def __init__(self, application: Application, settings: Settings, commands: int, reports: int) -> None:
+    def __init__(
+        self, application: Application, settings: Settings, commands: int, reports: int, tls: ssl.SSLContext | None
+    ) -> None:
         self._limits = Limits(
             stalled=settings.stalled_seconds,
             body_seconds=settings.body_seconds,
@@ -67,7 +76,7 @@ class _Server(uvicorn.Server):
         config = uvicorn.Config(
             application.asgi,
             loop="uvloop" if sys.platform != "win32" else "asyncio",
-            http=type("Http", (BoundedHttp,), {"limits": self._limits}),
+            http=self._accept,  # type: ignore[arg-type]  # called as a protocol's class would be
             log_config=None,
             access_log=False,
             server_header=False,
@@ -77,6 +86,16 @@ class _Server(uvicorn.Server):
             proxy_headers=False,
         )
         super().__init__(config)
+        self._http = type("Http", (BoundedHttp,), {"limits": self._limits})
+        self._tls = tls
+        self._doorway = Doorway(
+            application.plane,
+            self._bounded,
+            self.server_state.connections,
+            self._limits,
+            Proxies(settings.proxies),
+            Origins(settings.origins),
+        )
         self._application = application
         self._settings = settings
         self._commands = commands
@@ -88,9 +107,19 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
+        self.config.ssl = self._tls
         await super().startup(sockets)
         threading.Thread(target=self._obey, args=(self._loop,), name="supervisor", daemon=True).start()
-        _report(self._reports, "ready")
+        report(self._reports, "ready")
+
+    def _accept(self, **_: Any) -> Front:
+        """The first protocol of a connection, for whatever uvicorn says about it."""
+        return self._doorway()
+
+    def _bounded(self) -> Any:
+        return self._http(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state, _loop=self._loop
+        )
 
     async def on_tick(self, counter: int) -> bool:
         self._end_stalled()
@@ -127,7 +156,7 @@ class _Server(uvicorn.Server):
         self._limits.farewell = _FAREWELL_SECONDS
         self.should_exit = True
         await self._application.duty.give(patient=True)
-        _report(self._reports, "given")
+        report(self._reports, "given")
 
     async def _hurry(self) -> None:
         """Cut a drain short: what still runs gets the time that a stop gives."""
@@ -153,7 +182,8 @@ class _Server(uvicorn.Server):
         """End stalled clients while transfers finish, and tell what is cut in the end."""
         end = time.monotonic() + max(1, round(self._patience))
         while (left := end - time.monotonic()) > 0:
-            await asyncio.sleep(min(_LOOK_SECONDS, left))
+            await asyncio.sleep(min(_FORGET_SECONDS, left))
+            self._doorway.forget_lost()
             self._end_stalled()
         self._tell_cut()
 
@@ -173,30 +203,11 @@ class _Server(uvicorn.Server):
         if now - self._looked < min(_LOOK_SECONDS, self._settings.stalled_seconds / 4):
             return
         self._looked = now
+        if ended := self._doorway.end_stalled(now):
+            log.info("%d connections were ended: clients took nothing for %g s", ended, self._settings.stalled_seconds)
         for connection in list(self.server_state.connections):
             if isinstance(connection, BoundedHttp) and connection.end_if_stalled(now):
                 log.info("a connection was ended: its client took nothing for %g s", self._settings.stalled_seconds)
-
-
-def _report(reports: int, line: str) -> None:
-    with contextlib.suppress(BrokenPipeError):
-        os.write(reports, line.encode()[:4000] + b"\n")
-
-
-def _open_many_files() -> None:
-    """As many descriptors as the system lets us have: each connection, upload and engine takes some."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-def _log_to_stderr(level: str) -> None:
-    logging.basicConfig(
-        level=getattr(logging, level.upper(), logging.INFO),
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-        stream=sys.stderr,
-    )
-    for noisy in ("httpx", "aiohttp", "alembic", "uvicorn.access", "hf_xet"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
 if __name__ == "__main__":

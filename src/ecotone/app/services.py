@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from ecotone.accounts import SYSTEM, Accounts, Actor, DeviceLogins
@@ -11,12 +12,14 @@ from ecotone.app.keeping import Keeping
 from ecotone.app.ledger_heads import LedgerHeads
 from ecotone.app.upkeep import Upkeep
 from ecotone.app.usage import Usage
+from ecotone.app.watching import Watch
 from ecotone.audits import Audits
 from ecotone.catalog import Catalog
 from ecotone.catalog.clones import Clones
 from ecotone.database import Database
 from ecotone.engines import Engines
-from ecotone.gateway import Backend, Backends, Plane, Routes, SnapshotBuilder
+from ecotone.gateway import Backend, Backends, KeptLimits, Plane, PriceBook, Route, Routes, SnapshotBuilder
+from ecotone.gateway.counters import Counters
 from ecotone.jobs import Jobs
 from ecotone.ledger import Ledger, LedgerFull, LedgerWriter, Report, UsageLine, explain, public_key
 from ecotone.ledger.texts import Texts, Unreadable
@@ -73,8 +76,11 @@ class Services:
     audits: Audits
     backends: Backends
     routes: Routes
+    limits: KeptLimits
+    pricebook: PriceBook
     builder: SnapshotBuilder
     gateway: Plane
+    watch: Watch
     devices: DeviceLogins
     webhooks: Webhooks
     courier: Courier
@@ -167,10 +173,14 @@ class Services:
 
     def expire_texts(self) -> None:
         """Delete kept texts whose days are over."""
-        days = {p.name: int(getattr(p, "keep_days", 0)) for p in self.accounts.projects()}
+        days = {p.name: p.bounds.keep_days for p in self.accounts.projects()}
         removed = self.texts.expire(days)
         if removed:
             self.note("texts.expired", SYSTEM, projects=removed)
+
+    def spent(self, since: datetime) -> dict[str, int]:
+        """What each scope has spent since the beginning of an hour, in 10^-12 USD, as far as the ledger knows."""
+        return self.usage_tables.spent(since)
 
     def verify_ledger(self) -> Report:
         """Every chain from disk, against the heads in the database and the installation's signing key."""
@@ -182,7 +192,7 @@ class Services:
         if any(d.model == model_id for d in self.engines.deployments()):
             raise Conflict(f"{model_id} is served; stop it with `ecotone unserve {model_id}` first.", param="model")
         for route in self.routes.list():
-            if model_id in route.to:
+            if route.leads_to(model_id):
                 raise Conflict(f"The route {route.name} leads to {model_id}; change the route first.", param="model")
 
     def is_known(self, model_id: str) -> bool:
@@ -194,6 +204,15 @@ class Services:
         except NotFound:
             return False
         return True
+
+    def route_warnings(self, route: Route) -> list[str]:
+        """What whoever set a route should know: names that lead nowhere."""
+        named = [*route.to, *([route.options.shadow] if route.options.shadow else [])]
+        return [
+            f"{name} is not in the catalogue and no backend has its name; requests pass it over until there is one"
+            for name in named
+            if not self.is_known(name)
+        ]
 
     def backend_of(self, model_id: str) -> Backend | None:
         """The backend whose models are called `NAME/...`, when `model_id` is one of those."""
@@ -246,6 +265,9 @@ def compose(settings: Settings, *, successor: bool = False) -> Services:
     audits = Audits(catalog, jobs, settings, may_audit=policy.may_audit)
     backends = Backends(database, settings, knowledge, policy, provider_terms=catalog.provider_terms)
     routes = Routes(database)
+    limits = KeptLimits(database, accounts)
+    accounts.on_project_removed(limits.forget_project)
+    pricebook = PriceBook(database)
     builder = SnapshotBuilder(
         settings=settings,
         catalog=catalog,
@@ -254,8 +276,11 @@ def compose(settings: Settings, *, successor: bool = False) -> Services:
         engines=engines,
         backends=backends,
         routes=routes,
+        limits=limits,
+        prices=pricebook,
     )
-    gateway = Plane(settings, writer)
+    counters = Counters()
+    gateway = Plane(settings, writer, counters=counters)
     targets = Targets(settings.webhook_allow)
     webhooks = Webhooks(database, settings, targets)
     catalog.events.listen(webhooks.enqueue)
@@ -281,7 +306,7 @@ def compose(settings: Settings, *, successor: bool = False) -> Services:
             sign=lambda: heads.keep(writer.checkpoint(settings.secret(LEDGER_KEY))),
             keep_days=settings.ledger_keep_days,
         ),
-        texts=Texts(settings.data / "texts", settings.data / "secrets" / "texts", settings.secret("texts-key")),
+        texts=Texts.of(settings),
         publishing=publishing,
         reviews=Reviews(catalog, publishing, writer),
         engines=engines,
@@ -289,8 +314,11 @@ def compose(settings: Settings, *, successor: bool = False) -> Services:
         audits=audits,
         backends=backends,
         routes=routes,
+        limits=limits,
+        pricebook=pricebook,
         builder=builder,
         gateway=gateway,
+        watch=Watch(counters, settings.data, writer.writer),
         devices=DeviceLogins(database),
         webhooks=webhooks,
         courier=Courier(webhooks, targets),

@@ -16,10 +16,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from ecotone.app.outcome import Outcome
 from ecotone.app.process import NOT_RESTARTED, ServerProcess
+from ecotone.app.signals import terminal_is_gone, woken_by_signals
 from ecotone.settings import Settings
 from ecotone.vocabulary import EcotoneError
 
@@ -52,7 +52,7 @@ def run(read: Reading) -> int:
 
 
 @contextlib.contextmanager
-def only_one(data: Path) -> Iterator[None]:
+def only_one(data: Path, lock: str = LOCK) -> Iterator[None]:
     """Hold the data folder: two servers must not write in one.
 
     Raises:
@@ -62,7 +62,7 @@ def only_one(data: Path) -> Iterator[None]:
         raise EcotoneError(
             f"The data folder {data} cannot be written to by this user; change its owner or take another."
         )
-    with open(data / LOCK, "a+", opener=_for_the_owner) as file:
+    with open(data / lock, "a+", opener=_for_the_owner) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -139,7 +139,7 @@ class _Supervisor:
         self._status = 0
 
     def run(self) -> int:
-        with _woken_by_signals(self._signals) as wake:
+        with woken_by_signals(self._signals) as wake:
             self._current = self._start()
             while not (self._stopping and not self._alive()):
                 self._wait(wake)
@@ -170,7 +170,7 @@ class _Supervisor:
 
     # -- signals -----------------------------------------------------------------------------------------------------
     def _obey(self, number: int) -> None:
-        if number == signal.SIGHUP and not _terminal_is_gone():
+        if number == signal.SIGHUP and not terminal_is_gone():
             self._restart()
         elif number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             for server in self._alive():
@@ -283,53 +283,6 @@ class _Supervisor:
             current.own()
         if not others and not current.alone:
             current.be_alone()
-
-
-@contextlib.contextmanager
-def _woken_by_signals(signals: "deque[int]") -> Iterator[int]:
-    """A descriptor that can be read when a signal came; the signal itself is in the queue by then."""
-    ours, theirs = os.pipe()
-    for descriptor in (ours, theirs):
-        os.set_blocking(descriptor, False)
-
-    def note(number: int, _frame: Any) -> None:
-        if number != signal.SIGCHLD:
-            signals.append(number)
-
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
-    before = {number: signal.signal(number, note) for number in numbers}
-    woken = signal.set_wakeup_fd(theirs, warn_on_full_buffer=False)
-    try:
-        yield ours
-    finally:
-        signal.set_wakeup_fd(woken)
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        os.close(ours)
-        os.close(theirs)
-
-
-def _terminal_is_gone() -> bool:
-    """Whether this hang-up is that of our terminal, which means stop; one sent to a process without a terminal, or
-    whose terminal is still there, means restart."""
-    if not _HAD_TERMINAL:
-        return False
-    try:
-        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
-    except OSError:
-        return True
-    return False
-
-
-def _has_terminal() -> bool:
-    try:
-        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
-    except OSError:
-        return False
-    return True
-
-
-_HAD_TERMINAL = _has_terminal()
 
 
 def _say(text: str) -> None:

@@ -8,6 +8,7 @@ from ecotone.catalog import models as _catalog
 from ecotone.database import Base
 from ecotone.engines import models as _engines
 from ecotone.gateway import models as _gateway
+from ecotone.gateway import price_rows as _prices
 from ecotone.jobs import models as _jobs
 from ecotone.policy import models as _policy
 from ecotone.storage import models as _storage
@@ -22,6 +23,7 @@ MODULES = (
     _jobs,
     _ledger_heads,
     _policy,
+    _prices,
     _storage,
     _usage_rows,
     _webhooks,

@@ -1,20 +1,30 @@
-"""`ecotone project`, `key`, `token`: who may do what."""
+"""`ecotone project`, `token`: who may do what."""
 
 from typing import Annotated
 
 import typer
 
-from ecotone.cli import options, show
+from ecotone.cli import limits, options, show
 from ecotone.cli.client import Server, note, print_json, segment
-from ecotone.vocabulary import PersonalData, Role
+from ecotone.vocabulary import Mode, PersonalData, Purpose, Role
 
 project = typer.Typer(help="Projects inside the organisation, with their declared use.", no_args_is_help=True)
-key = typer.Typer(help="Keys of projects, for the gateway.", no_args_is_help=True)
 token = typer.Typer(help="Tokens of users, for hub, API and pages.", no_args_is_help=True)
 
-_PROJECT = ["name", "mode", "purpose", "personal_data", "users", "revenue", "territory"]
-_KEY = ["id", "project", "created", "created_by", "revoked"]
+_PROJECT = ["name", "mode", "purpose", "personal_data", "users", "revenue", "territory", "models", "scan"]
+_READ_ONLY = ("name", "may_call_private", "created", "created_by")
 _TOKEN = ["id", "user", "role", "note", "created", "revoked", "expires"]
+
+Owners = Annotated[list[str] | None, typer.Option("--owner", help="A user who may keep its keys; repeatable")]
+UserBudgets = Annotated[
+    list[str] | None, typer.Option("--user-budget", metavar="AMOUNT/WINDOW", help="For each of its end-users alike")
+]
+SetMode = Annotated[Mode | None, typer.Option("--mode", help="What is done with the model")]
+SetPurpose = Annotated[Purpose | None, typer.Option("--purpose", help="What it is done for")]
+SetPersonalData = Annotated[
+    PersonalData | None,
+    typer.Option("--personal-data", help="What happens to personal data that would leave the house"),
+]
 
 
 @project.command("create")
@@ -29,9 +39,18 @@ def create_project(
     revenue: options.Revenue = None,
     territory: options.Territory = None,
     variables: options.Variables = None,
+    owner: Owners = None,
+    models: options.Models = None,
+    networks: options.Networks = None,
+    tags: options.Tags = None,
+    requests: options.Requests = None,
+    tokens: options.Tokens = None,
+    concurrent: options.Concurrent = None,
+    budget: options.Budgets = None,
+    user_budget: UserBudgets = None,
     as_json: options.Json = False,
 ) -> None:
-    """Declare a project and what it uses models for."""
+    """Declare a project and what it uses models for; limits and budgets may be set at once."""
     body = {
         "name": name,
         "mode": mode,
@@ -41,8 +60,71 @@ def create_project(
         "revenue": revenue,
         "territory": territory or [],
         "variables": options.variables_of(variables),
+        "owners": owner or [],
+        "models": models or [],
+        "networks": networks or [],
+        "tags": tags or [],
     }
-    show.record(Server().post("/projects", body), as_json=as_json)
+    server = Server()
+    made = server.post("/projects", body)
+    wanted = {"requests": requests, "tokens": tokens, "concurrent": concurrent, "budgets": budget}
+    limits.change(server, f"project:{name}", wanted)
+    limits.change(server, f"project:{name}/user:*", {"budgets": user_budget})
+    show.record(made, as_json=as_json)
+
+
+@project.command("set")
+def set_project(
+    name: str,
+    mode: SetMode = None,
+    purpose: SetPurpose = None,
+    personal_data: SetPersonalData = None,
+    owner: Owners = None,
+    models: options.Models = None,
+    networks: options.Networks = None,
+    tags: options.Tags = None,
+    scan: Annotated[
+        bool | None, typer.Option("--scan/--no-scan", help="Look through its texts for what is sensitive")
+    ] = None,
+    reason: Annotated[str | None, typer.Option(help="Why texts need not be looked through; for the ledger")] = None,
+    keep_texts: Annotated[
+        str | None, typer.Option(metavar="DAYS", help="Keep prompts and answers, e.g. 30d; 0d for not at all")
+    ] = None,
+    requests: options.Requests = None,
+    tokens: options.Tokens = None,
+    concurrent: options.Concurrent = None,
+    budget: options.Budgets = None,
+    user_budget: UserBudgets = None,
+    clear: Annotated[
+        list[str] | None, typer.Option(help="Empty owners, models, networks or tags first; repeatable")
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Change what is named; the rest stays."""
+    server = Server()
+    now = server.get(f"/projects/{segment(name)}")
+    wanted: dict[str, object] = {
+        "mode": mode,
+        "purpose": purpose,
+        "personal_data": personal_data,
+        "owners": owner,
+        "models": models,
+        "networks": networks,
+        "tags": tags,
+        "scan": scan,
+        "scan_reason": reason,
+        "keep_days": options.seconds_of(keep_texts) // 86400 if keep_texts else None,
+    }
+    changed: dict[str, object] = {
+        name: [] for name in options.lists_of(clear, ("owners", "models", "networks", "tags"))
+    }
+    changed |= {key: value for key, value in wanted.items() if value is not None}
+    if changed:
+        now = server.put(f"/projects/{segment(name)}", {k: v for k, v in now.items() if k not in _READ_ONLY} | changed)
+    own = {"requests": requests, "tokens": tokens, "concurrent": concurrent, "budgets": budget}
+    limits.change(server, f"project:{name}", own)
+    limits.change(server, f"project:{name}/user:*", {"budgets": user_budget})
+    show.record(now, as_json=as_json)
 
 
 @project.command("list")
@@ -61,42 +143,6 @@ def show_project(name: str, as_json: options.Json = False) -> None:
 def remove_project(name: str, as_json: options.Json = False) -> None:
     """Remove a project and its keys."""
     show.record(Server().delete(f"/projects/{segment(name)}"), as_json=as_json)
-
-
-@key.command("create")
-def create_key(
-    project: Annotated[str, typer.Option(help="The project that the key belongs to")], as_json: options.Json = False
-) -> None:
-    """Make a key; it alone is printed on stdout, this once."""
-    made = Server().post("/keys", {"project": project})
-    if as_json:
-        print_json(made)
-    else:
-        note(f"Key {made['id']} of project {project}; it is shown this once:")
-        print(made["key"])
-
-
-@key.command("list")
-def list_keys(
-    project: Annotated[str | None, typer.Option(help="Only keys of this project")] = None, as_json: options.Json = False
-) -> None:
-    """Keys, without their secrets."""
-    show.table(Server().get("/keys", project=project), _KEY, as_json=as_json, empty="There is no key yet.")
-
-
-@key.command("show")
-def show_key(key_id: str, as_json: options.Json = False) -> None:
-    """One key, without its secret."""
-    show.record(Server().get(f"/keys/{segment(key_id)}"), as_json=as_json)
-
-
-@key.command("revoke")
-def revoke_key(key_id: str, as_json: options.Json = False) -> None:
-    """Revoke a key; in force within two seconds."""
-    show.record(Server().delete(f"/keys/{segment(key_id)}"), as_json=as_json)
-
-
-key.command("remove", help="The same as revoke.", hidden=True)(revoke_key)
 
 
 @token.command("create")
@@ -137,5 +183,5 @@ token.command("remove", help="The same as revoke.", hidden=True)(revoke_token)
 
 
 def add_to(app: typer.Typer) -> None:
-    for name, group in (("project", project), ("key", key), ("token", token)):
+    for name, group in (("project", project), ("token", token)):
         app.add_typer(group, name=name)

@@ -130,7 +130,7 @@ def _uri(file: Path) -> str:
 def _use(asked: AskedUse) -> Any:
     from datetime import date
 
-    from ecotone.accounts.services import use_variables
+    from ecotone.accounts.projects import use_variables
     from ecotone.licences import Use
 
     told = asked.question

@@ -88,6 +88,11 @@ def segment(name: str) -> str:
     return quote(name, safe="")
 
 
+def scope_path(scope: str) -> str:
+    """A scope of limits as the end of a path; its slashes stay."""
+    return quote(scope, safe="/:*")
+
+
 def model_path(model_id: str) -> str:
     """A model's id as two segments of a path; ends the program for what is no id."""
     namespace, slash, name = model_id.partition("/")

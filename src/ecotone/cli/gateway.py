@@ -56,20 +56,83 @@ def remove_backend(name: str, as_json: options.Json = False) -> None:
     show.record(Server().delete(f"/backends/{segment(name)}"), as_json=as_json)
 
 
+@backend.command("set")
+def set_backend(
+    name: str,
+    url: Annotated[str | None, typer.Option(help="Base address, e.g. https://api.openai.com/v1")] = None,
+    key_env: Annotated[str | None, typer.Option(help="The server's environment variable that holds the key")] = None,
+    dialect: Annotated[str | None, typer.Option(help="Wire format; openai")] = None,
+    location: Annotated[Location | None, typer.Option(help="Whether texts leave the house")] = None,
+    tier: Annotated[Tier | None, typer.Option(help="Of the account; terms differ by it")] = None,
+    terms: Annotated[str | None, typer.Option(help="Entry of the knowledge base, see `ecotone licence list`")] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Change what is named of a backend; the rest stays. Routes that lead to it go on."""
+    server, told = Server(), locals()
+    names = ("url", "key_env", "dialect", "location", "tier", "terms")
+    now = server.get(f"/backends/{segment(name)}")
+    body = {n: now[n] for n in names} | {n: told[n] for n in names if told[n] is not None}
+    _show_made(server.put(f"/backends/{segment(name)}", body), as_json=as_json)
+
+
 @route.command("set")
 def set_route(
     name: str,
-    to: Annotated[list[str], typer.Option("--to", help="A candidate model; repeatable, first choice first")],
+    to: Annotated[
+        list[str], typer.Option("--to", metavar="MODEL[=WEIGHT]", help="A candidate; repeatable, first choice first")
+    ],
+    strategy: Annotated[
+        str | None, typer.Option(help="fallback, fixed, weighted, cheapest or fastest; weighted where weights are told")
+    ] = None,
+    retries: Annotated[int, typer.Option(help="Further tries while no token was sent", min=0)] = 1,
+    connect_seconds: Annotated[float, typer.Option(help="Until a connection; 0 is the setting's", min=0)] = 0,
+    first_seconds: Annotated[float, typer.Option(help="Until the first token; 0 is the setting's", min=0)] = 0,
+    idle_seconds: Annotated[float, typer.Option(help="Between two tokens; 0 is the setting's", min=0)] = 0,
+    cache: Annotated[str | None, typer.Option(metavar="DURATION", help="Keep answers, e.g. 60s; else never")] = None,
+    shadow: Annotated[str | None, typer.Option(metavar="MODEL", help="Gets copies; its answers nobody sees")] = None,
+    shadow_share: Annotated[float, typer.Option(help="The share of requests that is copied")] = 1.0,
+    alias: Annotated[bool, typer.Option("--alias", help="Put the route's own name into answers")] = False,
+    sticky: Annotated[
+        bool, typer.Option("--sticky", help="Keep a conversation where its beginning is in a prompt cache")
+    ] = False,
     as_json: options.Json = False,
 ) -> None:
-    """The first candidate that the decision and the data class allow and that works answers."""
-    _show_made(Server().put(f"/routes/{segment(name)}", {"to": to}), as_json=as_json)
+    """Set a route whole. No strategy leads where the decision or the data class forbids."""
+    names, weights = _candidates(to)
+    body = {
+        "to": names,
+        "weights": weights,
+        "strategy": strategy or ("weighted" if weights else "fallback"),
+        "retries": retries,
+        "connect_seconds": connect_seconds,
+        "first_seconds": first_seconds,
+        "idle_seconds": idle_seconds,
+        "cache_seconds": options.seconds_of(cache) if cache else 0,
+        "shadow": shadow,
+        "shadow_share": shadow_share,
+        "alias": alias,
+        "sticky": sticky,
+    }
+    _show_made(Server().put(f"/routes/{segment(name)}", body), as_json=as_json)
+
+
+def _candidates(to: list[str]) -> tuple[list[str], list[float]]:
+    """Names and weights; no weights where none was told."""
+    pairs = [one.partition("=") for one in to]
+    try:
+        weights = [float(weight) if equals else 1.0 for _, equals, weight in pairs]
+    except ValueError:
+        raise typer.BadParameter("--to takes MODEL or MODEL=WEIGHT, e.g. openai/gpt-4o=2") from None
+    told = any(equals for _, equals, _ in pairs)
+    return [name for name, _, _ in pairs], weights if told else []
 
 
 @route.command("list")
 def list_routes(as_json: options.Json = False) -> None:
     """All routes."""
-    show.table(Server().get("/routes"), ["name", "to"], as_json=as_json, empty="There is no route yet.")
+    show.table(
+        Server().get("/routes"), ["name", "strategy", "to", "weights"], as_json=as_json, empty="There is no route yet."
+    )
 
 
 @route.command("show")

@@ -8,7 +8,23 @@ from typing import Annotated
 
 import typer
 
-from ecotone.cli import accounts, check, gateway, ledger, licences, models, operate, policy, upkeep, webhooks, work
+from ecotone.cli import (
+    accounts,
+    check,
+    gateway,
+    keys,
+    ledger,
+    licences,
+    limits,
+    models,
+    operate,
+    policy,
+    prices,
+    traces,
+    upkeep,
+    webhooks,
+    work,
+)
 from ecotone.cli.client import fail, note
 from ecotone.vocabulary import EcotoneError
 
@@ -62,6 +78,7 @@ def up(
 
 
 app.command()(operate.restart)
+app.command("gateway")(operate.gateway)
 
 
 @app.command()
@@ -90,13 +107,17 @@ def root(
 licences.add_to(app)
 models.add_to(app)
 gateway.add_to(app)
+prices.add_to(app)
 ledger.add_to(app)
 accounts.add_to(app)
+keys.add_to(app)
+limits.add_to(app)
 policy.add_to(app)
 check.add_to(app)
 webhooks.add_to(app)
 work.add_to(app)
 upkeep.add_to(app)
+traces.add_to(app)
 
 
 def main() -> None:

@@ -1,14 +1,15 @@
-"""`ecotone restart`: to the supervisor that holds the data folder, and what became of it."""
+"""`ecotone restart`, to the supervisor that holds the data folder, and `ecotone gateway`."""
 
 import os
 import signal
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ecotone.cli.client import fail
+from ecotone.cli.client import fail, note
 
 _MOST_SECONDS = 180.0
 
@@ -45,3 +46,27 @@ def restart(
             return
         time.sleep(0.1)
     fail("The restart has not ended yet; the server's log tells how it goes.")
+
+
+def gateway(
+    workers: Annotated[int, typer.Option(help="Processes that serve on the port")] = 1,
+    data: Annotated[Path | None, typer.Option(help="Data folder (ECOTONE_DATA), default ./data")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on (ECOTONE_HOST), default 127.0.0.1")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on (ECOTONE_PORT), default 7070")] = None,
+) -> None:
+    """Start the gateway alone, in processes of its own.
+
+    It follows the decisions of the server that has the same data folder, or of the one at ECOTONE_SNAPSHOT_URL.
+    """
+    from ecotone.app.gateways import run
+    from ecotone.settings import Settings, strangers, with_file
+
+    flags = {"data": data, "host": host, "port": port}
+
+    def read() -> tuple[Settings, Mapping[str, str]]:
+        environ = with_file(os.environ, data)
+        for sentence in strangers(environ):
+            note(f"ecotone: {sentence}")
+        return Settings.from_environment(environ, **flags), environ
+
+    raise SystemExit(run(read, workers))

@@ -11,19 +11,26 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ecotone.gateway.backends import Backend, BackendExists, BackendNotFound, Backends
     from ecotone.gateway.builder import SnapshotBuilder
+    from ecotone.gateway.kept_limits import Allowance, KeptLimits, ScopeLimits
     from ecotone.gateway.plane import Plane
-    from ecotone.gateway.routing import Route, RouteNotFound, Routes
+    from ecotone.gateway.pricebook import PriceBook
+    from ecotone.gateway.routing import Route, RouteNotFound, RouteOptions, Routes
     from ecotone.gateway.snapshot import Snapshot
 
 __all__ = [
+    "Allowance",
     "Backend",
     "BackendExists",
     "BackendNotFound",
     "Backends",
+    "KeptLimits",
     "Plane",
+    "PriceBook",
     "Route",
     "RouteNotFound",
+    "RouteOptions",
     "Routes",
+    "ScopeLimits",
     "Snapshot",
     "SnapshotBuilder",
 ]
@@ -31,8 +38,10 @@ __all__ = [
 _HOMES = {
     "backends": ("Backend", "BackendExists", "BackendNotFound", "Backends"),
     "builder": ("SnapshotBuilder",),
+    "kept_limits": ("Allowance", "KeptLimits", "ScopeLimits"),
+    "routing": ("Route", "RouteNotFound", "RouteOptions", "Routes"),
     "plane": ("Plane",),
-    "routing": ("Route", "RouteNotFound", "Routes"),
+    "pricebook": ("PriceBook",),
     "snapshot": ("Snapshot",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

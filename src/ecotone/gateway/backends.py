@@ -15,7 +15,7 @@ import yaml
 from ecotone.accounts import Actor
 from ecotone.database import Database, utc_now
 from ecotone.gateway.addresses import check_address
-from ecotone.gateway.models import BackendRow, RouteRow
+from ecotone.gateway.models import BackendRow, LimitRow, RouteRow
 from ecotone.licences import KnowledgeBase
 from ecotone.policy import Policy, RuleKind
 from ecotone.settings import Settings
@@ -93,6 +93,46 @@ class Backends:
             Invalid: for a bad name, address or entry.
             BackendExists: when the name is taken.
         """
+        row, taken = self._checked(name, dialect, url, key_env, location, tier, terms, actor)
+        with self._database.writing() as session:
+            if session.get(BackendRow, name) is not None:
+                raise BackendExists(f"A backend {name!r} exists already; remove it first.", param="name")
+            session.add(row)
+        return _backend(row), self._told(row, taken, actor)
+
+    def set(
+        self,
+        name: str,
+        *,
+        dialect: str,
+        url: str,
+        key_env: str | None,
+        location: Location,
+        tier: Tier,
+        terms: str | None,
+        actor: Actor,
+    ) -> tuple[Backend, tuple[str, ...]]:
+        """Make a backend, or put this in the place of what it was; who made it and when stays. Raises as `add`."""
+        row, taken = self._checked(name, dialect, url, key_env, location, tier, terms, actor)
+        with self._database.writing() as session:
+            known = session.get(BackendRow, name)
+            if known is not None:
+                row.created, row.created_by = known.created, known.created_by
+            row = session.merge(row)
+        return _backend(row), self._told(row, taken, actor)
+
+    def _checked(
+        self,
+        name: str,
+        dialect: str,
+        url: str,
+        key_env: str | None,
+        location: Location,
+        tier: Tier,
+        terms: str | None,
+        actor: Actor,
+    ) -> tuple[BackendRow, bool]:
+        """The row, and whether its terms were taken from the catalogue."""
         if not actor.is_admin:
             raise Forbidden("Only administrators add backends.")
         if not _NAME.fullmatch(name):
@@ -120,24 +160,39 @@ class Backends:
             created=utc_now(),
             created_by=actor.name,
         )
-        with self._database.writing() as session:
-            if session.get(BackendRow, name) is not None:
-                raise BackendExists(f"A backend {name!r} exists already; remove it first.", param="name")
-            session.add(row)
+        return row, terms is not None and given is None
+
+    def _told(self, row: BackendRow, taken: bool, actor: Actor) -> tuple[str, ...]:
+        """Warnings; the rule that lets unknown terms pass is there exactly while they are unknown."""
         warnings = self._warnings(row)
-        if terms is not None and given is None:
+        if taken:
             warnings.append(
-                f"its terms are taken to be {terms}, which the catalogue knows for {name}/...; where the address is "
-                "another company's, name its terms with --terms"
+                f"its terms are taken to be {row.terms}, which the catalogue knows for {row.name}/...; where the "
+                "address is another company's, name its terms with --terms"
             )
-        if terms is None:
-            reason = f"administrator {actor.name} made backend {name} callable without naming its terms"
-            self._policy.add_rule(RuleKind.PASS_UNKNOWN, f"backend:{name}", reason, actor=actor)
-            warnings.append(
-                "no terms are known for this backend: the verdict on its models stays unknown and a rule of yours lets "
-                "it pass; name them with --terms ENTRY (`ecotone licence list`)"
-            )
-        return _backend(row), tuple(warnings)
+        if row.terms is not None:
+            self._remove_pass(row.name)
+            return tuple(warnings)
+        if not self._passes(row.name):
+            reason = f"administrator {actor.name} made backend {row.name} callable without naming its terms"
+            self._policy.add_rule(RuleKind.PASS_UNKNOWN, f"backend:{row.name}", reason, actor=actor)
+        warnings.append(
+            "no terms are known for this backend: the verdict on its models stays unknown and a rule of yours lets "
+            "it pass; name them with --terms ENTRY (`ecotone licence list`)"
+        )
+        return tuple(warnings)
+
+    def _passes(self, name: str) -> list[str]:
+        """Ids of the rules that let a backend's unknown terms pass."""
+        return [
+            rule.id
+            for rule in self._policy.rules()
+            if rule.subject == f"backend:{name}" and rule.kind is RuleKind.PASS_UNKNOWN
+        ]
+
+    def _remove_pass(self, name: str) -> None:
+        for rule_id in self._passes(name):
+            self._policy.remove_rule(rule_id)
 
     @staticmethod
     def _warnings(row: BackendRow) -> list[str]:
@@ -174,12 +229,11 @@ class Backends:
             if row is None:
                 raise BackendNotFound(name)
             for route in session.scalars(sa.select(RouteRow)):
-                if any(target.startswith(f"{name}/") for target in route.targets):
+                if any(target.startswith(f"{name}/") for target in [*route.targets, route.options.get("shadow") or ""]):
                     raise Conflict(f"The route {route.name} leads to {name}; change or remove the route first.")
+            session.execute(sa.delete(LimitRow).where(LimitRow.scope == f"backend:{name}"))
             session.delete(row)
-        for rule in self._policy.rules():
-            if rule.subject == f"backend:{name}" and rule.kind is RuleKind.PASS_UNKNOWN:
-                self._policy.remove_rule(rule.id)
+        self._remove_pass(name)
 
     def _check_variable(self, key_env: str | None) -> None:
         if key_env is None:

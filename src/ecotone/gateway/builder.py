@@ -9,11 +9,14 @@ from typing import Any, Protocol
 
 import msgspec
 
-from ecotone.accounts import ANONYMOUS, HOUSE, SYSTEM, Accounts, Project
+from ecotone.accounts import ANONYMOUS, HOUSE, SYSTEM, Accounts, LivingSecret, Project
 from ecotone.catalog import Catalog
 from ecotone.gateway.backends import Backend, Backends
+from ecotone.gateway.kept_limits import KeptLimits
+from ecotone.gateway.pricebook import PriceBook
+from ecotone.gateway.prices import Price
 from ecotone.gateway.routing import Routes
-from ecotone.gateway.snapshot import SUBJECT, Consumer, Key, Route, RouteCandidate, Ruling, Snapshot, Target, save
+from ecotone.gateway.snapshot import SUBJECT, Consumer, Key, Ruling, Snapshot, Target, save, still_holds
 from ecotone.licences import Family, legal_class
 from ecotone.policy import Action, Policy, Stance, may_call_private, node_names
 from ecotone.settings import Settings
@@ -44,6 +47,8 @@ class SnapshotBuilder:
         engines: Deployments,
         backends: Backends,
         routes: Routes,
+        limits: KeptLimits,
+        prices: PriceBook | None = None,
     ) -> None:
         self._settings = settings
         self._catalog = catalog
@@ -52,6 +57,8 @@ class SnapshotBuilder:
         self._engines = engines
         self._backends = backends
         self._routes = routes
+        self._limits = limits
+        self._prices = prices
         self._folder = settings.folder("snapshot")
         self._changed = threading.Event()
         self._stopped = threading.Event()
@@ -94,6 +101,8 @@ class SnapshotBuilder:
                     save(found, self._folder)
             else:
                 found = msgspec.structs.replace(self.current, built=time.time())
+                if self._saving:
+                    still_holds(self._folder)
             self.current = found
             return found
 
@@ -127,19 +136,21 @@ class SnapshotBuilder:
             backends[target.name] = target
             families.setdefault(target.legal, (family, {"account.tier": backend.tier.value}))
         rulings = self._rulings(families, list(projects.values()), stance)
+        keys = {s.hash: _key(s) for s in self._accounts.living_secrets()}
+        keys |= {h: Key(id=f"token-{h[:8]}", project=HOUSE) for h in self._accounts.admin_token_hashes()}
         return Snapshot(
-            keys={
-                k.hash: Key(id=k.id, project=k.project)
-                for k in self._accounts.keys()  # noqa: SIM118
-                if k.revoked is None
-            }
-            | {h: Key(id=f"token-{h[:8]}", project=HOUSE) for h in self._accounts.admin_token_hashes()},
+            keys=keys,
             consumers=consumers,
             targets=targets,
             backends=backends,
-            routes={r.name: _route(r) for r in self._routes.list()},
+            routes={r.name: r.compiled() for r in self._routes.list()},
+            limits=self._limits.in_force({key.id for key in keys.values()}),
             rulings=rulings,
+            prices=self._priced(list(backends.values()), list(targets)),
         )
+
+    def _priced(self, backends: list[Target], local: list[str]) -> dict[str, Price]:
+        return self._prices.prices([(b.name, b.url or "") for b in backends], local) if self._prices else {}
 
     def _engine(self, deployment: Any, stance: Stance) -> tuple[Target, Family] | None:
         try:
@@ -213,8 +224,15 @@ class SnapshotBuilder:
         return msgspec.json.decode(packed, type=Ruling)
 
 
-def _route(row: Any) -> Route:
-    return Route(name=row.name, candidates=tuple(RouteCandidate(model=model) for model in row.to))
+def _key(secret: LivingSecret) -> Key:
+    return Key(
+        id=secret.key_id,
+        project=secret.project,
+        models=secret.models,
+        networks=secret.networks,
+        expires=secret.expires.timestamp() if secret.expires is not None else 0.0,
+        tags=secret.tags,
+    )
 
 
 def _use_of(project: Project) -> str:
@@ -225,7 +243,12 @@ def _use_of(project: Project) -> str:
 def _consumer(project: Project, stance: Stance) -> Consumer:
     granted = may_call_private(project.name, project.may_call_private, stance.rules, stance.today)
     return Consumer(
-        name=project.name, use=_use_of(project), personal_data=project.personal_data, may_call_private=granted
+        name=project.name,
+        use=_use_of(project),
+        personal_data=project.personal_data,
+        may_call_private=granted,
+        scan=project.bounds.scan,
+        keep_days=project.bounds.keep_days,
     )
 
 

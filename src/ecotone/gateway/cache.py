@@ -67,7 +67,7 @@ class Cache:
     """
 
     def __init__(self, most_bytes: int) -> None:
-        self._most = most_bytes
+        self.most_bytes = most_bytes
         self._kept: OrderedDict[bytes, tuple[Kept, float]] = OrderedDict()
         self.bytes = 0
 
@@ -87,13 +87,13 @@ class Cache:
 
     def put(self, key: bytes, kept: Kept | None, seconds: float, now: float) -> None:
         """Keep an answer for some seconds. None, which stands for an answer that is not complete, is not kept."""
-        if kept is None or not seconds > 0 or kept.size * _LARGEST > self._most:
+        if kept is None or not seconds > 0 or kept.size * _LARGEST > self.most_bytes:
             return
         if key in self._kept:
             self._drop(key)
         self._kept[key] = (kept, now + min(seconds, _MOST_SECONDS))
         self.bytes += kept.size
-        while self.bytes > self._most:
+        while self.bytes > self.most_bytes:
             self._drop(next(iter(self._kept)))
 
     def clear(self) -> None:

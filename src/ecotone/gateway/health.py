@@ -23,7 +23,7 @@ _SHARE: Final = 0.5
 _MOST_REST: Final = 60.0
 _MOST_WAIT: Final = 3600.0  # of what a backend asks for
 _LEASE: Final = 5.0  # for a probe that was offered, until its call begins
-_LOST: Final = 600.0  # after which the end of a probe is no longer waited for
+_LOST: Final = 30.0  # after which another probe is made, whether the last one is slow or its end was never told
 _TRANSIENT: Final = frozenset({408, 409, 425})
 _BUSY: Final = frozenset({429, 503, 529})
 

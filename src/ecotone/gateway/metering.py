@@ -8,25 +8,86 @@ from ecotone.gateway.parsing import Request
 
 
 class Usage(msgspec.Struct, kw_only=True):
-    """Tokens of one request. `estimate` when they were counted here."""
+    """Tokens of one request. `estimate` when they were counted here.
+
+    `prompt_tokens` are all that went in: read from a cache, written to one, and the rest. `completion_tokens` are all
+    that came out; `reasoning_tokens` and the audio ones are a part of their side, never added. `odd` when the
+    provider's figures contradicted each other. `service_tier` is as the provider answered it.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    reasoning_tokens: int = 0
+    audio_prompt_tokens: int = 0
+    audio_completion_tokens: int = 0
+    service_tier: str | None = None
     estimate: bool = True
+    odd: bool = False
     characters: int = 0
 
+    @property
+    def uncached_tokens(self) -> int:
+        """Prompt tokens that were neither read from a cache nor written to one."""
+        return self.prompt_tokens - self.cached_tokens - self.cache_write_tokens - self.cache_write_1h_tokens
+
     def take(self, told: Any) -> None:
-        """The provider's own figure; a later one replaces it, as figures in streams are cumulative."""
+        """The provider's own figure, where the prompt's count includes the cached tokens (OpenAI, vLLM, Mistral ...).
+
+        A later figure replaces an earlier one, as figures in streams are cumulative.
+        """
+        if not isinstance(told, dict) or not _is_count(told.get("prompt_tokens")):
+            return
+        self.estimate = False
+        self.prompt_tokens = told["prompt_tokens"]
+        self.completion_tokens = _count(told, "completion_tokens")
+        inside = told.get("prompt_tokens_details")
+        self.cached_tokens = _count(inside, "cached_tokens")
+        self.cache_write_tokens = _count(inside, "cache_write_tokens")
+        self.audio_prompt_tokens = _count(inside, "audio_tokens")
+        inside = told.get("completion_tokens_details")
+        self.reasoning_tokens = _count(inside, "reasoning_tokens")
+        self.audio_completion_tokens = _count(inside, "audio_tokens")
+        if self.uncached_tokens < 0:
+            # more was cached than went in: this server counts them apart
+            self.prompt_tokens += self.cached_tokens + self.cache_write_tokens
+            self.odd = True
+
+    def take_apart(self, told: Any) -> None:
+        """The provider's own figure, where the prompt's count excludes the cached tokens (Anthropic, Bedrock).
+
+        What is there and not null replaces what was told before: a stream begins with the input's figures and may leave
+        them out, or repeat them, where it tells the output's.
+        """
         if not isinstance(told, dict):
             return
-        prompt, completion = told.get("prompt_tokens"), told.get("completion_tokens", 0)
-        if _is_count(prompt):
-            self.prompt_tokens, self.estimate = prompt, False
-            self.completion_tokens = completion if _is_count(completion) else 0
-            details = told.get("prompt_tokens_details")
-            cached = details.get("cached_tokens") if isinstance(details, dict) else None
-            self.cached_tokens = cached if _is_count(cached) else 0
+        uncached, read = self.uncached_tokens, self.cached_tokens
+        write, write_1h = self.cache_write_tokens, self.cache_write_1h_tokens
+        if _is_count(told.get("input_tokens")):
+            uncached, self.estimate = told["input_tokens"], False
+        if _is_count(told.get("cache_read_input_tokens")):
+            read = told["cache_read_input_tokens"]
+        if _is_count(told.get("cache_creation_input_tokens")):
+            write_1h = _count(told.get("cache_creation"), "ephemeral_1h_input_tokens")
+            write = told["cache_creation_input_tokens"] - write_1h
+            if write < 0:
+                write, self.odd = 0, True
+        if _is_count(told.get("output_tokens")):
+            self.completion_tokens = told["output_tokens"]
+        self.cached_tokens, self.cache_write_tokens, self.cache_write_1h_tokens = read, write, write_1h
+        self.prompt_tokens = uncached + read + write + write_1h
+
+    def told(self) -> dict[str, Any]:
+        """The figures in OpenAI's form."""
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": self.prompt_tokens + self.completion_tokens,
+            "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
+            "completion_tokens_details": {"reasoning_tokens": self.reasoning_tokens},
+        }
 
     def saw(self, text: str) -> None:
         """Text that came in a stream, for an estimate if no figure follows."""
@@ -49,6 +110,11 @@ def reserved_completion(request: Request) -> int:
     """Completion tokens that the request allows at most, 0 when it sets no limit."""
     told = request.value.get("max_completion_tokens") or request.value.get("max_tokens")
     return told if type(told) is int and 0 <= told < 2**53 else 0
+
+
+def _count(told: Any, name: str) -> int:
+    value = told.get(name) if isinstance(told, dict) else None
+    return value if _is_count(value) else 0
 
 
 def _is_count(value: Any) -> TypeGuard[int]:

@@ -1,5 +1,6 @@
 """What the request path knows: immutable, computed ahead, swapped as a whole. Key hashes and decisions, no secret."""
 
+import contextlib
 import hashlib
 import os
 import secrets
@@ -8,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from ecotone.gateway.prices import Price
 from ecotone.vocabulary import Location, PersonalData, Verdict
 
 FORMAT = 2
@@ -18,6 +20,7 @@ class Consumer(msgspec.Struct, frozen=True, kw_only=True):
     """A project as the path sees it. `use` names its declared use among the decisions.
 
     `scan`: its texts are looked through for sensitive spans; where they are not, no text is known to be harmless.
+    `keep_days`: how long prompts and answers are kept, 0 for not at all.
     """
 
     name: str
@@ -25,6 +28,7 @@ class Consumer(msgspec.Struct, frozen=True, kw_only=True):
     personal_data: PersonalData
     may_call_private: bool
     scan: bool = True
+    keep_days: int = 0
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,7 +60,8 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     """A key as the path sees it; its secret is known by its hash alone.
 
     `models` are patterns of names that it may call, `networks` addresses that it may be used from; empty is any.
-    `expires` is `time.time()`, 0 for never.
+    `expires` is `time.time()`, 0 for never; one that has expired stays for a day, one that was revoked goes at once.
+    A pattern is a name, or the beginning of one and a star. `tags` stand on each of its requests.
     """
 
     id: str
@@ -64,6 +69,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
     expires: float = 0.0
+    tags: tuple[str, ...] = ()
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,8 +153,11 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     backends: dict[str, Target] = {}
     routes: dict[str, Route] = {}
     limits: dict[str, Limit] = {}
-    """By scope: `key:ID`, `project:NAME`, `organisation`, `backend:NAME`."""
+    """By scope: `key:ID`, `project:NAME`, `project:NAME/user:*` for each end-user of it, `project:NAME/tag:NAME`,
+    `organisation`, `backend:NAME`."""
     rulings: dict[str, Ruling] = {}
+    prices: dict[str, Price] = {}
+    """By the candidate's name, in lower case where a provider's list names it; `price` looks them up."""
 
     def target(self, model: str) -> Target | None:
         """What answers to a model's name: a local engine first, else the backend named before the slash."""
@@ -158,22 +167,69 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         name, slash, rest = model.partition("/")
         return self.backends.get(name) if slash and rest else None
 
+    def price(self, model: str) -> Price | None:
+        """The price of a candidate by its name; None when it is not known, which is never 0.
+
+        A fine-tuned model of OpenAI's form, `BACKEND/ft:BASE:...`, costs what `ft:BASE` is listed for; what was set for
+        `BACKEND/*` stands for all that has no price of its own.
+        """
+        prices = self.prices
+        found = prices.get(model)
+        if found is None:
+            lower = model.lower()
+            backend, _, name = lower.partition("/")
+            found = prices.get(lower)
+            if found is None and name.startswith("ft:"):
+                found = prices.get(f"{backend}/ft:{name.split(':')[1]}")
+            if found is None:
+                found = prices.get(f"{backend}/*")
+        return found
+
     def ruling(self, target: Target, consumer: Consumer) -> Ruling | None:
         return self.rulings.get(f"{target.legal}|{consumer.use}")
 
 
-def save(snapshot: Snapshot, folder: Path) -> None:
-    """Rename a checksummed msgpack file into place, for gateways in other processes."""
+def pack(snapshot: Snapshot) -> bytes:
+    """A checksummed msgpack of it."""
     body = msgspec.msgpack.encode(snapshot)
+    return b"ECS%c" % FORMAT + hashlib.sha256(body).digest() + body
+
+
+def unpack(raw: bytes) -> Snapshot:
+    """The snapshot again. Raises ValueError when it is not whole or of another format."""
+    if raw[:4] != b"ECS%c" % FORMAT or hashlib.sha256(raw[36:]).digest() != raw[4:36]:
+        raise ValueError("the snapshot is not whole or of another format")
+    try:
+        return msgspec.msgpack.decode(raw[36:], type=Snapshot)
+    except msgspec.DecodeError as error:
+        raise ValueError(f"the snapshot is of another version: {error}") from None
+
+
+def save(snapshot: Snapshot, folder: Path) -> None:
+    """Put it where gateways in other processes look for it."""
+    place(pack(snapshot), folder)
+
+
+def place(packed: bytes, folder: Path) -> None:
+    """Rename a file with a packed snapshot into place."""
     draft = folder / f".snapshot.{secrets.token_hex(4)}"
-    draft.write_bytes(b"ECS%c" % FORMAT + hashlib.sha256(body).digest() + body)
+    draft.write_bytes(packed)
     os.chmod(draft, 0o600)  # noqa: PTH101
     draft.rename(folder / "snapshot")
 
 
+def still_holds(folder: Path) -> None:
+    """Say that the saved one is in force still: its time is that of the last contact with who decides."""
+    with contextlib.suppress(FileNotFoundError):
+        os.utime(folder / "snapshot")
+
+
 def load(folder: Path) -> Snapshot:
     """The saved snapshot. Raises ValueError when it is not whole or of another format."""
-    raw = (folder / "snapshot").read_bytes()
-    if raw[:4] != b"ECS%c" % FORMAT or hashlib.sha256(raw[36:]).digest() != raw[4:36]:
-        raise ValueError("the snapshot is not whole or of another format")
-    return msgspec.msgpack.decode(raw[36:], type=Snapshot)
+    return unpack((folder / "snapshot").read_bytes())
+
+
+def checksum(folder: Path) -> bytes:
+    """Format and checksum that the saved one claims."""
+    with open(folder / "snapshot", "rb") as file:
+        return file.read(36)

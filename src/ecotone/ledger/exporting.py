@@ -163,8 +163,9 @@ class Export:
         if record is None:
             return False
         if record["kind"] == "ruling":
-            self._told.add(str(record.get("id")))
-            return True
+            if self._project is None:
+                self._told.add(str(record.get("id")))
+            return self._project is None  # others' decisions are not this project's; its own stand at the end
         request_id = record.get("request_id")
         asked = self._project is None or record.get("project") == self._project or request_id in self._requests
         if asked and isinstance(record.get("ruling"), str):

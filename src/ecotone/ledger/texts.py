@@ -27,6 +27,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from ecotone.settings import Settings
+
 log = logging.getLogger("ecotone.ledger")
 
 _LABEL = b"ecotone kept texts, key of one project|"
@@ -60,6 +62,12 @@ class Texts:
         self._ciphers: dict[str, tuple[bytes, AESGCM]] = {}
         self._thread: threading.Thread | None = None
         self.dropped = 0
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Texts":
+        """The texts of an installation, for each of its processes."""
+        secret = settings.secret("texts-key")
+        return cls(settings.data / "texts", settings.data / "secrets" / "texts", secret)
 
     # -- keeping -----------------------------------------------------------------------------------------------------
     def keep(self, project: str, request_id: str, text: bytes) -> bool:

@@ -120,84 +120,147 @@ def piece(segment: Path, begin: Place, most: int = 1024 * 1024) -> Piece | None:
     return Piece(begin=begin, end=end, records=len(lines), sums=summed(lines))
 
 
+class _Settled(msgspec.Struct):
+    """The fields that count, as the gateway writes them."""
+
+    at: str
+    kind: str
+    project: str | None = None
+    key: str | None = None
+    user: str | None = None
+    tags: list[str] | None = None
+    route: str | None = None
+    backend: str | None = None
+    model: str | None = None
+    face: str | None = None
+    status: str | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    estimate: bool = False
+    cost: int | msgspec.UnsetType | None = msgspec.UNSET
+    cost_usd: float | None = None
+
+
+_decoder = msgspec.json.Decoder(_Settled)
+_TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens")
+
+
 def summed(lines: Iterable[bytes]) -> dict[Who, Sums]:
-    """What the settled records among these lines add up to."""
+    """What the settled records among these lines add up to; fields of earlier versions and odd ones are understood."""
     found: dict[Who, Sums] = {}
+    known: dict[Any, Sums] = {}
     for line in lines:
-        if _MARK in line and (record := records.decoded(line)) is not None and record["kind"] == "settled":
-            add(found, record)
+        if _MARK not in line:
+            continue
+        try:
+            settled = _decoder.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            record = records.decoded(line)
+            if record is None:
+                continue
+            settled = _understood(record)
+        if settled.kind == "settled":
+            _add(found, known, settled)
     return found
 
 
-def add(found: dict[Who, Sums], record: Mapping[str, Any]) -> None:
-    """Add one settled record; fields that earlier versions wrote otherwise are understood."""
-    who = Who(
-        _text(record, "at", 64)[:13],
-        _text(record, "project", 96),
-        _text(record, "key", 64),
-        _text(record, "user", 96),
-        tags_text(record.get("tags")),
-        _text(record, "route", 200),
-        _text(record, "backend", 96),
-        _text(record, "model", 300),
-        _text(record, "face", 32),
+def _add(found: dict[Who, Sums], known: dict[Any, Sums], settled: _Settled) -> None:
+    tags = tuple(settled.tags) if settled.tags else None
+    named = (
+        settled.project,
+        settled.key,
+        settled.user,
+        tags,
+        settled.route,
+        settled.backend,
+        settled.model,
+        settled.face,
     )
-    sums = found.get(who)
+    key = (settled.at[:13], named)
+    sums = known.get(key)
     if sums is None:
-        sums = found[who] = Sums()
-    prompt, completion = _count(record, "prompt_tokens"), _count(record, "completion_tokens")
-    cost = cost_of(record)
+        sums = known[key] = found.setdefault(_who(settled), Sums())
+    prompt, completion, cost = settled.prompt_tokens, settled.completion_tokens, settled.cost
+    if cost is msgspec.UNSET:  # until the prices came
+        usd = settled.cost_usd
+        cost = round(usd * USD) if usd is not None and abs(usd) < 1e12 else None
     sums.requests += 1
+    if not (0 <= prompt < _MOST and 0 <= completion < _MOST):
+        prompt, completion = max(0, prompt) % _MOST, max(0, completion) % _MOST
     sums.prompt_tokens += prompt
     sums.completion_tokens += completion
-    sums.cached_tokens += _count(record, "cached_tokens")
-    sums.cache_write_tokens += _count(record, "cache_write_tokens")
-    sums.reasoning_tokens += _count(record, "reasoning_tokens")
-    sums.cost += cost or 0
-    sums.unpriced += cost is None
-    if record.get("estimate"):
+    if settled.cached_tokens > 0:
+        sums.cached_tokens += settled.cached_tokens
+    if settled.cache_write_tokens > 0:
+        sums.cache_write_tokens += settled.cache_write_tokens
+    if settled.reasoning_tokens > 0:
+        sums.reasoning_tokens += settled.reasoning_tokens
+    if cost is None:
+        sums.unpriced += 1
+    else:
+        sums.cost += cost
+    if settled.estimate:
         sums.estimates += 1
         sums.estimated_tokens += prompt + completion
         sums.estimated_cost += cost or 0
-    status = record.get("status")
-    sums.errors += status in _ERRORS
-    sums.cached += status == "cached"
+    if settled.status != "done":
+        sums.errors += settled.status in _ERRORS
+        sums.cached += settled.status == "cached"
 
 
-def cost_of(record: Mapping[str, Any]) -> int | None:
-    """What a settled request cost in 10^-12 USD; None when its price is not known."""
+def _who(settled: _Settled) -> Who:
+    return Who(
+        _text(settled.at, 13),
+        _text(settled.project, 96),
+        _text(settled.key, 64),
+        _text(settled.user, 96),
+        tags_text(settled.tags),
+        _text(settled.route, 200),
+        _text(settled.backend, 96),
+        _text(settled.model, 300),
+        _text(settled.face, 32),
+    )
+
+
+def _understood(record: Mapping[str, Any]) -> _Settled:
+    """A record with fields of other kinds than those that count; what is none counts nothing."""
+    texts = ("at", "kind", "project", "key", "user", "route", "backend", "model", "face", "status")
+    told: dict[str, Any] = {n: v for n in texts if isinstance(v := record.get(n), str)}
+    told |= {
+        n: v for n in _TOKENS if isinstance(v := record.get(n), int) and not isinstance(v, bool) and 0 <= v < _MOST
+    }
+    tags = record.get("tags")
+    if isinstance(tags, dict):
+        told["tags"] = [f"{name}={value}" for name, value in tags.items()]
+    elif isinstance(tags, list | str):
+        told["tags"] = [str(tag) for tag in ([tags] if isinstance(tags, str) else tags)]
     if "cost" in record:
         cost = record["cost"]
-        return cost if isinstance(cost, int) and not isinstance(cost, bool) else None
-    usd = record.get("cost_usd")  # until the prices came
-    return round(usd * USD) if isinstance(usd, int | float) and abs(usd) < 1e12 else None
+        told["cost"] = cost if isinstance(cost, int) and not isinstance(cost, bool) else None
+    elif isinstance(record.get("cost_usd"), int | float):
+        told["cost_usd"] = float(record["cost_usd"])
+    return _Settled(**{"at": "", "kind": "", **told, "estimate": bool(record.get("estimate"))})
 
 
-def tags_text(tags: Any) -> str:
+def tags_text(tags: list[str] | None) -> str:
     """Tags as one text `,a,b,`, sorted and each once; at most 32 of 64 characters."""
-    if isinstance(tags, str):
-        tags = [tags]
-    if isinstance(tags, dict):
-        tags = [f"{name}={value}" for name, value in tags.items()]
-    if not isinstance(tags, list) or not tags:
+    if not tags:
         return ""
-    return f",{','.join(sorted({str(tag).replace(',', ' ')[:64] for tag in tags[:32]}))},"
+    return f",{','.join(sorted({_text(tag, 64).replace(',', ' ') for tag in tags[:32]}))},"
 
 
-def _text(record: Mapping[str, Any], name: str, most: int) -> str:
-    value = record.get(name)
-    return value.replace("\0", "")[:most] if isinstance(value, str) else ""
-
-
-def _count(record: Mapping[str, Any], name: str) -> int:
-    value = record.get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST else 0
+def _text(value: str | None, most: int) -> str:
+    """A text that every database takes."""
+    return value.replace("\0", "")[:most] if value else ""
 
 
 def usage(ledger: Ledger) -> list[UsageLine]:
     """Sums over all settled requests, by project and model; the same whenever they are computed anew."""
     found: dict[tuple[str, str], tuple[UsageLine, list[int]]] = {}
-    for who, sums in _all(ledger):
+    for who, sums in summed(_lines(ledger)).items():
         line, cost = found.setdefault((who.project, who.model), (UsageLine(project=who.project, model=who.model), [0]))
         line.requests += sums.requests
         line.prompt_tokens += sums.prompt_tokens
@@ -210,8 +273,8 @@ def usage(ledger: Ledger) -> list[UsageLine]:
     return [found[key][0] for key in sorted(found)]
 
 
-def _all(ledger: Ledger) -> Iterator[tuple[Who, Sums]]:
-    for record in ledger.records("settled"):
-        one: dict[Who, Sums] = {}
-        add(one, record)
-        yield from one.items()
+def _lines(ledger: Ledger) -> Iterator[bytes]:
+    for chain in ledger.chains():
+        for segment in ledger.files(chain):
+            with segment.open("rb") as file:
+                yield from file

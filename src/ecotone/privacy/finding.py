@@ -6,15 +6,16 @@ addresses, health) is not found here.
 """
 
 import re
+import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Final
 
 from ecotone.privacy.checksums import CARD_BEGINNINGS, IBAN_LENGTH, is_card, is_country_code, is_iban, is_phone, is_ssn
-from ecotone.privacy.normal import plain
+from ecotone.privacy.normal import Crowded, plain
 from ecotone.privacy.secrets import find_secrets
 from ecotone.privacy.spans import Span, merged, span
-from ecotone.privacy.windows import each, first, onwards
+from ecotone.privacy.windows import WINDOW, each, first, onwards
 
 _LOCAL: Final = r"[\w.%+\-'&!#]"
 _LOCAL_BACKWARDS: Final = re.compile(_LOCAL + "{1,64}")
@@ -35,6 +36,8 @@ _SPACED_DOMAIN: Final = re.compile(_SPACED_DOMAIN_FORM)
 # Signs with something on both sides that may make them an address, and all signs.
 _AT: Final = re.compile(rf"@(?:(?<={_LOCAL}@)(?={_LABEL})|(?<= @)(?= {_SPACED_DOMAIN_FORM}))")
 _ANY_AT: Final = re.compile(r"@|%40")
+_ENCODED_AT: Final = re.compile(r"%(?=40)")
+_ENCODED_PLUS: Final = re.compile(r"%(?=2[Bb])")
 
 # A text's shape: its characters by class, one byte for each, so that digits are found at the speed of memory.
 _SHAPE: Final = bytes(
@@ -90,7 +93,7 @@ def find(text: str) -> list[Span]:
         text: any text; look-alike digits, invisible characters and unusual spaces inside a value are seen through.
     """
     seen, places = plain(text)
-    spans = list(_spans(seen))
+    spans = [found for found in _spans(seen) if found is not None]
     if not spans:
         return spans
     if places is not None:
@@ -98,16 +101,24 @@ def find(text: str) -> list[Span]:
     return merged(spans)
 
 
-def holds(text: str) -> bool:
-    """Whether `find` finds anything in the text; stops at the first finding."""
-    return next(_spans(plain(text)[0]), None) is not None
+def holds(text: str, most: int = sys.maxsize) -> bool:
+    """Whether `find` finds anything in the text; stops at the first finding.
+
+    Args:
+        most: how many places that may be a finding are looked at; True when there are more.
+    """
+    try:
+        seen, _ = plain(text, most)
+    except Crowded:
+        return True
+    return any(found is not None or looked_at >= most for looked_at, found in enumerate(_spans(seen)))
 
 
-def _spans(seen: str) -> Iterator[Span]:
-    """What a text in its plain form holds, by kind."""
-    if "@" in seen or ("%" in seen and "%40" in seen):
+def _spans(seen: str) -> Iterator[Span | None]:
+    """What a text in its plain form holds, by kind; `None` for each place that was looked at and held nothing."""
+    if "@" in seen or ("%" in seen and first(_ENCODED_AT, seen, 0, _REACH)):
         yield from _emails(seen)
-    shape = seen.encode("latin-1", "replace").translate(_SHAPE)
+    shape = _shape(seen)
     if b"0" in shape:
         yield from _numbers(seen, shape)
         yield from _ibans(seen, shape)
@@ -115,9 +126,18 @@ def _spans(seen: str) -> Iterator[Span]:
     yield from find_secrets(seen)
 
 
-def _emails(text: str) -> Iterator[Span]:
+def _shape(text: str) -> bytes:
+    """The class of each character; see `_SHAPE`."""
+    if len(text) <= WINDOW:
+        return text.encode("latin-1", "replace").translate(_SHAPE)
+    steps = range(0, len(text), WINDOW)
+    return b"".join([text[place : place + WINDOW].encode("latin-1", "replace").translate(_SHAPE) for place in steps])
+
+
+def _emails(text: str) -> Iterator[Span | None]:
     """Addresses as RFC 5321 has them in practice; also with `%40`, as in the query of a URL."""
-    for sign in each(_ANY_AT if "%" in text and "%40" in text else _AT, text, _REACH):
+    for sign in each(_ANY_AT if "%" in text else _AT, text, _REACH):
+        yield None
         at = sign.start()
         before = _LOCAL_BACKWARDS.match(text[max(0, at - 64) : at][::-1])
         domain = _DOMAIN.match(text, sign.end(), sign.end() + 255)
@@ -150,10 +170,11 @@ def _spaced_email(text: str, at: int) -> Iterator[Span]:
         yield span(begin, domain.end(), "email")
 
 
-def _numbers(text: str, shape: bytes) -> Iterator[Span]:
+def _numbers(text: str, shape: bytes) -> Iterator[Span | None]:
     """Payment cards and social security numbers among the runs of digits and separators."""
     end = 0
     while (begin := first(_RUN_BEGINS, shape, end, _REACH)) is not None:
+        yield None
         start, end = begin.start(), onwards(_RUN_GOES_ON, shape, begin.end())
         if shape.count(b"0", start, end) < _SHORTEST_CARD and shape.find(_SSN_SHAPE, start, end) < 0:
             continue
@@ -166,6 +187,7 @@ def _numbers(text: str, shape: bytes) -> Iterator[Span]:
         for index, (start, stop) in enumerate(groups):
             if start < skip_to or stop - start < _SHORTEST_GROUP:
                 continue
+            yield None
             past, kind = _card_at(text, groups, index) or 0, "card"
             if not past:
                 past, kind = _ssn_at(text, groups, index) or 0, "ssn"
@@ -246,9 +268,10 @@ def _ssn_at(text: str, groups: list[tuple[int, int]], index: int) -> int | None:
     return end if is_ssn(area, group, serial) else None
 
 
-def _ibans(text: str, shape: bytes) -> Iterator[Span]:
+def _ibans(text: str, shape: bytes) -> Iterator[Span | None]:
     """International bank account numbers, in either case, with or without separators."""
     for head in each(_IBAN_HEAD, shape, _REACH):
+        yield None
         start = head.start() - 2
         length = IBAN_LENGTH.get(text[start : head.start()].upper())
         if length is None:
@@ -266,10 +289,11 @@ def _ibans(text: str, shape: bytes) -> Iterator[Span]:
             yield span(start, taken, "iban")
 
 
-def _phones(text: str) -> Iterator[Span]:
+def _phones(text: str) -> Iterator[Span | None]:
     """Telephone numbers in international form, with a leading `+` or `00`."""
-    encoded = "%" in text and "%2" in text
+    encoded = "%" in text and first(_ENCODED_PLUS, text, 0, _REACH) is not None
     for hit in each(_ANY_PHONE if encoded else _PHONE, text, _REACH) if encoded or "+" in text else ():
+        yield None
         is_decimal = text[hit.end() - 2] == "."
         if is_decimal or _continues(text, hit.start() - 1):
             continue
@@ -280,6 +304,7 @@ def _phones(text: str) -> Iterator[Span]:
         if is_phone("".join(text[low:high] for low, high in groups)):
             yield span(hit.start(), groups[-1][1], "phone")
     for hit in each(_PHONE_00, text, _REACH):
+        yield None
         parts = _GROUP.findall(hit.group().replace("(0)", ""))
         digits, sizes = "".join(parts)[2:], [len(part) for part in parts]
         if len(digits) < 9 or max(sizes[1:]) < 4 or len(set(sizes)) == 1:

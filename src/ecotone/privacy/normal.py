@@ -5,6 +5,7 @@ Keeps the way back: an offset in the plain form leads to an offset in the text a
 """
 
 import re
+import sys
 import unicodedata
 from bisect import bisect_right
 from functools import lru_cache
@@ -72,8 +73,16 @@ class Places:
         return self._raw[entry] + offset - 1 - self._plain[entry] + self._width[entry]
 
 
-def plain(text: str) -> tuple[str, Places | None]:
-    """The plain form, and the way back; `None` in place of it means that the offsets are equal."""
+class Crowded(Exception):
+    """A text holds more escapes and invisible characters than it was to be read with."""
+
+
+def plain(text: str, most: int = sys.maxsize) -> tuple[str, Places | None]:
+    """The plain form, and the way back; `None` in place of it means that the offsets are equal.
+
+    Raises:
+        Crowded: there are more than `most` escapes and invisible characters.
+    """
     patterns = _escapes_in(text)
     if text.isascii() and not patterns:
         return text, None
@@ -93,7 +102,9 @@ def plain(text: str) -> tuple[str, Places | None]:
     pieces: list[str] = []
     places = Places()
     size = done = 0
-    for gap in each(re.compile("|".join(patterns)), text, 1000):
+    for read_before, gap in enumerate(each(re.compile("|".join(patterns)), text, 1000)):
+        if read_before >= most:
+            raise Crowded
         read = _unescaped(gap) if gap.lastgroup else ""
         if len(read) > 1:
             continue
@@ -112,7 +123,7 @@ def plain(text: str) -> tuple[str, Places | None]:
 def _escapes_in(text: str) -> list[str]:
     """The patterns of the kinds of escape that a text holds."""
     patterns = []
-    if "\\" in text and "\\u" in text and first(_FIND_JSON_ESCAPE, text, 0, _LONGEST_ESCAPE):
+    if "\\" in text and first(_FIND_JSON_ESCAPE, text, 0, _LONGEST_ESCAPE):
         patterns.append(_JSON_ESCAPE)
     if "&" in text and first(_FIND_REFERENCE, text, 0, _LONGEST_ESCAPE):
         patterns.append(_REFERENCE)
@@ -144,13 +155,17 @@ def _different(told: str) -> set[str]:
 
 def _replaced(text: str, table: dict[str, str]) -> str:
     """The text with one character in place of another: few by searching for each, many by a table."""
-    if len(table) > _FEW:
-        codes = {ord(character): replacement for character, replacement in table.items()}
-        steps = [text[place : place + WINDOW] for place in range(0, len(text), WINDOW)]
-        return "".join([step.translate({ord(c): c for c in set(step)} | codes) for step in steps])
-    for character, replacement in table.items():
-        text = text.replace(character, replacement)
-    return text
+    codes = {ord(character): replacement for character, replacement in table.items()}
+    steps = []
+    for place in range(0, len(text), WINDOW):
+        step = text[place : place + WINDOW]
+        if len(table) > _FEW:
+            step = step.translate({ord(c): c for c in set(step)} | codes)
+        else:
+            for character, replacement in table.items():
+                step = step.replace(character, replacement)
+        steps.append(step)
+    return "".join(steps)
 
 
 @lru_cache(maxsize=8192)

@@ -21,6 +21,7 @@ _RARE: Final = "_ZXQJKG:VAIB-."
 _NO_WORD_BEFORE: Final = r"(?<![A-Za-z0-9])"
 _BODY: Final = re.compile(r"(?:[A-Za-z0-9+/=:,\s-]|\\[nr]){1,8192}+")
 _LONGEST_FORM: Final = 8_192
+_KEY_BEGINS: Final = re.compile("-(?=----BEGIN )")
 _LONGEST_HEAD: Final = 96
 
 
@@ -82,14 +83,16 @@ def _compiled() -> tuple[tuple[str, re.Pattern[str], tuple[_Entry, ...]], ...]:
 
 
 def _standing(mark: str, entries: Iterable[_Entry]) -> re.Pattern[str]:
-    """The pattern of a mark inside one of the keywords, where the rest of the rule's form stands around it."""
+    """The pattern of a mark inside one of the keywords, and of the whole form where the keyword is common."""
     choices: dict[str, None] = {}
     for keyword, offset, _, rule in entries:
         upto, behind = re.escape(keyword[: offset + 1]), re.escape(keyword[offset + 1 :])
         choice = f"(?<={upto})" if offset else ""
         choice += f"(?<![A-Za-z0-9]{upto})" if keyword[0].isalnum() else ""
         choice += f"(?={behind})" if behind else ""
-        choices[f"{choice}(?<=(?={rule.pattern}).{{{offset + 1}}})"] = None
+        if not keyword[0].isalnum():
+            choice += f"(?<=(?={rule.pattern}).{{{offset + 1}}})"
+        choices[choice] = None
     before = [keyword[:offset] for keyword, offset, _, _ in entries]
     guard = ""
     if min(map(len, before)) > 1:
@@ -98,20 +101,23 @@ def _standing(mark: str, entries: Iterable[_Entry]) -> re.Pattern[str]:
     return re.compile(f"{re.escape(mark)}{guard}(?:{'|'.join(choices)})")
 
 
-def find_secrets(text: str) -> Iterator[Span]:
-    """Credentials in a text that has been made plain."""
+def find_secrets(text: str) -> Iterator[Span | None]:
+    """Credentials in a text that has been made plain; `None` for each place that was looked at and held none."""
     for mark, standing, entries in _compiled():
         if mark in text and (hit := first(standing, text, 0, _LONGEST_FORM)) is not None:
             yield from _credentials(text, hit.start(), standing, entries)
-    if "-----BEGIN " in text:
+    if "-" in text and first(_KEY_BEGINS, text, 0, _LONGEST_HEAD) is not None:
         yield from _private_keys(text)
 
 
-def _credentials(text: str, place: int, standing: re.Pattern[str], entries: tuple[_Entry, ...]) -> Iterator[Span]:
+def _credentials(
+    text: str, place: int, standing: re.Pattern[str], entries: tuple[_Entry, ...]
+) -> Iterator[Span | None]:
     """Credentials whose keywords share a mark, from a place on; each rule's do not overlap."""
     resume = dict.fromkeys(range(len(entries)), 0)
     while (mark := first(standing, text, place, _LONGEST_FORM)) is not None:
         place = mark.end()
+        yield None
         for index, (keyword, offset, pattern, rule) in enumerate(entries):
             start = mark.start() - offset
             if start < resume[index] or not text.startswith(keyword, start):

@@ -8,7 +8,6 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from types import NoneType
 from typing import Any, Final
 
 import msgspec
@@ -27,9 +26,10 @@ _ITEM: Final = 16
 # Stands between texts that are searched as one: no form of finding or escape holds it, and none begins or ends beside
 # it that would not begin or end at the edge of a text.
 _BETWEEN: Final = '"'
+# How many places that may be a finding `quick` looks at: what is left for `inspect` need not be quick.
+_DOUBTS: Final = 100
 _LONG: Final = 2_000
 _TOGETHER: Final = 64
-_NO_MAPPINGS: Final = (int, float, NoneType, list, tuple)
 # Strings under these keys hold JSON of their own (OpenAI chat: tool calls).
 JSON_TEXT_KEYS: Final = frozenset({"arguments"})
 # A literal that is not closed ends with the text: were it given up, each of its quotes would begin another try.
@@ -103,14 +103,18 @@ def inspect(value: Any, *, limit: int = SIZE_LIMIT) -> Findings:
 def quick(value: Any, *, limit: int = QUICK_LIMIT) -> Findings | None:
     """What `inspect` tells of a value that holds nothing; `None` when the value has to be looked at in full.
 
-    Looks through at most `limit` characters, where each key and item counts as 16 more, and stops at the first
-    finding: `None` says that there is one, that there is more, or that a part cannot be looked into.
+    Looks through at most `limit` characters, at most `limit` / 16 keys and items, and at no more than a hundred places
+    that may be a finding, and stops at the first: `None` says that there is one, that there is more to look at, or
+    that a part cannot be looked into. So no text holds up its caller, whoever wrote it.
 
     Raises:
         TooDeep: it is nested too deep to be looked through.
     """
     known = _texts(value, limit)
-    return None if None in known or holds(_BETWEEN.join(known)) else NOTHING  # type: ignore[arg-type]
+    if None in known:
+        return None
+    told: list[str] = known  # type: ignore[assignment]
+    return None if sum(map(len, told)) > limit or holds(_BETWEEN.join(told), _DOUBTS) else NOTHING
 
 
 def _suspects(seen: list[str]) -> Iterator[str]:
@@ -137,42 +141,54 @@ def texts(value: Any) -> list[str | None]:
 
 
 def _texts(value: Any, room: int) -> list[str | None]:
-    """The texts of a value; when they do not fit into so many characters, some of them and a last `None`."""
+    """The texts of a value; with a `None` when keys and items, or texts to be joined or decoded, exceed `room`."""
     found: list[str | None] = []
-    add = found.append
-    todo: list[tuple[Any, str, int]] = [(value, "", 0)]
-    while todo and room >= 0:
+    todo: list[tuple[Any, str, int]] = [] if _scalar(value, "", found, room) else [(value, "", 0)]
+    while todo:
         item, key, depth = todo.pop()
-        if depth > DEPTH_LIMIT:
+        if not isinstance(item, (dict, list, tuple, Mapping)):
+            continue
+        room -= _ITEM * len(item)
+        if room < 0:
+            return [*found, None]
+        if item and depth >= DEPTH_LIMIT:
             raise TooDeep(DEPTH_LIMIT)
-        if isinstance(item, str):
-            room -= len(item)
-            add(item)
-            if room >= 0 and (item[4:5] == ":" or key in JSON_TEXT_KEYS):
-                found += _inside(item, key)
-        elif isinstance(item, dict) or (not isinstance(item, _NO_MAPPINGS) and isinstance(item, Mapping)):
-            room -= _ITEM * len(item)
-            for name, inner in item.items() if room >= 0 else ():
-                told = name if isinstance(name, str) else str(name)
-                room -= len(told)
-                add(told)
-                if name in _OPAQUE_KEYS and inner:
-                    add(None)
-                todo.append((inner, told, depth + 1))
-        elif isinstance(item, (list, tuple)):
-            room -= _ITEM * len(item)
+        if isinstance(item, (list, tuple)):
             if key in _TOKEN_KEYS and any(isinstance(i, int) for i in item[:1]):
-                add(None)
-            if room >= 0:
-                todo += [(inner, key, depth + 1) for inner in item]
-                for joined in split_texts(item):
-                    room -= len(joined)
-                    add(joined)
-        elif isinstance(item, (int, float)) and not isinstance(item, bool) and (digits := number_digits(item)):
-            add(digits)
-    if room < 0:
-        add(None)
+                found.append(None)
+            todo += [(part, key, depth + 1) for part in item if not _scalar(part, key, found, room)]
+            found += _joined(item, room)
+            continue
+        for name, part in item.items():
+            told = str(name)
+            found.append(told)
+            if name in _OPAQUE_KEYS and part:
+                found.append(None)
+            if not _scalar(part, told, found, room):
+                todo.append((part, told, depth + 1))
     return found
+
+
+def _scalar(item: Any, key: str, found: list[str | None], room: int) -> bool:
+    """Adds the texts of a value that holds no others; False when it may hold others."""
+    if isinstance(item, str):
+        found.append(item)
+        if item[4:5] == ":" or key in JSON_TEXT_KEYS:
+            found += _inside(item, key) if len(item) <= room else (None,)
+        return True
+    if isinstance(item, (int, float)):
+        if not -9_999_999 <= item <= 9_999_999 and (digits := number_digits(item)):
+            found.append(digits)
+        return True
+    return item is None
+
+
+def _joined(parts: Sequence[Any], room: int) -> list[str | None]:
+    """The texts of neighbouring parts joined, when there is more than one: a value may be split between them."""
+    pieces = [text for part in parts if (text := part_text(part)) is not None]
+    if len(pieces) < 2:
+        return []
+    return ["".join(pieces)] if sum(map(len, pieces)) <= room else [None]
 
 
 def number_digits(number: float) -> str | None:
@@ -184,15 +200,9 @@ def number_digits(number: float) -> str | None:
     return str(number) if 9_999_999 < abs(number) < 10**20 else None
 
 
-def split_texts(parts: Sequence[Any]) -> list[str]:
-    """The texts of neighbouring parts joined, when there is more than one: a value may be split between them."""
-    pieces = [text for part in parts if (text := part_text(part)) is not None]
-    return ["".join(pieces)] if len(pieces) > 1 else []
-
-
 def part_text(part: Any) -> str | None:
     """The text of a content part of a message."""
-    text = part.get("text") if isinstance(part, Mapping) else None
+    text = part.get("text") if isinstance(part, (dict, Mapping)) else None
     return text if isinstance(text, str) else None
 
 

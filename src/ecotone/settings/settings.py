@@ -4,6 +4,7 @@ Each field names its environment variable `ECOTONE_<FIELD>` and its meaning; `do
 """
 
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -18,6 +19,8 @@ from ecotone.vocabulary import Invalid
 MIB = 1024 * 1024
 LOG_LEVELS = ("debug", "info", "warning", "error")
 METRICS_READERS = ("", "loopback", "anyone", "nobody")
+_SHORTEST_SECRET = 32
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,5})?")
 
 
 def _option(default: Any, doc: str) -> Any:
@@ -70,6 +73,8 @@ class Settings:
     upstream_connect: float = _option(10.0, "seconds to connect to a provider or engine")
     upstream_first: float = _option(120.0, "seconds until the first byte of a provider's answer")
     upstream_idle: float = _option(60.0, "seconds a provider's stream may be silent")
+    cache_bytes: int = _option(64 * MIB, "memory for answers that routes keep, in each process of the gateway")
+    max_completion: int = _option(16_384, "completion tokens reserved for a request that names no limit of its own")
     backend_rest: float = _option(5.0, "seconds a route leaves a failing backend alone")
     rate_limit: str = _option(
         "",
@@ -83,6 +88,13 @@ class Settings:
     webhook_pause: float = _option(
         60.0, "seconds until a webhook's failed delivery is tried again; the next pauses are 4, 15 and 40 times that"
     )
+    otlp_endpoint: str = _option(
+        "", "address of an OpenTelemetry collector (OTLP over HTTP), e.g. http://127.0.0.1:4318; default: no traces"
+    )
+    otlp_headers: str = _option(
+        "", "headers for the collector, NAME=VALUE, comma-separated, e.g. authorization=Bearer%20TOKEN"
+    )
+    traces_share: float = _option(0.1, "share of requests whose traces are sent, 0 to 1; those that failed always are")
     ledger_segment_bytes: int = _option(64 * MIB, "size at which a ledger segment is closed and the next begun")
     ledger_full: str = _option(
         "refuse", "what happens while the ledger's disk is full: refuse (requests and changes), or spill"
@@ -103,7 +115,9 @@ class Settings:
     connections_per_address: int = _option(0, "most connections of one address at a time; 0 is no bound")
     receiving_bytes: int = _option(256 * MIB, "memory that all uploads together may gather before they go to disk")
     trusted_proxies: str = _option(
-        "", "addresses or networks whose X-Forwarded-For is believed, comma-separated, e.g. 127.0.0.1,10.0.0.0/8"
+        "",
+        "addresses or networks whose X-Forwarded-For, -Proto and -Host are believed, comma-separated, "
+        "e.g. 127.0.0.1,10.0.0.0/8",
     )
     metrics_read: str = _option(
         "",
@@ -121,6 +135,17 @@ class Settings:
         "between repositories; 0: none",
     )
     log_level: str = _option("info", "debug, info, warning or error")
+    tls_cert: str = _option("", "PEM file with the server's certificate and its chain; then it speaks TLS alone")
+    tls_key: str = _option("", "PEM file with the certificate's key; default is the certificate's own file")
+    cors_origins: str = _option(
+        "", "origins whose pages may call the gateway, comma-separated, e.g. https://app.example; * is any"
+    )
+    snapshot_url: str = _option(
+        "", "address of the server whose decisions a gateway on another machine follows, e.g. https://hub.example"
+    )
+    snapshot_secret: str = _option(
+        "", "what server and gateways on other machines share, at least 32 letters; opens and seals the decisions"
+    )
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> "Settings":
@@ -154,8 +179,26 @@ class Settings:
                 f"ECOTONE_METRICS_READ is {self.metrics_read!r}, but loopback, anyone or nobody is expected.",
                 param="ECOTONE_METRICS_READ",
             )
-        _ = self.proxies  # raises for what is no network
+        if not 0 <= self.traces_share <= 1:
+            raise Invalid(
+                f"ECOTONE_TRACES_SHARE is {self.traces_share:g}, but a share from 0 to 1 is expected.",
+                param="ECOTONE_TRACES_SHARE",
+            )
+        _ = self.proxies, self.origins  # raise for what is no network and no origin
         self._check_ledger()
+        if self.tls_key and not self.tls_cert:
+            raise Invalid("ECOTONE_TLS_KEY is set without ECOTONE_TLS_CERT; set both.", param="ECOTONE_TLS_CERT")
+        if (self.snapshot_secret or self.snapshot_url) and len(self.snapshot_secret) < _SHORTEST_SECRET:
+            raise Invalid(
+                f"ECOTONE_SNAPSHOT_SECRET has {len(self.snapshot_secret)} letters; at least {_SHORTEST_SECRET} are "
+                "expected, the same at the server and its gateways, e.g. from `openssl rand -hex 32`.",
+                param="ECOTONE_SNAPSHOT_SECRET",
+            )
+        if self.snapshot_url and not self.snapshot_url.startswith(("http://", "https://")):
+            raise Invalid(
+                "ECOTONE_SNAPSHOT_URL is no address; the server's is expected, e.g. https://hub.example.",
+                param="ECOTONE_SNAPSHOT_URL",
+            )
         for name in ("stop_seconds", "drain_seconds", "body_seconds", "stalled_seconds"):
             if not 0 < getattr(self, name) < 1e6:
                 variable = f"ECOTONE_{name.upper()}"
@@ -204,6 +247,19 @@ class Settings:
             ) from None
 
     @property
+    def origins(self) -> tuple[str, ...]:
+        """Origins whose pages may call the gateway. Raises Invalid for what no browser sends as an origin."""
+        found = tuple(o.strip().lower() for o in self.cors_origins.split(",") if o.strip())
+        for origin in found:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise Invalid(
+                    f"ECOTONE_CORS_ORIGINS: {origin!r} is no origin; scheme and host are expected, with a port where "
+                    "there is one and without a path, e.g. https://app.example.",
+                    param="ECOTONE_CORS_ORIGINS",
+                )
+        return found
+
+    @property
     def metrics_readers(self) -> str:
         """loopback, anyone or nobody. Behind a proxy every caller may seem to come from loopback."""
         return self.metrics_read or ("nobody" if self.public_url else "loopback")
@@ -218,7 +274,8 @@ class Settings:
         if self.public_url:
             return self.public_url.rstrip("/")
         host = "127.0.0.1" if self.host in ("0.0.0.0", "::", "localhost") else self.host  # noqa: S104
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        scheme = "https" if self.tls_cert else "http"
+        return f"{scheme}://[{host}]:{self.port}" if ":" in host else f"{scheme}://{host}:{self.port}"
 
     @property
     def sql_url(self) -> str:

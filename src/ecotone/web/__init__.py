@@ -14,20 +14,26 @@ from ecotone.web import (
     discussions,
     files,
     history,
+    keys,
     licences,
     model_page,
     operations,
     profile,
+    projects,
     refs,
     repository_settings,
+    requests,
+    routing,
     sessions,
     static,
+    traffic,
     webhooks,
     writing,
     you,
 )
 from ecotone.web.endpoint import page
 from ecotone.web.failures import exception_handlers
+from ecotone.web.managing import managed
 from ecotone.web.sessions import actor_from_cookie
 
 __all__ = ["actor_from_cookie", "exception_handlers", "routes", "takes_form"]
@@ -67,6 +73,9 @@ def routes() -> list[BaseRoute]:
         Route("/ecotone/you", page(you.show)),
         Route("/ecotone/profile", profile.profile, methods=["GET", "POST"]),
         Route("/ecotone/status", page(operations.status)),
+        *_managed(),
+        Route("/ecotone/traffic", page(traffic.show)),
+        Route("/ecotone/requests", page(requests.show)),
         Route("/ecotone/why", page(operations.ask_why)),
         Route("/ecotone/why/{id}", page(operations.why)),
     ]
@@ -84,6 +93,19 @@ def routes() -> list[BaseRoute]:
             *_forms(start),
         ]
     return [*found, Route("/{namespace}", page(catalogue.namespace))]
+
+
+def _managed() -> list[BaseRoute]:
+    """Pages on which administrators manage the gateway; each address shows its page and takes its forms."""
+    pairs = (
+        (projects.PATH, managed(projects.listed, projects.create)),
+        (projects.PATH + "/{name}", managed(projects.show, projects.act)),
+        (keys.PATH + "/{id}", managed(keys.show, keys.act)),
+        (routing.PATH, managed(routing.listed, routing.create)),
+        (routing.PATH + "/{name}", managed(routing.show_route, routing.act_on_route)),
+        (routing.BACKENDS + "/{name}", managed(routing.show_backend, routing.act_on_backend)),
+    )
+    return [Route(path, handler, methods=["GET", "POST"]) for path, handler in pairs]
 
 
 def _forms(start: str) -> list[BaseRoute]:

@@ -33,7 +33,13 @@ PLACES = (
     ("Licences", "/ecotone/licences"),
 )
 PLACES_OF_USERS = (("Why?", "/ecotone/why"),)
-PLACES_OF_ADMINISTRATORS = (("Operations", "/ecotone/status"), ("Profile", "/ecotone/profile"))
+PLACES_OF_ADMINISTRATORS = (
+    ("Traffic", "/ecotone/traffic"),
+    ("Operations", "/ecotone/status"),
+    ("Projects", "/ecotone/projects"),
+    ("Routes", "/ecotone/routes"),
+    ("Profile", "/ecotone/profile"),
+)
 
 
 def root_of(services: Any) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from ecotone.gateway.answers import Refusal
+from ecotone.gateway.cache import Kept, Recording
 from ecotone.gateway.incoming import BadAnswer, read_answer
 from ecotone.gateway.keys import without_key, without_key_bytes
 from ecotone.gateway.metering import Usage, reserved_completion
@@ -24,7 +25,8 @@ from ecotone.gateway.plane.refused import refusal_of
 from ecotone.gateway.plane.upstreams import Unreachable, Upstream
 from ecotone.gateway.streams import DONE, EventCutter, StreamReader
 from ecotone.ledger import LedgerFull
-from ecotone.privacy import Pseudonyms
+from ecotone.privacy import Findings, Pseudonyms
+from ecotone.vocabulary import DataClass
 
 if TYPE_CHECKING:
     from ecotone.gateway.plane.plane import Plane
@@ -32,23 +34,54 @@ if TYPE_CHECKING:
 IN_THREAD: Final = 64 * 1024
 MOST_ERROR: Final = 64 * 1024
 _MOST_TOLD: Final = 500
+NO_FAILURE: Final = "personal_data"
+"""A text that stays here says nothing about its backend."""
 _MAY_BE_BILLED: Final = frozenset({"upstream_died", "upstream_timeout"})
 _JSON: Final = b"content-type: application/json\r\n"
 
 
-class _Details(msgspec.Struct):
+class _In(msgspec.Struct):
     cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    audio_tokens: int | None = None
+
+
+class _Out(msgspec.Struct):
+    reasoning_tokens: int | None = None
+    audio_tokens: int | None = None
 
 
 class _Usage(msgspec.Struct):
     prompt_tokens: int = -1
-    completion_tokens: int = 0
-    prompt_tokens_details: _Details | None = None
+    completion_tokens: int = -1
+    prompt_tokens_details: _In | None = None
+    completion_tokens_details: _Out | None = None
+
+    def into(self, usage: Usage) -> bool:
+        """Whether the figures are plain, and were taken over."""
+        prompt, completion = self.prompt_tokens, self.completion_tokens
+        if prompt < 0 or completion < 0:
+            return False
+        inside, out = self.prompt_tokens_details, self.completion_tokens_details
+        if inside is not None:
+            read, written, audio = inside.cached_tokens or 0, inside.cache_write_tokens or 0, inside.audio_tokens or 0
+            if read < 0 or written < 0 or audio < 0 or read + written > prompt:
+                return False
+            usage.cached_tokens, usage.cache_write_tokens, usage.audio_prompt_tokens = read, written, audio
+        if out is not None:
+            reasoning, audio = out.reasoning_tokens or 0, out.audio_tokens or 0
+            if reasoning < 0 or audio < 0:
+                return False
+            usage.reasoning_tokens, usage.audio_completion_tokens = reasoning, audio
+        usage.prompt_tokens, usage.completion_tokens = prompt, completion
+        usage.estimate = False
+        return True
 
 
 class _Answer(msgspec.Struct):
     usage: _Usage | None = None
-    error: msgspec.Raw | None = None
+    error: Any = None
+    service_tier: str | None = None
 
 
 _answer = msgspec.json.Decoder(_Answer)
@@ -68,9 +101,14 @@ class Job:
 
     names: Pseudonyms | None = None
     hold: Any = None
+    kept: Kept | None = None
+    recording: Recording | None = None
+    cache_key = b""
+    conversation = b""
+    findings: Findings | None = None
     gone = False
     first = 0.0
-    _place = 0
+    place = 0
     _body = b""
     _upstream: Upstream | None = None
     _status = 0
@@ -98,14 +136,26 @@ class Job:
         self.began = self.deadline = plane.now()
         self._parts: list[bytes] = []
 
+    @property
+    def data_class(self) -> DataClass | None:
+        """Of the prompt; None when it was not looked through."""
+        return self.findings.data_class if self.findings is not None else None
+
+    def choose(self, options: list[Option]) -> None:
+        """Try these, in this order."""
+        self.options = options
+        self.option = options[0]
+
     # -- trying ------------------------------------------------------------------------------------------------------
     def start(self) -> None:
         """Reserve, write that it was opened, and go on once that is written."""
+        plane, request = self.plane, self.request
+        if plane.chooser.health.resting:
+            self._past_probed()
         option = self.option
-        request = self.request
         prompt = (request.size + 2) // 3
-        self.hold = self.plane.reserved(self, option, prompt)
-        plane = self.plane
+        if plane.limiter is not None:
+            self.hold = plane.reserved(self, option, prompt)
         record = (
             b'{"request_id":"%b","caller_id":%b,%b,"prompt_hash":"%b","stream":%b,"reserved_prompt_tokens":%d,'
             b'"reserved_completion_tokens":%d,"reserved_cost":%b}'
@@ -126,6 +176,20 @@ class Job:
             plane.turns.before(*ruling)
         plane.turns.add("opened", record, self._opened)
 
+    def _past_probed(self) -> None:
+        """Go past candidates that another request is trying after a failure. Raises Refusal when none is left."""
+        while not self.plane.chooser.began(self.option.name):
+            if self.place + 1 == len(self.options):
+                text = f"{self.option.name} failed and is being tried by another request; try again in a moment."
+                raise Refusal(503, "resting", text, param="model", headers={"retry-after": "1"})
+            self.place += 1
+            self.option = self.options[self.place]
+
+    def replay(self, kept: Kept) -> None:
+        """Answer with what was kept of the same question; it costs nothing."""
+        self.kept = kept
+        self.start()
+
     def _opened(self, wrong: LedgerFull | None) -> None:
         self._waiting = False
         if wrong is not None:
@@ -137,6 +201,9 @@ class Job:
         if self.gone:
             self._settle("client_gone", None)
             return
+        if self.kept is not None:
+            self._replayed(self.kept)
+            return
         option = self.option
         if option.candidate.masked:
             self.plane.spawn(self._masked(), self)
@@ -145,6 +212,15 @@ class Job:
             option.candidate.model, ask_usage=self.request.stream and not self.request.wants_usage
         )
         self._dispatch()
+
+    def _replayed(self, kept: Kept) -> None:
+        self.usage = kept.usage()
+        if self.request.stream:
+            self._parts = [kept.stream(wants_usage=self.request.wants_usage)]
+            self._settle("cached", self._end_stream)
+        else:
+            self._parts = [kept.whole() or b""]
+            self._settle("cached", self._deliver)
 
     async def _masked(self) -> None:
         """Put placeholders in, away from the loop when there is much to look through."""
@@ -321,12 +397,8 @@ class Job:
                 found = _answer.decode(data)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 found = None
-            if found is not None and found.error is None and found.usage is not None and found.usage.prompt_tokens >= 0:
-                told, usage = found.usage, self.usage
-                usage.prompt_tokens, usage.completion_tokens = told.prompt_tokens, max(told.completion_tokens, 0)
-                if told.prompt_tokens_details is not None:
-                    usage.cached_tokens = min(told.prompt_tokens_details.cached_tokens or 0, told.prompt_tokens)
-                usage.estimate = False
+            if found is not None and found.error is None and found.usage is not None and found.usage.into(self.usage):
+                self.usage.service_tier = found.service_tier
                 self._answered(data)
                 return
         if len(data) > IN_THREAD:
@@ -346,12 +418,15 @@ class Job:
             self._answered(data)
 
     def _answered(self, data: bytes) -> None:
+        self._told_ok()
         key = self.option.key
         if key:
             data = without_key_bytes(data, key)
         if self.lane.route is not None and self.lane.route.alias:
             data = _renamed(data, self.lane.asked)
         self._parts = [data]
+        if self.cache_key:
+            self.plane.keep(self, Kept.of_whole(self.request.face, data))
         self._settle("done", self._deliver)
 
     def _deliver(self, wrong: LedgerFull | None) -> None:
@@ -433,17 +508,34 @@ class Job:
             self._begun = True
             client.begin(self._head_block())
         key = self.option.key
-        client.write(without_key_bytes(data, key) if key else data)
+        if key:
+            data = without_key_bytes(data, key)
+        if self.recording is not None:
+            self.recording.add(data)
+        client.write(data)
         if client.slow and self._upstream is not None:
             self._upstream.pause()
 
+    def _told_ok(self) -> None:
+        """The candidate answered well: worth knowing where there is a choice, or where it failed before."""
+        plane, route = self.plane, self.lane.route
+        if route is not None or plane.chooser.health.resting:
+            plane.answered(self)
+            if self.place and route is not None:
+                plane.chooser.moved(route, self.conversation, self.option.name, plane.now())
+
     def _stream_ended(self, follower: Any) -> None:
+        self._told_ok()
         rest = b""
         if isinstance(follower, StreamReader):
             rest = follower.rest()
         else:
             follower.estimate()
         self._parts = [without_key_bytes(rest, self.option.key) + DONE]
+        if self.recording is not None:
+            self.recording.add(self._parts[0])
+            told = None if self.usage.estimate else self.usage.told()
+            self.plane.keep(self, self.recording.stream(self.request.face, told))
         self._settle("done", self._end_stream)
 
     def _end_stream(self, wrong: LedgerFull | None) -> None:
@@ -484,7 +576,7 @@ class Job:
             refusal.message = self.names.restore(refusal.message)
         if refusal.retry:
             self.plane.failed(self, refusal)
-            if self._place + 1 < len(self.options) and self.plane.may_retry(self.lane.route, self._place + 1):
+            if self.place + 1 < len(self.options) and self.plane.may_retry(self):
                 self._next(refusal)
                 return
         elif refusal.status != 503:
@@ -503,10 +595,10 @@ class Job:
             }
         )
         self._let_go()
-        self._place += 1
+        self.place += 1
         before = self.option.candidate.name
         self.option = self.plane.because(
-            self.lane, self.options[self._place], f"fallback; {before} failed ({refusal.code})"
+            self.lane, self.options[self.place], f"fallback; {before} failed ({refusal.code})"
         )
         self.usage = Usage()
         self._parts = []
@@ -550,24 +642,30 @@ class Job:
                 usage.settled(self.request)
         else:
             usage.estimate = False
-        cost = plane.cost(self)
+        option = self.option
+        if option.free or not (usage.prompt_tokens or usage.estimate):
+            cost: int | None = 0
+        else:
+            cost = option.price.cost(usage) if option.price is not None else None
         hold, self.hold = self.hold, None
         if hold is not None:
             hold.settle(usage.prompt_tokens + usage.completion_tokens, cost)
         now = plane.now()
         record = (
             b'{"request_id":"%b",%b,"status":"%b","prompt_tokens":%d,"completion_tokens":%d,"cached_tokens":%d,'
-            b'"estimate":%b,"cost":%b,"price":%b,"first":%.4f,"seconds":%.4f,"error":%b}'
+            b'"cache_write_tokens":%d,"reasoning_tokens":%d,"estimate":%b,"cost":%b,"price":%b,"first":%.4f,"seconds":%.4f,"error":%b}'
             % (
                 self.request_id,
-                self.option.settled,
+                option.settled,
                 status.encode(),
                 usage.prompt_tokens,
                 usage.completion_tokens,
                 usage.cached_tokens,
+                usage.cache_write_tokens + usage.cache_write_1h_tokens,
+                usage.reasoning_tokens,
                 b"true" if usage.estimate else b"false",
                 b"null" if cost is None else b"%d" % cost,
-                self.option.version,
+                option.version,
                 self.first - self.began if self.first else 0.0,
                 now - self.began,
                 b"null" if refusal is None else b'"%b"' % refusal.code.encode(),

@@ -15,9 +15,10 @@ from ecotone.gateway.snapshot import Consumer, Key, Route, Snapshot
 from ecotone.ledger.rulings import id_of
 from ecotone.privacy import Findings, inspect
 from ecotone.settings import Settings
+from ecotone.vocabulary import Location
 
 _MOST_LANES = 20_000
-_PARTS = ("keys", "consumers", "targets", "backends", "routes", "rulings")
+_PARTS = ("keys", "consumers", "targets", "backends", "routes", "rulings", "prices")
 _NO_CONTROL = dict.fromkeys((*range(32), 127), " ")
 _NO_FINDINGS = inspect({})
 
@@ -30,22 +31,14 @@ class Option:
     """
 
     __slots__ = (
-        "block",
-        "candidate",
-        "head",
-        "key",
-        "place",
-        "price",
-        "record",
-        "ruling",
-        "scopes",
-        "settled",
+        "block", "candidate", "free", "head", "key", "name", "place", "price", "record", "ruling", "scopes", "settled",
         "version",
-    )
+    )  # fmt: skip
 
     def __init__(self, lane: "Lane", candidate: Candidate, place: Place, path: str) -> None:
         target = candidate.target
         self.candidate = candidate
+        self.name = candidate.name
         self.place = place
         self.key = provider_key(target.key_env)
         self.head = _head(place, path, self.key)
@@ -63,17 +56,38 @@ class Option:
             }
         )[1:-1]
         self.scopes = (*lane.scopes, f"backend:{target.backend}")
-        self.price: Any = None
-        self.version = b"null"
+        self.free = target.location is Location.LOCAL
+        self.price = lane.snapshot.price(candidate.name)
+        self.version = b"null" if self.price is None else msgspec.json.encode(self.price.version)
 
 
 class Lane:
     """One key, one face, one model, for texts in which nothing was found."""
 
-    __slots__ = ("asked", "connect", "consumer", "face", "idle", "key", "options", "ready", "route", "scopes", "wait")
+    __slots__ = (
+        "asked",
+        "connect",
+        "consumer",
+        "face",
+        "idle",
+        "key",
+        "options",
+        "ready",
+        "route",
+        "scopes",
+        "snapshot",
+        "wait",
+    )
 
     def __init__(
-        self, settings: Settings, face: str, asked: str, key: Key, consumer: Consumer, route: Route | None
+        self,
+        settings: Settings,
+        snapshot: Snapshot,
+        face: str,
+        asked: str,
+        key: Key,
+        consumer: Consumer,
+        route: Route | None,
     ) -> None:
         self.connect = (route.connect_seconds if route is not None else 0.0) or settings.upstream_connect
         self.wait = (route.first_seconds if route is not None else 0.0) or settings.upstream_first
@@ -85,7 +99,8 @@ class Lane:
         self.route = route
         self.options: list[Option] = []
         self.ready: list[Option] = []
-        self.scopes = (f"key:{key.id}", f"project:{consumer.name}", "organisation")
+        self.snapshot = snapshot
+        self.scopes: tuple[str, ...] = (f"key:{key.id}", f"project:{consumer.name}", "organisation")
 
 
 class Lanes:
@@ -151,13 +166,23 @@ class Lanes:
                 self._lanes[wanted] = found
         return found
 
-    def made(self, key: Key, consumer: Consumer, request: Request, findings: Findings) -> Lane:
-        """A lane for this request alone. Raises Refusal."""
+    def made(
+        self, key: Key, consumer: Consumer, request: Request, findings: Findings, *, any_model: bool = False
+    ) -> Lane:
+        """A lane for this request alone.
+
+        Args:
+            any_model: whether the key's own list of models is left aside: a route's shadow is its owner's choice.
+
+        Raises:
+            Refusal: when the decision lets no candidate answer.
+        """
         snapshot = self._snapshot
-        _check_models(key, request)
+        if not any_model:
+            _check_models(key, request)
         admission = admit(snapshot, consumer, request, findings)
         route = snapshot.routes.get(request.model) if admission.route is not None else None
-        lane = Lane(self._settings, request.face, request.model, key, consumer, route)
+        lane = Lane(self._settings, snapshot, request.face, request.model, key, consumer, route)
         for candidate in admission.candidates:
             lane.options.append(Option(lane, candidate, self.place(candidate), self._paths[request.face]))
             if findings.kinds or findings.data_class is not _NO_FINDINGS.data_class:

@@ -14,21 +14,23 @@ import msgspec
 
 from ecotone.gateway.admission import look_into
 from ecotone.gateway.answers import Refusal
+from ecotone.gateway.cache import Cache, Kept, Recording, key_of
+from ecotone.gateway.choosing import Chooser
+from ecotone.gateway.health import Outcome, wait_of
 from ecotone.gateway.parsing import HEAVY, Request, parse
 from ecotone.gateway.plane.asgi import AsgiClient
 from ecotone.gateway.plane.connections import Client, Connection, Work
 from ecotone.gateway.plane.faults import log_fault
 from ecotone.gateway.plane.heads import Head
-from ecotone.gateway.plane.jobs import Job
+from ecotone.gateway.plane.jobs import NO_FAILURE, Job
 from ecotone.gateway.plane.lanes import Lane, Lanes, Option, header_block
 from ecotone.gateway.plane.listing import Listing, row_of
 from ecotone.gateway.plane.turns import Turns
-from ecotone.gateway.snapshot import Consumer, Key, Route, Snapshot
+from ecotone.gateway.snapshot import Consumer, Key, Snapshot
 from ecotone.ledger import Ledger, LedgerWriter, request_id, settle_open
 from ecotone.ledger.rulings import Rulings
-from ecotone.privacy import Findings
+from ecotone.privacy import Findings, inspect, quick
 from ecotone.settings import Settings
-from ecotone.vocabulary import Location
 
 FACES: Final = {"/v1/chat/completions": "chat", "/v1/completions": "completions", "/v1/embeddings": "embeddings"}
 PATHS: Final = {"chat": "chat/completions", "completions": "completions", "embeddings": "embeddings"}
@@ -62,12 +64,15 @@ class Plane:
     def __init__(self, settings: Settings, writer: LedgerWriter, *, limiter: Any = None, counters: Any = None) -> None:
         self._settings = settings
         self._writer = writer
-        self._limiter = limiter
+        self.limiter = limiter
         self._counters = counters
         self._snapshots: Snapshots | None = None
         self._snapshot = Snapshot()
         self._stale: bool | None = None
         self._lanes = Lanes(settings, PATHS)
+        self.chooser = Chooser(settings.backend_rest)
+        self.cache = Cache(settings.cache_bytes)
+        self._cache_key = hashlib.sha256(settings.secret("cache")).digest()
         self._listing = Listing()
         self._prompt_keys: dict[str, bytes] = {}
         self._prompt_key = settings.secret("prompt-hash")
@@ -166,7 +171,7 @@ class Plane:
             if len(body) > HEAVY or (consumer.scan and len(body) > _SCAN_HERE):
                 return self._later(client, self._taken_away(client, head, face, body, hashed, key, consumer))
             request = parse(face, body)
-            findings = look_into(request) if consumer.scan else None
+            findings = (quick(request.value) or look_into(request)) if consumer.scan else None
             return self._admitted(client, head, request, findings, hashed, key, consumer)
         except Refusal as refusal:
             self.refuse(client, refusal, head)
@@ -198,8 +203,9 @@ class Plane:
         snapshot = self._snapshots.current if self._snapshots is not None else self._snapshot
         if snapshot is not self._snapshot:
             self._lanes.use(snapshot)
-            if self._limiter is not None and snapshot.limits is not self._snapshot.limits:
-                self._limiter.use(snapshot.limits)
+            self.chooser.use(snapshot, snapshot.prices)
+            if self.limiter is not None and snapshot.limits is not self._snapshot.limits:
+                self.limiter.use(snapshot.limits)
             self._snapshot = snapshot
             self._stale = None
         if self._stale or (self._stale is None and self._is_stale()):
@@ -232,14 +238,79 @@ class Plane:
         ready = lane.ready
         if not ready:
             return self._later(client, self._waited(client, head, request, findings, hashed, key, consumer))
-        return self._go(client, head, request, lane, ready)
+        return self._go(client, head, request, lane, ready, findings)
 
-    def _go(self, client: Client, head: Head, request: Request, lane: Lane, ready: list[Option]) -> Job:
-        options = ready if len(ready) == 1 else self.ordered(lane, ready)
-        job = Job(self, client, request, lane, options, _caller(head))
-        job.start()
+    def _go(
+        self,
+        client: Client,
+        head: Head,
+        request: Request,
+        lane: Lane,
+        ready: list[Option],
+        findings: Findings | None,
+    ) -> Job:
+        job = Job(self, client, request, lane, ready, _caller(head))
+        job.findings = findings
+        if lane.route is not None or self.chooser.health.resting:
+            job.choose(self.ordered(job, ready))
+        kept = self._kept(job) if lane.route is not None and lane.route.cache_seconds else None
+        if kept is not None:
+            job.replay(kept)
+        else:
+            job.start()
         self.jobs.add(job)
+        if lane.route is not None and lane.route.shadow is not None and kept is None:
+            self._shadowed(job, head)
         return job
+
+    def _kept(self, job: Job) -> Kept | None:
+        """What is kept of the same question, as this request wants it; else the job will keep its answer."""
+        lane, candidate, request = job.lane, job.option.candidate, job.request
+        if candidate.masked:
+            return None
+        assert lane.route is not None
+        job.cache_key = key_of(
+            self._cache_key,
+            project=lane.consumer.name,
+            scope=lane.key.id if lane.key.models else "project",
+            route=lane.route.name,
+            model=candidate.name,
+            revision=candidate.target.revision,
+            legal=candidate.target.legal,
+            face=lane.face,
+            data_class=str(job.data_class),
+            fields=msgspec.json.decode(request.raw, type=dict[str, msgspec.Raw]),
+            alias=lane.route.alias,
+        )
+        kept = self.cache.get(job.cache_key, self.now())
+        if kept is not None and not request.stream and kept.whole() is None:
+            kept = None
+        if kept is None and request.stream:
+            job.recording = Recording(self.cache.most_bytes // 8)
+        return kept
+
+    def keep(self, job: Job, kept: Kept | None) -> None:
+        """Keep an answer for the route's time. One by another candidate than the first is not kept."""
+        if job.place == 0 and job.lane.route is not None:
+            self.cache.put(job.cache_key, kept, job.lane.route.cache_seconds, self.now())
+
+    def _shadowed(self, job: Job, head: Head) -> None:
+        """Send a copy to the route's shadow where this request's turn has come and the same rules allow it."""
+        route = job.lane.route
+        assert route is not None
+        name = self.chooser.shadow(route, self.now())
+        if name is None:
+            return
+        lane = job.lane
+        copy = msgspec.structs.replace(job.request, model=name, canonical=False)
+        try:
+            found = self._lanes.made(lane.key, lane.consumer, copy, job.findings or inspect({}), any_model=True)
+            if found.ready:
+                shadow = Job(self, Dropped(), job.request, found, found.ready[:1], _caller(head))
+                shadow.start()
+                self.jobs.add(shadow)
+        except Refusal:
+            return
 
     async def _waited(
         self,
@@ -261,7 +332,7 @@ class Plane:
                 lane = self._lanes.made(key, consumer, request, findings)
             ready = lane.ready
             if ready:
-                return self._go(client, head, request, lane, ready)
+                return self._go(client, head, request, lane, ready, findings)
             first = lane.options[0].candidate
             if self.now() > end or not any(o.candidate.target.starting for o in lane.options):
                 text = f"The engine of {first.name} is not ready ({first.target.note}); `ecotone ps` shows its state."
@@ -357,9 +428,38 @@ class Plane:
             return hashlib.sha256(known + raw).hexdigest()[:32].encode()
         return blake3.blake3(raw, key=known).hexdigest(16).encode()
 
-    def ordered(self, lane: Lane, options: list[Option]) -> list[Option]:
-        """Candidates in the order in which they are tried."""
-        return options
+    def ordered(self, job: "Job", options: list[Option]) -> list[Option]:
+        """Candidates in the order in which they are tried.
+
+        Raises:
+            Refusal: 503 when none may be called now.
+        """
+        route, request = job.lane.route, job.request
+        now = self.now()
+        if route is not None and route.sticky:
+            job.conversation = self._conversation(job.lane, request)
+        found = self.chooser.order(
+            route,
+            options,
+            now,
+            job.conversation,
+            prompt_tokens=request.size // 4,
+            completion_tokens=job.completion,
+            stream=request.stream,
+        )
+        if not found:
+            wait = max(1, round(self.chooser.opens_in(options, now)))
+            text = f"{options[0].name} failed too often and rests; try again in {wait} s, or call another model."
+            raise Refusal(503, "resting", text, param="model", headers={"retry-after": str(wait)})
+        if found[0] is not options[0] and self.chooser.rests(options[0].name):
+            found[0] = self.because(job.lane, found[0], f"fallback; {options[0].name} rests after a failure")
+        return found
+
+    def _conversation(self, lane: Lane, request: Request) -> bytes:
+        """Names a conversation by its project and its first messages, which all its turns have."""
+        told = request.value.get("messages") or request.value.get("prompt") or ""
+        first = told[:2] if isinstance(told, list) else str(told)[:2000]
+        return self.prompt_hash(lane.consumer.name, msgspec.json.encode(first))
 
     def because(self, lane: Lane, option: Option, why: str) -> Option:
         """The option with one more reason in the answer's headers."""
@@ -369,35 +469,64 @@ class Plane:
 
     def reserved(self, job: Job, option: Option, prompt: int) -> Any:
         """Room under all limits. Raises Refusal."""
-        if self._limiter is None:
+        if self.limiter is None:
             return None
         completion = job.completion
         cost = option.price.most(prompt, completion) if option.price is not None else None
-        return self._limiter.reserve(option.scopes, prompt + completion, cost, self.now())
-
-    def cost(self, job: Job) -> int | None:
-        """What a request cost, in 10^-12 USD; None when its price is not known."""
-        if job.option.candidate.target.location is Location.LOCAL or not (
-            job.usage.prompt_tokens or job.usage.estimate
-        ):
-            return 0
-        price = job.option.price
-        return price.cost(job.usage) if price is not None else None
+        return self.limiter.reserve(option.scopes, prompt + completion, cost, self.now())
 
     def failed(self, job: Job, refusal: Refusal) -> None:
-        """A candidate failed."""
+        """A candidate failed: it rests for a while, as long as it said, when that says something about it."""
+        if refusal.code == NO_FAILURE:
+            return
+        wait = wait_of(refusal.headers.get("retry-after"), None, time.time())
+        self._ended(job, "busy" if refusal.status in (429, 503) else "failed", wait)
 
     def answered(self, job: Job) -> None:
-        """A candidate answered, though with a refusal."""
+        """A candidate answered, if only with a refusal that is the request's own fault."""
+        self._ended(job, "ok", None)
 
     def client_left(self, job: Job) -> None:
         """A client left before its answer was complete."""
+        self._ended(job, "client", None)
 
-    def may_retry(self, route: Route | None, place: int) -> bool:
-        return True
+    def _ended(self, job: Job, outcome: Outcome, wait: float | None) -> None:
+        now = self.now()
+        self.chooser.ended(
+            job.option.name,
+            outcome,
+            job.first - job.began if job.first else None,
+            now - job.began,
+            now,
+            wait=wait,
+            tokens=job.usage.completion_tokens,
+            stream=job.request.stream,
+        )
+
+    def may_retry(self, job: Job) -> bool:
+        """Whether the next candidate may be called."""
+        route = job.lane.route
+        if route is not None and job.place > route.retries and route.strategy != "fallback":
+            return False
+        return self.chooser.may_retry(route, self.now())
 
     def counted(self, job: Job, status: str, cost: int | None, now: float) -> None:
         """A request is over."""
+        if self._counters is not None:
+            lane, usage = job.lane, job.usage
+            self._counters.done(
+                lane.consumer.name,
+                lane.route.name if lane.route is not None else None,
+                job.option.candidate.target.backend,
+                job.option.name,
+                lane.face,
+                status,
+                usage.prompt_tokens,
+                usage.completion_tokens,
+                cost,
+                job.first - job.began if job.first else None,
+                now - job.began,
+            )
 
     # -- work beside the loop ----------------------------------------------------------------------------------------
     async def in_thread(self, what: Callable[..., Any], *how: Any) -> Any:
@@ -451,6 +580,22 @@ class Plane:
         if getattr(self, "_ids_of", None) is not keys:
             self._ids_of, self._ids = keys, {key.id for key in keys.values()}
         return self._ids
+
+
+class Dropped:
+    """Nobody: who gets the answers of shadows."""
+
+    slow = False
+
+    def whole(self, status: int, block: bytes, body: bytes) -> None: ...
+
+    def begin(self, block: bytes) -> None: ...
+
+    def write(self, data: bytes) -> None: ...
+
+    def end(self, data: bytes) -> None: ...
+
+    def cut(self) -> None: ...
 
 
 class Later:

@@ -6,7 +6,7 @@ from alembic import op
 from ecotone.database.engine import UtcDateTime
 
 revision = "0013_usage"
-down_revision = "0010_allowed_with"
+down_revision = "0012_limits"
 branch_labels = None
 depends_on = None
 

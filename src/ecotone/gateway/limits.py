@@ -1,0 +1,301 @@
+"""Limits and budgets: reserved before a call, settled after it, exact for one process.
+
+All runs on one thread and nothing waits between a check and what it allows, so a reservation is one step over all its
+scopes: either everything is taken, or nothing. Money is integers of 10^-12 USD. A budget's window is by the wall clock,
+looked at once a second and at each window's end; it never runs backwards. Rates are by the monotonic clock. With
+`leases` the amounts are slices that a coordinator lent; `leases` and its background renew them.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from ecotone.gateway.accounts import MINUTE, MONEY, REQUESTS, SLOTS, TOKENS, Account, Bucket
+from ecotone.gateway.answers import Refusal
+from ecotone.gateway.leases import Slices
+from ecotone.gateway.meters import Meter, Meters, Spent
+from ecotone.gateway.refusals import lost, never, not_leased, spent_up, too_fast, too_many, unpriced
+from ecotone.gateway.snapshot import Limit
+from ecotone.gateway.windows import FOREVER
+
+_PLANS = 10_000
+
+
+class Plan:
+    """What the scopes of a call draw from, resolved once for each tuple of scopes."""
+
+    __slots__ = ("drawn", "gated", "money", "requests", "slots", "tokens")
+
+    def __init__(self, meters: list[Meter]) -> None:
+        self.money = tuple(account for meter in meters for account in meter.money)
+        self.requests = tuple(b for meter in meters for b in meter.buckets if b.kind is REQUESTS)
+        self.tokens = tuple(b for meter in meters for b in meter.buckets if b.kind is TOKENS)
+        self.slots = tuple(meter.slots for meter in meters if meter.slots is not None)
+        self.drawn = tuple(account for meter in meters for account in meter.drawn)
+        self.gated = bool(self.requests or self.tokens or self.slots or self.drawn)
+
+
+class Hold(msgspec.Struct, gc=False, eq=False):
+    """What a call has reserved, until it is settled or released; both are idempotent."""
+
+    limiter: "Limiter"
+    plan: Plan | None
+    tokens: int
+    cost: int | None
+
+    def extend(self, tokens: int, cost: int | None) -> bool:
+        """Reserve more for a call that outgrows its reservation; False, and nothing more is reserved, when refused."""
+        plan = self.plan
+        if plan is None or (cost is None and plan.money):
+            return False
+        for account in plan.money:
+            if cost is not None and account.left < cost:
+                self.limiter.lacks(account, cost)
+                return False
+        if plan.gated and not self.limiter.more_tokens(plan, self.tokens, tokens):
+            return False
+        if cost is not None:
+            for account in plan.money:
+                account.left -= cost
+            self.cost = (self.cost or 0) + cost
+        self.tokens += tokens
+        return True
+
+    def settle(self, tokens: int, cost: int | None) -> None:
+        """What the call really used: the rest of its reservation is free again.
+
+        Args:
+            tokens: all tokens, in and out.
+            cost: in 10^-12 USD; None when it is not known: then what was reserved counts as spent.
+        """
+        plan = self.plan
+        if plan is None:
+            return
+        self.plan = None
+        reserved = self.cost
+        if reserved is not None:
+            if cost is None:
+                cost = reserved
+            back = reserved - cost
+            for account in plan.money:
+                account.left += back
+                account.spent += cost
+        if plan.gated:
+            self.limiter.ended(plan, self.tokens, tokens)
+
+    def release(self) -> None:
+        """The call came to nothing: money and tokens are free again. The request stays counted."""
+        self.settle(0, 0)
+
+
+class Limiter:
+    """Counts for all scopes of one process.
+
+    Args:
+        leases: where slices come from when several processes share the limits; None for all in this one.
+        clock: monotonic seconds.
+        wall: seconds since the epoch.
+        spent: what each budget had spent before this process began: of the whole ledger, or with leases of this
+            writer's chain alone. The id of a user's or tag's own budget is `ID:SCOPE`.
+    """
+
+    def __init__(
+        self,
+        leases: Slices | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+        *,
+        spent: Spent | None = None,
+    ) -> None:
+        self._leases = leases
+        self._clock = clock
+        self._look_at = -math.inf
+        self._next_end = FOREVER
+        self._limits: Mapping[str, Limit] = {}
+        self._meters = Meters(leases, clock, wall, spent or {})
+        self._plans: dict[tuple[str, ...], Plan] = {}
+        if leases is not None:
+            leases.on_end = self.forget_slices
+
+    # -- the path ----------------------------------------------------------------------------------------------------
+    def reserve(self, scopes: tuple[str, ...], tokens: int, cost: int | None, now: float) -> Hold:
+        """Reserve for one call in all its scopes.
+
+        Args:
+            scopes: key, project, organisation, backend, users, tags: in a fixed order.
+            tokens: the most that the call may use, in and out.
+            cost: the most that it may cost in 10^-12 USD; None when its price is not known.
+            now: the monotonic clock.
+
+        Raises:
+            Refusal: 429 for a rate or slots, 402 for money; nothing stays reserved. NotLeased, a 429, when a slice is
+                on its way: `park` tells when to try again.
+        """
+        if now >= self._look_at:
+            self._look(now)
+        plan = self._plans.get(scopes)
+        if plan is None:
+            plan = self._planned(scopes, now)
+        money = plan.money
+        if money:
+            if cost is None:
+                raise unpriced(money[0])
+            for account in money:
+                if account.left < cost:
+                    self._short(account, cost)
+            if plan.gated:
+                self._enter(plan, tokens, now)
+            for account in money:
+                account.left -= cost
+        elif plan.gated:
+            self._enter(plan, tokens, now)
+        return Hold(self, plan, tokens, cost)
+
+    def _enter(self, plan: Plan, tokens: int, now: float) -> None:
+        """Check every rate and slot, then take them all. The arithmetic is that of `Bucket`, without its calls."""
+        horizon = now + MINUTE + 1e-9
+        for slots in plan.slots:
+            if slots.running >= slots.limit:
+                raise too_many(slots.scope, slots.limit)
+        for bucket in plan.requests:
+            if bucket.full + bucket.each > horizon:
+                raise _too_fast(bucket, 1, now)
+        for bucket in plan.tokens:
+            if bucket.full + (tokens if tokens < bucket.limit else bucket.limit) * bucket.each > horizon:
+                raise _too_fast(bucket, _amount(bucket, tokens), now)
+        for account in plan.drawn:
+            if account.left < (amount := _amount(account, tokens)):
+                self._short(account, amount)
+        for slots in plan.slots:
+            slots.running += 1
+        for bucket in plan.requests:
+            full = bucket.full
+            bucket.full = (full if full > now else now) + bucket.each
+        for bucket in plan.tokens:
+            full = bucket.full
+            amount = tokens if tokens < bucket.limit else bucket.limit
+            bucket.full = (full if full > now else now) + amount * bucket.each
+        for account in plan.drawn:
+            account.left -= _amount(account, tokens)
+
+    def ended(self, plan: Plan, reserved: int, tokens: int) -> None:
+        """A call ended: its slots are free, its tokens are corrected by the difference to what was reserved."""
+        for slots in plan.slots:
+            slots.running -= 1
+        for bucket in plan.tokens:
+            less = (reserved if reserved < bucket.limit else bucket.limit) - tokens
+            if less >= 0:
+                bucket.full -= less * bucket.each
+            else:
+                bucket.take(-less, self._clock())
+        for account in plan.drawn:
+            if account.kind is SLOTS:
+                account.left += 1
+            elif account.kind is TOKENS:
+                account.left -= tokens - _amount(account, reserved)
+
+    def more_tokens(self, plan: Plan, reserved: int, tokens: int) -> bool:
+        """Take tokens for a call that runs; False when a rate has no room."""
+        now = self._clock()
+        lent = [account for account in plan.drawn if account.kind is TOKENS]
+        if any(bucket.wait(_more(bucket, reserved, tokens), now) for bucket in plan.tokens):
+            return False
+        if any(account.left < _more(account, reserved, tokens) for account in lent):
+            return False
+        for bucket in plan.tokens:
+            bucket.take(_more(bucket, reserved, tokens), now)
+        for account in lent:
+            account.left -= _more(account, reserved, tokens)
+        return True
+
+    def lacks(self, account: Account, amount: int) -> None:
+        """Ask for a larger slice."""
+        if self._leases is not None:
+            account.lacking = max(account.lacking, amount - account.left)
+            self._leases.poke(account)
+
+    def _short(self, account: Account, amount: int) -> None:
+        """Less is left than is wanted. Returns when nothing is wanted: a call that costs nothing needs no budget."""
+        if amount <= 0:
+            return
+        if self._leases is None:
+            raise spent_up(account, amount)
+        if account.limit < amount:
+            raise spent_up(account, amount) if account.kind is MONEY else never(account)
+        dry = account.dry
+        self.lacks(account, amount)
+        if dry:
+            if account.kind is MONEY:
+                raise spent_up(account, amount)
+            if account.kind is SLOTS:
+                raise too_many(account.scope, account.limit)
+            wait = max(account.lacking * 60.0 / max(account.limit, 1), 0.05)
+            raise too_fast(account.scope, account.kind, account.limit, wait)
+        raise not_leased(account) if self._leases.in_touch else lost(account)
+
+    # -- off the path ------------------------------------------------------------------------------------------------
+    def _look(self, now: float) -> None:
+        """Look at the wall clock, and roll the windows that ended."""
+        self._meters.look()
+        if self._leases is not None and self._leases.over(now):
+            self.forget_slices()
+        if self._meters.now >= self._next_end:
+            self._meters.roll()
+            self._plans.clear()
+            self._next_end = self._meters.next_end()
+        self._look_at = now + min(1.0, max(self._next_end - self._meters.now, 0.0))
+
+    def use(self, limits: Mapping[str, Limit]) -> None:
+        """Other limits from now on. What was spent in a window stays spent; calls that run stay counted."""
+        if limits is self._limits:
+            return
+        self._limits = limits
+        self._meters.look()
+        self._meters.use(limits)
+        self._plans.clear()
+        self._next_end = self._meters.next_end()
+        self._look_at = -math.inf
+
+    def _planned(self, scopes: tuple[str, ...], now: float) -> Plan:
+        if len(self._plans) >= _PLANS:
+            self._plans.clear()
+        meters = [meter for scope in dict.fromkeys(scopes) if (meter := self._meters.of(scope)) is not None]
+        plan = self._plans[scopes] = Plan(meters)
+        self._next_end = min([self._next_end, *(account.ends for account in plan.money)])
+        self._look_at = min(self._look_at, now + max(self._next_end - self._meters.now, 0.0))
+        return plan
+
+    def forget_slices(self) -> None:
+        """The lease has ended: nothing of it may be used. Calls that run count as spent with what they reserved."""
+        if self._leases is not None:
+            self._leases.begin_anew()
+            self._meters.forget_slices()
+            self._plans.clear()
+
+    def park(self, callback: Callable[[], None]) -> None:
+        """After NotLeased: call back once when slices may have come, a round of the coordinator later."""
+        if self._leases is None:
+            callback()
+        else:
+            self._leases.park(callback)
+
+    def spent(self) -> dict[str, tuple[str, int, int]]:
+        """By a budget's id: its window, what was spent in it, what calls that run hold; as this process knows it."""
+        return {a.id: (a.window, a.spent, max(a.held, 0)) for a in self._meters.money()}
+
+
+def _amount(counted: Bucket | Account, tokens: int) -> int:
+    """What a call takes of a rate or of slots: of tokens no more than a minute has, as most calls use far less than
+    they may; what they really used is counted when they end."""
+    return min(tokens, counted.limit) if counted.kind is TOKENS else 1
+
+
+def _more(counted: Bucket | Account, reserved: int, tokens: int) -> int:
+    return _amount(counted, reserved + tokens) - _amount(counted, reserved)
+
+
+def _too_fast(bucket: Bucket, amount: int, now: float) -> Refusal:
+    wait = bucket.wait(amount, now)
+    return never(bucket) if wait == math.inf else too_fast(bucket.scope, bucket.kind, bucket.limit, wait)

@@ -1,0 +1,45 @@
+"""Which paths are the gateway's, told from the first bytes of a connection. Pure.
+
+A list, so that a new face is one line; the hub's telemetry lies under the same first segment and is not ours.
+"""
+
+from typing import Final
+
+OURS: Final = (b"/v1",)
+NOT_OURS: Final = (b"/v1/telemetry",)
+
+_LONGEST_METHOD: Final = 24
+_LONGEST_TARGET: Final = 2048
+_ENDS: Final = (b" ", b"?", b"\r", b"\n")
+
+
+def is_ours(path: bytes) -> bool:
+    """Whether a path, without its query, belongs to the gateway."""
+    return path not in NOT_OURS and any(path == own or path.startswith(own + b"/") for own in OURS)
+
+
+def is_for_gateway(first: bytes) -> bool | None:
+    """Whether a request that begins with these bytes is the gateway's; None when more of them must come.
+
+    What is no HTTP/1 request line (a TLS greeting, HTTP/2's preface) is not ours.
+    """
+    start = 0
+    while first[start : start + 1] in (b"\r", b"\n"):  # RFC 9112 section 2.2: empty lines ahead are passed over
+        start += 1
+    space = first.find(b" ", start, start + _LONGEST_METHOD)
+    method = first[start : start + _LONGEST_METHOD] if space < 0 else first[start:space]
+    if method and not (method.isalpha() and method.isascii()):
+        return False
+    if space < 0:
+        return None if len(first) - start < _LONGEST_METHOD else False
+    target = first[space + 1 : space + 1 + _LONGEST_TARGET]
+    ends = [at for end in _ENDS if (at := target.find(end)) >= 0]
+    if ends:
+        return is_ours(target[: min(ends)])
+    if len(target) >= _LONGEST_TARGET or not any(_may_become(target, own) for own in OURS):
+        return is_ours(target)
+    return None
+
+
+def _may_become(target: bytes, own: bytes) -> bool:
+    return own.startswith(target) or target.startswith(own)

@@ -1,0 +1,135 @@
+"""What a call costs. Pure arithmetic on integers of 10^-12 USD; where prices come from, `pricelists` knows.
+
+A price of 1 USD per million tokens is 10^6 of these units per token. A price that is not known is no `Price` at all:
+nothing here is ever 0 unless the entry says that it is free.
+"""
+
+from typing import Protocol
+
+import msgspec
+
+PER_USD = 10**12
+_NAMED_STANDARD = frozenset({"default", "standard", "standard_only", "on_demand"})
+_STANDARD = _NAMED_STANDARD | {None, "", "auto"}
+
+
+class Used(Protocol):
+    """What of a usage costs money; tokens. Cached and written ones are part of the prompt, audio of either side."""
+
+    @property
+    def prompt_tokens(self) -> int: ...
+    @property
+    def completion_tokens(self) -> int: ...
+    @property
+    def cached_tokens(self) -> int: ...
+    @property
+    def cache_write_tokens(self) -> int: ...
+    @property
+    def cache_write_1h_tokens(self) -> int: ...
+    @property
+    def audio_prompt_tokens(self) -> int: ...
+    @property
+    def audio_completion_tokens(self) -> int: ...
+    @property
+    def service_tier(self) -> str | None: ...
+
+
+class Rates(msgspec.Struct, frozen=True, array_like=True):
+    """10^-12 USD per token of each kind, and per request, for prompts of more than `above` tokens."""
+
+    input: int
+    output: int
+    cache_read: int
+    cache_write: int
+    cache_write_1h: int
+    input_audio: int
+    output_audio: int
+    request: int = 0
+    above: int = 0
+
+    def cost(self, used: Used) -> int:
+        read, write, write_1h = used.cached_tokens, used.cache_write_tokens, used.cache_write_1h_tokens
+        plain = used.prompt_tokens - read - write - write_1h
+        audio = min(used.audio_prompt_tokens, plain)
+        spoken = min(used.audio_completion_tokens, used.completion_tokens)
+        return (
+            self.request
+            + (plain - audio) * self.input
+            + audio * self.input_audio
+            + read * self.cache_read
+            + write * self.cache_write
+            + write_1h * self.cache_write_1h
+            + (used.completion_tokens - spoken) * self.output
+            + spoken * self.output_audio
+        )
+
+    def most(self, prompt_tokens: int, completion_tokens: int) -> int:
+        dearest = max(self.input, self.cache_read, self.cache_write, self.cache_write_1h, self.input_audio)
+        return self.request + prompt_tokens * dearest + completion_tokens * max(self.output, self.output_audio)
+
+
+class Price(msgspec.Struct, frozen=True, kw_only=True):
+    """The price of a model at one place.
+
+    `scale` is by the length of the prompt, shortest first: the whole request is charged at the rates of the last that
+    its prompt is longer than. `tiers` are scales of the service tiers that differ. `version` names the entry that it
+    came from, for the ledger; `max_input` and `max_output` are the model's own limits in tokens.
+    """
+
+    version: str
+    free: bool = False
+    scale: tuple[Rates, ...] = ()
+    tiers: dict[str, tuple[Rates, ...]] = {}
+    max_input: int | None = None
+    max_output: int | None = None
+
+    def cost(self, used: Used) -> int:
+        """What a settled usage costs, at the service tier that the provider answered.
+
+        A tier that has no price of its own is charged at the dearest that is known.
+        """
+        if self.free:
+            return 0
+        tier = used.service_tier
+        scale = self.scale if tier in _STANDARD else self.tiers.get(tier or "")
+        if scale is None:
+            return max(_at(each, used.prompt_tokens).cost(used) for each in (self.scale, *self.tiers.values()))
+        if len(scale) == 1:
+            return scale[0].cost(used)
+        return _at(scale, used.prompt_tokens).cost(used)
+
+    def most(self, prompt_tokens: int, completion_tokens: int, service_tier: str | None = None) -> int:
+        """The most that a call can cost, to be reserved.
+
+        Args:
+            prompt_tokens: counted or estimated; an estimate may be a quarter of the truth (a token has at least one
+                byte, an estimate counts four), so a longer prompt's rates apply from a quarter of its length.
+            completion_tokens: the most that may be produced.
+            service_tier: as asked for; without one, or with one that has no price, the provider decides: the dearest.
+        """
+        if self.free:
+            return 0
+        if service_tier in self.tiers:
+            scales = [self.scale, self.tiers[service_tier or ""]]
+        elif service_tier in _NAMED_STANDARD:
+            scales = [self.scale]
+        else:
+            scales = [self.scale, *self.tiers.values()]
+        return max(
+            rates.most(prompt_tokens, completion_tokens)
+            for scale in scales
+            for rates in scale
+            if prompt_tokens * 4 > rates.above or rates is scale[0]
+        )
+
+
+FREE = Price(version="free", free=True)
+"""A local engine: it costs no money by the token."""
+
+
+def _at(scale: tuple[Rates, ...], prompt_tokens: int) -> Rates:
+    found = scale[0]
+    for rates in scale:
+        if prompt_tokens > rates.above:
+            found = rates
+    return found

@@ -1,0 +1,237 @@
+"""Usage: whoever is billed by it is billed once, for all of it, and can have it counted again."""
+
+import hashlib
+import os
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ecotone.app.keeping import Keeping
+from ecotone.app.usage import Usage
+from ecotone.database import Database
+from ecotone.ledger import Ledger, LedgerWriter, public_key, settle_open
+from ecotone.ledger.segments import segments
+from ecotone.ledger.usage import USD
+from ecotone.vocabulary import Conflict, Invalid
+
+SEED = bytes(range(32))
+
+
+def settled(number: int, **more: Any) -> dict[str, Any]:
+    return {
+        "request_id": f"req-server-{number}",
+        "project": "shop" if number % 2 else "clinic",
+        "key": f"k{number % 3}",
+        "user": "",
+        "tags": ["web", "team a"] if number % 5 == 0 else [],
+        "route": "assistant",
+        "model": f"m{number % 4}",
+        "backend": "fake",
+        "face": "chat",
+        "status": "done",
+        "prompt_tokens": number,
+        "completion_tokens": 7,
+        "cost": 1_000_003 * number,
+        "estimate": number % 10 == 0,
+        **more,
+    }
+
+
+def tables(database: Database, folder: Path) -> Usage:
+    return Usage(database, Ledger(folder))
+
+
+def test_sums_are_the_same_piece_by_piece_and_made_anew(database: Database, tmp_path: Path) -> None:
+    usage = tables(database, tmp_path)
+    for name in ("server", "gw1a"):
+        writer = LedgerWriter(tmp_path, name, segment_bytes=20_000)
+        for number in range(300):
+            writer.append("settled", settled(number))
+            if number % 70 == 0:
+                usage.project(rest=0)
+        writer.close()
+    usage.project(rest=0)
+    before = usage.rows(("project", "key", "tag", "model", "hour"))
+    total = usage.total()
+    assert total["requests"] == 600
+    assert total["prompt_tokens"] == 2 * sum(range(300))
+    assert total["cost"] == str(2 * 1_000_003 * sum(range(300)))
+    assert total["estimates"] == 60
+    assert usage.rebuild()["records"] == 600
+    assert usage.rows(("project", "key", "tag", "model", "hour")) == before
+    assert usage.total() == total
+
+
+def test_money_beyond_what_a_machine_word_holds_is_summed_exactly(database: Database, tmp_path: Path) -> None:
+    usage = tables(database, tmp_path)
+    writer = LedgerWriter(tmp_path, "server")
+    costs = [9_000_000 * USD + n for n in range(5)]  # each near 2^63 of 10^-12 USD
+    for number, cost in enumerate(costs):
+        writer.append("settled", settled(number, cost=cost))
+        usage.project(rest=0)
+    writer.close()
+    assert int(usage.total()["cost"]) == sum(costs) > 2**63
+    assert usage.total()["cost_usd"] == "45000000.00000000001"
+    assert usage.spent(datetime.now(UTC) - timedelta(days=1))["organisation"] == sum(costs)
+
+
+def test_an_unknown_price_is_counted_as_unknown_and_old_records_keep_theirs(database: Database, tmp_path: Path) -> None:
+    usage = tables(database, tmp_path)
+    writer = LedgerWriter(tmp_path, "server")
+    writer.append("settled", settled(1, cost=None))
+    writer.append("settled", {"request_id": "a", "project": "old", "model": "m", "cost_usd": 0.1, "prompt_tokens": 3})
+    writer.append("settled", {"request_id": "b", "project": "old", "model": "m", "cost_usd": None})
+    writer.append("settled", {"request_id": "c", "project": 7, "model": None, "cost": "much", "prompt_tokens": -4})
+    writer.close()
+    usage.project(rest=0)
+    rows = {row["project"]: row for row in usage.rows(("project",))}
+    assert (rows["shop"]["unpriced"], rows["shop"]["cost"]) == (1, "0")
+    assert (rows["old"]["unpriced"], rows["old"]["cost_usd"], rows["old"]["prompt_tokens"]) == (1, "0.1", 3)
+    assert (rows[""]["requests"], rows[""]["prompt_tokens"], rows[""]["unpriced"]) == (1, 0, 1)
+
+
+def test_two_servers_that_count_at_once_count_everything_once(database: Database, tmp_path: Path) -> None:
+    one = tables(database, tmp_path)
+    other = Usage(database, Ledger(tmp_path))
+    writer = LedgerWriter(tmp_path, "server", segment_bytes=100_000)
+    ended = threading.Event()
+
+    def project(usage: Usage) -> None:
+        while not ended.is_set():
+            usage.project(rest=0)
+
+    threads = [threading.Thread(target=project, args=(usage,)) for usage in (one, other)]
+    for thread in threads:
+        thread.start()
+    for number in range(2000):
+        writer.append("settled", settled(number))
+    writer.close()
+    ended.set()
+    for thread in threads:
+        thread.join()
+    one.project(rest=0)
+    assert one.total()["requests"] == 2000
+    assert int(one.total()["cost"]) == 1_000_003 * sum(range(2000))
+
+
+def test_what_was_never_acknowledged_does_not_stay_counted(database: Database, tmp_path: Path) -> None:
+    """A disk that fills in the middle of a write may show records for a moment that are taken back."""
+    usage = tables(database, tmp_path)
+    writer = LedgerWriter(tmp_path, "server")
+    writer.append("settled", settled(1))
+    (segment,) = segments(tmp_path / "server")
+    size = segment.stat().st_size
+    writer.append("settled", settled(2))
+    usage.project(rest=0)
+    writer.close()
+    os.truncate(segment, size)
+    writer = LedgerWriter(tmp_path, "server")
+    writer.append("settled", settled(3))
+    writer.append("settled", settled(5))
+    writer.close()
+    usage.project(rest=0)
+    assert usage.total()["requests"] == 3
+    assert usage.total()["prompt_tokens"] == 9
+
+
+def test_filters_and_groups(database: Database, tmp_path: Path) -> None:
+    usage = tables(database, tmp_path)
+    writer = LedgerWriter(tmp_path, "server")
+    for number in range(20):
+        writer.append("settled", settled(number))
+    writer.append("settled", settled(21, tags=["web%"], status="upstream_died"))
+    writer.close()
+    usage.project(rest=0)
+    now = datetime.now(UTC)
+    assert {r["tag"]: r["requests"] for r in usage.rows(("tag",))} == {"": 16, "web": 4, "team a": 4, "web%": 1}
+    assert [r["requests"] for r in usage.rows(("tag",), tag="web")] == [4]
+    assert usage.total(tag="web%")["requests"] == 1
+    assert usage.total(tag="we")["requests"] == 0
+    assert usage.total(project="shop", key="k1")["requests"] == len([n for n in range(20) if n % 2 and n % 3 == 1])
+    assert usage.total(project="shop")["errors"] == 1
+    assert [r["day"] for r in usage.rows(("day",))] == [now.date().isoformat()]
+    assert usage.total(since=now + timedelta(hours=1))["requests"] == 0
+    assert usage.total(until=now - timedelta(hours=2))["requests"] == 0
+    assert usage.total(since=now - timedelta(hours=1), until=now + timedelta(hours=1))["requests"] == 21
+    with pytest.raises(Invalid, match="is no group"):
+        usage.rows(("secret",))
+
+
+def test_budgets_begin_with_what_each_scope_has_spent(database: Database, tmp_path: Path) -> None:
+    usage = tables(database, tmp_path)
+    writer = LedgerWriter(tmp_path, "server")
+    writer.append("settled", settled(5, user="u1", cost=500))
+    writer.append("settled", settled(6, cost=70))
+    opened = settled(7, location="external", reserved_prompt_tokens=11, reserved_completion_tokens=20, reserved_cost=9)
+    writer.append("opened", {k: v for k, v in opened.items() if k not in ("cost", "status", "prompt_tokens")})
+    writer.close()
+    dead = LedgerWriter(tmp_path, "server")  # the process died in the middle of request 7
+    assert settle_open(Ledger(tmp_path), dead) == 1
+    dead.close()
+    since = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    assert usage.spent(since) == {
+        "organisation": 579,
+        "backend:fake": 579,
+        "project:shop": 509,
+        "project:clinic": 70,
+        "key:k2": 500,
+        "key:k0": 70,
+        "key:k1": 9,
+        "user:u1": 500,
+        "tag:web": 500,
+        "tag:team a": 500,
+    }
+    assert usage.spent(since + timedelta(hours=2)) == {"organisation": 0}
+    row = usage.total(key="k1")
+    assert (row["prompt_tokens"], row["completion_tokens"], row["estimates"]) == (11, 20, 1)
+    assert (row["estimated_tokens"], row["estimated_cost"], row["errors"]) == (31, "9", 1)
+
+
+def keeping(database: Database, folder: Path, usage: Usage) -> Keeping:
+    def sign() -> None:
+        writer = LedgerWriter(folder, "server")
+        writer.checkpoint(SEED)
+        writer.close()
+
+    return Keeping(database, Ledger(folder), usage, seed=lambda: SEED, sign=sign, keep_days=30)
+
+
+def test_segments_leave_only_after_an_export_that_arrived_and_their_usage_stays(
+    database: Database, tmp_path: Path
+) -> None:
+    usage = tables(database, tmp_path)
+    writer = LedgerWriter(tmp_path, "server", segment_bytes=20_000)
+    for number in range(300):
+        writer.append("settled", settled(number))
+    writer.close()
+    usage.project(rest=0)
+    kept = keeping(database, tmp_path, usage)
+    before, total = usage.rows(("project", "model", "key")), usage.total()
+    intended: list[list[str]] = []
+    assert kept.retire(intend=intended.append) == [], "nothing is old"
+    old = time.time() - 40 * 86_400
+    files = segments(tmp_path / "server")
+    for file in files[:4]:
+        os.utime(file, (old, old))
+    with pytest.raises(Conflict, match="none was exported"):
+        kept.retire(intend=intended.append)
+    lines = list(kept.export(since=None, until=None, project="shop"))
+    (tmp_path / "part.jsonl").write_bytes(b"".join(lines))
+    assert kept.confirm(hashlib.sha256(b"".join(lines)).hexdigest()) == 0, "a part is no export of the whole"
+    sent = b"".join(kept.export(since=None, until=None, project=None))
+    with pytest.raises(Conflict, match="none was exported"):
+        kept.retire(intend=intended.append)  # it was sent; nobody said that it arrived
+    assert kept.confirm(hashlib.sha256(sent).hexdigest()) == len(files) - 1
+    assert all(file.is_file() for file in files)
+    removed = kept.retire(intend=intended.append)
+    assert removed == [f"server/{file.name}" for file in files[:4]] == intended[0]
+    assert not any(file.is_file() for file in files[:4])
+    assert Ledger(tmp_path).verify({}, public_key(SEED)).ok
+    assert usage.rows(("project", "model", "key")) == before
+    usage.rebuild()
+    assert usage.rows(("project", "model", "key")) == before
+    assert usage.total() == total

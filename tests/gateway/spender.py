@@ -1,0 +1,114 @@
+"""A worker process that spends: reserves and settles through slices as fast as it can, and writes what it did.
+
+    python spender.py WHERE NAME JOURNAL LIMITS.json SECONDS CALL_SECONDS
+
+WHERE is the supervisor's socket or redis://...; each line of the journal is written before what it says is done, as the
+ledger's records are: `+ID COST` a call began, `-ID COST` it settled. The last line of the output is a sum in JSON.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+from ecotone.gateway.answers import Refusal
+from ecotone.gateway.leases import Coordinator, Slices
+from ecotone.gateway.limits import Limiter
+from ecotone.gateway.refusals import NotLeased
+from ecotone.gateway.snapshot import Limit
+
+
+def totals(journals: Path, budget: str, window: str) -> dict[str, dict[str, tuple[str, int]]]:
+    """What each worker spent and holds, read from all journals of a folder."""
+    found: dict[str, dict[str, tuple[str, int]]] = {}
+    for journal in journals.glob("*.journal"):
+        calls: dict[str, int] = {}
+        for line in journal.read_text().splitlines():
+            name, _, cost = line[1:].partition(" ")
+            calls[name] = int(cost)
+        found[journal.stem] = {budget: (window, sum(calls.values()))}
+    return found
+
+
+async def spend(where: str, name: str, journal: Path, limits: Path, seconds: float, call_seconds: float) -> None:
+    file = os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    slices = Slices(coordinator(where, seconds=1.0), name, every=0.02)
+    known = totals(journal.parent, "b", "total").get(name, {})
+    limiter = Limiter(slices, spent=known)
+    limiter.use(msgspec.json.decode(limits.read_bytes(), type=dict[str, Limit]))
+    background = asyncio.create_task(slices.run())
+    end, done, refused = time.monotonic() + seconds, 0, dict[int, int]()
+    rates: list[float] = []
+    running: list[tuple[float, float]] = []
+
+    async def call(number: int) -> None:
+        nonlocal done
+        cost = random.randint(1, 2 * 10**9)
+        scopes = ("key:k", "project:p", "organisation")
+        try:
+            hold = limiter.reserve(scopes, 100, 2 * 10**9, time.monotonic())
+        except NotLeased:
+            event = asyncio.Event()
+            limiter.park(event.set)
+            await event.wait()
+            refused[429] = refused.get(429, 0) + 1
+            return
+        except Refusal as refusal:
+            refused[refusal.status] = refused.get(refusal.status, 0) + 1
+            await asyncio.sleep(0.02)
+            return
+        began = time.monotonic()
+        os.write(file, f"+{os.getpid()}.{number} {2 * 10**9}\n".encode())
+        await asyncio.sleep(call_seconds)
+        os.write(file, f"-{os.getpid()}.{number} {cost}\n".encode())
+        rates.append(began)
+        running.append((began, time.monotonic()))
+        hold.settle(50, cost)
+        done += 1
+
+    number = 0
+
+    async def caller() -> None:
+        nonlocal number
+        while time.monotonic() < end:
+            number += 1
+            await call(number)
+            await asyncio.sleep(0)
+
+    print("ready", flush=True)
+    await asyncio.gather(*(caller() for _ in range(8)))
+    background.cancel()
+    await asyncio.gather(background, return_exceptions=True)
+    with contextlib.suppress(OSError):
+        await slices.stop()
+    print(json.dumps({"done": done, "refused": refused, "running": running}), flush=True)
+
+
+def coordinator(where: str, *, seconds: float) -> Coordinator:
+    if where.startswith(("redis:", "unix:")):
+        from ecotone.gateway.lease_redis import RedisCoordinator
+
+        return RedisCoordinator(where, seconds=seconds, alone=True)
+    from ecotone.gateway.lease_server import SocketCoordinator
+
+    return SocketCoordinator(Path(where))
+
+
+if __name__ == "__main__":
+    arguments = sys.argv[1:]
+    asyncio.run(
+        spend(
+            arguments[0],
+            arguments[1],
+            Path(arguments[2]),
+            Path(arguments[3]),
+            float(arguments[4]),
+            float(arguments[5]),
+        )
+    )

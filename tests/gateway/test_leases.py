@@ -1,0 +1,233 @@
+"""Limits shared by several processes: whatever dies, is cut off or comes back, nothing is overspent."""
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from ecotone.gateway.lease_redis import RedisCoordinator
+from ecotone.gateway.lease_server import LeaseServer
+from ecotone.gateway.snapshot import Budget, Limit
+from tests.gateway.spender import totals
+
+CALL = 2 * 10**9
+LIMIT = 1500 * CALL
+BUDGET = {"project:p": Limit(budgets=(Budget(id="b", limit=LIMIT, window="total"),))}
+SECONDS = 1.0
+
+
+class Place:
+    """A coordinator that can be started, stopped and told of the dead, with the journals of its workers."""
+
+    where: str
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.workers: list[subprocess.Popen[str]] = []
+
+    def start(self, *, alone: bool = True) -> None:
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        raise NotImplementedError
+
+    def bury(self, name: str) -> None:
+        """A worker is dead for good."""
+
+    def worker(self, name: str, limits: dict[str, Limit], seconds: float, call: float = 0.0) -> subprocess.Popen[str]:
+        (self.folder / "limits.json").write_bytes(msgspec.json.encode(limits))
+        journal = self.folder / f"{name}.journal"
+        script = Path(__file__).with_name("spender.py")
+        command = [sys.executable, script, self.where, name, journal, self.folder / "limits.json", seconds, call]
+        made = subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, text=True)
+        self.workers.append(made)
+        return made
+
+    def spent(self) -> int:
+        return sum(by["b"][1] for by in totals(self.folder, "b", "total").values())
+
+    def end(self) -> None:
+        for worker in self.workers:
+            worker.kill()
+            worker.wait()
+        self.stop()
+
+
+class Socket(Place):
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.where = str(folder / "s")
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self._server: LeaseServer | None = None
+
+    def start(self, *, alone: bool = True) -> None:
+        def read() -> dict[str, dict[str, tuple[str, int]]]:
+            return totals(self.folder, "b", "total")
+
+        self._server = LeaseServer(Path(self.where), read, seconds=SECONDS, alone=alone)
+        asyncio.run_coroutine_threadsafe(self._server.start(), self._loop).result(10)
+
+    def stop(self) -> None:
+        if self._server is not None:
+            asyncio.run_coroutine_threadsafe(self._server.stop(), self._loop).result(10)
+            self._server = None
+
+    def end(self) -> None:
+        super().end()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+
+
+class Redis(Place):
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.where = f"unix://{folder}/r"
+        self._server: subprocess.Popen[bytes] | None = None
+
+    def start(self, *, alone: bool = True) -> None:
+        command = ["redis-server", "--port", "0", "--unixsocket", f"{self.folder}/r", "--dir", str(self.folder)]
+        self._server = subprocess.Popen(
+            [*command, "--appendonly", "yes", "--appendfsync", "always", "--save", ""], stdout=subprocess.DEVNULL
+        )
+        wait_for(lambda: (self.folder / "r").exists() and self._answers())
+
+    def _answers(self) -> bool:
+        done = subprocess.run(["redis-cli", "-s", f"{self.folder}/r", "ping"], capture_output=True, text=True)
+        return done.stdout.strip() == "PONG"
+
+    def stop(self) -> None:
+        if self._server is not None:
+            self._server.terminate()
+            self._server.wait(10)
+            (self.folder / "r").unlink(missing_ok=True)
+            self._server = None
+
+    def bury(self, name: str) -> None:
+        async def told() -> None:
+            coordinator = RedisCoordinator(self.where, seconds=SECONDS)
+            await coordinator.take_back(name, totals(self.folder, "b", "total")[name])
+            await coordinator.close()
+
+        asyncio.run(told())
+
+
+@pytest.fixture(params=[Socket, Redis], ids=["socket", "redis"])
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    if request.param is Redis:
+        pytest.importorskip("redis", reason="the extra `redis` is not installed")
+        if shutil.which("redis-server") is None:
+            pytest.skip("redis-server is not installed (Debian's package redis-server)")
+    with tempfile.TemporaryDirectory(prefix="lease", dir="/tmp") as folder:
+        made: Place = request.param(Path(folder))
+        made.start()
+        yield made
+        made.end()
+
+
+def wait_for(true: Callable[[], bool], seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def said(worker: subprocess.Popen[str]) -> dict[str, Any]:
+    out, _ = worker.communicate(timeout=60)
+    assert worker.returncode == 0
+    found: dict[str, Any] = json.loads(out.splitlines()[-1])
+    return found
+
+
+def test_three_processes_spend_one_budget_to_its_end_and_not_beyond(place: Place) -> None:
+    workers = [place.worker(f"w{n}", BUDGET, 6.0) for n in range(3)]
+    told = [said(worker) for worker in workers]
+    assert LIMIT - 10 * CALL <= place.spent() <= LIMIT
+    assert all(each["done"] > 0 and each["refused"].get("402", 0) > 0 for each in told)
+
+
+def test_a_worker_that_is_killed_gives_back_what_it_had_not_spent_and_no_more(place: Place) -> None:
+    slow = {"project:p": Limit(budgets=BUDGET["project:p"].budgets)}
+    victim = place.worker("victim", slow, 60.0, call=0.01)
+    wait_for(lambda: place.spent() > LIMIT // 10)
+    victim.kill()
+    victim.wait()
+    time.sleep(SECONDS * 1.5)
+    place.bury("victim")
+    said(place.worker("heir", BUDGET, 5.0))
+    assert LIMIT - 10 * CALL <= place.spent() <= LIMIT
+
+
+def test_a_worker_that_starts_again_knows_what_it_spent_before(place: Place) -> None:
+    worker = place.worker("w", BUDGET, 60.0, call=0.01)
+    wait_for(lambda: place.spent() > LIMIT // 10)
+    worker.kill()
+    worker.wait()
+    said(place.worker("w", BUDGET, 4.0))
+    assert LIMIT - 10 * CALL <= place.spent() <= LIMIT
+
+
+def test_without_the_coordinator_a_worker_spends_its_slice_and_then_refuses(place: Place) -> None:
+    workers = [place.worker(f"w{n}", BUDGET, 7.0, call=0.02) for n in range(2)]
+    wait_for(lambda: place.spent() > LIMIT // 20)
+    place.stop()
+    time.sleep(SECONDS + 0.5)
+    before = place.spent()
+    time.sleep(1.0)
+    assert place.spent() == before < LIMIT  # the lease has ended: nobody spends any more
+    place.start(alone=False)
+    told = [said(worker) for worker in workers]
+    assert before < place.spent() <= LIMIT
+    assert all(each["refused"].get("503", 0) > 0 for each in told)
+
+
+def test_slots_are_shared_and_those_of_a_dead_worker_return_when_its_lease_ends(place: Place) -> None:
+    limits = {"organisation": Limit(concurrent=5)}
+    workers = [place.worker(f"w{n}", limits, 3.0, call=0.05) for n in range(2)]
+    spans = [span for worker in workers for span in said(worker)["running"]]
+    events = sorted([(began, 1) for began, _ in spans] + [(ended, -1) for _, ended in spans])
+    at_once, most = 0, 0
+    for _, change in events:
+        at_once += change
+        most = max(most, at_once)
+    assert 4 <= most <= 5
+    greedy = place.worker("greedy", limits, 60.0, call=30.0)
+    wait_for(lambda: (place.folder / "greedy.journal").exists() and _lines(place.folder / "greedy.journal") == 5)
+    greedy.kill()
+    greedy.wait()
+    told = said(place.worker("heir", limits, 4.0, call=0.01))
+    assert told["done"] > 20
+
+
+def test_requests_a_minute_are_shared(place: Place) -> None:
+    limits = {"key:k": Limit(requests=200)}
+    workers = [place.worker(f"w{n}", limits, 3.0) for n in range(3)]
+    told = [said(worker) for worker in workers]
+    assert 190 <= sum(each["done"] for each in told) <= 200 + 3 * 200 // 60 + 3
+
+
+def _lines(file: Path) -> int:
+    return len(file.read_text().splitlines())
+
+
+def test_the_socket_is_for_its_owner_alone(tmp_path: Path) -> None:
+    async def told() -> int:
+        server = LeaseServer(tmp_path / "s", dict, alone=True)
+        await server.start()
+        mode = os.stat(tmp_path / "s").st_mode & 0o777
+        await server.stop()
+        return mode
+
+    assert asyncio.run(told()) == 0o600

@@ -89,7 +89,9 @@ PAGES_OF_ADMINISTRATORS = {
     "/ecotone/projects/{name}",
     "/ecotone/keys/{id}",
     "/ecotone/routes",
+    "/ecotone/requests",
     "/ecotone/routes/{name}",
+    "/ecotone/traffic",
     "/ecotone/backends/{name}",
 }
 PAGES_OF_OTHERS = re.compile(r"/ecotone/(?:licences|webhooks|access|discussions|you|why)(?:/|\Z)")

@@ -13,6 +13,9 @@ from ecotone.ledger import Ledger
 from ecotone.ledger.settling import estimated, open_requests
 from ecotone.ledger.usage import Who, summed
 
+Totals = dict[str, dict[str, tuple[str, int]]]
+"""By writer and budget id: the window's label and the sum in 10^-12 USD."""
+
 _ORDER = ("total", "month", "week", "day", "hour")
 
 
@@ -55,10 +58,15 @@ def spent(costs: Iterable[tuple[Who, int]], limits: Mapping[str, Limit], at: flo
     return found
 
 
-def totals(ledger: Ledger, limits: Mapping[str, Limit], at: float) -> dict[str, dict[str, tuple[str, int]]]:
+def totals(ledger: Ledger, limits: Mapping[str, Limit], at: float, chains: Iterable[str] | None = None) -> Totals:
     """What each chain spent and holds, by budget: its settled requests, and its open ones with what they reserved.
 
     Reads back to where the longest window of any budget began: all of it where there is a budget without windows.
+
+    Args:
+        limits: by scope, as the snapshot has them.
+        at: `time.time()`.
+        chains: names of the chains to read; None for all.
     """
     kinds = {budget.window for limit in limits.values() for budget in limit.budgets}
     longest = next((kind for kind in _ORDER if kind in kinds), None)
@@ -66,11 +74,10 @@ def totals(ledger: Ledger, limits: Mapping[str, Limit], at: float) -> dict[str, 
         return {}
     label = window_of(longest, at).label
     found = {}
-    for chain in ledger.chains():
-        costs = list(_settled(ledger, chain.name, longest, label))
-        opened = open_requests(ledger, chain.name)
-        costs.extend(_cost({**estimated(record), "at": record.get("at")}) for record in opened)
-        found[chain.name] = spent(costs, limits, at)
+    for name in [chain.name for chain in ledger.chains()] if chains is None else chains:
+        costs = list(_settled(ledger, name, longest, label))
+        costs.extend(_cost({**estimated(record), "at": record.get("at")}) for record in open_requests(ledger, name))
+        found[name] = spent(costs, limits, at)
     return found
 
 

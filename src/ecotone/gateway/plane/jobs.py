@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 IN_THREAD: Final = 64 * 1024
 MOST_ERROR: Final = 64 * 1024
 _MOST_TOLD: Final = 500
-NO_FAILURE: Final = "personal_data"
-"""A text that stays here says nothing about its backend."""
+RESTING: Final = "resting"
+NO_FAILURE: Final = frozenset({"personal_data", RESTING})
+"""Refusals before anything was sent: they say nothing about a backend."""
 _MAY_BE_BILLED: Final = frozenset({"upstream_died", "upstream_timeout"})
 _JSON: Final = b"content-type: application/json\r\n"
 
@@ -105,9 +106,12 @@ class Job:
     recording: Recording | None = None
     cache_key = b""
     conversation = b""
+    scopes: tuple[str, ...] = ()
+    marks = b""
+    texts: Recording | None = None
     findings: Findings | None = None
     gone = False
-    first = 0.0
+    first = tried = 0.0
     place = 0
     _body = b""
     _upstream: Upstream | None = None
@@ -149,25 +153,23 @@ class Job:
     # -- trying ------------------------------------------------------------------------------------------------------
     def start(self) -> None:
         """Reserve, write that it was opened, and go on once that is written."""
-        plane, request = self.plane, self.request
-        if plane.chooser.health.resting:
-            self._past_probed()
-        option = self.option
+        plane, request, option = self.plane, self.request, self.option
         prompt = (request.size + 2) // 3
         if plane.limiter is not None:
             self.hold = plane.reserved(self, option, prompt)
         record = (
             b'{"request_id":"%b","caller_id":%b,%b,"prompt_hash":"%b","stream":%b,"reserved_prompt_tokens":%d,'
-            b'"reserved_completion_tokens":%d,"reserved_cost":%b}'
+            b'"reserved_completion_tokens":%d,"reserved_cost":%b%b}'
             % (
                 self.request_id,
                 self.caller_id,
                 option.record,
-                plane.prompt_hash(self.lane.consumer.name, request.raw),
+                plane.keyed_hash(self.lane.consumer.name, request.raw),
                 b"true" if request.stream else b"false",
                 prompt,
                 self.completion,
-                b"null" if self.hold is None or self.hold.cost is None else b"%d" % self.hold.cost,
+                b"null" if self.hold is None else b"%d" % self.hold.cost,
+                self.marks,
             )
         )
         self._waiting = True
@@ -176,18 +178,14 @@ class Job:
             plane.turns.before(*ruling)
         plane.turns.add("opened", record, self._opened)
 
-    def _past_probed(self) -> None:
-        """Go past candidates that another request is trying after a failure. Raises Refusal when none is left."""
-        while not self.plane.chooser.began(self.option.name):
-            if self.place + 1 == len(self.options):
-                text = f"{self.option.name} failed and is being tried by another request; try again in a moment."
-                raise Refusal(503, "resting", text, param="model", headers={"retry-after": "1"})
-            self.place += 1
-            self.option = self.options[self.place]
+    def replay(self, kept: Kept, body: bytes) -> None:
+        """Answer with what was kept of the same question; it costs nothing.
 
-    def replay(self, kept: Kept) -> None:
-        """Answer with what was kept of the same question; it costs nothing."""
+        Args:
+            body: the answer as this request wants it.
+        """
         self.kept = kept
+        self._parts = [body]
         self.start()
 
     def _opened(self, wrong: LedgerFull | None) -> None:
@@ -208,35 +206,43 @@ class Job:
         if option.candidate.masked:
             self.plane.spawn(self._masked(), self)
             return
-        self._body = self.request.forwarded(
-            option.candidate.model, ask_usage=self.request.stream and not self.request.wants_usage
+        request = self.request
+        self._body = request.forwarded(
+            option.candidate.model,
+            ask_usage=request.stream and not request.wants_usage,
+            salt=self._salt() if option.salted else None,
         )
         self._dispatch()
 
     def _replayed(self, kept: Kept) -> None:
         self.usage = kept.usage()
-        if self.request.stream:
-            self._parts = [kept.stream(wants_usage=self.request.wants_usage)]
-            self._settle("cached", self._end_stream)
-        else:
-            self._parts = [kept.whole() or b""]
-            self._settle("cached", self._deliver)
+        self._settle("cached", self._end_stream if self.request.stream else self._deliver)
 
     async def _masked(self) -> None:
         """Put placeholders in, away from the loop when there is much to look through."""
         self.names = names = Pseudonyms()
         try:
+            how = (self.request, self.option.candidate, names, self._salt() if self.option.salted else None)
             if self.request.size > IN_THREAD:
-                self._body = await self.plane.in_thread(outgoing, self.request, self.option.candidate, names)
+                self._body = await self.plane.in_thread(outgoing, *how)
             else:
-                self._body = outgoing(self.request, self.option.candidate, names)
+                self._body = outgoing(*how)
         except Refusal as refusal:
             self.fail(refusal)
         else:
             if not self.gone:
                 self._dispatch()
 
+    def _salt(self) -> str:
+        """Parts this project's prefix cache from all others' (CVE-2025-46570)."""
+        return self.plane.keyed_hash(self.lane.consumer.name, b"cache_salt").decode()
+
     def _dispatch(self) -> None:
+        self.tried = self.plane.now()
+        if self.plane.chooser.health.resting and not self.plane.chooser.began(self.option.name):
+            text = f"{self.option.name} failed and is being tried by another request; try again in a moment."
+            self.fail(Refusal(503, RESTING, text, param="model", headers={"retry-after": "1"}, retry=True))
+            return
         target = self.option.candidate.target
         if target.key_env is not None and not self.option.key:
             text = f"The backend {target.backend} has no key: set {target.key_env} in the server's environment and "
@@ -425,6 +431,8 @@ class Job:
         if self.lane.route is not None and self.lane.route.alias:
             data = _renamed(data, self.lane.asked)
         self._parts = [data]
+        if self.texts is not None:
+            self.texts.add(data)
         if self.cache_key:
             self.plane.keep(self, Kept.of_whole(self.request.face, data))
         self._settle("done", self._deliver)
@@ -512,6 +520,8 @@ class Job:
             data = without_key_bytes(data, key)
         if self.recording is not None:
             self.recording.add(data)
+        if self.texts is not None:
+            self.texts.add(data)
         client.write(data)
         if client.slow and self._upstream is not None:
             self._upstream.pause()
@@ -643,7 +653,7 @@ class Job:
         else:
             usage.estimate = False
         option = self.option
-        if option.free or not (usage.prompt_tokens or usage.estimate):
+        if option.free or status == "cached" or not (usage.prompt_tokens or usage.estimate):
             cost: int | None = 0
         else:
             cost = option.price.cost(usage) if option.price is not None else None
@@ -653,7 +663,7 @@ class Job:
         now = plane.now()
         record = (
             b'{"request_id":"%b",%b,"status":"%b","prompt_tokens":%d,"completion_tokens":%d,"cached_tokens":%d,'
-            b'"cache_write_tokens":%d,"reasoning_tokens":%d,"estimate":%b,"cost":%b,"price":%b,"first":%.4f,"seconds":%.4f,"error":%b}'
+            b'"cache_write_tokens":%d,"reasoning_tokens":%d,"estimate":%b,"cost":%b,"price":%b,"first":%.4f,"seconds":%.4f,"error":%b%b%b}'
             % (
                 self.request_id,
                 option.settled,
@@ -669,6 +679,8 @@ class Job:
                 self.first - self.began if self.first else 0.0,
                 now - self.began,
                 b"null" if refusal is None else b'"%b"' % refusal.code.encode(),
+                self.marks,
+                b"" if self.texts is None else plane.keep_texts(self, self.texts),
             )
         )
         plane.counted(self, status, cost, now)

@@ -16,7 +16,9 @@ from ecotone.gateway.admission import look_into
 from ecotone.gateway.answers import Refusal
 from ecotone.gateway.cache import Cache, Kept, Recording, key_of
 from ecotone.gateway.choosing import Chooser
+from ecotone.gateway.counters import Counters
 from ecotone.gateway.health import Outcome, wait_of
+from ecotone.gateway.limits import Limiter
 from ecotone.gateway.parsing import HEAVY, Request, parse
 from ecotone.gateway.plane.asgi import AsgiClient
 from ecotone.gateway.plane.connections import Client, Connection, Work
@@ -25,18 +27,21 @@ from ecotone.gateway.plane.heads import Head
 from ecotone.gateway.plane.jobs import NO_FAILURE, Job
 from ecotone.gateway.plane.lanes import Lane, Lanes, Option, header_block
 from ecotone.gateway.plane.listing import Listing, row_of
+from ecotone.gateway.plane.marks import tags_of
 from ecotone.gateway.plane.turns import Turns
 from ecotone.gateway.snapshot import Consumer, Key, Snapshot
 from ecotone.ledger import Ledger, LedgerWriter, request_id, settle_open
 from ecotone.ledger.rulings import Rulings
-from ecotone.privacy import Findings, inspect, quick
+from ecotone.ledger.texts import Texts
+from ecotone.privacy import Findings, TooDeep, inspect, quick
 from ecotone.settings import Settings
 
 FACES: Final = {"/v1/chat/completions": "chat", "/v1/completions": "completions", "/v1/embeddings": "embeddings"}
 PATHS: Final = {"chat": "chat/completions", "completions": "completions", "embeddings": "embeddings"}
 _MODELS: Final = "/v1/models"
 _FEW: Final = 8 * 1024
-_SCAN_HERE: Final = 16 * 1024
+_SCAN_HERE: Final = 4 * 1024
+_MOST_TEXT: Final = 4 * 1024 * 1024
 _JSON: Final = b"content-type: application/json\r\n"
 _NOT_CALLED: Final = {"x-ecotone-backend": "none", "x-ecotone-reason": "listed; no model was called"}
 
@@ -59,13 +64,24 @@ class Plane:
         settings: limits and time-outs.
         writer: the chain of the ledger that this process writes.
         limiter: holds money and rates; None where nothing is limited.
+        counters: what is shown of the traffic.
+        texts: where prompts and answers go that a project wants kept.
     """
 
-    def __init__(self, settings: Settings, writer: LedgerWriter, *, limiter: Any = None, counters: Any = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        writer: LedgerWriter,
+        *,
+        limiter: Limiter | None = None,
+        counters: Counters | None = None,
+        texts: Texts | None = None,
+    ) -> None:
         self._settings = settings
         self._writer = writer
         self.limiter = limiter
         self._counters = counters
+        self._texts = texts
         self._snapshots: Snapshots | None = None
         self._snapshot = Snapshot()
         self._stale: bool | None = None
@@ -91,7 +107,7 @@ class Plane:
 
     def settle_open(self) -> int:
         """Settle, as estimates, what the last end of the process left open."""
-        return settle_open(Ledger(self._settings.folder("ledger")), self._writer)
+        return settle_open(Ledger(self._settings.folder("ledger"), spill=self._settings.spill), self._writer)
 
     def use(self, snapshots: Snapshots) -> None:
         self._snapshots = snapshots
@@ -168,10 +184,12 @@ class Plane:
                 return self._other(client, head, consumer)
             if head.method != b"POST":
                 raise Refusal(405, "method_not_allowed", f"{head.path} takes POST.", headers={"allow": "POST"})
-            if len(body) > HEAVY or (consumer.scan and len(body) > _SCAN_HERE):
+            if len(body) > HEAVY:
                 return self._later(client, self._taken_away(client, head, face, body, hashed, key, consumer))
             request = parse(face, body)
-            findings = (quick(request.value) or look_into(request)) if consumer.scan else None
+            findings = _looked(request) if consumer.scan else None
+            if findings is None and consumer.scan:
+                return self._later(client, self._taken_away(client, head, face, body, hashed, key, consumer))
             return self._admitted(client, head, request, findings, hashed, key, consumer)
         except Refusal as refusal:
             self.refuse(client, refusal, head)
@@ -251,11 +269,12 @@ class Plane:
     ) -> Job:
         job = Job(self, client, request, lane, ready, _caller(head))
         job.findings = findings
+        self._mark(job, head)
         if lane.route is not None or self.chooser.health.resting:
             job.choose(self.ordered(job, ready))
         kept = self._kept(job) if lane.route is not None and lane.route.cache_seconds else None
         if kept is not None:
-            job.replay(kept)
+            job.replay(*kept)
         else:
             job.start()
         self.jobs.add(job)
@@ -263,7 +282,40 @@ class Plane:
             self._shadowed(job, head)
         return job
 
-    def _kept(self, job: Job) -> Kept | None:
+    def _mark(self, job: Job, head: Head) -> None:
+        """Tags and end-user of a request, for its records and for the limits that are set for them."""
+        lane = job.lane
+        told, value = head.fields.get(b"x-ecotone-tags"), job.request.value
+        user = value.get("user") or value.get("safety_identifier")
+        if lane.consumer.keep_days:
+            job.texts = Recording(_MOST_TEXT)
+        if told is None and not lane.key.tags and not isinstance(user, str):
+            return
+        project = lane.consumer.name
+        tags = tags_of(told, lane.key.tags)
+        scopes: list[str] = []
+        if isinstance(user, str):
+            hashed = self.keyed_hash(project, b"user\0" + user.encode("utf-8", "replace"))
+            job.marks += b',"user":"%b"' % hashed
+            if lane.by_user:
+                scopes.append(f"project:{project}/user:{hashed.decode()}")
+        if tags:
+            job.marks += b',"tags":%b' % msgspec.json.encode(tags)
+            if lane.by_tag:
+                scopes += [f"project:{project}/tag:{tag}" for tag in tags]
+        job.scopes = tuple(scopes)
+
+    def keep_texts(self, job: Job, answer: Recording) -> bytes:
+        """Keep what went in and out for a project that wants it; what the record says of it."""
+        if self._texts is None:
+            return b""
+        kept = msgspec.json.encode(
+            {"request": msgspec.Raw(job.request.raw), "answer": answer.text().decode("utf-8", "replace")}
+        )
+        done = self._texts.keep(job.lane.consumer.name, job.request_id.decode(), kept)
+        return b',"texts":"kept"' if done else b',"texts":"dropped"'
+
+    def _kept(self, job: Job) -> tuple[Kept, bytes] | None:
         """What is kept of the same question, as this request wants it; else the job will keep its answer."""
         lane, candidate, request = job.lane, job.option.candidate, job.request
         if candidate.masked:
@@ -283,11 +335,13 @@ class Plane:
             alias=lane.route.alias,
         )
         kept = self.cache.get(job.cache_key, self.now())
-        if kept is not None and not request.stream and kept.whole() is None:
-            kept = None
-        if kept is None and request.stream:
+        if kept is not None:
+            body = kept.stream(wants_usage=request.wants_usage) if request.stream else kept.whole()
+            if body is not None:
+                return kept, body
+        if request.stream:
             job.recording = Recording(self.cache.most_bytes // 8)
-        return kept
+        return None
 
     def keep(self, job: Job, kept: Kept | None) -> None:
         """Keep an answer for the route's time. One by another candidate than the first is not kept."""
@@ -412,7 +466,7 @@ class Plane:
     def new_id(self) -> bytes:
         return request_id(self._writer.writer).encode()
 
-    def prompt_hash(self, project: str, raw: bytes) -> bytes:
+    def keyed_hash(self, project: str, raw: bytes) -> bytes:
         """Keyed hash of a request's body, 128 bits, with another key for each project.
 
         SHA-256 over key and body, of which half is shown, for short ones; BLAKE3 in keyed mode, three times as fast
@@ -456,10 +510,13 @@ class Plane:
         return found
 
     def _conversation(self, lane: Lane, request: Request) -> bytes:
-        """Names a conversation by its project and its first messages, which all its turns have."""
-        told = request.value.get("messages") or request.value.get("prompt") or ""
-        first = told[:2] if isinstance(told, list) else str(told)[:2000]
-        return self.prompt_hash(lane.consumer.name, msgspec.json.encode(first))
+        """Names a conversation by its project and its messages up to the first of the user, which all turns have."""
+        first: Any = []
+        for message in request.value.get("messages") or [str(request.value.get("prompt"))[:2000]]:
+            first.append(message)
+            if isinstance(message, dict) and message.get("role") == "user":
+                break
+        return self.keyed_hash(lane.consumer.name, msgspec.json.encode(first))
 
     def because(self, lane: Lane, option: Option, why: str) -> Option:
         """The option with one more reason in the answer's headers."""
@@ -473,11 +530,11 @@ class Plane:
             return None
         completion = job.completion
         cost = option.price.most(prompt, completion) if option.price is not None else None
-        return self.limiter.reserve(option.scopes, prompt + completion, cost, self.now())
+        return self.limiter.reserve(option.scopes + job.scopes, prompt + completion, cost, self.now())
 
     def failed(self, job: Job, refusal: Refusal) -> None:
         """A candidate failed: it rests for a while, as long as it said, when that says something about it."""
-        if refusal.code == NO_FAILURE:
+        if refusal.code in NO_FAILURE:
             return
         wait = wait_of(refusal.headers.get("retry-after"), None, time.time())
         self._ended(job, "busy" if refusal.status in (429, 503) else "failed", wait)
@@ -495,8 +552,8 @@ class Plane:
         self.chooser.ended(
             job.option.name,
             outcome,
-            job.first - job.began if job.first else None,
-            now - job.began,
+            job.first - job.tried if job.first else None,
+            now - job.tried,
             now,
             wait=wait,
             tokens=job.usage.completion_tokens,
@@ -639,6 +696,15 @@ class Later:
 def _read(face: str, body: bytes, scan: bool) -> tuple[Request, Findings | None]:
     request = parse(face, body)
     return request, look_into(request) if scan else None
+
+
+def _looked(request: Request) -> Findings | None:
+    """What the text holds, where that is told quickly; None where it has to be looked at in a thread."""
+    try:
+        found = quick(request.value)
+    except TooDeep as error:
+        raise Refusal(400, "too_deep", error.message) from None
+    return look_into(request) if found is None and request.size < _SCAN_HERE else found
 
 
 def _caller(head: Head) -> bytes:

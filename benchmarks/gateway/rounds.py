@@ -68,6 +68,11 @@ def ratio(found: Rounds, name: str, against: str) -> float | None:
     return median(ratios) if ratios else None
 
 
+def cpu_ratio(found: Rounds, name: str, against: str) -> float:
+    """Another place's time on a core for a request over one's own, medians."""
+    return median([w.cpu_us for w in found[against]]) / median([w.cpu_us for w in found[name]])
+
+
 def median(values: Sequence[float]) -> float:
     return statistics.median(values) if values else 0.0
 

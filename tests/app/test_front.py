@@ -108,6 +108,26 @@ def test_a_body_that_came_with_the_first_line_is_not_lost(client: Client) -> Non
     assert is_page(client.answer())
 
 
+@pytest.mark.parametrize("pieces", [1, 2, 5])
+def test_a_part_of_a_body_is_never_taken_for_a_request(client: Client, pieces: int) -> None:
+    """Else a text that looks like a request would be answered as one, under somebody's name."""
+    text = "GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"
+    body = json.dumps({"model": "nothing", "messages": [{"role": "user", "content": "x"}]}).encode()
+    body += b" " * 10 + text.encode()  # what follows the JSON makes it a bad one
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {ADMIN}\r\n"
+    cut = len(body) - len(text)
+    for _ in range(4):
+        client.send(head.encode() + b"content-length: %d\r\n\r\n" % len(body))
+        step = -(-len(text) // pieces)
+        for piece in [body[:cut], *(body[at : at + step] for at in range(cut, len(body), step))]:
+            time.sleep(0.03)
+            client.send(piece)
+        status, told = client.answer()
+        assert status == 400 and b'"error"' in told
+    client.send(PAGE)
+    assert is_page(client.answer())
+
+
 def test_empty_lines_ahead_of_the_first_request_are_passed_over(client: Client) -> None:
     client.send(b"\r\n\r\n" + MODELS)
     assert is_models(client.answer())

@@ -8,12 +8,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from ecotone.gateway import counters
 from ecotone.gateway.counters import BOUNDS, MODELS, OTHER, SETS, Counters, Keeper, kept, load, save
 from ecotone.gateway.gathering import Totals
 from ecotone.gateway.history import SERIES, SPANS, Amount, History, quantile
+from tests.app.gateways import gateways
 
 NOW = 1_800_000_000.0
 
@@ -199,3 +201,22 @@ def test_a_quantile_lies_within_the_bucket_of_the_true_one(share: float) -> None
     place = next(i for i, bound in enumerate(BOUNDS) if true <= bound)
     assert told is not None and BOUNDS[place - 1] <= told <= BOUNDS[place]
     assert quantile([0] * 26, share) is None and quantile([0] * 25 + [4], share) == BOUNDS[-1]
+
+
+def test_calls_of_all_workers_add_up_and_are_kept_when_they_end(tmp_path: Path) -> None:
+    with gateways(tmp_path, workers=2) as (found, _):
+        for _ in range(20):  # each on a connection of its own, so that both workers get some
+            body = {"model": "fake/gpt-test", "messages": [{"role": "user", "content": "Hello"}]}
+            answer = httpx.post(
+                found.url + "/v1/chat/completions", json=body, headers={"authorization": "Bearer eck_shop"}, timeout=20
+            )
+            assert answer.status_code == 200, answer.text
+        found.stop()
+        told = load(found.data)
+        assert len(told) == 2
+        totals = Totals()
+        totals.take(told)
+        (labels,) = totals.cells
+        assert labels == ("shop", "", "fake", "fake/gpt-test", "chat", "done")
+        assert totals.cells[labels][counters.REQUESTS] == 20
+        assert (totals.cells[labels][counters.TOKENS_IN], totals.open) == (220, 0)

@@ -270,7 +270,7 @@ class Everything(Built):
                 "error": None if number % 5 else "upstream_died",
             }
             used = {"prompt_tokens": 12_345, "completion_tokens": 678, "cached_tokens": 90, "cost": 4_200_000_000}
-            times = {"first_seconds": 0.21, "seconds": 3.4, "estimate": number % 7 == 0}
+            times = {"first": 0.21, "seconds": 3.4, "estimate": number % 7 == 0}
             if number != 59:
                 write("settled", told | model | ended | used | times)
         refused = {"request_id": "req-pages-refused", "project": "shop", "asked": "wanda/atlas", "status": 451}

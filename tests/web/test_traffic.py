@@ -84,7 +84,7 @@ def test_a_request_tells_who_was_tried_and_what_would_have_helped() -> None:
             "status": "done",
             "settled_at": "2026-11-28T08:00:00Z",
             "cost": 1_500_000_000_000,
-            "price_version": "2026-11-01",
+            "price": "2026-11-01",
             "decision": {
                 "verdict": "deny",
                 "would_allow": [{"change": "purpose research"}],

@@ -19,6 +19,7 @@ from ecotone.app.process import NOT_RESTARTED, SETTLE, Child
 from ecotone.app.signals import terminal_is_gone, woken_by_signals
 from ecotone.app.supervisor import listen, only_one
 from ecotone.gateway.fetching import Fetcher
+from ecotone.gateway.leasing import Lender
 from ecotone.settings import Settings
 from ecotone.vocabulary import EcotoneError
 
@@ -109,6 +110,8 @@ class _Tree:
     def run(self) -> int:
         with woken_by_signals(self._signals) as wake:
             self._fetch()
+            lender = Lender(self._settings)
+            lender.start()
             for place in self._places:
                 place.current = self._start(place)
             while not (self._stopping and not self._alive()):
@@ -121,6 +124,7 @@ class _Tree:
                         if (status := child.ended()) is not None:
                             self._ended(place, child, status)
                 self._look_after()
+            lender.stop()
         if self._fetcher is not None:
             self._fetcher.stop()
         return self._status

@@ -12,6 +12,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -82,8 +83,8 @@ class Record(msgspec.Struct):
     estimate: bool | None = None
     cost: int | None = None
     cost_usd: float | None = None
-    price_version: str | None = None
-    first_seconds: float | None = None
+    price: str | None = None
+    first: float | None = None
     seconds: float | None = None
 
     @property
@@ -119,8 +120,13 @@ def request_spans(records: Sequence[Record], places: Mapping[str, Place]) -> lis
     last = records[-1]
     _describe(root, _of_request(told))
     _judge(root, last)
-    attempts = [record for record in records if record.kind in ("failed", "settled")]
-    return [root, *(_attempt(root, told, record, n, places) for n, record in enumerate(attempts, start=1))]
+    spans = [root]
+    for record in records:
+        if record.kind in ("failed", "settled"):
+            spans.append(_attempt(root, told, record, len(spans), places))
+    for before, span in pairwise(spans[1:]):  # a record's seconds run from the request's begin
+        span.start_time_unix_nano = max(span.start_time_unix_nano, before.end_time_unix_nano)
+    return spans
 
 
 def export_of(spans: Sequence[Span], *, version: str, instance: str) -> bytes:
@@ -163,7 +169,7 @@ def _attempt(root: Span, told: Record, record: Record, number: int, places: Mapp
             "gen_ai.request.model": known_as,
             "gen_ai.response.model": record.response_model or known_as if answered else None,
             "gen_ai.request.stream": told.stream or None,
-            "gen_ai.response.time_to_first_chunk": record.first_seconds if told.stream else None,
+            "gen_ai.response.time_to_first_chunk": record.first or None if told.stream else None,
             "gen_ai.usage.input_tokens": record.prompt_tokens if used else None,
             "gen_ai.usage.output_tokens": record.completion_tokens if used else None,
             "gen_ai.usage.cache_read.input_tokens": record.cached_tokens or None,
@@ -195,7 +201,7 @@ def _of_request(told: Record) -> dict[str, Any]:
         "ecotone.data_class": told.data_class,
         "ecotone.pseudonymised": told.pseudonymised or None,
         "ecotone.cost_usd": cost,
-        "ecotone.price_version": told.price_version,
+        "ecotone.price_version": told.price,
         "ecotone.status": str(told.status) if told.status is not None else None,
     }
 

@@ -6,6 +6,7 @@ import logging
 import secrets
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from ecotone.gateway import counters
@@ -29,15 +30,17 @@ class Watch:
         own: this process's counters.
         data: the data folder.
         writer: this process's chain in the ledger.
+        under_way: how many calls are, in this process.
     """
 
-    def __init__(self, own: Counters, data: Path, writer: str) -> None:
+    def __init__(self, own: Counters, data: Path, writer: str, under_way: Callable[[], int]) -> None:
         self._own = own
+        self._under_way = under_way
         self._data = data
         self._writer = writer
         self._file = data / "traffic"
         self._turn = threading.Lock()
-        self._keeper = Keeper(own, data, writer)
+        self._keeper = Keeper(own, data, writer, under_way)
         self._left = counters.load(data).get(writer)
         self.totals = Totals()
         self.history = History()
@@ -76,6 +79,7 @@ class Watch:
                 self._save()
 
     def _found(self) -> dict[str, Kept]:
+        self._own.open = self._under_way()
         return counters.load(self._data) | {self._writer: counters.kept(self._own)}
 
     def _load(self) -> None:

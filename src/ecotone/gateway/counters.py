@@ -12,6 +12,7 @@ import secrets
 import threading
 import time
 from bisect import bisect_left
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -194,12 +195,14 @@ class Keeper:
     Args:
         data: the data folder.
         writer: the process's chain in the ledger.
+        under_way: how many calls are; else `counters.open` is believed.
     """
 
-    def __init__(self, counters: Counters, data: Path, writer: str) -> None:
+    def __init__(self, counters: Counters, data: Path, writer: str, under_way: Callable[[], int] | None = None) -> None:
         self._counters = counters
         self._data = data
         self._writer = writer
+        self._under_way = under_way
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._saved: tuple[float, int, int] | None = None
@@ -222,6 +225,8 @@ class Keeper:
     def _save(self) -> None:
         """Save when anything was counted since, else only show that we live."""
         counters = self._counters
+        if self._under_way is not None:
+            counters.open = self._under_way()
         calls = sum(cell[REQUESTS] for cell in list(counters.cells.values()))
         now = (calls, sum(list(counters.refusals.values())), counters.open)
         with contextlib.suppress(OSError):  # a full disk costs figures, not calls

@@ -36,9 +36,14 @@ class LentConnection(Connection):
     def data_received(self, data: bytes) -> None:
         if self._held:
             data, self._held = self._held + data, b""
-        if self._head is None and not self._busy and not data.startswith(_USUAL) and not self._is_ours(data):
+        if self._is_between and not data.startswith(_USUAL) and not self._is_ours(data):
             return
         super().data_received(data)
+
+    @property
+    def _is_between(self) -> bool:
+        """Whether the next byte begins a request. A part of a body must never be taken for one."""
+        return self._head is None and not self._busy and not self._missing
 
     def _is_ours(self, data: bytes) -> bool:
         """Whether the bytes between two requests are for us; else they are held, or given away."""

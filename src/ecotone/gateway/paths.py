@@ -21,7 +21,7 @@ def is_ours(path: bytes) -> bool:
 def is_for_gateway(first: bytes) -> bool | None:
     """Whether a request that begins with these bytes is the gateway's; None when more of them must come.
 
-    What is no plain request line (a TLS greeting, HTTP/2's preface, an address as target) is ours to refuse, in one way.
+    What is no plain request line (a TLS greeting, HTTP/2's preface, an address as target) is ours to refuse.
     """
     start = 0
     while first[start : start + 1] in (b"\r", b"\n"):  # RFC 9112 section 2.2: empty lines ahead are passed over

@@ -43,7 +43,6 @@ class RequestLine(msgspec.Struct, kw_only=True):
     estimate: bool | None = None
     cost: int | None = None
     cost_usd: float | None = None
-    first_seconds: float | None = None
     seconds: float | None = None
 
     @property

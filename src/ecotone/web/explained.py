@@ -149,8 +149,8 @@ def _used(told: Mapping[str, Any]) -> list[tuple[str, str]]:
         found.append(("Counted", "here, as an estimate: the backend told no figure"))
     if "settled_at" in told:
         found.append(("Cost", _cost(told)))
-    if told.get("price_version"):
-        found.append(("Price", str(told["price_version"])))
+    if told.get("price"):
+        found.append(("Price", str(told["price"])))
     return found
 
 
@@ -163,8 +163,8 @@ def _cost(told: Mapping[str, Any]) -> str:
 
 def _times(told: Mapping[str, Any]) -> list[tuple[str, str]]:
     found = [(name, _moment(told[f])) for f, name in _TIMES.items() if told.get(f)]
-    if isinstance(told.get("first_seconds"), int | float):
-        found.append(("First byte after", seconds(told["first_seconds"])))
+    if isinstance(told.get("first"), int | float) and told["first"]:
+        found.append(("First byte after", seconds(told["first"])))
     if isinstance(told.get("seconds"), int | float):
         found.append(("Last byte after", seconds(told["seconds"])))
     return found

@@ -39,9 +39,12 @@ def visible_projects(visit: Visit) -> frozenset[str] | None:
     actor = visit.actor
     if actor.is_admin:
         return None
-    own = [p.name for p in visit.services.accounts.projects() if actor.kind == "user" and p.created_by == actor.name]
+    projects = visit.services.accounts.projects() if actor.kind == "user" else ()
+    own = [p.name for p in projects if actor.name in (p.created_by, *p.owners)]
     if not own:
-        raise Forbidden("Traffic is shown to administrators, and to users the traffic of projects that they made.")
+        raise Forbidden(
+            "Traffic is shown to administrators, and to to users the traffic of projects that they made or own."
+        )
     return frozenset(own)
 
 

@@ -91,7 +91,7 @@ class Plane:
 
     def settle_open(self) -> int:
         """Settle, as estimates, what the last end of the process left open."""
-        return settle_open(Ledger(self._settings.folder("ledger")), self._writer)
+        return settle_open(Ledger(self._settings.folder("ledger"), spill=self._settings.spill), self._writer)
 
     def use(self, snapshots: Snapshots) -> None:
         self._snapshots = snapshots

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help run install test test-rest test-all check demo docs clients clean migration bench-gateway bench-hub bench-crash bench-collect bench-licences bench-scan fuzz
+.PHONY: help run install test test-rest test-all check demo docs clients conformance clean migration bench-gateway bench-hub bench-crash bench-collect bench-licences bench-scan fuzz
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -63,8 +63,11 @@ docs: $(VENV)/installed-dev ## write the reference pages of docs/ from the progr
 clients: $(VENV)/installed-dev ## run every real client through every task and write docs/clients.md
 	$(BIN)/python tests/clients/table.py
 
-bench-gateway: $(VENV)/installed ## requests/s and added latency of the gateway against its upstream called directly
-	$(BIN)/python benchmarks/gateway/relay.py
+conformance: $(VENV)/installed-dev ## run openai-python's own tests directly, through nginx and through the gateway and write docs/conformance.md
+	$(BIN)/python tests/conformance/table.py
+
+bench-gateway: $(VENV)/installed ## the gateway against nginx, vLLM Router, TensorZero and LiteLLM (installed on demand), each part of the table
+	$(BIN)/python benchmarks/gateway/run.py
 
 bench-hub: $(VENV)/installed ## transfers, ranges, deduplication and memory of the hub against nginx and a plain answerer
 	$(BIN)/python benchmarks/hub/run.py

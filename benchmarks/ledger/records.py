@@ -19,7 +19,8 @@ _OWN = b'{"a":"' + b"x" * 392 + b'"}'
 _SETTLED = {
     "request_id": "req-server-1a221138d22061a9fbd726849e1a0e5f", "project": "shop", "key": "k1", "user": None,
     "tags": [], "route": "assistant", "model": "far/gpt", "backend": "far", "face": "chat", "status": "done",
-    "prompt_tokens": 11, "completion_tokens": 7, "cached_tokens": 0, "estimate": False, "cost": 1250000, "seconds": 0.4, "error": None,
+    "prompt_tokens": 11, "completion_tokens": 7, "cached_tokens": 0, "estimate": False, "cost": 1250000,
+    "seconds": 0.4, "error": None,
 }  # fmt: skip
 
 

@@ -28,6 +28,10 @@ PACKAGES = {
         *("partial-json-parser", "prometheus_client", "py-cpuinfo", "pybase64", "pyzmq", "requests", "uvloop"),
     ],
     "openai": ["openai"],
+    "openai-suite": [
+        *("openai[aiohttp,realtime]==3.54.0", "pytest>=9", "pytest-asyncio>=1.4", "inline-snapshot", "pytest-xdist"),
+        *("rich", "httpx2", "respx", "Pillow", "trio"),
+    ],
 }
 # Installed without what they ask for, which is several gigabytes for a GPU. vLLM's build for TPUs has the same Python
 # modules as that for GPUs and nothing compiled for these: 11 MB instead of some hundred. Its wheel is marked for 3.12.

@@ -3,10 +3,12 @@
 import hashlib
 import json
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +18,7 @@ from ecotone.api import PREFIX
 from ecotone.gateway import snapshot as snapshots
 from ecotone.gateway.budgets import began, read_budget, usd, written_budget
 from ecotone.vocabulary import Invalid
+from tests.gateway.conftest import Provider
 from tests.running import ECOTONE, Running, running
 
 USE = ("--mode", "serve_api", "--purpose", "commercial")
@@ -37,8 +40,6 @@ def told(server: Running, *argv: str) -> str:
 
 def saved(server: Running, wanted: Any) -> snapshots.Snapshot:
     """The snapshot on disk, which other processes read, once it is as wanted; at most two seconds and a little."""
-    import time
-
     end = time.monotonic() + 4
     while True:
         found = snapshots.load(server.data / "snapshot")
@@ -260,3 +261,46 @@ def test_two_lists_together_pass_exactly_what_both_pass(one: list[str], other: l
 def test_networks_of_both_are_those_inside_the_other() -> None:
     assert networks_of_both(("10.0.0.0/8", "::/0"), ("10.1.0.0/16", "192.0.2.0/24")) == ("10.1.0.0/16",)
     assert networks_of_both(("10.0.0.0/8",), ("192.0.2.0/24",)) == ("0.0.0.0/32",)
+
+
+@pytest.fixture
+def chat(server: Running) -> Callable[..., httpx.Response]:
+    """Chat with a model of a backend that answers, by a key."""
+    provider = Provider()
+    answer = server.http.put(PREFIX + "/backends/talks", json={"url": provider.url, "location": "local"})
+    assert answer.is_success, answer.text
+
+    def ask(secret: str, model: str = "talks/gpt", status: int = 200) -> httpx.Response:
+        """The answer; a change has two seconds to be in force."""
+        end = time.monotonic() + 4
+        body = {"model": model, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 8}
+        while True:
+            headers = {"authorization": f"Bearer {secret}"}
+            sent = httpx.post(server.url + "/v1/chat/completions", json=body, headers=headers, timeout=30)
+            if sent.status_code == status or time.monotonic() > end:
+                assert sent.status_code == status, sent.text
+                return sent
+            time.sleep(0.1)
+
+    return ask
+
+
+def test_what_was_set_is_what_the_gateway_does(server: Running, chat: Callable[..., httpx.Response]) -> None:
+    made = server.http.post(PREFIX + "/keys", json={"project": "shop"}).json()
+    secret, at = made["key"], f"{PREFIX}/keys/{made['id']}"
+    chat(secret)
+    server.http.put(at, json={"models": ["talks/other"]})
+    chat(secret, status=404)
+    chat(secret, "talks/other")
+    server.http.put(at, json={"networks": ["192.0.2.0/24"]})
+    chat(secret, status=401)
+    server.http.put(at, json={"networks": ["127.0.0.0/8"], "expires": "2020-01-01T00:00:00Z"})
+    chat(secret, status=401)
+    server.http.put(at, json={})
+    chat(secret)
+    fresh = server.http.post(at + "/rotate", json={"overlap_seconds": 3600}).json()["key"]
+    chat(fresh)
+    chat(secret)
+    server.http.delete(at)
+    chat(fresh, status=401)
+    chat(secret, status=401)

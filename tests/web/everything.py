@@ -4,6 +4,8 @@ Names are long, in emoji and from right to left; histories, tables and texts are
 telephone; there is a repository of each kind that is public, private, gated and empty.
 """
 
+import random
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 from ecotone.accounts import SYSTEM, Actor, Bounds, KeyTerms
 from ecotone.catalog import Model
 from ecotone.gateway import Allowance, RouteOptions
+from ecotone.gateway.counters import Counters, kept
 from ecotone.publishing import AddLarge, AddRegular, Commit, Delete
 from ecotone.vocabulary import Location, Mode, Purpose, RepoType, Role, Tier
 from ecotone.webhooks.entities import Watched
@@ -53,6 +56,7 @@ class Everything(Built):
         self._others()
         self._people()
         self._gateway()
+        self._calls()
 
     # -- repositories ------------------------------------------------------------------------------------------------
     def _made(self, repo_id: str, files: dict[str, bytes], kind: RepoType = RepoType.MODEL, **settings: Any) -> Model:
@@ -219,3 +223,56 @@ class Everything(Built):
         limits.set("backend:provider", allowance, actor=ada)
         settled = {"request_id": "req-spent", "project": name, "model": "provider/x", "cost_usd": 12.345678}
         self.services.ledger_writer.append("settled", settled, flush=True)
+
+    def _calls(self) -> None:
+        """A month of traffic of many projects with long names, and requests that ended in each way."""
+        history, dice, now = self.services.watch.history, random.Random(1), time.time()
+        projects = ("shop", "support", LONG, f"{HEBREW}-{EMOJI}", *(f"team-{number}" for number in range(9)))
+        found = Counters()
+        for step in range(180, 0, -1):
+            for place, project in enumerate(projects):
+                for _ in range(1 + (step * 7 + place * 3) % (40 // (place + 1) + 1)):
+                    self._count(found, dice, project)
+            history.take({"past": kept(found)}, now - step * (30 if step < 100 else 900 if step < 140 else 14_400))
+        self._count(found, dice, "shop")
+        history.take({"past": kept(found)}, now)
+        self._requests()
+
+    @staticmethod
+    def _count(found: Counters, dice: random.Random, project: str) -> None:
+        took = dice.lognormvariate(0.3, 0.7)
+        status = dice.choices(("done", "failed", "client_gone"), (95, 4, 1))[0]
+        told = (project, dice.choice(("assistant", None)), dice.choice(("local", "openai", LONG)), "m", "chat", status)
+        used = (dice.randrange(3000), dice.randrange(900), dice.randrange(9_000_000_000))
+        found.done(*told, *used, took / 5 if status == "done" else None, took)
+
+    def _requests(self) -> None:
+        write = self.services.ledger_writer.append
+        decision = {
+            "verdict": "allow_with_duties",
+            "message": "wanda/atlas may be called",
+            "rules": ["r-1"],
+            "knowledge_base": "2026.11.24",
+            "reasons": [{"entry": "Apache-2.0", "clause": "2", "means": "grants use " + LINE, "evaluation": "true"}],
+            "duties": [{"text": "keep the notice " + LINE}],
+        }
+        for number in range(60):
+            told = {"request_id": f"req-pages-{number}", "project": "shop" if number % 3 else LONG, "face": "chat"}
+            model = {"model": f"openai/{LONG}", "backend": "openai"}
+            more = {"asked": "assistant", "route": "assistant", "data_class": "personal", "kinds": {"email": 2}}
+            why = f"personal; data class personal: kept from the external model {LONG}; fallback; wanda/atlas failed"
+            write("opened", told | model | more | {"decision": decision, "why": why, "stream": True})
+            write(
+                "failed", {**told, "model": "wanda/atlas", "backend": "local", "error": "engine_died", "seconds": 0.2}
+            )
+            ended = {
+                "status": "done" if number % 5 else "upstream_died",
+                "error": None if number % 5 else "upstream_died",
+            }
+            used = {"prompt_tokens": 12_345, "completion_tokens": 678, "cached_tokens": 90, "cost": 4_200_000_000}
+            times = {"first": 0.21, "seconds": 3.4, "estimate": number % 7 == 0}
+            if number != 59:
+                write("settled", told | model | ended | used | times)
+        refused = {"request_id": "req-pages-refused", "project": "shop", "asked": "wanda/atlas", "status": 451}
+        no = decision | {"verdict": "deny", "would_allow": [{"change": "purpose research", "verdict": "allow"}]}
+        write("refused", refused | {"code": "refused_by_decision", "message": LINE, "decision": no}, flush=True)

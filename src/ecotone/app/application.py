@@ -120,10 +120,12 @@ async def _start(services: Services) -> None:
     services.listeners.append(services.builder.notify)
     services.engines.on_change(services.builder.notify)
     await services.gateway.start()
+    services.watch.start()
     await run_in_threadpool(_checkpoint, services)
 
 
 async def _stop(services: Services) -> None:
+    await run_in_threadpool(services.watch.stop)
     await run_in_threadpool(_checkpoint, services)
     services.texts.close()
     services.ledger_writer.close()

@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 
 from ecotone.app.chains import settle_left
 from ecotone.app.services import Services
+from ecotone.app.trace_child import TraceChild
 
 log = logging.getLogger("ecotone.app")
 
@@ -56,6 +57,8 @@ class Duty:
             self._tasks = [
                 asyncio.create_task(services.courier.run(), name="webhooks"),
                 asyncio.create_task(services.upkeep.run(), name="upkeep"),
+                asyncio.create_task(services.watch.run(), name="watch"),
+                asyncio.create_task(TraceChild(services.settings).run(), name="traces"),
             ]
 
     async def give(self, *, patient: bool = False) -> None:

@@ -28,6 +28,7 @@ from ecotone.app.operating import Answer, Operations
 from ecotone.app.process import DRAIN, NOT_RESTARTED, SETTLE
 from ecotone.gateway.certificates import server_tls
 from ecotone.gateway.chains import close_settled, open_chain, prefix, settle_left
+from ecotone.gateway.counters import Counters, Keeper
 from ecotone.gateway.following import FileSnapshots
 from ecotone.gateway.leasing import LeasedPlane
 from ecotone.gateway.origins import Origins, Proxies
@@ -56,7 +57,14 @@ def main() -> None:
     try:
         tls = server_tls(settings)
         begin = chains_of(settings)
-        writer = open_chain(settings.folder("ledger"), begin, place, settings.ledger_segment_bytes)
+        writer = open_chain(
+            settings.folder("ledger"),
+            begin,
+            place,
+            settings.ledger_segment_bytes,
+            spill=settings.spill,
+            spilling=settings.ledger_full == "spill",
+        )
     except EcotoneError as error:
         print(f"ecotone: {error.message}", file=sys.stderr)
         report(reports, "failed " + " ".join(error.message.split()))
@@ -80,7 +88,9 @@ class _Worker:
         self._writer = writer
         self._reports = reports
         self._snapshots = FileSnapshots(settings.folder("snapshot"))
-        self._plane = LeasedPlane(settings, writer)
+        counters = Counters()
+        self._plane = LeasedPlane(settings, writer, counters=counters)
+        self._keeper = Keeper(counters, settings.data, writer.writer, lambda: len(self._plane.jobs))
         self._limits = Limits(stalled=settings.stalled_seconds, per_address=settings.connections_per_address)
         self._connections: set[Any] = set()
         self._doorway = Doorway(
@@ -107,6 +117,7 @@ class _Worker:
         self._plane.use(self._snapshots)
         self._plane.share(self._settings, self._snapshots.current)
         await self._plane.start()
+        self._keeper.start()
         server = await self._loop.create_server(self._doorway, sock=listener, ssl=tls, backlog=_BACKLOG)
         gc.collect()
         gc.freeze()
@@ -122,6 +133,7 @@ class _Worker:
         end = time.monotonic() + _LAST_SECONDS
         while self._plane.connections and time.monotonic() < end:  # noqa: ASYNC110  what was written last is on its way
             await asyncio.sleep(0.01)
+        self._keeper.stop()
         close_settled(self._writer)
 
     # -- the end -----------------------------------------------------------------------------------------------------
@@ -163,7 +175,8 @@ class _Worker:
                     self._loop.call_soon_threadsafe(self._begin_end, self._settings.drain_seconds, _FAREWELL_RESTART)
                 elif word == SETTLE:
                     try:
-                        settle_left(folder, begin, place, workers)
+                        spilling = self._settings.ledger_full == "spill"
+                        settle_left(folder, begin, place, workers, spill=self._settings.spill, spilling=spilling)
                     except Exception:  # what is not settled now is at the next start
                         log.exception("what earlier workers left open could not be settled")
             os.kill(os.getpid(), signal.SIGTERM)

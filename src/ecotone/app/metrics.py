@@ -1,5 +1,5 @@
 """`/metrics`: the server's figures in Prometheus' form. Labels come from closed lists: no name of a repository, no word
-of a user. What takes a query of the database is asked at most once a minute."""
+of a user; those of `gateway_figures` are bounded. What takes a query of the database is asked at most once a minute."""
 
 import os
 import time
@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy.pool import QueuePool
 
 from ecotone import __version__
+from ecotone.app.gateway_figures import GatewayFigures
 from ecotone.app.readiness import OK
 from ecotone.app.services import Services
 from ecotone.app.traffic import BOUNDS, FACES, Traffic
@@ -34,6 +35,7 @@ class Metrics:
         self._passing = _Passing(traffic)
         self._registry.register(self._passing)
         self._registry.register(self._state)
+        self._registry.register(GatewayFigures(services.watch))
 
     def take(self, ready: dict[str, str]) -> None:
         """Take what passes as it is now; in the event loop's thread, where it is counted."""

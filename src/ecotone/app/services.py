@@ -12,12 +12,14 @@ from ecotone.app.keeping import Keeping
 from ecotone.app.ledger_heads import LedgerHeads
 from ecotone.app.upkeep import Upkeep
 from ecotone.app.usage import Usage
+from ecotone.app.watching import Watch
 from ecotone.audits import Audits
 from ecotone.catalog import Catalog
 from ecotone.catalog.clones import Clones
 from ecotone.database import Database
 from ecotone.engines import Engines
 from ecotone.gateway import Backend, Backends, KeptLimits, Plane, PriceBook, Route, Routes, SnapshotBuilder
+from ecotone.gateway.counters import Counters
 from ecotone.jobs import Jobs
 from ecotone.ledger import Ledger, LedgerFull, LedgerWriter, Report, UsageLine, explain, public_key
 from ecotone.ledger.texts import Texts, Unreadable
@@ -78,6 +80,7 @@ class Services:
     pricebook: PriceBook
     builder: SnapshotBuilder
     gateway: Plane
+    watch: Watch
     devices: DeviceLogins
     webhooks: Webhooks
     courier: Courier
@@ -276,7 +279,8 @@ def compose(settings: Settings, *, successor: bool = False) -> Services:
         limits=limits,
         prices=pricebook,
     )
-    gateway = Plane(settings, writer)
+    counters = Counters()
+    gateway = Plane(settings, writer, counters=counters)
     targets = Targets(settings.webhook_allow)
     webhooks = Webhooks(database, settings, targets)
     catalog.events.listen(webhooks.enqueue)
@@ -314,6 +318,7 @@ def compose(settings: Settings, *, successor: bool = False) -> Services:
         pricebook=pricebook,
         builder=builder,
         gateway=gateway,
+        watch=Watch(counters, settings.data, writer.writer, lambda: len(gateway.jobs)),
         devices=DeviceLogins(database),
         webhooks=webhooks,
         courier=Courier(webhooks, targets),

@@ -20,6 +20,7 @@ from ecotone.cli import (
     operate,
     policy,
     prices,
+    traces,
     upkeep,
     webhooks,
     work,
@@ -116,6 +117,7 @@ check.add_to(app)
 webhooks.add_to(app)
 work.add_to(app)
 upkeep.add_to(app)
+traces.add_to(app)
 
 
 def main() -> None:

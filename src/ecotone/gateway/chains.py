@@ -25,28 +25,43 @@ def prefix(machine: bytes | None) -> str:
     return f"gw{machine[:4].hex()}x" if machine is not None else "gw"
 
 
-def open_chain(folder: Path, begin: str, place: int, segment_bytes: int) -> LedgerWriter:
+def open_chain(
+    folder: Path, begin: str, place: int, segment_bytes: int, *, spill: Path | None = None, spilling: bool = False
+) -> LedgerWriter:
     """The first free chain of a place, held, with nothing left open in it.
+
+    Args:
+        spill: a second folder with what the disk had no room for; every writer of a chain must know it.
+        spilling: whether more may go there.
 
     Raises:
         LedgerBusy: when workers hold all of them.
     """
     for letter in _LETTERS:
         try:
-            writer = LedgerWriter(folder, f"{begin}{place}{letter}", segment_bytes=segment_bytes, wait=0.0)
+            writer = LedgerWriter(
+                folder,
+                f"{begin}{place}{letter}",
+                segment_bytes=segment_bytes,
+                wait=0.0,
+                spill=spill,
+                spilling=spilling,
+            )
         except LedgerBusy:
             continue
-        settled = settle_open(Ledger(folder), writer)
+        settled = settle_open(Ledger(folder, spill=spill), writer)
         if settled:
             log.warning("settled %d requests that a worker left open in %s", settled, writer.writer)
         return writer
     raise LedgerBusy(f"Earlier workers hold all chains of place {place}; let them end, then start again.")
 
 
-def settle_left(folder: Path, begin: str, place: int, workers: int) -> int:
+def settle_left(
+    folder: Path, begin: str, place: int, workers: int, *, spill: Path | None = None, spilling: bool = False
+) -> int:
     """Settle what is left open in chains that nobody holds: those of this place, and, for the first place, those of
     places that there are no more. Returns how many."""
-    ledger = Ledger(folder)
+    ledger = Ledger(folder, spill=spill)
     settled = 0
     for chain in ledger.chains():
         parts = _NAME.fullmatch(chain.name)
@@ -55,7 +70,7 @@ def settle_left(folder: Path, begin: str, place: int, workers: int) -> int:
         if int(parts[2]) != place and not (place == 1 and int(parts[2]) > workers):
             continue
         try:
-            writer = LedgerWriter(folder, chain.name, wait=0.0)
+            writer = LedgerWriter(folder, chain.name, wait=0.0, spill=spill, spilling=spilling)
         except LedgerBusy:
             continue
         try:

@@ -202,8 +202,8 @@ class Slices:
             if account.told == used + account.back and not account.left and (_is_rate(account) or not account.held):
                 del self._active[account.id, account.window]
                 return None
-        elif account.left * 2 < target and (account.lacking or not account.dry):
-            want = target - account.left
+        elif account.lacking or (account.left * 2 < target and not account.dry):
+            want = max(target - account.left, account.lacking)
         if not want and account.told == used + account.back:
             return None
         account.told = used + account.back

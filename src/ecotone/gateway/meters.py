@@ -109,24 +109,24 @@ class Meters:
     def _limit_of(self, scope: str) -> Limit | None:
         """A scope's own limit, else the template for users or tags of its project."""
         limit = self._limits.get(scope)
-        if limit is None and (template := _template(scope)) is not None:
-            limit = self._limits.get(template)
+        if limit is None and (general := template(scope)) is not None:
+            limit = self._limits.get(general)
         return limit
 
     def _admit(self, scope: str) -> None:
         """One more user or tag with counters of its own. Raises Refusal when there are too many."""
-        template = _template(scope) or ""
-        count = self._individuals.get(template, 0)
+        general = template(scope) or ""
+        count = self._individuals.get(general, 0)
         now = self._clock()
-        if count >= _EACH and now >= self._full.get(template, now):
-            self._full[template] = now + 1.0
-            idle = [s for s, m in self._meters.items() if _template(s) == template and _is_idle(m, now)]
+        if count >= _EACH and now >= self._full.get(general, now):
+            self._full[general] = now + 1.0
+            idle = [s for s, m in self._meters.items() if template(s) == general and _is_idle(m, now)]
             for gone in idle:
                 self._retire(gone)
-            count = self._individuals[template]
+            count = self._individuals[general]
         if count >= _EACH:
-            raise closed(template, _EACH)
-        self._individuals[template] = count + 1
+            raise closed(general, _EACH)
+        self._individuals[general] = count + 1
 
     def _count(self, scope: str, meter: Meter, limit: Limit) -> None:
         """Set a meter's counters to a limit, keeping what they counted."""
@@ -210,12 +210,12 @@ class Meters:
         meter = self._meters.pop(scope)
         for account in meter.money:
             self._remember(account)
-        template = _template(scope)
-        if template in self._individuals:
-            self._individuals[template] -= 1
+        general = template(scope)
+        if general in self._individuals:
+            self._individuals[general] -= 1
 
 
-def _template(scope: str) -> str | None:
+def template(scope: str) -> str | None:
     """The scope under which the limit of each user or tag of a project stands."""
     for mark in _MARKS:
         at = scope.find(mark)

@@ -21,7 +21,7 @@ def is_ours(path: bytes) -> bool:
 def is_for_gateway(first: bytes) -> bool | None:
     """Whether a request that begins with these bytes is the gateway's; None when more of them must come.
 
-    What is no HTTP/1 request line (a TLS greeting, HTTP/2's preface) is not ours.
+    What is no plain request line (a TLS greeting, HTTP/2's preface, an address as target) is ours to refuse.
     """
     start = 0
     while first[start : start + 1] in (b"\r", b"\n"):  # RFC 9112 section 2.2: empty lines ahead are passed over
@@ -29,10 +29,12 @@ def is_for_gateway(first: bytes) -> bool | None:
     space = first.find(b" ", start, start + _LONGEST_METHOD)
     method = first[start : start + _LONGEST_METHOD] if space < 0 else first[start:space]
     if method and not (method.isalpha() and method.isascii()):
-        return False
+        return True
     if space < 0:
-        return None if len(first) - start < _LONGEST_METHOD else False
+        return None if len(first) - start < _LONGEST_METHOD else True
     target = first[space + 1 : space + 1 + _LONGEST_TARGET]
+    if target and target[:1] != b"/":
+        return True
     ends = [at for end in _ENDS if (at := target.find(end)) >= 0]
     if ends:
         return is_ours(target[: min(ends)])

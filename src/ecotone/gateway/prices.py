@@ -63,9 +63,13 @@ class Rates(msgspec.Struct, frozen=True, array_like=True):
             + spoken * self.output_audio
         )
 
-    def most(self, prompt_tokens: int, completion_tokens: int) -> int:
+    def ceiling(self) -> "Ceiling":
         dearest = max(self.input, self.cache_read, self.cache_write, self.cache_write_1h, self.input_audio)
-        return self.request + prompt_tokens * dearest + completion_tokens * max(self.output, self.output_audio)
+        return (self.above, dearest, max(self.output, self.output_audio), self.request)
+
+
+Ceiling = tuple[int, int, int, int]
+"""For prompts of more than so many tokens: the most that one of the prompt, one of the answer and the request cost."""
 
 
 class Price(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,7 +77,8 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
 
     `scale` is by the length of the prompt, shortest first: the whole request is charged at the rates of the last that
     its prompt is longer than. `tiers` are scales of the service tiers that differ. `version` names the entry that it
-    came from, for the ledger; `max_input` and `max_output` are the model's own limits in tokens.
+    came from, for the ledger; `max_input` and `max_output` are the model's own limits in tokens. `ceilings` follow from
+    the rest.
     """
 
     version: str
@@ -82,6 +87,11 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
     tiers: dict[str, tuple[Rates, ...]] = {}
     max_input: int | None = None
     max_output: int | None = None
+    ceilings: tuple[Ceiling, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.ceilings and self.scale:
+            msgspec.structs.force_setattr(self, "ceilings", _ceilings((self.scale, *self.tiers.values())))
 
     def cost(self, used: Used) -> int:
         """What a settled usage costs, at the service tier that the provider answered.
@@ -109,18 +119,28 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
         """
         if self.free:
             return 0
-        if service_tier in self.tiers:
-            scales = [self.scale, self.tiers[service_tier or ""]]
-        elif service_tier in _NAMED_STANDARD:
-            scales = [self.scale]
-        else:
-            scales = [self.scale, *self.tiers.values()]
-        return max(
-            rates.most(prompt_tokens, completion_tokens)
-            for scale in scales
-            for rates in scale
-            if prompt_tokens * 4 > rates.above or rates is scale[0]
-        )
+        ceilings = self.ceilings
+        if service_tier is not None:
+            if service_tier in self.tiers:
+                ceilings = _ceilings((self.scale, self.tiers[service_tier]))
+            elif service_tier in _NAMED_STANDARD:
+                ceilings = _ceilings((self.scale,))
+        _, dearest, output, request = ceilings[0]
+        if len(ceilings) > 1:
+            for above, *more in ceilings:
+                if prompt_tokens * 4 > above:
+                    dearest, output, request = more
+        return request + prompt_tokens * dearest + completion_tokens * output
+
+
+def _ceilings(scales: tuple[tuple[Rates, ...], ...]) -> tuple[Ceiling, ...]:
+    """The most over several scales, by the length of the prompt."""
+    every = [rates.ceiling() for scale in scales for rates in scale]
+    starts = sorted({above for above, *_ in every})
+    return tuple(
+        (start, *(max(each[part] for each in every if each[0] <= start) for part in (1, 2, 3)))  # type: ignore[misc]
+        for start in starts
+    )
 
 
 FREE = Price(version="free", free=True)

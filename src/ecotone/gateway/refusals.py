@@ -23,9 +23,12 @@ def spent_up(account: Account, cost: int) -> Refusal:
     held = account.held
     reserved = f", {usd(held)} are reserved by calls that run" if held > 0 else ""
     again = f"it opens again at {opens}" if opens else "it does not open again by itself"
+    where = f"{usd(account.spent)} are spent{reserved}"
+    if account.leased:
+        where = "all is spent, or reserved by calls and gateway processes that run"
     text = (
         f"The budget of {named(account.scope)} is used up: of {usd(account.limit)} USD ({_window(account)}) "
-        f"{usd(account.spent)} are spent{reserved}, and this call may cost {usd(cost)}; {again}. "
+        f"{where}, and this call may cost {usd(cost)}; {again}. "
         "Set a smaller max_tokens, or ask an administrator for a larger budget."
     )
     told = _told(account.scope, "budget", account.limit, opens) | {"window": account.window, "budget": account.id}

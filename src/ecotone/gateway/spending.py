@@ -1,82 +1,104 @@
-"""What each chain of the ledger spent and holds of each budget in its present window, read from the records.
-
-The coordinator of leases asks it at its start and when a worker died, a worker for its own chain. A request counts for
-the window in which it was opened: with what it cost, or, while that is not known, with what was reserved for it.
-"""
+"""What budgets have spent, added up from the ledger: where limits go on after a start, what a dead worker leaves."""
 
 from collections.abc import Iterable, Mapping
-from datetime import date
+from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
+from ecotone.gateway.meters import template
 from ecotone.gateway.snapshot import Limit
 from ecotone.gateway.windows import window_of
 from ecotone.ledger import Ledger
+from ecotone.ledger.settling import estimated, open_requests
+from ecotone.ledger.usage import Who, summed
 
 Totals = dict[str, dict[str, tuple[str, int]]]
-_HOUR = len("2026-11-28T08")
+"""By writer and budget id: the window's label and the sum in 10^-12 USD."""
+
+_ORDER = ("total", "month", "week", "day", "hour")
 
 
-def totals(ledger: Ledger, limits: Mapping[str, Limit], at: float, chains: Iterable[str] | None = None) -> Totals:
-    """By writer and budget id: the window's label and the sum in 10^-12 USD.
+def scopes_of(who: Who) -> tuple[str, ...]:
+    """The scopes that a call was counted in."""
+    found = [f"key:{who.key}", f"project:{who.project}", "organisation", f"backend:{who.backend}"]
+    if who.user:
+        found.append(f"project:{who.project}/user:{who.user}")
+    found += [f"project:{who.project}/tag:{tag}" for tag in who.tags.split(",") if tag]
+    return tuple(found)
+
+
+def spent(costs: Iterable[tuple[Who, int]], limits: Mapping[str, Limit], at: float) -> dict[str, tuple[str, int]]:
+    """What each budget spent in the window that holds a moment.
 
     Args:
-        limits: the snapshot's, by scope.
-        at: `time.time()`, which the windows hold.
-        chains: names of the chains to read; None for all.
+        costs: who and when (by the hour), and 10^-12 USD.
+        limits: by scope, as the snapshot has them.
+        at: `time.time()`.
+
+    Returns:
+        by a budget's id (`ID:SCOPE` for a user's or tag's own): the window's label and the sum.
     """
-    budgets = {scope: [(b.id, b.window) for b in limit.budgets] for scope, limit in limits.items() if limit.budgets}
-    kinds = {kind for found in budgets.values() for _, kind in found}
-    if not kinds:
-        return {}
-    labels = {kind: window_of(kind, at).label for kind in kinds}
-    names = [c.name for c in ledger.chains()] if chains is None else list(chains)
-    return {name: _of_chain(ledger, name, budgets, labels) for name in names}
-
-
-def _of_chain(
-    ledger: Ledger, name: str, budgets: dict[str, list[tuple[str, str]]], labels: dict[str, str]
-) -> dict[str, tuple[str, int]]:
-    begins = {kind: _begin(kind, label) for kind, label in labels.items()}
-    earliest = min(begins.values())
+    windows = {kind: window_of(kind, at).label for kind in _ORDER}
+    hours: dict[str, dict[str, str]] = {}
     found: dict[str, tuple[str, int]] = {}
-    ended: dict[str, list[int | None]] = {}
-    for record in ledger.records("opened", "settled", "failed", newest_first=True, writer=name):
-        hour, request = str(record.get("at", ""))[:_HOUR], str(record.get("request_id", ""))
-        if hour < earliest:
-            break
-        if record["kind"] != "opened":
-            ended.setdefault(request, []).append(0 if record["kind"] == "failed" else _amount(record.get("cost")))
-            continue
-        known = ended.get(request)
-        cost = known.pop(0) if known else None
-        if known == []:
-            del ended[request]
-        spent = cost if cost is not None else _amount(record.get("reserved_cost")) or 0
-        for scope in _scopes(record):
-            for budget, kind in budgets.get(scope, ()):
-                if hour >= begins[kind]:
-                    found[budget] = (labels[kind], found.get(budget, ("", 0))[1] + spent)
+    for who, cost in costs:
+        labels = hours.get(who.hour)
+        if labels is None:
+            labels = hours[who.hour] = _labels(who.hour)
+        for scope in scopes_of(who):
+            limit, own = limits.get(scope), ""
+            if limit is None and (general := template(scope)) is not None:
+                limit, own = limits.get(general), f":{scope}"
+            for budget in limit.budgets if limit is not None else ():
+                window = windows[budget.window]
+                if labels.get(budget.window) == window:
+                    name = budget.id + own
+                    found[name] = (window, found.get(name, (window, 0))[1] + cost)
     return found
 
 
-def _scopes(record: Mapping[str, Any]) -> tuple[str, ...]:
-    return (
-        f"key:{record.get('key')}",
-        f"project:{record.get('project')}",
-        "organisation",
-        f"backend:{record.get('backend')}",
-    )
+def totals(ledger: Ledger, limits: Mapping[str, Limit], at: float, chains: Iterable[str] | None = None) -> Totals:
+    """What each chain spent and holds, by budget: its settled requests, and its open ones with what they reserved.
+
+    Reads back to where the longest window of any budget began: all of it where there is a budget without windows.
+
+    Args:
+        limits: by scope, as the snapshot has them.
+        at: `time.time()`.
+        chains: names of the chains to read; None for all.
+    """
+    kinds = {budget.window for limit in limits.values() for budget in limit.budgets}
+    longest = next((kind for kind in _ORDER if kind in kinds), None)
+    if longest is None:
+        return {}
+    label = window_of(longest, at).label
+    found = {}
+    for name in [chain.name for chain in ledger.chains()] if chains is None else chains:
+        costs = list(_settled(ledger, name, longest, label))
+        costs.extend(_cost({**estimated(record), "at": record.get("at")}) for record in open_requests(ledger, name))
+        found[name] = spent(costs, limits, at)
+    return found
 
 
-def _amount(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+def _settled(ledger: Ledger, writer: str, longest: str, label: str) -> Iterable[tuple[Who, int]]:
+    for record in ledger.records("settled", newest_first=True, writer=writer):
+        who, cost = _cost(record)
+        told = _labels(who.hour).get(longest)
+        if told is not None and told < label:
+            return
+        yield who, cost
 
 
-def _begin(kind: str, label: str) -> str:
-    """The first hour of a window, as records' times begin."""
-    if kind == "total":
-        return ""
-    if kind == "week":
-        year, _, week = label.partition("-W")
-        return f"{date.fromisocalendar(int(year), int(week), 1)}T00"
-    return label if kind == "hour" else f"{label}T00" if kind == "day" else f"{label}-01T00"
+def _cost(record: Mapping[str, Any]) -> tuple[Who, int]:
+    who, sums = next(iter(summed([msgspec.json.encode({**record, "kind": "settled"})]).items()))
+    return who, sums.cost
+
+
+def _labels(hour: str) -> dict[str, str]:
+    """The windows that hold an hour (`2026-11-28T07`); none for what is no hour."""
+    try:
+        at = datetime.strptime(hour, "%Y-%m-%dT%H").replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        return {"total": "total"}
+    return {kind: window_of(kind, at).label for kind in _ORDER}

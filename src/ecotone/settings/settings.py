@@ -88,6 +88,13 @@ class Settings:
     webhook_pause: float = _option(
         60.0, "seconds until a webhook's failed delivery is tried again; the next pauses are 4, 15 and 40 times that"
     )
+    otlp_endpoint: str = _option(
+        "", "address of an OpenTelemetry collector (OTLP over HTTP), e.g. http://127.0.0.1:4318; default: no traces"
+    )
+    otlp_headers: str = _option(
+        "", "headers for the collector, NAME=VALUE, comma-separated, e.g. authorization=Bearer%20TOKEN"
+    )
+    traces_share: float = _option(0.1, "share of requests whose traces are sent, 0 to 1; those that failed always are")
     ledger_segment_bytes: int = _option(64 * MIB, "size at which a ledger segment is closed and the next begun")
     ledger_full: str = _option(
         "refuse", "what happens while the ledger's disk is full: refuse (requests and changes), or spill"
@@ -171,6 +178,11 @@ class Settings:
             raise Invalid(
                 f"ECOTONE_METRICS_READ is {self.metrics_read!r}, but loopback, anyone or nobody is expected.",
                 param="ECOTONE_METRICS_READ",
+            )
+        if not 0 <= self.traces_share <= 1:
+            raise Invalid(
+                f"ECOTONE_TRACES_SHARE is {self.traces_share:g}, but a share from 0 to 1 is expected.",
+                param="ECOTONE_TRACES_SHARE",
             )
         _ = self.proxies, self.origins  # raise for what is no network and no origin
         self._check_ledger()

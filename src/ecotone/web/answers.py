@@ -34,6 +34,7 @@ PLACES = (
 )
 PLACES_OF_USERS = (("Why?", "/ecotone/why"),)
 PLACES_OF_ADMINISTRATORS = (
+    ("Traffic", "/ecotone/traffic"),
     ("Operations", "/ecotone/status"),
     ("Projects", "/ecotone/projects"),
     ("Routes", "/ecotone/routes"),

@@ -1,9 +1,7 @@
 """Pages for those who run the house: what runs, and why a request went where it went."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from starlette.responses import Response
@@ -11,6 +9,7 @@ from starlette.responses import Response
 from ecotone.database import utc_now
 from ecotone.vocabulary import Forbidden, NotFound
 from ecotone.web.endpoint import Visit
+from ecotone.web.explained import explained
 from ecotone.web.rendering import moment
 
 _MOST_ROWS = 50
@@ -115,7 +114,7 @@ def ask_why(visit: Visit) -> Response:
     request_id = visit.query.get("id", "").strip()
     if 0 < len(request_id) <= _MOST_ID and all(c.isascii() and (c.isalnum() or c in "-_.") for c in request_id):
         return visit.redirect(f"/ecotone/why/{request_id}")
-    return visit.page("why.html", told=None, request_id="")
+    return visit.page("why.html", told=None, request_id="", may_list=visit.actor.is_admin)
 
 
 def why(visit: Visit) -> Response:
@@ -125,28 +124,4 @@ def why(visit: Visit) -> Response:
     told: dict[str, Any] | None = visit.services.explain(visit.path["id"])
     if told is None:
         raise NotFound("The ledger has no request of that id; take the x-request-id of an answer.", param="request_id")
-    decision = told.get("decision") if isinstance(told.get("decision"), dict) else {}
-    assert isinstance(decision, dict)
-    return visit.page(
-        "why.html",
-        told=told,
-        request_id=visit.path["id"],
-        plain=[(k, _shown(k, v)) for k, v in told.items() if not isinstance(v, (dict, list)) and v not in (None, "")],
-        reasons=_dicts(told.get("reasons") or decision.get("reasons")),
-        would_allow=_dicts(told.get("would_allow") or decision.get("would_allow")),
-        whole=json.dumps(told, indent=2, ensure_ascii=False, default=str),
-    )
-
-
-def _shown(name: str, value: Any) -> Any:
-    """A value of a record; times as on every page."""
-    if not (name.endswith("_at") and isinstance(value, str)):
-        return value
-    try:
-        return moment(datetime.fromisoformat(value))
-    except ValueError:
-        return value
-
-
-def _dicts(value: Any) -> list[dict[str, Any]]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+    return visit.page("why.html", told=explained(told), request_id=visit.path["id"], may_list=visit.actor.is_admin)

@@ -26,6 +26,7 @@ BODY_SECONDS: Final = 300.0
 KEEP_SECONDS: Final = 75.0
 _LINGER_BYTES: Final = 64 * 1024 * 1024
 _LINGER_SECONDS: Final = 5.0
+_SLACK: Final = 512
 _REASONS: Final = {
     200: b"OK",
     204: b"No Content",
@@ -114,7 +115,8 @@ class Connection(asyncio.Protocol):
         self._raw: list[bytes] = []
         self._in_head = self._first = False
         self._seen: SeenHead | None = None
-        self._missing = 0
+        self._missing = self._beside = 0
+        self._upgrading = False
         self._fed = self._size = self._pieces = 0
         self._work: Work | None = None
         self._busy = self._ending = self._lingering = self._chunked = self._begun = self._old = self._bare = False
@@ -164,12 +166,13 @@ class Connection(asyncio.Protocol):
                     self._parts = [data[start:]]
                     self._missing = length - have
                     return
-        self._fed += len(data)
         if self._head is None:
             self._raw = [data]
             self._first = True
+            self._fed = 0
         elif self._in_head:
             self._raw.append(data)
+        self._fed += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -185,7 +188,7 @@ class Connection(asyncio.Protocol):
                     Refusal(431, "head_too_large", f"The head of the request is larger than {MOST_HEAD} bytes.")
                 )
             return
-        if self._bare and self._fed - self._size > MOST_EXTENSIONS + 64 * self._pieces:
+        if self._bare and self._head is not None and self._too_much_beside():
             self._broken(bad("The chunks of the body have too much besides the body."))
 
     def _more(self, data: bytes) -> None:
@@ -270,17 +273,22 @@ class Connection(asyncio.Protocol):
         if len(fields) != len(told):
             check_twice([name.lower() for name, _ in told])
         self._fields = []
+        if self._first and b"  " in self._raw[0][: self._raw[0].find(b"\r\n")]:
+            raise bad("The request line has more than one space between its parts.")
         head.method = parser.get_method()
         target = self._target
         check(head, parser.get_http_version(), target[0] if len(target) == 1 else b"".join(target))
         head.close = not parser.should_keep_alive()
+        self._upgrading = parser.should_upgrade()
         self._in_head = False
         length = head.length
         if length == 0:
             self._bare = False
             return
         self._bare = length is None
-        self._pieces = self._fed = self._size = 0
+        self._pieces = self._size = 0
+        if self._bare:  # what is fed beside the body is counted
+            self._beside = sum(len(name) + len(value) + 4 for name, value in told) + len(head.path) + _SLACK
         refusal = self._desk.refused_early(head, self.address)
         if refusal is None and length is not None and length > self._desk.most_body:
             refusal = _too_large(length, self._desk.most_body)
@@ -304,6 +312,10 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         head, parts = self._head, self._parts
         assert head is not None
+        if self._upgrading:
+            return  # the parser drops the body; the same bytes are parsed again
+        if self._bare and self._too_much_beside():
+            raise bad("The chunks of the body have too much besides the body.")
         self._head = None
         self._parts = []
         self._fed = 0
@@ -318,6 +330,9 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
             return
         self._start(head, body, self._refusal)
+
+    def _too_much_beside(self) -> bool:
+        return self._fed - self._size - self._beside > MOST_EXTENSIONS + 64 * self._pieces
 
     # -- requests ----------------------------------------------------------------------------------------------------
     def _start(self, head: Head, body: bytes, refusal: Refusal | None) -> None:
@@ -372,7 +387,7 @@ class Connection(asyncio.Protocol):
             return
         kept = [line for line in lines if line[:8].lower() != b"upgrade:"]
         self._parser = httptools.HttpRequestParser(self)
-        self._head, self._in_head, self._fed = None, False, 0
+        self._head, self._in_head, self._upgrading = None, False, False
         self._fields = []
         self.data_received(b"\r\n".join(kept) + blank + rest)
 

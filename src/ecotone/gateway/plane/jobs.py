@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 IN_THREAD: Final = 64 * 1024
 MOST_ERROR: Final = 64 * 1024
 _MOST_TOLD: Final = 500
-NO_FAILURE: Final = "personal_data"
-"""A text that stays here says nothing about its backend."""
+RESTING: Final = "resting"
+NO_FAILURE: Final = frozenset({"personal_data", RESTING})
+"""Refusals before anything was sent: they say nothing about a backend."""
 _MAY_BE_BILLED: Final = frozenset({"upstream_died", "upstream_timeout"})
 _JSON: Final = b"content-type: application/json\r\n"
 
@@ -107,7 +108,7 @@ class Job:
     conversation = b""
     findings: Findings | None = None
     gone = False
-    first = 0.0
+    first = tried = 0.0
     place = 0
     _body = b""
     _upstream: Upstream | None = None
@@ -149,10 +150,7 @@ class Job:
     # -- trying ------------------------------------------------------------------------------------------------------
     def start(self) -> None:
         """Reserve, write that it was opened, and go on once that is written."""
-        plane, request = self.plane, self.request
-        if plane.chooser.health.resting:
-            self._past_probed()
-        option = self.option
+        plane, request, option = self.plane, self.request, self.option
         prompt = (request.size + 2) // 3
         if plane.limiter is not None:
             self.hold = plane.reserved(self, option, prompt)
@@ -176,18 +174,14 @@ class Job:
             plane.turns.before(*ruling)
         plane.turns.add("opened", record, self._opened)
 
-    def _past_probed(self) -> None:
-        """Go past candidates that another request is trying after a failure. Raises Refusal when none is left."""
-        while not self.plane.chooser.began(self.option.name):
-            if self.place + 1 == len(self.options):
-                text = f"{self.option.name} failed and is being tried by another request; try again in a moment."
-                raise Refusal(503, "resting", text, param="model", headers={"retry-after": "1"})
-            self.place += 1
-            self.option = self.options[self.place]
+    def replay(self, kept: Kept, body: bytes) -> None:
+        """Answer with what was kept of the same question; it costs nothing.
 
-    def replay(self, kept: Kept) -> None:
-        """Answer with what was kept of the same question; it costs nothing."""
+        Args:
+            body: the answer as this request wants it.
+        """
         self.kept = kept
+        self._parts = [body]
         self.start()
 
     def _opened(self, wrong: LedgerFull | None) -> None:
@@ -215,12 +209,7 @@ class Job:
 
     def _replayed(self, kept: Kept) -> None:
         self.usage = kept.usage()
-        if self.request.stream:
-            self._parts = [kept.stream(wants_usage=self.request.wants_usage)]
-            self._settle("cached", self._end_stream)
-        else:
-            self._parts = [kept.whole() or b""]
-            self._settle("cached", self._deliver)
+        self._settle("cached", self._end_stream if self.request.stream else self._deliver)
 
     async def _masked(self) -> None:
         """Put placeholders in, away from the loop when there is much to look through."""
@@ -237,6 +226,11 @@ class Job:
                 self._dispatch()
 
     def _dispatch(self) -> None:
+        self.tried = self.plane.now()
+        if self.plane.chooser.health.resting and not self.plane.chooser.began(self.option.name):
+            text = f"{self.option.name} failed and is being tried by another request; try again in a moment."
+            self.fail(Refusal(503, RESTING, text, param="model", headers={"retry-after": "1"}, retry=True))
+            return
         target = self.option.candidate.target
         if target.key_env is not None and not self.option.key:
             text = f"The backend {target.backend} has no key: set {target.key_env} in the server's environment and "
@@ -643,7 +637,7 @@ class Job:
         else:
             usage.estimate = False
         option = self.option
-        if option.free or not (usage.prompt_tokens or usage.estimate):
+        if option.free or status == "cached" or not (usage.prompt_tokens or usage.estimate):
             cost: int | None = 0
         else:
             cost = option.price.cost(usage) if option.price is not None else None

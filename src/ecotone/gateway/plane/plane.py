@@ -29,14 +29,14 @@ from ecotone.gateway.plane.turns import Turns
 from ecotone.gateway.snapshot import Consumer, Key, Snapshot
 from ecotone.ledger import Ledger, LedgerWriter, request_id, settle_open
 from ecotone.ledger.rulings import Rulings
-from ecotone.privacy import Findings, inspect, quick
+from ecotone.privacy import Findings, TooDeep, inspect, quick
 from ecotone.settings import Settings
 
 FACES: Final = {"/v1/chat/completions": "chat", "/v1/completions": "completions", "/v1/embeddings": "embeddings"}
 PATHS: Final = {"chat": "chat/completions", "completions": "completions", "embeddings": "embeddings"}
 _MODELS: Final = "/v1/models"
 _FEW: Final = 8 * 1024
-_SCAN_HERE: Final = 16 * 1024
+_SCAN_HERE: Final = 4 * 1024
 _JSON: Final = b"content-type: application/json\r\n"
 _NOT_CALLED: Final = {"x-ecotone-backend": "none", "x-ecotone-reason": "listed; no model was called"}
 
@@ -91,7 +91,7 @@ class Plane:
 
     def settle_open(self) -> int:
         """Settle, as estimates, what the last end of the process left open."""
-        return settle_open(Ledger(self._settings.folder("ledger")), self._writer)
+        return settle_open(Ledger(self._settings.folder("ledger"), spill=self._settings.spill), self._writer)
 
     def use(self, snapshots: Snapshots) -> None:
         self._snapshots = snapshots
@@ -168,10 +168,12 @@ class Plane:
                 return self._other(client, head, consumer)
             if head.method != b"POST":
                 raise Refusal(405, "method_not_allowed", f"{head.path} takes POST.", headers={"allow": "POST"})
-            if len(body) > HEAVY or (consumer.scan and len(body) > _SCAN_HERE):
+            if len(body) > HEAVY:
                 return self._later(client, self._taken_away(client, head, face, body, hashed, key, consumer))
             request = parse(face, body)
-            findings = (quick(request.value) or look_into(request)) if consumer.scan else None
+            findings = _looked(request) if consumer.scan else None
+            if findings is None and consumer.scan:
+                return self._later(client, self._taken_away(client, head, face, body, hashed, key, consumer))
             return self._admitted(client, head, request, findings, hashed, key, consumer)
         except Refusal as refusal:
             self.refuse(client, refusal, head)
@@ -255,7 +257,7 @@ class Plane:
             job.choose(self.ordered(job, ready))
         kept = self._kept(job) if lane.route is not None and lane.route.cache_seconds else None
         if kept is not None:
-            job.replay(kept)
+            job.replay(*kept)
         else:
             job.start()
         self.jobs.add(job)
@@ -263,7 +265,7 @@ class Plane:
             self._shadowed(job, head)
         return job
 
-    def _kept(self, job: Job) -> Kept | None:
+    def _kept(self, job: Job) -> tuple[Kept, bytes] | None:
         """What is kept of the same question, as this request wants it; else the job will keep its answer."""
         lane, candidate, request = job.lane, job.option.candidate, job.request
         if candidate.masked:
@@ -283,11 +285,13 @@ class Plane:
             alias=lane.route.alias,
         )
         kept = self.cache.get(job.cache_key, self.now())
-        if kept is not None and not request.stream and kept.whole() is None:
-            kept = None
-        if kept is None and request.stream:
+        if kept is not None:
+            body = kept.stream(wants_usage=request.wants_usage) if request.stream else kept.whole()
+            if body is not None:
+                return kept, body
+        if request.stream:
             job.recording = Recording(self.cache.most_bytes // 8)
-        return kept
+        return None
 
     def keep(self, job: Job, kept: Kept | None) -> None:
         """Keep an answer for the route's time. One by another candidate than the first is not kept."""
@@ -456,9 +460,12 @@ class Plane:
         return found
 
     def _conversation(self, lane: Lane, request: Request) -> bytes:
-        """Names a conversation by its project and its first messages, which all its turns have."""
-        told = request.value.get("messages") or request.value.get("prompt") or ""
-        first = told[:2] if isinstance(told, list) else str(told)[:2000]
+        """Names a conversation by its project and its messages up to the first of the user, which all turns have."""
+        first: Any = []
+        for message in request.value.get("messages") or [str(request.value.get("prompt"))[:2000]]:
+            first.append(message)
+            if isinstance(message, dict) and message.get("role") == "user":
+                break
         return self.prompt_hash(lane.consumer.name, msgspec.json.encode(first))
 
     def because(self, lane: Lane, option: Option, why: str) -> Option:
@@ -477,7 +484,7 @@ class Plane:
 
     def failed(self, job: Job, refusal: Refusal) -> None:
         """A candidate failed: it rests for a while, as long as it said, when that says something about it."""
-        if refusal.code == NO_FAILURE:
+        if refusal.code in NO_FAILURE:
             return
         wait = wait_of(refusal.headers.get("retry-after"), None, time.time())
         self._ended(job, "busy" if refusal.status in (429, 503) else "failed", wait)
@@ -495,8 +502,8 @@ class Plane:
         self.chooser.ended(
             job.option.name,
             outcome,
-            job.first - job.began if job.first else None,
-            now - job.began,
+            job.first - job.tried if job.first else None,
+            now - job.tried,
             now,
             wait=wait,
             tokens=job.usage.completion_tokens,
@@ -639,6 +646,15 @@ class Later:
 def _read(face: str, body: bytes, scan: bool) -> tuple[Request, Findings | None]:
     request = parse(face, body)
     return request, look_into(request) if scan else None
+
+
+def _looked(request: Request) -> Findings | None:
+    """What the text holds, where that is told quickly; None where it has to be looked at in a thread."""
+    try:
+        found = quick(request.value)
+    except TooDeep as error:
+        raise Refusal(400, "too_deep", error.message) from None
+    return look_into(request) if found is None and request.size < _SCAN_HERE else found
 
 
 def _caller(head: Head) -> bytes:

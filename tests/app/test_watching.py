@@ -1,0 +1,159 @@
+"""Watching a whole server: figures, pages and traces of calls that real clients made."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from ecotone.vocabulary import Verdict
+from tests.demo.provider import Provider
+from tests.running import Running, running
+
+SECRET = "a thought of nobody's business"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    provider = Provider()
+    with running(tmp_path_factory.mktemp("watch"), FAR_API_KEY="sk-of-the-provider") as found:
+        found.told("backend", "add", "far", "--url", provider.url, "--key-env", "FAR_API_KEY")
+        found.told("project", "create", "shop", "--mode", "serve_api", "--purpose", "commercial")
+        found.told("route", "set", "assistant", "--to", "far/gpt")
+        found.key = found.told("key", "create", "--project", "shop")["key"]  # type: ignore[attr-defined]
+        end = time.monotonic() + 20
+        while call(found, model="assistant").status_code != 200:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        yield found
+
+
+def call(server: Running, key: str = "", **more: Any) -> httpx.Response:
+    body = {"model": "far/gpt", "messages": [{"role": "user", "content": SECRET}], "user": "ann-4711"} | more
+    headers = {"authorization": f"Bearer {key or server.key}", "x-request-id": "caller-4711"}  # type: ignore[attr-defined]
+    return httpx.post(server.url + "/v1/chat/completions", json=body, headers=headers, timeout=30)
+
+
+def figures(server: Running) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
+    found: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
+    for family in text_string_to_metric_families(server.http.get("/metrics").text):
+        for sample in family.samples:
+            found.setdefault(sample.name, {})[tuple(sorted(sample.labels.items()))] = sample.value
+    return found
+
+
+def of_gateway(server: Running, name: str, **labels: str) -> float:
+    found = figures(server)[f"ecotone_gateway_{name}"]
+    return sum(value for told, value in found.items() if labels.items() <= dict(told).items())
+
+
+def test_each_call_is_in_the_metrics_once_with_its_tokens_and_times(server: Running) -> None:
+    before = {n: of_gateway(server, n, route="assistant") for n in ("calls_total", "tokens_total")}
+    assert [call(server, model="assistant", stream=s).status_code for s in (False, True, False)] == [200] * 3
+    assert of_gateway(server, "calls_total", route="assistant", status="done") == before["calls_total"] + 3
+    assert of_gateway(server, "calls_total", project="shop", backend="far", model="far/gpt", face="chat") > 3
+    assert of_gateway(server, "tokens_total", route="assistant") > before["tokens_total"] + 3
+    counted = of_gateway(server, "calls_total")
+    for name in ("first_byte_seconds", "call_duration_seconds"):
+        assert of_gateway(server, f"{name}_count") == counted
+        assert of_gateway(server, f"{name}_bucket", le="+Inf") == counted
+    assert of_gateway(server, "open_calls") == 0
+
+
+def test_no_key_prompt_user_or_made_up_name_is_a_label(server: Running) -> None:
+    call(server, model="sk-pasted-into-the-wrong-field")
+    call(server, key="eck_made-up")
+    call(server, model="far/sk-proj-abcdEFGH1234567890abcdEFGH1234567890")
+    call(server, model="far/ann-4711@example.org")
+    text = server.http.get("/metrics").text
+    key = server.key  # type: ignore[attr-defined]
+    wrong = (SECRET, "4711", "sk-pasted", "sk-proj", "eck_", key, key[4:], "sk-of-the-provider", "sha256")
+    assert [word for word in wrong if word in text] == []
+    assert of_gateway(server, "refused_total", code="invalid_api_key") >= 1
+    assert of_gateway(server, "refused_total", code="personal_data") >= 2
+
+
+def test_the_page_of_traffic_shows_what_passed_and_leads_to_each_request(server: Running) -> None:
+    answer = call(server, model="assistant")
+    for span in ("hour", "day", "month"):
+        for by, name in (("project", "shop"), ("route", "assistant"), ("backend", "far")):
+            page = server.http.get(f"/ecotone/traffic?span={span}&by={by}")
+            assert page.status_code == 200 and f">{name}</a>" in page.text and page.text.count('<svg class="plot') == 6
+    empty = server.http.get("/ecotone/traffic?project=nobody")
+    assert "No call ended in this span" in empty.text
+    listed = server.http.get("/ecotone/requests?project=shop&route=assistant&ended=well")
+    assert f"/ecotone/why/{answer.headers['x-request-id']}" in listed.text
+    assert "far/gpt" in listed.text and SECRET not in listed.text
+    assert (
+        f"/ecotone/why/{answer.headers['x-request-id']}" not in server.http.get("/ecotone/requests?ended=failed").text
+    )
+    why = server.http.get(f"/ecotone/why/{answer.headers['x-request-id']}").text
+    for word in ("Answered.", "shop", "assistant", "far/gpt", "Tokens in", "Knowledge base", "settled, record"):
+        assert word in why, word
+    assert SECRET not in why
+
+
+def test_traffic_is_for_administrators_and_for_whoever_made_a_project(server: Running) -> None:
+    token = server.told("token", "create", "ann", "--role", "write")["token"]
+    for path in ("/ecotone/traffic", "/ecotone/requests"):
+        assert httpx.get(server.url + path, headers={"authorization": f"Bearer {token}"}).status_code == 403
+        assert httpx.get(server.url + path).status_code == 403
+
+
+def test_traffic_outlives_a_restart_and_a_kill(server: Running) -> None:
+    page = "/ecotone/traffic?span=month&by=project"
+    call(server)
+    before = requests_told(server.http.get(page).text)
+    assert before > 0
+    assert server.stop() == 0
+    server.start()
+    assert requests_told(server.http.get(page).text) == before
+    end = time.monotonic() + 20
+    while call(server).status_code != 200:
+        assert time.monotonic() < end
+    after = requests_told(server.http.get(page).text)
+    assert after > before
+    time.sleep(2.2)
+    server.kill()
+    server.start()
+    end = time.monotonic() + 20
+    while requests_told(server.http.get(page).text) != after:
+        assert time.monotonic() < end, "what was counted a second before the end is lost"
+        time.sleep(0.2)
+
+
+def requests_told(page: str) -> int:
+    return int(page.split("<dt>Requests</dt><dd>")[1].split("<")[0].replace(",", ""))
+
+
+def test_the_server_sends_traces_where_a_collector_is_named(tmp_path: Path) -> None:
+    pytest.importorskip("opentelemetry.proto", reason="needs OpenTelemetry's messages: pip install 'ecotone[otel]'")
+    from tests.app.test_traces import Collector, told
+
+    collector, provider = Collector(), Provider()
+    settings = {"ECOTONE_OTLP_ENDPOINT": collector.url, "ECOTONE_TRACES_SHARE": "1", "FAR_API_KEY": "sk-x"}
+    with running(tmp_path, **settings) as found:
+        found.told("backend", "add", "far", "--url", provider.url, "--key-env", "FAR_API_KEY")
+        found.told("project", "create", "shop", "--mode", "serve_api", "--purpose", "commercial")
+        found.key = found.told("key", "create", "--project", "shop")["key"]  # type: ignore[attr-defined]
+        end = time.monotonic() + 20
+        while (answer := call(found)).status_code != 200 or not (found.data / "traces.json").exists():
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        answer = call(found)
+        spans = collector.wait(answer.headers["x-request-id"])
+        attempt = told(spans[1])
+        assert attempt["server.address"] == "127.0.0.1" and attempt["gen_ai.response.model"] == "gpt"
+        assert attempt["gen_ai.provider.name"] == "far" and attempt["gen_ai.usage.output_tokens"] > 0
+        assert told(spans[0])["ecotone.decision"] in {str(verdict) for verdict in Verdict}
+        assert SECRET not in str(collector.spans) and "4711" not in str(collector.spans)
+        children = Path(f"/proc/{found.server_pid}/task/{found.server_pid}/children").read_text().split()
+        assert any("ecotone.app.tracing" in Path(f"/proc/{c}/cmdline").read_text() for c in children)
+        found.kill()
+    end = time.monotonic() + 10
+    while alive := [c for c in children if Path(f"/proc/{c}").exists()]:
+        assert time.monotonic() < end, f"orphans: {alive}"
+        time.sleep(0.1)

@@ -1,0 +1,75 @@
+"""After a restart, and after a worker's death, budgets go on with what the ledger's own records say."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ecotone.gateway.limits import Limiter
+from ecotone.gateway.snapshot import Budget, Limit
+from ecotone.gateway.spending import spent, totals
+from ecotone.ledger import Ledger, LedgerWriter
+from ecotone.ledger.usage import Who
+
+LIMITS = {
+    "key:k1": Limit(budgets=(Budget(id="key", limit=10**13, window="hour"),)),
+    "project:shop": Limit(
+        budgets=(Budget(id="month", limit=10**13, window="month"), Budget(id="all", limit=10**14, window="total"))
+    ),
+    "organisation": Limit(budgets=(Budget(id="org", limit=10**13, window="day"),)),
+    "project:shop/user:*": Limit(budgets=(Budget(id="each", limit=10**13, window="week"),)),
+    "project:shop/tag:nightly": Limit(budgets=(Budget(id="tag", limit=10**13, window="month"),)),
+}
+
+
+def who(hour: str, **more: str) -> Who:
+    told = {"project": "shop", "key": "k1", "user": "", "tags": "", "route": "", "backend": "openai", "model": "m"}
+    return Who(hour=hour, **(told | {"face": "chat"} | more))
+
+
+def test_each_window_takes_what_lies_in_it_and_each_scope_what_is_its_own() -> None:
+    at = datetime(2026, 11, 28, 7, 30, tzinfo=UTC).timestamp()
+    costs = [
+        (who("2026-11-28T07"), 1),
+        (who("2026-11-28T06", user="ann", tags=",nightly,other,"), 10),
+        (who("2026-11-24T23", key="k2", user="bob"), 100),
+        (who("2026-11-22T23", user="ann"), 1_000),
+        (who("2026-10-31T23"), 10_000),
+        (who("2026-11-28T07", project="other"), 100_000),
+    ]
+    assert spent(costs, LIMITS, at) == {
+        "key": ("2026-11-28T07", 100_001),
+        "month": ("2026-11", 1_111),
+        "all": ("total", 11_111),
+        "org": ("2026-11-28", 100_011),
+        "each:project:shop/user:ann": ("2026-W48", 10),
+        "each:project:shop/user:bob": ("2026-W48", 100),
+        "tag": ("2026-11", 10),
+    }
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> Iterator[LedgerWriter]:
+    found = LedgerWriter(tmp_path / "ledger", "w1")
+    yield found
+    found.close()
+
+
+def test_a_chain_s_open_requests_count_with_what_they_reserved(writer: LedgerWriter, tmp_path: Path) -> None:
+    call: dict[str, Any] = {"project": "shop", "key": "k1", "model": "m", "backend": "openai", "face": "chat"}
+    for number, cost in enumerate((300, 500, None)):
+        writer.append("opened", {"request_id": f"req-w1-{number}", **call, "reserved_cost": 1000})
+        writer.append("settled", {"request_id": f"req-w1-{number}", **call, "status": "done", "cost": cost})
+    writer.append("opened", {"request_id": "req-w1-9", **call, "reserved_cost": 1000})
+    now = datetime.now(UTC).timestamp()
+    found = totals(Ledger(tmp_path / "ledger"), LIMITS, now)
+    assert {name: sum_ for name, (_, sum_) in found["w1"].items()} == dict.fromkeys(
+        ("key", "month", "all", "org"), 1800
+    )
+    limiter = Limiter(spent=found["w1"])
+    limiter.use(LIMITS)
+    limiter.reserve(("key:k1", "project:shop", "organisation"), 1, 0, 0.0)
+    assert limiter.spent()["month"][1:] == (1800, 0)
+    assert limiter.spent()["all"][1:] == (1800, 0)

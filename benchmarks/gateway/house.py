@@ -95,7 +95,7 @@ def _furnish(made: House, upstream: Place) -> None:
 def _limit(made: House, scope: str) -> None:
     """Limits and two budgets of a scope, too high for any run to reach."""
     high = {"requests": 10**9, "tokens": 10**12, "concurrent": 10**6}
-    budgets = ["100000000USD/month", "100000000USD/day"]
+    budgets = ["1000000USD/month", "1000000USD/day"]
     _tried(made, "limits and budgets", "PUT", f"/limits/{scope}", **high, budgets=budgets)
 
 

@@ -101,6 +101,15 @@ def test_traffic_is_for_administrators_and_for_whoever_made_a_project(server: Ru
     for path in ("/ecotone/traffic", "/ecotone/requests"):
         assert httpx.get(server.url + path, headers={"authorization": f"Bearer {token}"}).status_code == 403
         assert httpx.get(server.url + path).status_code == 403
+    server.told("project", "create", "anns", "--mode", "run", "--purpose", "research", "--owner", "ann")
+    key = server.told("key", "create", "--project", "anns")["key"]
+    end = time.monotonic() + 20
+    while call(server, key=key).status_code == 401:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    for path in ("/ecotone/traffic", "/ecotone/requests"):
+        page = httpx.get(server.url + path, headers={"authorization": f"Bearer {token}"})
+        assert page.status_code == 200 and "shop" not in page.text, "of another project not even its name"
 
 
 def test_traffic_outlives_a_restart_and_a_kill(server: Running) -> None:

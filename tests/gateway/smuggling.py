@@ -145,6 +145,8 @@ _LINES = {
     "a tunnel": "CONNECT other.example:443 HTTP/1.1",
 }
 _H2C = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA")
+_USUAL = head("Content-Length: {usual}")
+_LATER = _USUAL + b"{pause}"
 _LAST = b"{size}\r\n" + body() + b"\r\n0\r\n"
 
 
@@ -225,13 +227,21 @@ def _answers() -> list[Vector]:
         taken("chunks with a small extension", _extension(b"a=b")),
         taken("two requests at once", whole(text="one") + whole(text="two"), texts=("one", "two")),
         taken("chunks and a request behind them", chunked(text="one") + whole(text="two"), texts=("one", "two")),
+        taken("the same head again and its body later", _USUAL + body(), ("hello", "hello"), then=_LATER + body()),
+        Vector(
+            "the same head again and a body that looks like a request",
+            _USUAL + body(),
+            (_OK, frozenset({400})),
+            texts=("hello",),
+            then=_LATER + b"{disguise}",
+        ),
         taken("an empty line before the request", b"\r\n" + whole()),
         taken("a request in pieces", whole(), every=40),
         taken("an upgrade to h2c with a length", upgraded),
         taken("an upgrade to h2c with chunks", chunked(*_H2C)),
         taken("an upgrade to h2c that comes byte by byte", upgraded, every=1),
         taken("an upgrade to h2c cut in its head", upgraded, every=60),
-        taken("an upgrade to h2c cut before its body", upgraded, every=len(upgraded) - len(body())),
+        taken("an upgrade to h2c cut before its body", head(*_H2C, "Content-Length: {length}") + b"{pause}" + body()),
         taken("an upgrade to h2c and a request behind it", upgraded + whole(text="two"), texts=("hello", "two")),
         taken(
             "two upgrades on one connection", whole(*_H2C, text="one"), ("one", "two"), then=whole(*_H2C, text="two")
@@ -266,8 +276,13 @@ def filled(raw: bytes, *, key: str, model: str, host: str) -> bytes:
     """A request with what the server under test takes.
 
     `{key}`, `{model}` and `{host}` are replaced; `{length}` and `{size}` become the bytes of the body that follows
-    next, in decimal and in hexadecimal.
+    next, in decimal and in hexadecimal. `{usual}` is the length of the usual body, and `{disguise}` a request for
+    another face of just that length. At `{pause}` what comes before is sent alone.
     """
+    usual = len(body().replace(b"{model}", model.encode()))
+    disguise = f"GET /health HTTP/1.1\r\nHost: {host}\r\nX: ".encode()
+    disguise += b"a" * (usual - len(disguise) - 4) + b"\r\n\r\n"
+    raw = raw.replace(b"{usual}", b"%d" % usual).replace(b"{disguise}", disguise)
     raw = raw.replace(b"{key}", key.encode()).replace(b"{host}", host.encode()).replace(b"{model}", model.encode())
     for place, form in ((b"{length}", b"%d"), (b"{size}", b"%x")):
         while (at := raw.find(place)) >= 0:

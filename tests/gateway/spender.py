@@ -83,8 +83,8 @@ async def spend(where: str, name: str, journal: Path, limits: Path, seconds: flo
 
     print("ready", flush=True)
     await asyncio.gather(*(caller() for _ in range(8)))
-    background.cancel()
-    await asyncio.gather(background, return_exceptions=True)
+    slices.end()
+    await background
     with contextlib.suppress(OSError):
         await slices.stop()
     print(json.dumps({"done": done, "refused": refused, "running": running}), flush=True)

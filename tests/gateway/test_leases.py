@@ -152,7 +152,7 @@ def said(worker: subprocess.Popen[str]) -> dict[str, Any]:
 
 
 def test_three_processes_spend_one_budget_to_its_end_and_not_beyond(place: Place) -> None:
-    workers = [place.worker(f"w{n}", BUDGET, 6.0) for n in range(3)]
+    workers = [place.worker(f"w{n}", BUDGET, 9.0, call=0.02) for n in range(3)]
     told = [said(worker) for worker in workers]
     assert LIMIT - 10 * CALL <= place.spent() <= LIMIT
     assert all(each["done"] > 0 and each["refused"].get("402", 0) > 0 for each in told)

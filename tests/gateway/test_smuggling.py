@@ -184,7 +184,7 @@ def _exchange(plane: Plane, vector: Vector) -> tuple[list[Answer], bool]:
                 received += piece
                 ended = not piece
                 if then and _answers(received):
-                    client.sendall(then)
+                    _send(client, then, 0)
                     then = b""
         except TimeoutError:
             pass
@@ -195,7 +195,9 @@ def _exchange(plane: Plane, vector: Vector) -> tuple[list[Answer], bool]:
 
 def _send(client: socket.socket, raw: bytes, every: int) -> None:
     if not every:
-        client.sendall(raw)
+        for number, part in enumerate(raw.split(b"{pause}")):
+            time.sleep(0.05 if number else 0)
+            client.sendall(part)
         return
     for at in range(0, len(raw), every):
         client.sendall(raw[at : at + every])

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -27,6 +28,9 @@ from ecotone.app.readiness import Readiness
 from ecotone.app.services import Services, compose
 from ecotone.app.traffic import Traffic
 from ecotone.gateway import Plane
+from ecotone.gateway.budgets import began
+from ecotone.gateway.limits import Limiter
+from ecotone.gateway.spending import spent
 from ecotone.settings import Settings
 
 log = logging.getLogger("ecotone.app")
@@ -119,9 +123,20 @@ async def _start(services: Services) -> None:
     services.gateway.use(services.builder)
     services.listeners.append(services.builder.notify)
     services.engines.on_change(services.builder.notify)
+    services.gateway.limiter = await run_in_threadpool(_limiter, services)
     await services.gateway.start()
     services.watch.start()
     await run_in_threadpool(_checkpoint, services)
+
+
+def _limiter(services: Services) -> Limiter:
+    """Limits and budgets, going on with what the ledger says was spent in their present windows."""
+    now, limits = time.time(), services.builder.current.limits
+    kinds = {budget.window for limit in limits.values() for budget in limit.budgets}
+    if not kinds:
+        return Limiter()
+    since = min(began(kind, datetime.fromtimestamp(now, UTC)) for kind in kinds)
+    return Limiter(spent=spent(services.usage_tables.costs(since), limits, now))
 
 
 async def _stop(services: Services) -> None:

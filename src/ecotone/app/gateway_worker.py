@@ -33,6 +33,7 @@ from ecotone.gateway.following import FileSnapshots
 from ecotone.gateway.leasing import LeasedPlane
 from ecotone.gateway.origins import Origins, Proxies
 from ecotone.ledger import LedgerWriter
+from ecotone.ledger.texts import Texts
 from ecotone.settings import Settings
 from ecotone.vocabulary import EcotoneError
 
@@ -89,7 +90,7 @@ class _Worker:
         self._reports = reports
         self._snapshots = FileSnapshots(settings.folder("snapshot"))
         counters = Counters()
-        self._plane = LeasedPlane(settings, writer, counters=counters)
+        self._plane = LeasedPlane(settings, writer, counters=counters, texts=Texts.of(settings))
         self._keeper = Keeper(counters, settings.data, writer.writer, lambda: len(self._plane.jobs))
         self._limits = Limits(stalled=settings.stalled_seconds, per_address=settings.connections_per_address)
         self._connections: set[Any] = set()

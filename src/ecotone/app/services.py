@@ -280,7 +280,8 @@ def compose(settings: Settings, *, successor: bool = False) -> Services:
         prices=pricebook,
     )
     counters = Counters()
-    gateway = Plane(settings, writer, counters=counters)
+    texts = Texts.of(settings)
+    gateway = Plane(settings, writer, counters=counters, texts=texts)
     targets = Targets(settings.webhook_allow)
     webhooks = Webhooks(database, settings, targets)
     catalog.events.listen(webhooks.enqueue)
@@ -306,7 +307,7 @@ def compose(settings: Settings, *, successor: bool = False) -> Services:
             sign=lambda: heads.keep(writer.checkpoint(settings.secret(LEDGER_KEY))),
             keep_days=settings.ledger_keep_days,
         ),
-        texts=Texts.of(settings),
+        texts=texts,
         publishing=publishing,
         reviews=Reviews(catalog, publishing, writer),
         engines=engines,

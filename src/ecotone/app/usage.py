@@ -205,6 +205,21 @@ class Usage:
         with self._database.reading() as session:
             return _shown([], session.execute(query).one()._mapping)
 
+    def costs(self, since: datetime) -> list[tuple[Who, int]]:
+        """Who spent how much in each hour from one on, after all that is in the ledger was taken up."""
+        self.project(rest=0.0)
+        by = (UsageRow.hour, UsageRow.key, UsageRow.project, UsageRow.backend, UsageRow.tags, UsageRow.user)
+        query = (
+            sa.select(*by, sa.func.sum(UsageRow.cost_micros), sa.func.sum(UsageRow.cost_rest))
+            .where(*_conditions(since, None, {}))
+            .group_by(*by)
+        )
+        with self._database.reading() as session:
+            return [
+                (Who(hour, project, key, user, tags, "", backend, "", ""), int(micros) * _MICRO + int(rest))
+                for hour, key, project, backend, tags, user, micros, rest in session.execute(query)
+            ]
+
     def spent(self, since: datetime) -> dict[str, int]:
         """What each scope has spent since the beginning of an hour, in 10^-12 USD, after all that is in the ledger was
         taken up: `key:ID`, `project:NAME`, `backend:NAME`, `tag:NAME`, `user:HASH`, `organisation`.

@@ -15,13 +15,13 @@ import yaml
 from ecotone.accounts import Actor
 from ecotone.database import Database, utc_now
 from ecotone.gateway.addresses import check_address
+from ecotone.gateway.dialects import DIALECTS
 from ecotone.gateway.models import BackendRow, LimitRow, RouteRow
 from ecotone.licences import KnowledgeBase
 from ecotone.policy import Policy, RuleKind
 from ecotone.settings import Settings
 from ecotone.vocabulary import Conflict, Forbidden, Invalid, Location, NotFound, Tier
 
-DIALECTS = ("openai",)
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,46}[a-z0-9])?")
 _TAKEN = frozenset({"local", "none"})  # words of the header x-ecotone-backend
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,99}")

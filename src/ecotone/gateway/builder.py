@@ -187,6 +187,7 @@ class SnapshotBuilder:
             backend=backend.name,
             url=backend.url,
             key_env=backend.key_env,
+            dialect=backend.dialect,
             tier=backend.tier,
         )
         return target, family

@@ -124,6 +124,10 @@ class Recording:
             if self._left < 0:
                 self._pieces.clear()
 
+    def text(self) -> bytes:
+        """What was recorded; nothing when it was too large."""
+        return b"".join(self._pieces)
+
     def stream(self, face: str, usage: Mapping[str, object] | None = None) -> Kept | None:
         """The stream that was recorded, to be kept; None when it was too large or is not complete.
 

@@ -81,7 +81,8 @@ class Pool:
         grants = [self._grant(worker, epoch, need, now) for need in renewal.needs]
         for key in [key for key, until in self._scarce.items() if until <= now]:
             del self._scarce[key]
-        for name, window in self._scarce:
+        lacking = {(need.id, need.window) for need in renewal.needs if need.least}
+        for name, window in self._scarce.keys() - lacking:
             lent = self._pots[name, window].lent.get(worker)
             if lent is not None and lent.epoch == epoch and lent.out:
                 grants.append(Grant(name, window, lent.granted, False, True))

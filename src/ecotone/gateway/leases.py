@@ -23,6 +23,7 @@ log = logging.getLogger("ecotone.gateway")
 LEASE_SECONDS = 10.0
 _EVERY_SECONDS = 0.1
 _IDLE_SECONDS = 5.0
+_GAP_SECONDS = 0.005
 _SHARE = {MONEY: 50, REQUESTS: 20, "tokens": 20, SLOTS: 8}
 
 
@@ -107,6 +108,7 @@ class Slices:
         self._until = clock() + LEASE_SECONDS
         self._heard = clock()
         self._seconds = LEASE_SECONDS
+        self._ending = False
         self.in_touch = True
         self.on_end: Callable[[], None] = lambda: None
 
@@ -137,20 +139,22 @@ class Slices:
 
     # -- in the background -------------------------------------------------------------------------------------------
     async def run(self) -> None:
-        """Renew until cancelled."""
-        while True:
+        """Renew until `end` is called. Not by cancelling: a client library may swallow that."""
+        while not self._ending:
             try:
                 await self.round()
             except (OSError, ValueError, TimeoutError) as error:
                 if self.in_touch:
                     log.warning("no contact with the coordinator of limits: %s", error)
                 self.in_touch = False
+            except Exception:  # whatever it is, the worker must go on renewing
+                log.exception("a round of leases failed")
+                self.in_touch = False
             finally:
                 waiting, self._waiting = self._waiting, []
                 for callback in waiting:
                     callback()
-            if not self.in_touch:
-                await asyncio.sleep(self._every)
+            await asyncio.sleep(_GAP_SECONDS if self.in_touch else self._every)
             try:
                 async with asyncio.timeout(self._every):
                     await self._poked.wait()
@@ -179,8 +183,13 @@ class Slices:
         for grant in renewed.grants:
             self._granted(grant)
 
+    def end(self) -> None:
+        """Let `run` return after the round that it is in."""
+        self._ending = True
+        self._poked.set()
+
     async def stop(self) -> None:
-        """Give everything back that no call holds, once."""
+        """After `run` has returned: give everything back that no call holds."""
         for account in self._active.values():
             _give_back(account, account.left)
             account.told = -1
@@ -228,8 +237,9 @@ class Slices:
         more = grant.granted - account.granted
         account.granted = grant.granted
         account.left += more
-        account.dry = grant.dry
-        account.lacking = 0
+        if more or not grant.scarce:
+            account.dry = grant.dry
+            account.lacking = 0
         if grant.scarce:
             _give_back(account, account.left // 2)
 

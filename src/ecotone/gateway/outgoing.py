@@ -13,7 +13,7 @@ from ecotone.vocabulary import DataClass
 _ALL: Final = 2**31  # what was found maskable was within bounds; placeholders may be longer than what they hide
 
 
-def outgoing(request: Request, candidate: Candidate, names: Pseudonyms) -> bytes:
+def outgoing(request: Request, candidate: Candidate, names: Pseudonyms, salt: str | None = None) -> bytes:
     """The fields with placeholders in place of what is sensitive, the model's name, and our wish for usage.
 
     Raises:
@@ -25,6 +25,8 @@ def outgoing(request: Request, candidate: Candidate, names: Pseudonyms) -> bytes
     if request.stream and not request.wants_usage:
         options = masked.get("stream_options")
         replaced["stream_options"] = {**(options if isinstance(options, dict) else {}), "include_usage": True}
+    if salt is not None:
+        replaced["cache_salt"] = salt
     return msgspec.json.encode({**masked, **replaced})
 
 

@@ -74,14 +74,15 @@ class Request(msgspec.Struct, kw_only=True):
     def size(self) -> int:
         return len(self.raw)
 
-    def forwarded(self, model: str, *, ask_usage: bool = False) -> bytes:
+    def forwarded(self, model: str, *, ask_usage: bool = False, salt: str | None = None) -> bytes:
         """The body for an upstream that knows the model by another name.
 
         Args:
             model: the upstream's name.
             ask_usage: whether to ask for usage in a stream, too.
+            salt: ours, in the place of any that was sent.
         """
-        if self.canonical and not (ask_usage and "stream_options" in self.value):
+        if salt is None and self.canonical and not (ask_usage and "stream_options" in self.value):
             if model == self.model and not ask_usage:
                 return self.raw
             head = b'{"model":%b' % _encode(self.model)
@@ -92,6 +93,8 @@ class Request(msgspec.Struct, kw_only=True):
         fields: dict[str, Any] = {**_decoder.decode(self.raw), "model": model}
         if ask_usage:
             fields["stream_options"] = {**(options if isinstance(options, dict) else {}), "include_usage": True}
+        if salt is not None:
+            fields["cache_salt"] = salt
         return msgspec.json.encode(fields)
 
 

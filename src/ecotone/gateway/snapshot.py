@@ -35,7 +35,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     """A callable model, or a backend whose models are called `NAME/...`.
 
     `legal` names its legal class among the decisions. An engine has a `socket` once it is `ready`, and is
-    waited for while it is `starting`; a backend has an address and the server's variable that holds its key. `projects`
+    waited for while it is `starting`; a backend has an address and the server's variable that holds its key, and
+    speaks a `dialect` of OpenAI's. `projects`
     limits who may call; empty is everybody.
     """
 
@@ -47,6 +48,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     socket: str | None = None
     url: str | None = None
     key_env: str | None = None
+    dialect: str = "openai"
     tier: str | None = None
     private: bool = False
     ready: bool = True
@@ -70,6 +72,12 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     networks: tuple[str, ...] = ()
     expires: float = 0.0
     tags: tuple[str, ...] = ()
+
+    def allows(self, model: str) -> bool:
+        """Whether the key's own list of models has this name."""
+        return not self.models or any(
+            model.startswith(pattern[:-1]) if pattern.endswith("*") else model == pattern for pattern in self.models
+        )
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ from functools import partial
 
 from starlette.responses import Response
 
+from ecotone.accounts import Project, bears
 from ecotone.gateway.history import SPANS, Amount, History, Step
 from ecotone.vocabulary import Forbidden
 from ecotone.web.endpoint import Visit
@@ -39,11 +40,11 @@ def visible_projects(visit: Visit) -> frozenset[str] | None:
     actor = visit.actor
     if actor.is_admin:
         return None
-    projects = visit.services.accounts.projects() if actor.kind == "user" else ()
-    own = [p.name for p in projects if actor.name in (p.created_by, *p.owners)]
+    projects: list[Project] = visit.services.accounts.projects() if actor.kind == "user" else []
+    own = [p.name for p in projects if any(bears(actor, name) for name in (p.created_by, *p.bounds.owners))]
     if not own:
         raise Forbidden(
-            "Traffic is shown to administrators, and to to users the traffic of projects that they made or own."
+            "Traffic is shown to administrators, and to users the traffic of projects that they made or own."
         )
     return frozenset(own)
 

@@ -106,6 +106,9 @@ class Job:
     recording: Recording | None = None
     cache_key = b""
     conversation = b""
+    scopes: tuple[str, ...] = ()
+    marks = b""
+    texts: Recording | None = None
     findings: Findings | None = None
     gone = False
     first = tried = 0.0
@@ -156,16 +159,17 @@ class Job:
             self.hold = plane.reserved(self, option, prompt)
         record = (
             b'{"request_id":"%b","caller_id":%b,%b,"prompt_hash":"%b","stream":%b,"reserved_prompt_tokens":%d,'
-            b'"reserved_completion_tokens":%d,"reserved_cost":%b}'
+            b'"reserved_completion_tokens":%d,"reserved_cost":%b%b}'
             % (
                 self.request_id,
                 self.caller_id,
                 option.record,
-                plane.prompt_hash(self.lane.consumer.name, request.raw),
+                plane.keyed_hash(self.lane.consumer.name, request.raw),
                 b"true" if request.stream else b"false",
                 prompt,
                 self.completion,
-                b"null" if self.hold is None or self.hold.cost is None else b"%d" % self.hold.cost,
+                b"null" if self.hold is None else b"%d" % self.hold.cost,
+                self.marks,
             )
         )
         self._waiting = True
@@ -202,8 +206,11 @@ class Job:
         if option.candidate.masked:
             self.plane.spawn(self._masked(), self)
             return
-        self._body = self.request.forwarded(
-            option.candidate.model, ask_usage=self.request.stream and not self.request.wants_usage
+        request = self.request
+        self._body = request.forwarded(
+            option.candidate.model,
+            ask_usage=request.stream and not request.wants_usage,
+            salt=self._salt() if option.salted else None,
         )
         self._dispatch()
 
@@ -215,15 +222,20 @@ class Job:
         """Put placeholders in, away from the loop when there is much to look through."""
         self.names = names = Pseudonyms()
         try:
+            how = (self.request, self.option.candidate, names, self._salt() if self.option.salted else None)
             if self.request.size > IN_THREAD:
-                self._body = await self.plane.in_thread(outgoing, self.request, self.option.candidate, names)
+                self._body = await self.plane.in_thread(outgoing, *how)
             else:
-                self._body = outgoing(self.request, self.option.candidate, names)
+                self._body = outgoing(*how)
         except Refusal as refusal:
             self.fail(refusal)
         else:
             if not self.gone:
                 self._dispatch()
+
+    def _salt(self) -> str:
+        """Parts this project's prefix cache from all others' (CVE-2025-46570)."""
+        return self.plane.keyed_hash(self.lane.consumer.name, b"cache_salt").decode()
 
     def _dispatch(self) -> None:
         self.tried = self.plane.now()
@@ -419,6 +431,8 @@ class Job:
         if self.lane.route is not None and self.lane.route.alias:
             data = _renamed(data, self.lane.asked)
         self._parts = [data]
+        if self.texts is not None:
+            self.texts.add(data)
         if self.cache_key:
             self.plane.keep(self, Kept.of_whole(self.request.face, data))
         self._settle("done", self._deliver)
@@ -506,6 +520,8 @@ class Job:
             data = without_key_bytes(data, key)
         if self.recording is not None:
             self.recording.add(data)
+        if self.texts is not None:
+            self.texts.add(data)
         client.write(data)
         if client.slow and self._upstream is not None:
             self._upstream.pause()
@@ -647,7 +663,7 @@ class Job:
         now = plane.now()
         record = (
             b'{"request_id":"%b",%b,"status":"%b","prompt_tokens":%d,"completion_tokens":%d,"cached_tokens":%d,'
-            b'"cache_write_tokens":%d,"reasoning_tokens":%d,"estimate":%b,"cost":%b,"price":%b,"first":%.4f,"seconds":%.4f,"error":%b}'
+            b'"cache_write_tokens":%d,"reasoning_tokens":%d,"estimate":%b,"cost":%b,"price":%b,"first":%.4f,"seconds":%.4f,"error":%b%b%b}'
             % (
                 self.request_id,
                 option.settled,
@@ -663,6 +679,8 @@ class Job:
                 self.first - self.began if self.first else 0.0,
                 now - self.began,
                 b"null" if refusal is None else b'"%b"' % refusal.code.encode(),
+                self.marks,
+                b"" if self.texts is None else plane.keep_texts(self, self.texts),
             )
         )
         plane.counted(self, status, cost, now)

@@ -1,24 +1,25 @@
 """What is the same for all requests of one key for one model, worked out once for each snapshot."""
 
-import fnmatch
 from ipaddress import ip_address, ip_network
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
 from ecotone.gateway.admission import Candidate, admit, identify
 from ecotone.gateway.answers import Refusal
+from ecotone.gateway.dialects import AZURE, AZURE_VERSION, VLLM
 from ecotone.gateway.keys import provider_key
 from ecotone.gateway.parsing import Request
 from ecotone.gateway.plane.upstreams import Place
-from ecotone.gateway.snapshot import Consumer, Key, Route, Snapshot
+from ecotone.gateway.snapshot import Consumer, Key, Route, Snapshot, Target
 from ecotone.ledger.rulings import id_of
 from ecotone.privacy import Findings, inspect
 from ecotone.settings import Settings
 from ecotone.vocabulary import Location
 
 _MOST_LANES = 20_000
-_PARTS = ("keys", "consumers", "targets", "backends", "routes", "rulings", "prices")
+_PARTS = ("keys", "consumers", "targets", "backends", "routes", "rulings", "prices", "limits")
 _NO_CONTROL = dict.fromkeys((*range(32), 127), " ")
 _NO_FINDINGS = inspect({})
 
@@ -31,8 +32,8 @@ class Option:
     """
 
     __slots__ = (
-        "block", "candidate", "free", "head", "key", "name", "place", "price", "record", "ruling", "scopes", "settled",
-        "version",
+        "block", "candidate", "free", "head", "key", "name", "place", "price", "record", "ruling", "salted", "scopes",
+        "settled", "version",
     )  # fmt: skip
 
     def __init__(self, lane: "Lane", candidate: Candidate, place: Place, path: str) -> None:
@@ -41,7 +42,8 @@ class Option:
         self.name = candidate.name
         self.place = place
         self.key = provider_key(target.key_env)
-        self.head = _head(place, path, self.key)
+        self.head = _head(place, path, self.key, target, candidate.model)
+        self.salted = target.dialect == VLLM
         self.block = header_block(headers_of(lane, candidate))
         self.record = record_of(lane, candidate, _NO_FINDINGS)
         self.ruling = ruling_content(candidate)
@@ -66,6 +68,8 @@ class Lane:
 
     __slots__ = (
         "asked",
+        "by_tag",
+        "by_user",
         "connect",
         "consumer",
         "face",
@@ -100,6 +104,9 @@ class Lane:
         self.options: list[Option] = []
         self.ready: list[Option] = []
         self.snapshot = snapshot
+        self.by_user = f"project:{consumer.name}/user:*" in snapshot.limits
+        mark = f"project:{consumer.name}/tag:"
+        self.by_tag = any(scope.startswith(mark) for scope in snapshot.limits)
         self.scopes: tuple[str, ...] = (f"key:{key.id}", f"project:{consumer.name}", "organisation")
 
 
@@ -199,7 +206,7 @@ class Lanes:
 
 
 def _check_models(key: Key, request: Request) -> None:
-    if key.models and not any(fnmatch.fnmatchcase(request.model, pattern) for pattern in key.models):
+    if not key.allows(request.model):
         raise Refusal(
             404,
             "model_not_found",
@@ -280,10 +287,17 @@ def ruling_content(candidate: Candidate) -> bytes:
     )
 
 
-def _head(place: Place, path: str, key: str) -> bytes:
-    lines = [f"POST {place.path}/{path} HTTP/1.1", f"host: {place.authority}"]
-    if key:
-        lines.append(f"authorization: Bearer {key}")
+def _head(place: Place, path: str, key: str, target: Target, model: str) -> bytes:
+    """The head of requests to a candidate, up to the value of Content-Length."""
+    path, named = place.path + "/" + path, key and f"authorization: Bearer {key}"
+    if target.dialect == AZURE:
+        named = key and f"api-key: {key}"
+        if not place.path.endswith("/v1"):
+            deployment = quote(model, safe="")
+            path = f"{place.path}/openai/deployments/{deployment}{path[len(place.path) :]}?api-version={AZURE_VERSION}"
+    lines = [f"POST {path} HTTP/1.1", f"host: {place.authority}"]
+    if named:
+        lines.append(named)
     lines += [
         "content-type: application/json",
         "accept: application/json, text/event-stream",

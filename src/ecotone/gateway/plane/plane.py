@@ -16,7 +16,9 @@ from ecotone.gateway.admission import look_into
 from ecotone.gateway.answers import Refusal
 from ecotone.gateway.cache import Cache, Kept, Recording, key_of
 from ecotone.gateway.choosing import Chooser
+from ecotone.gateway.counters import Counters
 from ecotone.gateway.health import Outcome, wait_of
+from ecotone.gateway.limits import Limiter
 from ecotone.gateway.parsing import HEAVY, Request, parse
 from ecotone.gateway.plane.asgi import AsgiClient
 from ecotone.gateway.plane.connections import Client, Connection, Work
@@ -25,10 +27,12 @@ from ecotone.gateway.plane.heads import Head
 from ecotone.gateway.plane.jobs import NO_FAILURE, Job
 from ecotone.gateway.plane.lanes import Lane, Lanes, Option, header_block
 from ecotone.gateway.plane.listing import Listing, row_of
+from ecotone.gateway.plane.marks import tags_of
 from ecotone.gateway.plane.turns import Turns
 from ecotone.gateway.snapshot import Consumer, Key, Snapshot
 from ecotone.ledger import Ledger, LedgerWriter, request_id, settle_open
 from ecotone.ledger.rulings import Rulings
+from ecotone.ledger.texts import Texts
 from ecotone.privacy import Findings, TooDeep, inspect, quick
 from ecotone.settings import Settings
 
@@ -37,6 +41,7 @@ PATHS: Final = {"chat": "chat/completions", "completions": "completions", "embed
 _MODELS: Final = "/v1/models"
 _FEW: Final = 8 * 1024
 _SCAN_HERE: Final = 4 * 1024
+_MOST_TEXT: Final = 4 * 1024 * 1024
 _JSON: Final = b"content-type: application/json\r\n"
 _NOT_CALLED: Final = {"x-ecotone-backend": "none", "x-ecotone-reason": "listed; no model was called"}
 
@@ -59,13 +64,24 @@ class Plane:
         settings: limits and time-outs.
         writer: the chain of the ledger that this process writes.
         limiter: holds money and rates; None where nothing is limited.
+        counters: what is shown of the traffic.
+        texts: where prompts and answers go that a project wants kept.
     """
 
-    def __init__(self, settings: Settings, writer: LedgerWriter, *, limiter: Any = None, counters: Any = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        writer: LedgerWriter,
+        *,
+        limiter: Limiter | None = None,
+        counters: Counters | None = None,
+        texts: Texts | None = None,
+    ) -> None:
         self._settings = settings
         self._writer = writer
         self.limiter = limiter
         self._counters = counters
+        self._texts = texts
         self._snapshots: Snapshots | None = None
         self._snapshot = Snapshot()
         self._stale: bool | None = None
@@ -253,6 +269,7 @@ class Plane:
     ) -> Job:
         job = Job(self, client, request, lane, ready, _caller(head))
         job.findings = findings
+        self._mark(job, head)
         if lane.route is not None or self.chooser.health.resting:
             job.choose(self.ordered(job, ready))
         kept = self._kept(job) if lane.route is not None and lane.route.cache_seconds else None
@@ -264,6 +281,39 @@ class Plane:
         if lane.route is not None and lane.route.shadow is not None and kept is None:
             self._shadowed(job, head)
         return job
+
+    def _mark(self, job: Job, head: Head) -> None:
+        """Tags and end-user of a request, for its records and for the limits that are set for them."""
+        lane = job.lane
+        told, value = head.fields.get(b"x-ecotone-tags"), job.request.value
+        user = value.get("user") or value.get("safety_identifier")
+        if lane.consumer.keep_days:
+            job.texts = Recording(_MOST_TEXT)
+        if told is None and not lane.key.tags and not isinstance(user, str):
+            return
+        project = lane.consumer.name
+        tags = tags_of(told, lane.key.tags)
+        scopes: list[str] = []
+        if isinstance(user, str):
+            hashed = self.keyed_hash(project, b"user\0" + user.encode("utf-8", "replace"))
+            job.marks += b',"user":"%b"' % hashed
+            if lane.by_user:
+                scopes.append(f"project:{project}/user:{hashed.decode()}")
+        if tags:
+            job.marks += b',"tags":%b' % msgspec.json.encode(tags)
+            if lane.by_tag:
+                scopes += [f"project:{project}/tag:{tag}" for tag in tags]
+        job.scopes = tuple(scopes)
+
+    def keep_texts(self, job: Job, answer: Recording) -> bytes:
+        """Keep what went in and out for a project that wants it; what the record says of it."""
+        if self._texts is None:
+            return b""
+        kept = msgspec.json.encode(
+            {"request": msgspec.Raw(job.request.raw), "answer": answer.text().decode("utf-8", "replace")}
+        )
+        done = self._texts.keep(job.lane.consumer.name, job.request_id.decode(), kept)
+        return b',"texts":"kept"' if done else b',"texts":"dropped"'
 
     def _kept(self, job: Job) -> tuple[Kept, bytes] | None:
         """What is kept of the same question, as this request wants it; else the job will keep its answer."""
@@ -416,7 +466,7 @@ class Plane:
     def new_id(self) -> bytes:
         return request_id(self._writer.writer).encode()
 
-    def prompt_hash(self, project: str, raw: bytes) -> bytes:
+    def keyed_hash(self, project: str, raw: bytes) -> bytes:
         """Keyed hash of a request's body, 128 bits, with another key for each project.
 
         SHA-256 over key and body, of which half is shown, for short ones; BLAKE3 in keyed mode, three times as fast
@@ -466,7 +516,7 @@ class Plane:
             first.append(message)
             if isinstance(message, dict) and message.get("role") == "user":
                 break
-        return self.prompt_hash(lane.consumer.name, msgspec.json.encode(first))
+        return self.keyed_hash(lane.consumer.name, msgspec.json.encode(first))
 
     def because(self, lane: Lane, option: Option, why: str) -> Option:
         """The option with one more reason in the answer's headers."""
@@ -480,7 +530,7 @@ class Plane:
             return None
         completion = job.completion
         cost = option.price.most(prompt, completion) if option.price is not None else None
-        return self.limiter.reserve(option.scopes, prompt + completion, cost, self.now())
+        return self.limiter.reserve(option.scopes + job.scopes, prompt + completion, cost, self.now())
 
     def failed(self, job: Job, refusal: Refusal) -> None:
         """A candidate failed: it rests for a while, as long as it said, when that says something about it."""

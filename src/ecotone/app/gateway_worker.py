@@ -122,6 +122,7 @@ class _Worker:
         server = await self._loop.create_server(self._doorway, sock=listener, ssl=tls, backlog=_BACKLOG)
         gc.collect()
         gc.freeze()
+        gc.set_threshold(50_000, 20, 100)  # requests under way are no garbage; looking through them costs
         report(self._reports, "ready")
         looking = self._loop.create_task(self._look_after())
         await self._told.wait()

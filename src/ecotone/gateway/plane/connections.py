@@ -19,6 +19,7 @@ from ecotone.gateway.plane.heads import (
     check_twice,
     repeatable,
 )
+from ecotone.gateway.plane.writing import descriptor_of, write
 
 MOST_PIPELINED: Final = 64
 HEAD_SECONDS: Final = 30.0
@@ -114,8 +115,9 @@ class Connection(asyncio.Protocol):
         self._refusal: Refusal | None = None
         self._raw: list[bytes] = []
         self._in_head = self._first = False
-        self._seen: SeenHead | None = None
+        self._seen: SeenHead[Head] | None = None
         self._missing = self._beside = 0
+        self._descriptor = -1
         self._upgrading = False
         self._fed = self._size = self._pieces = 0
         self._work: Work | None = None
@@ -128,6 +130,7 @@ class Connection(asyncio.Protocol):
     # -- asyncio -----------------------------------------------------------------------------------------------------
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
+        self._descriptor = descriptor_of(transport)
         self._connections.add(self)
         peer = transport.get_extra_info("peername")
         self.address = str(peer[0]) if isinstance(peer, tuple) and peer else ""
@@ -160,9 +163,9 @@ class Connection(asyncio.Protocol):
             if start:
                 have = len(data) - start
                 if have == length:
-                    self._start(seen.head, data[start:], None)
+                    self._start(seen.meaning, data[start:], None)
                     return
-                if have < length and self._desk.refused_early(seen.head, self.address) is None:
+                if have < length and self._desk.refused_early(seen.meaning, self.address) is None:
                     self._parts = [data[start:]]
                     self._missing = length - have
                     return
@@ -201,7 +204,7 @@ class Connection(asyncio.Protocol):
             return
         self._parts = []
         assert self._seen is not None
-        self._start(self._seen.head, b"".join(parts), None)
+        self._start(self._seen.meaning, b"".join(parts), None)
         if left < 0 and not self._transport.is_closing():
             self.data_received(data[left:])
 
@@ -410,7 +413,7 @@ class Connection(asyncio.Protocol):
             if self._bodiless:
                 transport.write(b"%b%b%b" % (line, block, end % len(body)))
             elif len(body) < 16384:
-                transport.write(b"%b%b%b%b" % (line, block, end % len(body), body))
+                write(transport, self._descriptor, b"%b%b%b%b" % (line, block, end % len(body), body))
             else:
                 transport.writelines((line, block, end % len(body), body))
         if self._ending and not self._waiting:
@@ -432,7 +435,7 @@ class Connection(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         if data and not self._transport.is_closing():
-            self._transport.write(data if self._old else b"%x\r\n%b\r\n" % (len(data), data))
+            write(self._transport, self._descriptor, data if self._old else b"%x\r\n%b\r\n" % (len(data), data))
 
     def end(self, data: bytes) -> None:
         if not self._transport.is_closing():

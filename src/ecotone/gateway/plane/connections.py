@@ -19,7 +19,6 @@ from ecotone.gateway.plane.heads import (
     check_twice,
     repeatable,
 )
-from ecotone.gateway.plane.writing import descriptor_of, write
 
 MOST_PIPELINED: Final = 64
 HEAD_SECONDS: Final = 30.0
@@ -117,7 +116,6 @@ class Connection(asyncio.Protocol):
         self._in_head = self._first = False
         self._seen: SeenHead[Head] | None = None
         self._missing = self._beside = 0
-        self._descriptor = -1
         self._upgrading = False
         self._fed = self._size = self._pieces = 0
         self._work: Work | None = None
@@ -130,7 +128,6 @@ class Connection(asyncio.Protocol):
     # -- asyncio -----------------------------------------------------------------------------------------------------
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
-        self._descriptor = descriptor_of(transport)
         self._connections.add(self)
         peer = transport.get_extra_info("peername")
         self.address = str(peer[0]) if isinstance(peer, tuple) and peer else ""
@@ -413,7 +410,7 @@ class Connection(asyncio.Protocol):
             if self._bodiless:
                 transport.write(b"%b%b%b" % (line, block, end % len(body)))
             elif len(body) < 16384:
-                write(transport, self._descriptor, b"%b%b%b%b" % (line, block, end % len(body), body))
+                transport.write(b"%b%b%b%b" % (line, block, end % len(body), body))
             else:
                 transport.writelines((line, block, end % len(body), body))
         if self._ending and not self._waiting:
@@ -435,7 +432,7 @@ class Connection(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         if data and not self._transport.is_closing():
-            write(self._transport, self._descriptor, data if self._old else b"%x\r\n%b\r\n" % (len(data), data))
+            self._transport.write(data if self._old else b"%x\r\n%b\r\n" % (len(data), data))
 
     def end(self, data: bytes) -> None:
         if not self._transport.is_closing():

@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 import httptools
 
 from ecotone.gateway.plane.heads import SeenHead
-from ecotone.gateway.plane.writing import descriptor_of, write
 from ecotone.settings.addresses import is_forbidden
 
 MOST_IDLE: Final = 128
@@ -133,7 +132,7 @@ class Upstream(asyncio.Protocol):
     """One connection to a backend."""
 
     __slots__ = (
-        "_began", "_descriptor", "_ended", "_exchange", "_first", "_head", "_headers", "_keep", "_parser", "_parts",
+        "_began", "_ended", "_exchange", "_first", "_head", "_headers", "_keep", "_parser", "_parts",
         "_paused", "_reused", "_seen", "_status", "_transport", "place", "since",
     )  # fmt: skip
 
@@ -152,7 +151,9 @@ class Upstream(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
-        self._descriptor = descriptor_of(transport)
+        plain = transport.get_extra_info("socket")
+        if plain is not None and plain.family != socket.AF_UNIX:
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def usable(self) -> bool:
         return not self._transport.is_closing()
@@ -164,7 +165,7 @@ class Upstream(asyncio.Protocol):
         self._head = 0
         self._began = self._ended = False
         if len(body) < _ONE_WRITE:
-            write(self._transport, self._descriptor, head + body)
+            self._transport.write(head + body)
         else:
             self._transport.writelines((head, body))
 

@@ -268,7 +268,7 @@ def record_of(lane: Lane, candidate: Candidate, findings: Findings) -> bytes:
         "legal_class": target.legal,
         "knowledge_base": ruling.knowledge_base,
         "ruling": id_of(ruling_content(candidate)),
-        "data_class": findings.data_class,
+        "data_class": findings.data_class if lane.consumer.scan else None,
         "kinds": findings.kinds,
         "pseudonymised": candidate.masked,
         "why": candidate.why or None,

@@ -13,7 +13,6 @@ from ecotone.gateway.pricelists import Figures
 from ecotone.gateway.prices import Price
 from ecotone.gateway.snapshot import Budget, Key, Limit
 from ecotone.ledger import Ledger, explain
-
 from tests.gateway.conftest import route
 
 USD = 10**12
@@ -112,8 +111,8 @@ def test_a_stream_that_is_cut_by_us_is_counted_for_what_it_had_produced(house: A
         {"model": "fake/gpt-slow", "stream": True, "messages": [{"role": "user", "content": text}]}
     )
     with socket.create_connection(("127.0.0.1", house.port), timeout=10) as client:
-        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer eck_shop\r\ncontent-length: {len(body)}\r\n\r\n"
-        client.sendall(head.encode() + body)
+        head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer eck_shop\r\n"
+        client.sendall(head + b"content-length: %d\r\n\r\n" % len(body) + body)
         got = b""
         while got.count(b"data: ") < 6:
             got += client.recv(65536)

@@ -208,8 +208,12 @@ class Upstream(asyncio.Protocol):
             return
         parts = self._parts
         ended = self._ended
-        if not parts and not ended:
+        if not parts and not ended:  # extensions of chunks, trailers
+            self._head += len(data)
+            if self._head > 2 * MOST_HEAD:
+                self._fail("sent too much besides its answer")
             return
+        self._head = 1
         self._parts = []
         if ended:
             self._exchange = None

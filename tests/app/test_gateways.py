@@ -379,7 +379,7 @@ def test_workers_together_never_overspend_a_budget_also_when_they_are_killed(tmp
         def call() -> None:
             end = time.monotonic() + 40
             with tree.client() as client:
-                while time.monotonic() < end and statuses[402] < 12:
+                while time.monotonic() < end and statuses[402] < 12 and statuses[429] < 300:
                     with contextlib.suppress(httpx.HTTPError):
                         answer = tree.post(client, "fake/gpt-test", max_tokens=7)
                         statuses[answer.status_code] += 1
@@ -396,6 +396,6 @@ def test_workers_together_never_overspend_a_budget_also_when_they_are_killed(tmp
         for thread in threads:
             thread.join(50)
         print(f"{dict(statuses)}, spent {spent(tree) / 18 / 10**6:.1f} calls of {limit}")
-        assert statuses[402] > 0
+        assert statuses[402] + statuses[429] > 0, "what is left at the end may be less than one call reserves"
     assert spent(tree) <= limit * 18 * 10**6
     assert spent(tree) >= 0.8 * limit * 18 * 10**6

@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from ecotone.gateway.answers import Refusal
@@ -108,12 +109,10 @@ class LeasedPlane(Plane):
         ready: list[Option],
         findings: Findings | None,
     ) -> "Work":
-        def go() -> Work:
-            return super(LeasedPlane, self)._go(client, head, request, lane, ready, findings)
-
         try:
-            return go()
+            return super()._go(client, head, request, lane, ready, findings)
         except NotLeased:
+            go = partial(super()._go, client, head, request, lane, ready, findings)
             return self._later(client, self._leased(go))
 
     async def _leased(self, go: "Callable[[], Work]") -> "Work":

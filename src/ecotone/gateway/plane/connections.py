@@ -114,7 +114,7 @@ class Connection(asyncio.Protocol):
         self._refusal: Refusal | None = None
         self._raw: list[bytes] = []
         self._in_head = self._first = False
-        self._seen: SeenHead | None = None
+        self._seen: SeenHead[Head] | None = None
         self._missing = self._beside = 0
         self._upgrading = False
         self._fed = self._size = self._pieces = 0
@@ -160,9 +160,9 @@ class Connection(asyncio.Protocol):
             if start:
                 have = len(data) - start
                 if have == length:
-                    self._start(seen.head, data[start:], None)
+                    self._start(seen.meaning, data[start:], None)
                     return
-                if have < length and self._desk.refused_early(seen.head, self.address) is None:
+                if have < length and self._desk.refused_early(seen.meaning, self.address) is None:
                     self._parts = [data[start:]]
                     self._missing = length - have
                     return
@@ -201,7 +201,7 @@ class Connection(asyncio.Protocol):
             return
         self._parts = []
         assert self._seen is not None
-        self._start(self._seen.head, b"".join(parts), None)
+        self._start(self._seen.meaning, b"".join(parts), None)
         if left < 0 and not self._transport.is_closing():
             self.data_received(data[left:])
 

@@ -93,7 +93,8 @@ class Plane:
         self._listing = Listing()
         self._prompt_keys: dict[str, bytes] = {}
         self._prompt_key = settings.secret("prompt-hash")
-        self._threads = ThreadPoolExecutor(4, "gateway")
+        # one at a time: each takes the interpreter from the loop, and several would take it in turns
+        self._threads = ThreadPoolExecutor(1, "gateway")
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sweeping: asyncio.TimerHandle | None = None

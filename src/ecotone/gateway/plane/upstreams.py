@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import httptools
 
+from ecotone.gateway.plane.heads import SeenHead
 from ecotone.settings.addresses import is_forbidden
 
 MOST_IDLE: Final = 128
@@ -21,6 +22,7 @@ IDLE_SECONDS: Final = 45.0
 DNS_SECONDS: Final = 60.0
 MOST_HEAD: Final = 64 * 1024
 _ONE_WRITE: Final = 16 * 1024
+_LARGE: Final = 1024 * 1024
 
 
 class Unreachable(Exception):
@@ -130,8 +132,8 @@ class Upstream(asyncio.Protocol):
     """One connection to a backend."""
 
     __slots__ = (
-        "_began", "_ended", "_exchange", "_head", "_headers", "_keep", "_parser", "_parts", "_paused", "_reused",
-        "_sent", "_transport", "place", "since",
+        "_began", "_ended", "_exchange", "_first", "_head", "_headers", "_keep", "_parser", "_parts",
+        "_paused", "_reused", "_seen", "_status", "_transport", "place", "since",
     )  # fmt: skip
 
     def __init__(self, place: Place) -> None:
@@ -142,8 +144,10 @@ class Upstream(asyncio.Protocol):
         self._parser: Any = httptools.HttpResponseParser(self)
         self._parts: list[bytes] = []
         self._headers: dict[bytes, bytes] = {}
-        self._head = 0
-        self._began = self._ended = self._keep = self._reused = self._sent = self._paused = False
+        self._head = self._status = 0
+        self._first = b""
+        self._seen: SeenHead[dict[bytes, bytes]] | None = None
+        self._began = self._ended = self._keep = self._reused = self._paused = False
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
@@ -190,6 +194,14 @@ class Upstream(asyncio.Protocol):
             self._transport.abort()
             return
         if not self._began:
+            seen = self._seen
+            if seen is not None and not self._head:
+                start, length = seen.begins(data, _LARGE)
+                if start and len(data) - start == length:
+                    self._again(exchange, seen.meaning, data[start:])
+                    return
+            if not self._head:
+                self._first = data
             self._head += len(data)
         try:
             self._parser.feed_data(data)
@@ -217,11 +229,31 @@ class Upstream(asyncio.Protocol):
         self._parts = []
         if ended:
             self._exchange = None
+            if self._head == len(data) == len(self._first):
+                self._remember()
             self._rest()
         try:
             exchange.answer_data(parts, ended)
         except Exception as error:
             exchange.broke(error)
+
+    def _again(self, exchange: Exchange, headers: dict[bytes, bytes], body: bytes) -> None:
+        """A whole answer whose head came before on this connection: no parser is needed to know what it means."""
+        self._head = len(body)
+        self._began = self._ended = True
+        self._exchange = None
+        self._rest()
+        try:
+            exchange.answer_began(200, headers)
+            exchange.answer_data([body], True)
+        except Exception as error:
+            exchange.broke(error)
+
+    def _remember(self) -> None:
+        """Remember the head of an answer that came whole in one piece, if the next one may begin with the same."""
+        self._seen = None
+        if self._keep and not self._chunked() and b"content-length" in self._headers and self._status == 200:
+            self._seen = SeenHead(self._first, self._headers)
 
     def eof_received(self) -> None:
         return None
@@ -252,7 +284,7 @@ class Upstream(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         if self._ended:
             return
-        status = self._parser.get_status_code()
+        status = self._status = self._parser.get_status_code()
         if status < 200:  # 100 Continue, 103 Early Hints
             return
         self._began = True

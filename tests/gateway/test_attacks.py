@@ -188,6 +188,14 @@ def test_trailers_without_end_are_not_gathered(house: Any) -> None:
     assert sent < 16 * 1024 * 1024
 
 
+def test_an_interim_answer_in_one_piece_with_the_answer_leaves_nobody_waiting(house: Any) -> None:
+    final = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
+    provider(house, lambda client: client.sendall(b"HTTP/1.1 103 Early Hints\r\nx: 1\r\n\r\n" + final))
+    began = time.monotonic()
+    assert house.post("raw/early").status_code == 200
+    assert time.monotonic() - began < 1.0
+
+
 class Silent:
     """Takes what a connection tells."""
 

@@ -89,9 +89,7 @@ PAGES_OF_ADMINISTRATORS = {
     "/ecotone/projects/{name}",
     "/ecotone/keys/{id}",
     "/ecotone/routes",
-    "/ecotone/requests",
     "/ecotone/routes/{name}",
-    "/ecotone/traffic",
     "/ecotone/backends/{name}",
 }
 PAGES_OF_OTHERS = re.compile(r"/ecotone/(?:licences|webhooks|access|discussions|requests|traffic|why|you)(?:/|\Z)")

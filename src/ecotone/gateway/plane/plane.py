@@ -268,17 +268,23 @@ class Plane:
         lane: Lane,
         ready: list[Option],
         findings: Findings | None,
-    ) -> Job:
+    ) -> Job | None:
         job = Job(self, client, request, lane, ready, _caller(head))
         job.findings = findings
         self._mark(job, head)
         if lane.route is not None or self.chooser.health.resting:
             job.choose(self.ordered(job, ready))
         kept = self._kept(job) if lane.route is not None and lane.route.cache_seconds else None
-        if kept is not None:
-            job.replay(*kept)
-        else:
-            job.start()
+        try:
+            if kept is not None:
+                job.replay(*kept)
+            else:
+                job.start()
+        except Refusal as refusal:
+            if refusal.status != 402:
+                raise
+            self._note_refused(client, head, lane.key, lane.consumer, request, findings, refusal)
+            return None
         self.jobs.add(job)
         if lane.route is not None and lane.route.shadow is not None and kept is None:
             self._shadowed(job, head)
@@ -405,8 +411,8 @@ class Plane:
         findings: Findings | None,
         refusal: Refusal,
     ) -> None:
-        """A refusal by decision or data class stands in the ledger; it is told, written or not."""
-        if refusal.status not in (403, 451):
+        """A refusal by decision, data class or budget stands in the ledger; it is told, written or not."""
+        if refusal.status not in (402, 403, 451):
             self.refuse(client, refusal, head)
             return
         if self.limiter is not None:  # it stands in the ledger, so it counts as a request
@@ -421,6 +427,7 @@ class Plane:
             "request_id": own.decode(),
             "caller_id": msgspec.Raw(_caller(head)),
             "project": consumer.name,
+            "key": key.id,
             "face": request.face,
             "asked": request.model,
             "model": told.get("model", request.model),

@@ -13,7 +13,6 @@ from ecotone.gateway.pricelists import Figures
 from ecotone.gateway.prices import Price
 from ecotone.gateway.snapshot import Budget, Key, Limit
 from ecotone.ledger import Ledger, explain
-
 from tests.gateway.conftest import route
 
 USD = 10**12

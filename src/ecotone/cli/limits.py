@@ -27,8 +27,8 @@ def set_limits(
     """Set limits and budgets of a scope in the place of those that it has; what is not named has none."""
     if requests is None and tokens is None and concurrent is None and not budget:
         raise typer.BadParameter(
-            f"name at least one of --requests, --tokens, --concurrent, --budget; `ecotone limit remove {scope}` takes all "
-            "away"
+            "name at least one of --requests, --tokens, --concurrent, --budget; "
+            f"`ecotone limit remove {scope}` takes all away"
         )
     body = {"requests": requests, "tokens": tokens, "concurrent": concurrent, "budgets": budget or []}
     show.record(Server().put(f"/limits/{scope_path(scope)}", body), as_json=as_json)

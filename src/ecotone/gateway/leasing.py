@@ -108,14 +108,14 @@ class LeasedPlane(Plane):
         lane: Lane,
         ready: list[Option],
         findings: Findings | None,
-    ) -> "Work":
+    ) -> "Work | None":
         try:
             return super()._go(client, head, request, lane, ready, findings)
         except NotLeased:
             go = partial(super()._go, client, head, request, lane, ready, findings)
             return self._later(client, self._leased(go))
 
-    async def _leased(self, go: "Callable[[], Work]") -> "Work":
+    async def _leased(self, go: "Callable[[], Work | None]") -> "Work | None":
         """Try again when slices may have come. Raises Refusal."""
         refusal: Refusal | None = None
         for _ in range(_ROUNDS):

@@ -125,7 +125,7 @@ class Connection(asyncio.Protocol):
         self._last = self._bodiless = False
         self.slow = False
         self.address = ""
-        self.since = 0.0
+        self.since = self._head_since = 0.0
 
     # -- asyncio -----------------------------------------------------------------------------------------------------
     def connection_made(self, transport: Any) -> None:
@@ -242,7 +242,7 @@ class Connection(asyncio.Protocol):
         elif self._busy:
             return
         elif self._in_head:
-            if idle > HEAD_SECONDS:
+            if now - self._head_since > HEAD_SECONDS:
                 self._broken(Refusal(408, "head_too_slow", "The head of the request did not arrive in 30 seconds."))
         elif self._head is not None or self._missing:
             if idle > BODY_SECONDS:
@@ -253,6 +253,7 @@ class Connection(asyncio.Protocol):
     # -- httptools ---------------------------------------------------------------------------------------------------
     def on_message_begin(self) -> None:
         self._head = Head()
+        self._head_since = self.since
         self._target = []
         self._refusal = None
         self._in_head = True
@@ -355,7 +356,7 @@ class Connection(asyncio.Protocol):
         """The answer is written; the next request, if one waits."""
         self._work = None
         self._busy = False
-        self.since = time.monotonic()
+        self.since = self._head_since = time.monotonic()
         transport = self._transport
         if transport.is_closing():
             return

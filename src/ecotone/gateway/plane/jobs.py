@@ -14,7 +14,7 @@ from ecotone.gateway.answers import Refusal
 from ecotone.gateway.cache import Kept, Recording
 from ecotone.gateway.incoming import BadAnswer, read_answer
 from ecotone.gateway.keys import without_key, without_key_bytes
-from ecotone.gateway.metering import Usage, reserved_completion
+from ecotone.gateway.metering import MOST_TOKENS, Usage, reserved_completion
 from ecotone.gateway.outgoing import outgoing
 from ecotone.gateway.parsing import Request
 from ecotone.gateway.plane.connections import Client
@@ -62,17 +62,19 @@ class _Usage(msgspec.Struct):
     def into(self, usage: Usage) -> bool:
         """Whether the figures are plain, and were taken over."""
         prompt, completion = self.prompt_tokens, self.completion_tokens
-        if prompt < 0 or completion < 0:
+        if not (0 <= prompt <= MOST_TOKENS and 0 <= completion <= MOST_TOKENS):
             return False
         inside, out = self.prompt_tokens_details, self.completion_tokens_details
         if inside is not None:
             read, written, audio = inside.cached_tokens or 0, inside.cache_write_tokens or 0, inside.audio_tokens or 0
-            if read < 0 or written < 0 or audio < 0 or read + written > prompt:
+            if read < 0 or written < 0 or audio < 0 or read + written + audio > MOST_TOKENS:
+                return False
+            if read + written > prompt:
                 return False
             usage.cached_tokens, usage.cache_write_tokens, usage.audio_prompt_tokens = read, written, audio
         if out is not None:
             reasoning, audio = out.reasoning_tokens or 0, out.audio_tokens or 0
-            if reasoning < 0 or audio < 0:
+            if reasoning < 0 or audio < 0 or reasoning + audio > MOST_TOKENS:
                 return False
             usage.reasoning_tokens, usage.audio_completion_tokens = reasoning, audio
         usage.prompt_tokens, usage.completion_tokens = prompt, completion

@@ -19,6 +19,7 @@ from ecotone.gateway.choosing import Chooser
 from ecotone.gateway.counters import Counters
 from ecotone.gateway.health import Outcome, wait_of
 from ecotone.gateway.limits import Limiter
+from ecotone.gateway.metering import unlimited_completion
 from ecotone.gateway.parsing import HEAVY, Request, parse
 from ecotone.gateway.plane.asgi import AsgiClient
 from ecotone.gateway.plane.connections import Client, Connection, Work
@@ -182,7 +183,7 @@ class Plane:
                 who = head.who = self._who(head, address)
             hashed, key, consumer, _ = who
             if face is None:
-                return self._other(client, head, consumer)
+                return self._other(client, head, key, consumer)
             if head.method != b"POST":
                 raise Refusal(405, "method_not_allowed", f"{head.path} takes POST.", headers={"allow": "POST"})
             if len(body) > HEAVY:
@@ -414,6 +415,13 @@ class Plane:
         if refusal.status not in (402, 403, 451):
             self.refuse(client, refusal, head)
             return
+        if self.limiter is not None:  # it stands in the ledger, so it counts as a request
+            try:
+                scopes = (f"key:{key.id}", f"project:{consumer.name}", "organisation")
+                self.limiter.reserve(scopes, 0, 0, self.now()).release()
+            except Refusal as limited:
+                self.refuse(client, limited, head)
+                return
         told, own = refusal.ecotone, self.new_id()
         record = {
             "request_id": own.decode(),
@@ -434,17 +442,17 @@ class Plane:
         self.turns.add("refused", msgspec.json.encode(record), lambda _: self.tell(client, refusal, own))
 
     # -- other endpoints ---------------------------------------------------------------------------------------------
-    def _other(self, client: Client, head: Head, consumer: Consumer) -> "Work | None":
+    def _other(self, client: Client, head: Head, key: Key, consumer: Consumer) -> "Work | None":
         path = head.path
         if path != _MODELS and not path.startswith(_MODELS + "/"):
             raise Refusal(404, "not_found", f"There is no endpoint {path}; known: {', '.join(FACES)}, {_MODELS}.")
         if head.method not in (b"GET", b"HEAD"):
             raise Refusal(405, "method_not_allowed", f"{_MODELS} takes GET.", headers={"allow": "GET"})
         wanted = unquote(path.removeprefix(_MODELS).strip("/"))
-        return self._later(client, self._models(client, head, consumer, wanted))
+        return self._later(client, self._models(client, key, consumer, wanted))
 
-    async def _models(self, client: Client, head: Head, consumer: Consumer, wanted: str) -> None:
-        rows = await self._listing.rows(self._snapshot, consumer)
+    async def _models(self, client: Client, key: Key, consumer: Consumer, wanted: str) -> None:
+        rows = [row for row in await self._listing.rows(self._snapshot, consumer) if key.allows(row["id"])]
         body = msgspec.json.encode(row_of(rows, wanted) if wanted else {"object": "list", "data": rows})
         block = b"x-request-id: %b\r\n%b%b" % (self.new_id(), _JSON, header_block(_NOT_CALLED))
         client.whole(200, block, body)
@@ -537,8 +545,10 @@ class Plane:
         """Room under all limits. Raises Refusal."""
         if self.limiter is None:
             return None
-        completion = job.completion
-        cost = option.price.most(prompt, completion) if option.price is not None else None
+        completion, price = job.completion, option.price
+        cost = None
+        if price is not None:  # an answer that the request does not bound costs, too
+            cost = price.most(prompt, completion or unlimited_completion(job.request, price.max_output))
         return self.limiter.reserve(option.scopes + job.scopes, prompt + completion, cost, self.now())
 
     def failed(self, job: Job, refusal: Refusal) -> None:

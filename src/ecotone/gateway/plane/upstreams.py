@@ -133,7 +133,7 @@ class Upstream(asyncio.Protocol):
 
     __slots__ = (
         "_began", "_ended", "_exchange", "_first", "_head", "_headers", "_keep", "_parser", "_parts",
-        "_paused", "_reused", "_seen", "_status", "_transport", "place", "since",
+        "_paused", "_reused", "_seen", "_transport", "place", "since",
     )  # fmt: skip
 
     def __init__(self, place: Place) -> None:
@@ -144,7 +144,7 @@ class Upstream(asyncio.Protocol):
         self._parser: Any = httptools.HttpResponseParser(self)
         self._parts: list[bytes] = []
         self._headers: dict[bytes, bytes] = {}
-        self._head = self._status = 0
+        self._head = 0
         self._first = b""
         self._seen: SeenHead[dict[bytes, bytes]] | None = None
         self._began = self._ended = self._keep = self._reused = self._paused = False
@@ -220,7 +220,10 @@ class Upstream(asyncio.Protocol):
             return
         parts = self._parts
         ended = self._ended
-        if not parts and not ended:
+        if not parts and not ended:  # extensions of chunks, trailers
+            self._head += len(data)
+            if self._head > 2 * MOST_HEAD:
+                self._fail("sent too much besides its answer")
             return
         self._parts = []
         if ended:
@@ -228,6 +231,8 @@ class Upstream(asyncio.Protocol):
             if self._head == len(data) == len(self._first):
                 self._remember()
             self._rest()
+        else:
+            self._head = 1
         try:
             exchange.answer_data(parts, ended)
         except Exception as error:
@@ -248,7 +253,9 @@ class Upstream(asyncio.Protocol):
     def _remember(self) -> None:
         """Remember the head of an answer that came whole in one piece, if the next one may begin with the same."""
         self._seen = None
-        if self._keep and not self._chunked() and b"content-length" in self._headers and self._status == 200:
+        if not self._first.startswith(b"HTTP/1.1 200 "):
+            return  # an interim answer came before it in the same piece
+        if self._keep and not self._chunked() and b"content-length" in self._headers:
             self._seen = SeenHead(self._first, self._headers)
 
     def eof_received(self) -> None:
@@ -280,7 +287,7 @@ class Upstream(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         if self._ended:
             return
-        status = self._status = self._parser.get_status_code()
+        status = self._parser.get_status_code()
         if status < 200:  # 100 Continue, 103 Early Hints
             return
         self._began = True

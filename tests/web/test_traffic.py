@@ -98,5 +98,5 @@ def test_a_request_tells_who_was_tried_and_what_would_have_helped() -> None:
         ("b/x", "answered", "", False),
     ]
     assert found.would_allow == ["purpose research"] and found.duties == ["name it"]
-    assert ("Cost", "1.50 USD") in found.used and ("Price", "2026-11-01") in found.used
+    assert ("Cost", "1.5 USD") in found.used and ("Price", "2026-11-01") in found.used
     assert found.verdict_word == "Not allowed"

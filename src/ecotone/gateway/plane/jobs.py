@@ -182,6 +182,7 @@ class Job:
             )
         )
         self._waiting = True
+        plane.jobs.add(self)
         _, ruling = plane.rulings.record(option.ruling)
         if ruling is not None:
             plane.turns.before(*ruling)

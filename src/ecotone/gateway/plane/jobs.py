@@ -23,6 +23,7 @@ from ecotone.gateway.plane.lanes import Lane, Option
 from ecotone.gateway.plane.passing import Passing, Unusual
 from ecotone.gateway.plane.refused import refusal_of
 from ecotone.gateway.plane.upstreams import Unreachable, Upstream
+from ecotone.gateway.refusals import NotLeased, about
 from ecotone.gateway.streams import DONE, EventCutter, StreamReader
 from ecotone.ledger import LedgerFull
 from ecotone.privacy import Findings, Pseudonyms
@@ -154,11 +155,17 @@ class Job:
 
     # -- trying ------------------------------------------------------------------------------------------------------
     def start(self) -> None:
-        """Reserve, write that it was opened, and go on once that is written."""
+        """Reserve, write that it was opened, and go on once that is written. Raises Refusal when there is no room."""
         plane, request, option = self.plane, self.request, self.option
         prompt = (request.size + 2) // 3
         if plane.limiter is not None:
-            self.hold = plane.reserved(self, option, prompt)
+            try:
+                self.hold = plane.reserved(self, option, prompt)
+            except Refusal as refusal:
+                if not self._leads_on(refusal):
+                    raise about(refusal, option.name) from None
+                self._start_next(about(refusal, option.name))
+                return
         record = (
             b'{"request_id":"%b","caller_id":%b,%b,"prompt_hash":"%b","stream":%b,"reserved_prompt_tokens":%d,'
             b'"reserved_completion_tokens":%d,"reserved_cost":%b%b}'
@@ -175,10 +182,34 @@ class Job:
             )
         )
         self._waiting = True
+        plane.jobs.add(self)
         _, ruling = plane.rulings.record(option.ruling)
         if ruling is not None:
             plane.turns.before(*ruling)
         plane.turns.add("opened", record, self._opened)
+
+    def _leads_on(self, refusal: Refusal) -> bool:
+        """Whether the route has a further candidate, which may have room: be free, have a price, be less busy."""
+        lane = self.lane
+        if lane.route is None or self.kept is not None or self.place + 1 >= len(self.options):
+            return False
+        if isinstance(refusal, NotLeased):
+            return False
+        return refusal.status == 402 or str(refusal.ecotone.get("scope")).startswith("backend:")
+
+    def _start_next(self, refusal: Refusal) -> None:
+        """Start the next candidate, as there is no room for this one. Raises the first refusal when none has room."""
+        before, found = self.option.name, (self.place, self.option)
+        self.place += 1
+        why = f"fallback; {before} had no room ({refusal.code})"
+        self.option = self.plane.because(self.lane, self.options[self.place], why)
+        try:
+            self.start()
+        except NotLeased:
+            raise
+        except Refusal:
+            self.place, self.option = found
+            raise refusal from None
 
     def replay(self, kept: Kept, body: bytes) -> None:
         """Answer with what was kept of the same question; it costs nothing.
@@ -566,8 +597,6 @@ class Job:
         self.plane.failed(self, refusal)
         if self.names is not None:
             refusal.message = self.names.restore(refusal.message)
-        if self._passing is not None:
-            self._passing.estimate()
         self._end("upstream_died", refusal)
 
     # -- ends --------------------------------------------------------------------------------------------------------
@@ -597,15 +626,14 @@ class Job:
         self._end("upstream_died" if refusal.code == "upstream_died" else "failed", refusal)
 
     def _next(self, refusal: Refusal) -> None:
-        failed = msgspec.json.encode(
-            {
-                "request_id": self.request_id.decode(),
-                "model": self.option.candidate.name,
-                "backend": self.option.candidate.target.backend,
-                "error": refusal.code,
-                "seconds": round(self.plane.now() - self.began, 4),
-            }
-        )
+        told: dict[str, Any] = {
+            "request_id": self.request_id.decode(),
+            "model": self.option.candidate.name,
+            "backend": self.option.candidate.target.backend,
+            "error": refusal.code,
+            "seconds": round(self.plane.now() - self.began, 4),
+        }
+        failed = msgspec.json.encode(told)
         self._let_go()
         self.place += 1
         before = self.option.candidate.name
@@ -620,13 +648,16 @@ class Job:
         self.plane.turns.before("failed", failed)
         try:
             self.start()
-        except Refusal as why:
+        except Refusal:  # the next one has no room: what is told is why the one before gave no answer
+            refusal.headers.setdefault("x-ecotone-backend", told["backend"])
             self._settled = True
             self.plane.jobs.discard(self)
-            self._refuse(why)
+            self._refuse(refusal)
 
     def _end(self, status: str, refusal: Refusal) -> None:
-        """Settle, then tell the client why."""
+        """Settle, then tell the client why. What a stream had produced until now is counted, whoever cut it."""
+        if self._passing is not None:
+            self._passing.estimate()
 
         def tell(_: LedgerFull | None) -> None:
             if self.gone:

@@ -1,5 +1,6 @@
 """What is the same for all requests of one key for one model, worked out once for each snapshot."""
 
+from datetime import UTC, datetime
 from ipaddress import ip_address, ip_network
 from typing import Any
 from urllib.parse import quote
@@ -151,8 +152,11 @@ class Lanes:
             identify(snapshot, hashed, prefix=prefix)
             raise AssertionError("an unknown key was identified")
         consumer = snapshot.consumers.get(key.project)
-        if consumer is None or (key.expires and key.expires <= now):
+        if consumer is None:
             raise Refusal(401, "invalid_api_key", "The key is not known or was revoked; ask for a new one.")
+        if key.expires and key.expires <= now:
+            ended = datetime.fromtimestamp(key.expires, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            raise Refusal(401, "invalid_api_key", f"The key ended at {ended}; ask for a new one.")
         if key.networks and not _within(address, key.networks):
             raise Refusal(401, "wrong_network", "The key may not be used from this address; ask who manages it.")
         return key, consumer
@@ -264,7 +268,7 @@ def record_of(lane: Lane, candidate: Candidate, findings: Findings) -> bytes:
         "legal_class": target.legal,
         "knowledge_base": ruling.knowledge_base,
         "ruling": id_of(ruling_content(candidate)),
-        "data_class": findings.data_class,
+        "data_class": findings.data_class if lane.consumer.scan else None,
         "kinds": findings.kinds,
         "pseudonymised": candidate.masked,
         "why": candidate.why or None,

@@ -122,7 +122,7 @@ class Plane:
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self.turns = Turns(self._writer, loop)
+        self.turns = Turns(self._writer, loop, self.jobs)
         smallest = min(self._settings.upstream_first, self._settings.upstream_idle)
         self._pause = max(0.05, min(0.5, smallest / 4))
         self._sweeping = loop.call_later(self._pause, self._sweep)
@@ -268,18 +268,23 @@ class Plane:
         lane: Lane,
         ready: list[Option],
         findings: Findings | None,
-    ) -> Job:
+    ) -> Job | None:
         job = Job(self, client, request, lane, ready, _caller(head))
         job.findings = findings
         self._mark(job, head)
         if lane.route is not None or self.chooser.health.resting:
             job.choose(self.ordered(job, ready))
         kept = self._kept(job) if lane.route is not None and lane.route.cache_seconds else None
-        if kept is not None:
-            job.replay(*kept)
-        else:
-            job.start()
-        self.jobs.add(job)
+        try:
+            if kept is not None:
+                job.replay(*kept)
+            else:
+                job.start()
+        except Refusal as refusal:
+            if refusal.status != 402:
+                raise
+            self._note_refused(client, head, lane.key, lane.consumer, request, findings, refusal)
+            return None
         if lane.route is not None and lane.route.shadow is not None and kept is None:
             self._shadowed(job, head)
         return job
@@ -364,7 +369,6 @@ class Plane:
             if found.ready:
                 shadow = Job(self, Dropped(), job.request, found, found.ready[:1], _caller(head))
                 shadow.start()
-                self.jobs.add(shadow)
         except Refusal:
             return
 
@@ -405,8 +409,8 @@ class Plane:
         findings: Findings | None,
         refusal: Refusal,
     ) -> None:
-        """A refusal by decision or data class stands in the ledger; it is told, written or not."""
-        if refusal.status not in (403, 451):
+        """A refusal by decision, data class or budget stands in the ledger; it is told, written or not."""
+        if refusal.status not in (402, 403, 451):
             self.refuse(client, refusal, head)
             return
         if self.limiter is not None:  # it stands in the ledger, so it counts as a request
@@ -421,6 +425,7 @@ class Plane:
             "request_id": own.decode(),
             "caller_id": msgspec.Raw(_caller(head)),
             "project": consumer.name,
+            "key": key.id,
             "face": request.face,
             "asked": request.model,
             "model": told.get("model", request.model),

@@ -71,12 +71,27 @@ def test_a_failure_is_told_as_it_was_when_the_next_candidate_has_no_price(house:
     assert "x-should-retry" not in answer.headers
 
 
+def test_a_model_without_a_price_is_called_where_no_budget_stands(house: Any) -> None:
+    house.gateway.limiter = Limiter(spent={})
+    answer = house.post("fake/gpt-test", max_tokens=10)
+    assert answer.status_code == 200, answer.text
+    settled = house.settled(answer)
+    assert (settled["prompt_tokens"], settled["cost"]) == (11, None)
+
+
 def test_a_price_that_is_not_known_is_told_with_the_model_and_the_command_also_behind_a_route(house: Any) -> None:
     priced(house, prices={})
     told = house.post("unpriced-first", max_tokens=10)
-    assert told.status_code == 402 and told.headers["x-should-retry"] == "false"
+    assert (told.status_code, told.reason_phrase) == (402, "Payment Required")
+    assert told.headers["x-should-retry"] == "false"
     assert "The price of fake/gpt-new is not known" in told.json()["error"]["message"]
     assert "`ecotone price set fake/gpt-new --input" in told.json()["error"]["message"]
+
+
+def test_a_call_that_is_dearer_than_the_whole_budget_is_told_so_not_that_the_budget_is_spent(house: Any) -> None:
+    priced(house, prices={"fake/gpt-test": PRICED})
+    told = house.post("fake/gpt-test", max_tokens=1_000_000).json()["error"]["message"]
+    assert "more than the whole budget of the project shop: 1 USD" in told and "are spent" not in told
 
 
 def test_a_refusal_for_money_stands_in_the_ledger_with_its_key_so_that_why_can_tell(house: Any) -> None:
@@ -96,8 +111,8 @@ def test_a_stream_that_is_cut_by_us_is_counted_for_what_it_had_produced(house: A
         {"model": "fake/gpt-slow", "stream": True, "messages": [{"role": "user", "content": text}]}
     )
     with socket.create_connection(("127.0.0.1", house.port), timeout=10) as client:
-        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer eck_shop\r\ncontent-length: {len(body)}\r\n\r\n"
-        client.sendall(head.encode() + body)
+        head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer eck_shop\r\n"
+        client.sendall(head + b"content-length: %d\r\n\r\n" % len(body) + body)
         got = b""
         while got.count(b"data: ") < 6:
             got += client.recv(65536)

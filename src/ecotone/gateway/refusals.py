@@ -31,6 +31,12 @@ def spent_up(account: Account, cost: int) -> Refusal:
         f"{where}, and this call may cost {usd(cost)} USD; {again}. "
         "Set a smaller max_tokens, or ask an administrator for a larger budget."
     )
+    if cost > account.limit:
+        text = (
+            f"This call may cost {usd(cost)} USD, more than the whole budget of {named(account.scope)}: "
+            f"{usd(account.limit)} USD ({_window(account)}). Set a smaller max_tokens, or ask an administrator for a "
+            "larger budget."
+        )
     told = _told(account.scope, "budget", account.limit, opens) | {"window": account.window, "budget": account.id}
     return Refusal(402, "insufficient_quota", text, ecotone=told, headers={"x-should-retry": "false"})
 

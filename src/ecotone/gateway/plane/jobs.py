@@ -190,7 +190,7 @@ class Job:
         plane.turns.add("opened", record, self._opened)
 
     def _leads_on(self, refusal: Refusal) -> bool:
-        """Whether the route has a further candidate, which may have room: be free, have a price, be less busy."""
+        """Whether a further candidate of the route may have room: be free, have a known price, or be less busy."""
         lane = self.lane
         if lane.route is None or self.kept is not None or self.place + 1 >= len(self.options):
             return False

@@ -31,6 +31,7 @@ class Provider:
     def __init__(self) -> None:
         self.seen: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
+        self.paths: list[str] = []
         self.stopped = threading.Event()
         provider = self
 
@@ -47,6 +48,7 @@ class Provider:
                 size = self.headers.get("content-length")
                 body = json.loads(self.rfile.read(int(size))) if size else {}
                 provider.seen.append(body)
+                provider.paths.append(self.path)
                 provider.headers.append({k.lower(): v for k, v in self.headers.items()})
                 model = body["model"]
                 if "refuses" in model:

@@ -115,6 +115,7 @@ class BehindProxies:
         self._proxies = proxies
         self.most_body = desk.most_body
         self.patience = desk.patience
+        self.jobs = desk.jobs
 
     def refused_early(self, head: Head, address: str) -> Refusal | None:
         return self._desk.refused_early(head, self._proxies.client(address, head.fields))

@@ -19,6 +19,7 @@ from ecotone.gateway.plane.heads import (
     check_twice,
     repeatable,
 )
+from ecotone.gateway.plane.writing import FEW, descriptor_of, write
 
 MOST_PIPELINED: Final = 64
 HEAD_SECONDS: Final = 30.0
@@ -88,6 +89,9 @@ class Desk(Protocol):
     most_body: int
     patience: float
 
+    jobs: Any
+    """Requests under way."""
+
     def refused_early(self, head: Head, address: str) -> Refusal | None: ...
 
     def take(self, client: Client, head: Head, body: bytes, address: str) -> Work | None: ...
@@ -118,6 +122,7 @@ class Connection(asyncio.Protocol):
         self._in_head = self._first = False
         self._seen: SeenHead[Head] | None = None
         self._missing = self._beside = 0
+        self._descriptor = -1
         self._upgrading = False
         self._fed = self._size = self._pieces = 0
         self._work: Work | None = None
@@ -130,6 +135,7 @@ class Connection(asyncio.Protocol):
     # -- asyncio -----------------------------------------------------------------------------------------------------
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
+        self._descriptor = descriptor_of(transport)
         self._connections.add(self)
         peer = transport.get_extra_info("peername")
         self.address = str(peer[0]) if isinstance(peer, tuple) and peer else ""
@@ -413,7 +419,7 @@ class Connection(asyncio.Protocol):
             if self._bodiless:
                 transport.write(b"%b%b%b" % (line, block, end % len(body)))
             elif len(body) < 16384:
-                transport.write(b"%b%b%b%b" % (line, block, end % len(body), body))
+                self._put(b"%b%b%b%b" % (line, block, end % len(body), body))
             else:
                 transport.writelines((line, block, end % len(body), body))
         if self._ending and not self._waiting:
@@ -435,7 +441,13 @@ class Connection(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         if data and not self._transport.is_closing():
-            self._transport.write(data if self._old else b"%x\r\n%b\r\n" % (len(data), data))
+            self._put(data if self._old else b"%x\r\n%b\r\n" % (len(data), data))
+
+    def _put(self, data: bytes) -> None:
+        if len(self._desk.jobs) <= FEW:
+            write(self._transport, self._descriptor, data)
+        else:
+            self._transport.write(data)
 
     def end(self, data: bytes) -> None:
         if not self._transport.is_closing():

@@ -23,6 +23,7 @@ from ecotone.gateway.plane.lanes import Lane, Option
 from ecotone.gateway.plane.passing import Passing, Unusual
 from ecotone.gateway.plane.refused import refusal_of
 from ecotone.gateway.plane.upstreams import Unreachable, Upstream
+from ecotone.gateway.plane.writing import FEW
 from ecotone.gateway.refusals import NotLeased, about
 from ecotone.gateway.streams import DONE, EventCutter, StreamReader
 from ecotone.ledger import LedgerFull
@@ -182,6 +183,7 @@ class Job:
             )
         )
         self._waiting = True
+        plane.jobs.add(self)
         _, ruling = plane.rulings.record(option.ruling)
         if ruling is not None:
             plane.turns.before(*ruling)
@@ -307,7 +309,12 @@ class Job:
     def _send(self, upstream: Upstream) -> None:
         self._upstream = upstream
         self.deadline = self.plane.now() + self.lane.wait
-        upstream.send(self, b"%b%d\r\n\r\n" % (self.option.head, len(self._body)), self._body)
+        upstream.send(
+            self,
+            b"%b%d\r\n\r\n" % (self.option.head, len(self._body)),
+            self._body,
+            is_alone=len(self.plane.jobs) <= FEW,
+        )
 
     # -- what the upstream does --------------------------------------------------------------------------------------
     def answer_began(self, status: int, headers: dict[bytes, bytes]) -> None:

@@ -122,7 +122,7 @@ class Plane:
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self.turns = Turns(self._writer, loop)
+        self.turns = Turns(self._writer, loop, self.jobs)
         smallest = min(self._settings.upstream_first, self._settings.upstream_idle)
         self._pause = max(0.05, min(0.5, smallest / 4))
         self._sweeping = loop.call_later(self._pause, self._sweep)
@@ -285,7 +285,6 @@ class Plane:
                 raise
             self._note_refused(client, head, lane.key, lane.consumer, request, findings, refusal)
             return None
-        self.jobs.add(job)
         if lane.route is not None and lane.route.shadow is not None and kept is None:
             self._shadowed(job, head)
         return job
@@ -370,7 +369,6 @@ class Plane:
             if found.ready:
                 shadow = Job(self, Dropped(), job.request, found, found.ready[:1], _caller(head))
                 shadow.start()
-                self.jobs.add(shadow)
         except Refusal:
             return
 

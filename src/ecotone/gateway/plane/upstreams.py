@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import httptools
 
 from ecotone.gateway.plane.heads import SeenHead
+from ecotone.gateway.plane.writing import descriptor_of, write
 from ecotone.settings.addresses import is_forbidden
 
 MOST_IDLE: Final = 128
@@ -132,7 +133,7 @@ class Upstream(asyncio.Protocol):
     """One connection to a backend."""
 
     __slots__ = (
-        "_began", "_ended", "_exchange", "_first", "_head", "_headers", "_keep", "_parser", "_parts",
+        "_began", "_descriptor", "_ended", "_exchange", "_first", "_head", "_headers", "_keep", "_parser", "_parts",
         "_paused", "_reused", "_seen", "_transport", "place", "since",
     )  # fmt: skip
 
@@ -146,26 +147,32 @@ class Upstream(asyncio.Protocol):
         self._headers: dict[bytes, bytes] = {}
         self._head = 0
         self._first = b""
+        self._descriptor = -1
         self._seen: SeenHead[dict[bytes, bytes]] | None = None
         self._began = self._ended = self._keep = self._reused = self._paused = False
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
-        plain = transport.get_extra_info("socket")
-        if plain is not None and plain.family != socket.AF_UNIX:
-            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._descriptor = descriptor_of(transport)
 
     def usable(self) -> bool:
         return not self._transport.is_closing()
 
-    def send(self, exchange: Exchange, head: bytes, body: bytes = b"") -> None:
-        """Send one request; its answer is told to the exchange."""
+    def send(self, exchange: Exchange, head: bytes, body: bytes = b"", *, is_alone: bool = False) -> None:
+        """Send one request; its answer is told to the exchange.
+
+        Args:
+            is_alone: nothing else has its turn with it.
+        """
         self._exchange = exchange
         self._headers = {}
         self._head = 0
         self._began = self._ended = False
         if len(body) < _ONE_WRITE:
-            self._transport.write(head + body)
+            if is_alone:
+                write(self._transport, self._descriptor, head + body)
+            else:
+                self._transport.write(head + body)
         else:
             self._transport.writelines((head, body))
 

@@ -4,6 +4,7 @@ from typing import Any, TypeGuard
 
 import msgspec
 
+from ecotone.gateway.answers import Refusal
 from ecotone.gateway.parsing import Request
 
 
@@ -106,10 +107,49 @@ def estimated_prompt(request: Request) -> int:
     return (len(request.raw) + 3) // 4
 
 
-def reserved_completion(request: Request) -> int:
-    """Completion tokens that the request allows at most, 0 when it sets no limit."""
-    told = request.value.get("max_completion_tokens") or request.value.get("max_tokens")
-    return told if type(told) is int and 0 <= told < 2**53 else 0
+def told_completion(request: Request) -> int | None:
+    """Tokens that the request allows for each of its answers, None where it sets no limit.
+
+    The larger of two limits counts, as servers differ in which of them they follow.
+
+    Raises:
+        Refusal: 400 for what is no whole number: a server might read it as another one than we do.
+    """
+    value = request.value
+    told = value.get("max_completion_tokens")
+    old = value.get("max_tokens")
+    if told is None and old is None:
+        return None
+    found = max(_whole(told, "max_completion_tokens"), _whole(old, "max_tokens"))
+    return found if found >= 0 else None
+
+
+def answers_of(request: Request) -> int:
+    """How many answers the request asks for, each of which may be as long as its limit.
+
+    Raises:
+        Refusal: 400 for what is no whole number.
+    """
+    value = request.value
+    count = value.get("n")
+    if count is not None:
+        count = max(_whole(count, "n"), 1)
+    if request.face != "completions":
+        return count or 1
+    count = max(count or 1, _whole(value.get("best_of"), "best_of"))
+    prompt = value.get("prompt")
+    if isinstance(prompt, list) and len(prompt) > 1 and not isinstance(prompt[0], int):
+        count *= len(prompt)
+    return count
+
+
+def _whole(told: Any, name: str) -> int:
+    """A whole number; -1 where there is none, or one that stands for no limit."""
+    if told is None:
+        return -1
+    if type(told) is not int or told >= 2**53:
+        raise Refusal(400, "invalid_request", f"`{name}` must be a whole number.", param=name)
+    return max(told, -1)
 
 
 def _count(told: Any, name: str) -> int:

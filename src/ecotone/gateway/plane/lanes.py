@@ -27,13 +27,14 @@ _NO_FINDINGS = inspect({})
 class Option:
     """A candidate with all that does not change from call to call: where it is, heads, the constant part of records.
 
-    `block` is the answer's header lines, `head` the request's head up to Content-Length's value, `record` the JSON of
+    `most` completion tokens are reserved where the request sets no limit, `longest` is the model's own limit. `block`
+    is the answer's header lines, `head` the request's head up to Content-Length's value, `record` the JSON of
     the opened record from its constant fields on, `settled` that of the settled one.
     """
 
     __slots__ = (
-        "block", "candidate", "free", "head", "key", "name", "place", "price", "record", "ruling", "salted", "scopes",
-        "settled", "version",
+        "block", "candidate", "free", "head", "key", "longest", "most", "name", "place", "price", "record", "ruling",
+        "salted", "scopes", "settled", "version",
     )  # fmt: skip
 
     def __init__(self, lane: "Lane", candidate: Candidate, place: Place, path: str) -> None:
@@ -60,6 +61,8 @@ class Option:
         self.scopes = (*lane.scopes, f"backend:{target.backend}")
         self.free = target.location is Location.LOCAL
         self.price = lane.snapshot.price(candidate.name)
+        self.longest = self.price.max_output if self.price is not None else None
+        self.most = lane.completion if self.longest is None else min(lane.completion, self.longest)
         self.version = b"null" if self.price is None else msgspec.json.encode(self.price.version)
 
 
@@ -70,6 +73,7 @@ class Lane:
         "asked",
         "by_tag",
         "by_user",
+        "completion",
         "connect",
         "consumer",
         "face",
@@ -96,6 +100,7 @@ class Lane:
         self.connect = (route.connect_seconds if route is not None else 0.0) or settings.upstream_connect
         self.wait = (route.first_seconds if route is not None else 0.0) or settings.upstream_first
         self.idle = (route.idle_seconds if route is not None else 0.0) or settings.upstream_idle
+        self.completion = settings.max_completion if face != "embeddings" else 0
         self.face = face
         self.asked = asked
         self.key = key

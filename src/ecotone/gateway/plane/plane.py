@@ -361,6 +361,7 @@ class Plane:
             found = self._lanes.made(lane.key, lane.consumer, copy, job.findings or inspect({}), any_model=True)
             if found.ready:
                 shadow = Job(self, Dropped(), job.request, found, found.ready[:1], _caller(head))
+                shadow.marks, shadow.scopes = job.marks, job.scopes
                 shadow.start()
                 self.jobs.add(shadow)
         except Refusal:
@@ -525,12 +526,23 @@ class Plane:
         return Option(lane, candidate, option.place, PATHS[lane.face])
 
     def reserved(self, job: Job, option: Option, prompt: int) -> Any:
-        """Room under all limits. Raises Refusal."""
+        """Room under all limits. Raises Refusal.
+
+        Money is held for the longest answers that may come: as the request allows, else as the setting says, and never
+        more than the model can write. Rates take what the request says, as most answers are far shorter.
+        """
         if self.limiter is None:
             return None
-        completion = job.completion
-        cost = option.price.most(prompt, completion) if option.price is not None else None
-        return self.limiter.reserve(option.scopes + job.scopes, prompt + completion, cost, self.now())
+        told = job.completion
+        most = told if job.limited else option.most * job.answers
+        if option.longest is not None:
+            most = min(most, option.longest * job.answers)
+        job.reserved = most
+        if job.kept is not None:
+            cost: int | None = 0  # what is kept costs nothing, and needs no budget
+        else:
+            cost = option.price.most(prompt, most) if option.price is not None else None
+        return self.limiter.reserve(option.scopes + job.scopes, prompt + min(told, most), cost, self.now())
 
     def failed(self, job: Job, refusal: Refusal) -> None:
         """A candidate failed: it rests for a while, as long as it said, when that says something about it."""
@@ -614,15 +626,13 @@ class Plane:
         assert self._loop is not None
         self._sweeping = self._loop.call_later(self._pause, self._sweep)
         now = self.now()
-        old = self._snapshot
         self._stale = None
         with contextlib.suppress(Refusal):
             self._look()
-        keys = self._snapshot.keys
-        changed = keys is not old.keys
+        known = self._known_keys(self._snapshot.keys)
         for job in list(self.jobs):
             try:
-                if changed and job.lane.key.id not in self._known_keys(keys):
+                if job.lane.key.id not in known:
                     job.revoked()
                 elif job.late_at(now):
                     job.late()
@@ -632,6 +642,7 @@ class Plane:
             connection.sweep(now, self._settings.upstream_idle)
         for place in self._lanes.places:
             place.sweep(now)
+        self.turns.write()  # what is owed to the ledger since it was full
 
     def _known_keys(self, keys: dict[str, Key]) -> set[str]:
         if getattr(self, "_ids_of", None) is not keys:

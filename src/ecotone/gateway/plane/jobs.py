@@ -172,7 +172,7 @@ class Job:
                 b"true" if request.stream else b"false",
                 prompt,
                 self.reserved,
-                b"null" if self.hold is None else b"%d" % self.hold.cost,
+                b"null" if self.hold is None or self.hold.cost is None else b"%d" % self.hold.cost,
                 self.marks,
             )
         )

@@ -11,13 +11,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+clients: dict[tuple[str, str], Any] = {}
+"""One for each address and key, as its user would have."""
+
 
 def call(asked: dict[str, Any]) -> dict[str, Any]:
     """What a user of the client gets: texts, finish reasons, usage, and the error that was raised."""
     import openai  # type: ignore[import-not-found]  # of the client's environment
 
     told: dict[str, Any] = {"text": "", "finish": [], "usage": None, "error": None, "arguments": ""}
-    client = openai.OpenAI(base_url=asked["url"], api_key=asked["key"], max_retries=0, timeout=20)
+    place = asked["url"], asked["key"]
+    if place not in clients:
+        clients[place] = openai.OpenAI(base_url=asked["url"], api_key=asked["key"], max_retries=0, timeout=20)
+    client = clients[place]
     body = asked["body"]
     try:
         if asked["face"] == "embeddings":

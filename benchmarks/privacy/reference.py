@@ -141,7 +141,7 @@ def texts(value: Any) -> Iterator[str | None]:
                     yield None
                 todo.append((inner, str(name), depth + 1))
         elif isinstance(item, (list, tuple)):
-            if key in _TOKEN_KEYS and any(isinstance(i, int) for i in item[:1]):
+            if key in _TOKEN_KEYS and any(isinstance(i, (int, float)) for i in item[:1]):
                 yield None
             todo.extend((inner, key, depth + 1) for inner in item)
             yield from split_texts(item)

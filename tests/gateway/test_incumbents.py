@@ -1,7 +1,7 @@
 """Bugs that users of other gateways reported, as tests here: each is named after the issue.
 
-What stands elsewhere: prices by the token (test_prices), budgets and every face's cost (test_money), cut streams, memory
-and calls after the first byte (test_faults), tool calls of every shape (test_tool_deltas).
+What stands elsewhere: prices by the token (test_prices), budgets and every face's cost (test_money), cut streams and
+calls after the first byte (test_faults), tool calls of every shape (test_tool_deltas).
 """
 
 import json

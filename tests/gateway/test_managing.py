@@ -138,6 +138,13 @@ def test_texts_go_unscanned_only_with_a_reason_that_the_ledger_has(server: Runni
     assert server.http.get(PREFIX + "/projects/rough").json()["scan"] is False
 
 
+def test_limits_are_not_lost_by_a_command_that_names_none(server: Running) -> None:
+    told(server, "project", "create", "held", *USE, "--budget", "50USD/month")
+    done = server.cli("limit", "set", "project:held")
+    assert done.returncode == 2 and "limit remove project:held" in " ".join(done.stderr.split())
+    assert server.http.get(PREFIX + "/limits/project:held").json()["budgets"] == ["50USD/month"]
+
+
 def test_limits_stand_at_every_scope_and_go_with_what_they_were_set_for(server: Running) -> None:
     budgets = ("--budget", "50USD/month", "--user-budget", "2USD/day")
     told(server, "project", "create", "paid", *USE, "--requests", "600", "--tokens", "100000", *budgets)

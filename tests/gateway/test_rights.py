@@ -89,9 +89,7 @@ PAGES_OF_ADMINISTRATORS = {
     "/ecotone/projects/{name}",
     "/ecotone/keys/{id}",
     "/ecotone/routes",
-    "/ecotone/requests",
     "/ecotone/routes/{name}",
-    "/ecotone/traffic",
     "/ecotone/backends/{name}",
 }
 PAGES_OF_OTHERS = re.compile(r"/ecotone/(?:licences|webhooks|access|discussions|requests|traffic|why|you)(?:/|\Z)")
@@ -391,3 +389,17 @@ def test_an_owner_who_lost_the_project_loses_its_keys_at_once(house: House) -> N
     assert key.hash in services.builder.build().keys
     services.accounts.set_project("pauls", **use)
     assert key.hash not in services.builder.build().keys
+
+
+def test_a_password_that_a_browser_remembers_lets_no_other_site_act(house: House) -> None:
+    url = str(house.built.http.base_url).rstrip("/")
+    use = {"name": "stolen", "mode": "run", "purpose": "research"}
+    with httpx.Client(base_url=url, auth=("admin", house.secrets["administrator"] or "")) as browser:
+        for origin in ("https://evil.example", "null", url + "1"):
+            sent = browser.post(PREFIX + "/projects", json=use, headers={"origin": origin})
+            assert sent.status_code == 401, sent.text
+            sent = browser.post("/ecotone/projects", data={"name": "stolen"}, headers={"origin": origin})
+            assert sent.status_code == 403, sent.text
+        assert browser.get(PREFIX + "/projects/stolen").status_code == 404
+        own = browser.post(PREFIX + "/projects", json=use, headers={"origin": url})
+        assert own.status_code == 201, own.text

@@ -156,8 +156,8 @@ def _gateway(server: Running) -> Iterator[int]:
 def _wait_for_key(plane: Plane) -> None:
     plain = next(vector for vector in VECTORS if vector.name == "a plain request")
     end = time.monotonic() + 20
-    while _exchange(plane, plain)[0][0].status != 200:
-        assert time.monotonic() < end, "the key is not taken"
+    while (answer := _exchange(plane, plain)[0][0]).status != 200:
+        assert time.monotonic() < end, f"the key is not taken: {answer}"
         time.sleep(0.1)
 
 

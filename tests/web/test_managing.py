@@ -161,6 +161,10 @@ def test_routes_and_backends_are_made_changed_and_removed(pages: Pages) -> None:
     assert pages.sends(backend, "save", url="http://127.0.0.1:10/v1", concurrent="4").status_code == 303
     assert pages.snapshot.backends["mock"].url == "http://127.0.0.1:10/v1"
     assert pages.snapshot.limits["backend:mock"].concurrent == 4
+    body = {"url": "http://127.0.0.1:9/v1", "dialect": "vllm"}
+    assert pages.http.put("/api/ecotone/v1/backends/mock", json=body).status_code == 200
+    assert pages.sends(backend, "save", url="http://127.0.0.1:10/v1").status_code == 303
+    assert pages.snapshot.backends["mock"].dialect == "vllm", "the form parted no project's prefix cache any more"
     assert pages.sends(backend, "save", url="http://169.254.169.254/v1").status_code == 400
     assert pages.sends(backend, "save", key_env="ECOTONE_ADMIN_TOKEN").status_code == 400
     assert pages.sends(backend, "remove").status_code == 400, "a route still leads to it"

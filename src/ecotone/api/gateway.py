@@ -128,7 +128,7 @@ def why_request(call: Call) -> Any:
     if told is None:
         raise NotFound(
             f"The ledger has no request {call.path['request_id']!r}; take the x-request-id of an answer. Requests that "
-            "came to no decision (400, 401, 404, 413) are not recorded.",
+            "came to no decision (400, 401, 404, 413), or were refused by a rate (429), are not recorded.",
             param="request_id",
         )
     return told

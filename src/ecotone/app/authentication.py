@@ -33,8 +33,9 @@ class Authenticator:
         Raises:
             Unauthenticated: when credentials were sent that are not valid.
         """
-        token = bearer(request.headers.get("authorization", ""))
-        if token is None:
+        told = request.headers.get("authorization", "")
+        token = bearer(told)
+        if token is None or (told[:6].lower() == "basic " and _from_elsewhere(request)):
             return self._from_cookie(request) or ANONYMOUS
         hashed = secret_hash(token)
         now = time.monotonic()
@@ -47,6 +48,12 @@ class Authenticator:
         if found[1] is None:
             raise Unauthenticated("Invalid credentials in Authorization header", code="invalid_token")
         return found[1]
+
+
+def _from_elsewhere(request: Request) -> bool:
+    """Whether a page of another site has a browser send this: it adds a password that it knows by itself."""
+    origin = request.headers.get("origin")
+    return origin is not None and origin.partition("://")[2] != request.headers.get("host")
 
 
 def bearer(header: str) -> str | None:

@@ -122,6 +122,8 @@ class _Worker:
         server = await self._loop.create_server(self._doorway, sock=listener, ssl=tls, backlog=_BACKLOG)
         gc.collect()
         gc.freeze()
+        gc.set_threshold(50_000, 20, 100)  # requests under way are no garbage; looking through them costs
+        sys.setswitchinterval(0.001)  # a thread that looks through a long text gives way to the loop
         report(self._reports, "ready")
         looking = self._loop.create_task(self._look_after())
         await self._told.wait()

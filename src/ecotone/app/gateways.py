@@ -19,7 +19,7 @@ from ecotone.app.process import NOT_RESTARTED, SETTLE, Child
 from ecotone.app.signals import terminal_is_gone, woken_by_signals
 from ecotone.app.supervisor import listen, only_one
 from ecotone.gateway.fetching import Fetcher
-from ecotone.gateway.leasing import Lender
+from ecotone.gateway.lender import Lender
 from ecotone.settings import Settings
 from ecotone.vocabulary import EcotoneError
 

@@ -25,6 +25,11 @@ def set_limits(
     as_json: options.Json = False,
 ) -> None:
     """Set limits and budgets of a scope in the place of those that it has; what is not named has none."""
+    if requests is None and tokens is None and concurrent is None and not budget:
+        raise typer.BadParameter(
+            "name at least one of --requests, --tokens, --concurrent, --budget; "
+            f"`ecotone limit remove {scope}` takes all away"
+        )
     body = {"requests": requests, "tokens": tokens, "concurrent": concurrent, "budgets": budget or []}
     show.record(Server().put(f"/limits/{scope_path(scope)}", body), as_json=as_json)
 

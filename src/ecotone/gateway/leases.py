@@ -24,6 +24,7 @@ LEASE_SECONDS = 10.0
 _EVERY_SECONDS = 0.1
 _IDLE_SECONDS = 5.0
 _GAP_SECONDS = 0.005
+_MOST_USED = 2**62  # that a message holds
 _SHARE = {MONEY: 50, REQUESTS: 20, "tokens": 20, SLOTS: 8}
 
 
@@ -198,7 +199,7 @@ class Slices:
 
     def _need(self, account: Account, now: float) -> Need | None:
         """What to say of an account; None when there is no news."""
-        used = account.spent - account.base
+        used = min(account.spent - account.base, _MOST_USED)
         moved = account.granted - account.back - account.left
         lately, account.seen = moved - account.seen, moved
         if lately or account.lacking or not account.quiet:

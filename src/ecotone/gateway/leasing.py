@@ -1,20 +1,15 @@
-"""Where workers' limits are joined: the supervisor lends from one pool, each worker lives on slices.
-
-The one place that knows both ends. A worker that dies is taken out of the pool when its lease ends, with what its chain
-says that it spent: the rest is free again.
-"""
+"""A worker's plane, which lives on slices of limits that the supervisor lends (`lender`)."""
 
 import asyncio
 import logging
-import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 
 from ecotone.gateway.answers import Refusal
-from ecotone.gateway.following import FileSnapshots
-from ecotone.gateway.lease_server import LeaseServer, SocketCoordinator
+from ecotone.gateway.lease_server import SocketCoordinator
 from ecotone.gateway.leases import Slices
+from ecotone.gateway.lender import socket_of
 from ecotone.gateway.limits import Limiter
 from ecotone.gateway.parsing import Request
 from ecotone.gateway.plane import Plane
@@ -23,59 +18,14 @@ from ecotone.gateway.plane.heads import Head
 from ecotone.gateway.plane.lanes import Lane, Option
 from ecotone.gateway.refusals import NotLeased
 from ecotone.gateway.snapshot import Snapshot
-from ecotone.gateway.spending import Totals, totals
+from ecotone.gateway.spending import totals
 from ecotone.ledger import Ledger
 from ecotone.privacy import Findings
 from ecotone.settings import Settings
-from ecotone.vocabulary import EcotoneError
 
 log = logging.getLogger("ecotone.gateway")
 
-_LONGEST_PATH = 107
 _ROUNDS = 5
-
-
-def socket_of(settings: Settings) -> Path:
-    """Where the supervisor lends.
-
-    Raises:
-        EcotoneError: the data folder's path is too long for a socket.
-    """
-    path = settings.folder("gateway") / "leases"
-    if len(str(path).encode()) > _LONGEST_PATH:
-        raise EcotoneError(f"The path {path} is too long for a socket (107 bytes); choose a shorter ECOTONE_DATA.")
-    return path
-
-
-class Lender:
-    """The pool, in a thread of the supervisor. No other supervisor lends there: the data folder is held."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._ledger = Ledger(settings.folder("ledger"))
-        self._snapshots = FileSnapshots(settings.folder("snapshot"))
-        self._server = LeaseServer(socket_of(settings), self._totals, alone=True)
-        self._loop = asyncio.new_event_loop()
-        self._over = asyncio.Event()
-        self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._over.set)
-        self._thread.join(5)
-
-    def _totals(self) -> Totals:
-        self._snapshots.look()
-        return totals(self._ledger, self._snapshots.current.limits, time.time())
-
-    def _run(self) -> None:
-        self._loop.run_until_complete(self._lend())
-
-    async def _lend(self) -> None:
-        await self._server.start()
-        await self._over.wait()
-        await self._server.stop()
 
 
 class LeasedPlane(Plane):
@@ -107,16 +57,14 @@ class LeasedPlane(Plane):
         lane: Lane,
         ready: list[Option],
         findings: Findings | None,
-    ) -> "Work":
-        def go() -> Work:
-            return super(LeasedPlane, self)._go(client, head, request, lane, ready, findings)
-
+    ) -> "Work | None":
         try:
-            return go()
+            return super()._go(client, head, request, lane, ready, findings)
         except NotLeased:
+            go = partial(super()._go, client, head, request, lane, ready, findings)
             return self._later(client, self._leased(go))
 
-    async def _leased(self, go: "Callable[[], Work]") -> "Work":
+    async def _leased(self, go: "Callable[[], Work | None]") -> "Work | None":
         """Try again when slices may have come. Raises Refusal."""
         refusal: Refusal | None = None
         for _ in range(_ROUNDS):

@@ -15,6 +15,8 @@ from ecotone.gateway.plane.heads import Head
 
 GiveBack = Callable[[Any, asyncio.Transport, bytes], None]
 
+_known: set[str] = set()
+_MOST_KNOWN: Final = 64
 _USUAL: Final = (b"POST /v1/chat/", b"POST /v1/completions ", b"POST /v1/embeddings ", b"GET /v1/models")
 
 
@@ -61,10 +63,18 @@ class LentConnection(Connection):
         self._last = True
 
     def _start(self, head: Head, body: bytes, refusal: Refusal | None) -> None:
-        if not is_ours(head.path.encode()):
+        if head.path not in _known and not _is_known(head.path):
             self._transport.close()
             return
         super()._start(head, body, refusal)
+
+
+def _is_known(path: str) -> bool:
+    """Whether a path is ours; the first of them are remembered."""
+    ours = is_ours(path.encode())
+    if ours and len(_known) < _MOST_KNOWN:
+        _known.add(path)
+    return ours
 
 
 class CrossingConnection(LentConnection):
@@ -105,6 +115,7 @@ class BehindProxies:
         self._proxies = proxies
         self.most_body = desk.most_body
         self.patience = desk.patience
+        self.jobs = desk.jobs
 
     def refused_early(self, head: Head, address: str) -> Refusal | None:
         return self._desk.refused_early(head, self._proxies.client(address, head.fields))

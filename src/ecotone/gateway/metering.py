@@ -1,11 +1,14 @@
 """What a request used: the provider's figure where it gives one, else a count that is marked as an estimate."""
 
-from typing import Any, TypeGuard
+from typing import Any, Final, TypeGuard
 
 import msgspec
 
-from ecotone.gateway.answers import Refusal
 from ecotone.gateway.parsing import Request
+
+MOST_TOKENS: Final = 10**8
+"""Of one request. More is not believed: sums and costs of what a server makes up would leave 64 bits."""
+_ANSWER: Final = 4096  # tokens of an answer that nobody bounds, of a model of which nothing is known
 
 
 class Usage(msgspec.Struct, kw_only=True):
@@ -107,49 +110,43 @@ def estimated_prompt(request: Request) -> int:
     return (len(request.raw) + 3) // 4
 
 
-def told_completion(request: Request) -> int | None:
-    """Tokens that the request allows for each of its answers, None where it sets no limit.
+def reserved_completion(request: Request) -> int:
+    """Completion tokens that the request allows at most over all of its answers, 0 when it sets no limit.
 
-    The larger of two limits counts, as servers differ in which of them they follow.
-
-    Raises:
-        Refusal: 400 for what is no whole number: a server might read it as another one than we do.
+    Of two limits the larger one: which of them counts differs from server to server.
     """
     value = request.value
-    told = value.get("max_completion_tokens")
-    old = value.get("max_tokens")
-    if told is None and old is None:
-        return None
-    found = max(_whole(told, "max_completion_tokens"), _whole(old, "max_tokens"))
-    return found if found >= 0 else None
+    most = max(_figure(value.get("max_completion_tokens")), _figure(value.get("max_tokens")))
+    return min(most * answers_of(request), MOST_TOKENS) if most else 0
+
+
+def unlimited_completion(request: Request, most: int | None) -> int:
+    """Completion tokens to reserve money for where the request sets no limit.
+
+    Args:
+        most: of one answer, as the model's price list has it; None when it is not known.
+    """
+    if request.face == "embeddings":
+        return 0
+    return min((most or _ANSWER) * answers_of(request), MOST_TOKENS)
 
 
 def answers_of(request: Request) -> int:
-    """How many answers the request asks for, each of which may be as long as its limit.
-
-    Raises:
-        Refusal: 400 for what is no whole number.
-    """
+    """How many answers are made: `n` or `best_of` for each prompt."""
     value = request.value
-    count = value.get("n")
-    if count is not None:
-        count = max(_whole(count, "n"), 1)
-    if request.face != "completions":
-        return count or 1
-    count = max(count or 1, _whole(value.get("best_of"), "best_of"))
-    prompt = value.get("prompt")
-    if isinstance(prompt, list) and len(prompt) > 1 and not isinstance(prompt[0], int):
-        count *= len(prompt)
-    return count
+    prompts = value.get("prompt") if request.face == "completions" else None
+    count = len(prompts) if isinstance(prompts, list) and not (prompts and isinstance(prompts[0], (int, float))) else 1
+    return max(_figure(value.get("n")), _figure(value.get("best_of")), 1) * max(count, 1)
 
 
-def _whole(told: Any, name: str) -> int:
-    """A whole number; -1 where there is none, or one that stands for no limit."""
-    if told is None:
-        return -1
-    if type(told) is not int or told >= 2**53:
-        raise Refusal(400, "invalid_request", f"`{name}` must be a whole number.", param=name)
-    return max(told, -1)
+def _figure(told: Any) -> int:
+    """A number as lenient servers read it (`16`, `16.0`, `"16"`), 0 for anything else."""
+    if type(told) is str and told.isascii():
+        told = told.strip()
+        told = int(told) if told.isdigit() and len(told) < 16 else None
+    if type(told) is float and told.is_integer():
+        told = int(told)
+    return min(told, MOST_TOKENS) if type(told) is int and told > 0 else 0
 
 
 def _count(told: Any, name: str) -> int:
@@ -158,4 +155,4 @@ def _count(told: Any, name: str) -> int:
 
 
 def _is_count(value: Any) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_TOKENS

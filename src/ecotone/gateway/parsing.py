@@ -25,6 +25,7 @@ _PLAIN = _KNOWN | frozenset(
         "temperature",
         "top_p",
         "n",
+        "best_of",
         "stop",
         "user",
         "metadata",
@@ -127,10 +128,12 @@ def parse(face: str, body: bytes) -> Request:
         _check_plain(body, value)
     if unusual := value.keys() - _PLAIN:
         for key in unusual:
-            if key.lower() in _KNOWN:
-                raise _bad(f"The key {key!r} differs from {key.lower()!r} only in case; write it in lower case.", key)
+            if (plain := key.casefold()) in _PLAIN:  # some servers take the long s and the sign of Kelvin, too
+                raise _bad(f"The key {key!r} differs from {plain!r} only in case; write it in lower case.", key)
     model = value.get("model")
-    if type(model) is not str or not model:
+    if model is not None and type(model) is not str:
+        raise _bad("`model` must be a string, the name of a model, e.g. one of GET /v1/models.", "model")
+    if not model:
         raise _bad("`model` is missing; name a model, e.g. one of GET /v1/models.", "model")
     if len(model) > _MOST_NAME or not model.isprintable():
         raise _bad(f"`model` is no name of a model: at most {_MOST_NAME} printable characters.", "model")

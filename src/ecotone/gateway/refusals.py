@@ -27,22 +27,40 @@ def spent_up(account: Account, cost: int) -> Refusal:
     if account.leased:
         where = "all is spent, or reserved by calls and gateway processes that run"
     text = (
-        f"The budget of {named(account.scope)} is used up: of {usd(account.limit)} USD ({_window(account)}) "
-        f"{where}, and this call may cost {usd(cost)}; {again}. "
+        f"The budget of {named(account.scope)} has not enough left: of {usd(account.limit)} USD ({_window(account)}) "
+        f"{where}, and this call may cost {usd(cost)} USD; {again}. "
         "Set a smaller max_tokens, or ask an administrator for a larger budget."
     )
+    if cost > account.limit:
+        text = (
+            f"This call may cost {usd(cost)} USD, more than the whole budget of {named(account.scope)}: "
+            f"{usd(account.limit)} USD ({_window(account)}). Set a smaller max_tokens, or ask an administrator for a "
+            "larger budget."
+        )
     told = _told(account.scope, "budget", account.limit, opens) | {"window": account.window, "budget": account.id}
     return Refusal(402, "insufficient_quota", text, ecotone=told, headers={"x-should-retry": "false"})
 
 
 def unpriced(account: Account) -> Refusal:
     """402: what the call costs is not known, so no budget can answer for it."""
-    text = (
-        f"The price of this model is not known, and {named(account.scope)} has a budget, which only calls with a known "
-        "price may draw on. An administrator sets it with `ecotone price set`."
-    )
     told = _told(account.scope, "budget", account.limit, None) | {"window": account.window, "price": "unknown"}
+    text = _unpriced(account.scope, "this model", "BACKEND/MODEL")
     return Refusal(402, "price_unknown", text, ecotone=told, headers={"x-should-retry": "false"})
+
+
+def about(refusal: Refusal, model: str) -> Refusal:
+    """A refusal that names the model whose price is not known, which a route's name does not tell."""
+    if refusal.code == "price_unknown":
+        refusal.ecotone["model"] = model
+        refusal.message = _unpriced(str(refusal.ecotone["scope"]), model, model)
+    return refusal
+
+
+def _unpriced(scope: str, model: str, name: str) -> str:
+    return (
+        f"The price of {model} is not known, and {named(scope)} has a budget, which only calls with a known price may "
+        f"draw on. An administrator sets it with `ecotone price set {name} --input USD --output USD`."
+    )
 
 
 def too_fast(scope: str, kind: str, limit: int, wait: float) -> Refusal:

@@ -1,5 +1,6 @@
 """The replay of one request from its records."""
 
+from decimal import Decimal
 from typing import Any
 
 from ecotone.ledger.reading import Ledger
@@ -35,7 +36,13 @@ def explain(ledger: Ledger, request_id: str) -> dict[str, Any] | None:
         if record["kind"] in _TIMES:
             told[_TIMES[record["kind"]]] = record["at"]
     if "cost" in told and "cost_usd" not in told:
-        told["cost_usd"] = None if told["cost"] is None else told["cost"] / USD
+        told["cost_usd"] = None if told["cost"] is None else _usd(told["cost"])
     told["failed"] = failed
     told["records"] = [{"kind": r["kind"], "record": r["n"], "hash": r["hash"]} for r in records]
     return told
+
+
+def _usd(cost: int) -> str:
+    """10^-12 USD as an exact figure in USD: floats turn small ones into 9.75e-05."""
+    text = f"{Decimal(cost) / USD:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -79,7 +79,9 @@ def _issuer_lengths() -> dict[str, frozenset[int]]:
 _ISSUER_LENGTHS: Final = _issuer_lengths()
 # The first three digits of every card number.
 CARD_BEGINNINGS: Final = frozenset(
-    (prefix + rest)[:3] for prefix in _ISSUER_LENGTHS for rest in map("{:02}".format, range(100))
+    (prefix + rest)[:3]
+    for prefix in _ISSUER_LENGTHS
+    for rest in (map("{:02}".format, range(100)) if len(prefix) < 3 else ("",))
 )
 
 

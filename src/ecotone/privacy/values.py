@@ -154,7 +154,7 @@ def _texts(value: Any, room: int) -> list[str | None]:
         if item and depth >= DEPTH_LIMIT:
             raise TooDeep(DEPTH_LIMIT)
         if isinstance(item, (list, tuple)):
-            if key in _TOKEN_KEYS and any(isinstance(i, int) for i in item[:1]):
+            if key in _TOKEN_KEYS and any(isinstance(i, (int, float)) for i in item[:1]):
                 found.append(None)
             todo += [(part, key, depth + 1) for part in item if not _scalar(part, key, found, room)]
             found += _joined(item, room)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from ecotone.gateway.budgets import usd as exact
 from ecotone.vocabulary import Verdict
 from ecotone.web.licensing import VERDICT_MARKS, VERDICT_WORDS
 from ecotone.web.rendering import words
@@ -157,7 +158,7 @@ def _used(told: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _cost(told: Mapping[str, Any]) -> str:
     cost, in_usd = told.get("cost"), told.get("cost_usd")
     if isinstance(cost, int):
-        return f"{usd(cost)} USD"
+        return f"{exact(cost)} USD"
     return f"{usd(round(in_usd * _PICO))} USD" if isinstance(in_usd, int | float) else "not known"
 
 

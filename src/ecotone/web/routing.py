@@ -193,7 +193,7 @@ def _save_backend(visit: Visit, name: str, fields: Fields) -> Response:
     services.intend("set_backend", visit.actor, backend=name[:64])
     backend, _ = services.backends.set(
         name,
-        dialect="openai",
+        dialect=_dialect(services, name),
         url=fields.get("url", "").strip(),
         key_env=fields.get("key_env", "").strip() or None,
         location=_word(Location, fields, "location"),
@@ -205,6 +205,14 @@ def _save_backend(visit: Visit, name: str, fields: Fields) -> Response:
     told = {"backend": msgspec.to_builtins(backend), "limits": msgspec.to_builtins(allowance)}
     services.note("backend.set", visit.actor, **told)
     return visit.redirect(f"{BACKENDS}/{backend.name}?saved=1")
+
+
+def _dialect(services: Any, name: str) -> str:
+    """The dialect that a backend has, which no form asks for."""
+    try:
+        return str(services.backends.get(name).dialect)
+    except NotFound:
+        return "openai"
 
 
 def _backend_told(visit: Visit, backend: Backend) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import partial
 
 from starlette.responses import Response
@@ -178,4 +179,6 @@ def usd(pico: int | None) -> str:
     value = pico / _PICO
     if value == 0:
         return "0"
-    return f"{value:,.2f}" if value >= 1 else f"{value:.4f}" if value >= 0.01 else f"{value:.2g}"
+    if value >= 0.01:
+        return f"{value:,.2f}" if value >= 1 else f"{value:.4f}"
+    return f"{Decimal(f'{value:.2g}'):f}"

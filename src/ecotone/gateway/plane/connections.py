@@ -19,6 +19,7 @@ from ecotone.gateway.plane.heads import (
     check_twice,
     repeatable,
 )
+from ecotone.gateway.plane.writing import FEW, descriptor_of, write
 
 MOST_PIPELINED: Final = 64
 HEAD_SECONDS: Final = 30.0
@@ -32,10 +33,12 @@ _REASONS: Final = {
     204: b"No Content",
     400: b"Bad Request",
     401: b"Unauthorized",
+    402: b"Payment Required",
     403: b"Forbidden",
     404: b"Not Found",
     405: b"Method Not Allowed",
     408: b"Request Timeout",
+    409: b"Conflict",
     413: b"Content Too Large",
     415: b"Unsupported Media Type",
     422: b"Unprocessable Content",
@@ -86,6 +89,9 @@ class Desk(Protocol):
     most_body: int
     patience: float
 
+    jobs: Any
+    """Requests under way."""
+
     def refused_early(self, head: Head, address: str) -> Refusal | None: ...
 
     def take(self, client: Client, head: Head, body: bytes, address: str) -> Work | None: ...
@@ -114,8 +120,9 @@ class Connection(asyncio.Protocol):
         self._refusal: Refusal | None = None
         self._raw: list[bytes] = []
         self._in_head = self._first = False
-        self._seen: SeenHead | None = None
+        self._seen: SeenHead[Head] | None = None
         self._missing = self._beside = 0
+        self._descriptor = -1
         self._upgrading = False
         self._fed = self._size = self._pieces = 0
         self._work: Work | None = None
@@ -123,11 +130,12 @@ class Connection(asyncio.Protocol):
         self._last = self._bodiless = False
         self.slow = False
         self.address = ""
-        self.since = 0.0
+        self.since = self._head_since = 0.0
 
     # -- asyncio -----------------------------------------------------------------------------------------------------
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
+        self._descriptor = descriptor_of(transport)
         self._connections.add(self)
         peer = transport.get_extra_info("peername")
         self.address = str(peer[0]) if isinstance(peer, tuple) and peer else ""
@@ -160,9 +168,9 @@ class Connection(asyncio.Protocol):
             if start:
                 have = len(data) - start
                 if have == length:
-                    self._start(seen.head, data[start:], None)
+                    self._start(seen.meaning, data[start:], None)
                     return
-                if have < length and self._desk.refused_early(seen.head, self.address) is None:
+                if have < length and self._desk.refused_early(seen.meaning, self.address) is None:
                     self._parts = [data[start:]]
                     self._missing = length - have
                     return
@@ -201,7 +209,7 @@ class Connection(asyncio.Protocol):
             return
         self._parts = []
         assert self._seen is not None
-        self._start(self._seen.head, b"".join(parts), None)
+        self._start(self._seen.meaning, b"".join(parts), None)
         if left < 0 and not self._transport.is_closing():
             self.data_received(data[left:])
 
@@ -241,7 +249,7 @@ class Connection(asyncio.Protocol):
         elif self._busy:
             return
         elif self._in_head:
-            if idle > HEAD_SECONDS:
+            if now - self._head_since > HEAD_SECONDS:
                 self._broken(Refusal(408, "head_too_slow", "The head of the request did not arrive in 30 seconds."))
         elif self._head is not None or self._missing:
             if idle > BODY_SECONDS:
@@ -252,6 +260,7 @@ class Connection(asyncio.Protocol):
     # -- httptools ---------------------------------------------------------------------------------------------------
     def on_message_begin(self) -> None:
         self._head = Head()
+        self._head_since = self.since
         self._target = []
         self._refusal = None
         self._in_head = True
@@ -354,7 +363,7 @@ class Connection(asyncio.Protocol):
         """The answer is written; the next request, if one waits."""
         self._work = None
         self._busy = False
-        self.since = time.monotonic()
+        self.since = self._head_since = time.monotonic()
         transport = self._transport
         if transport.is_closing():
             return
@@ -411,7 +420,7 @@ class Connection(asyncio.Protocol):
             if self._bodiless:
                 transport.write(b"%b%b%b" % (line, block, end % len(body)))
             elif len(body) < 16384:
-                transport.write(b"%b%b%b%b" % (line, block, end % len(body), body))
+                self._put(b"%b%b%b%b" % (line, block, end % len(body), body))
             else:
                 transport.writelines((line, block, end % len(body), body))
         if self._ending and not self._waiting:
@@ -433,7 +442,13 @@ class Connection(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         if data and not self._transport.is_closing():
-            self._transport.write(data if self._old else b"%x\r\n%b\r\n" % (len(data), data))
+            self._put(data if self._old else b"%x\r\n%b\r\n" % (len(data), data))
+
+    def _put(self, data: bytes) -> None:
+        if len(self._desk.jobs) <= FEW:
+            write(self._transport, self._descriptor, data)
+        else:
+            self._transport.write(data)
 
     def end(self, data: bytes) -> None:
         if not self._transport.is_closing():

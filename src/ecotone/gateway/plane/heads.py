@@ -4,7 +4,7 @@ llhttp refuses most of it already; what it lets through is refused here: trailer
 `Host`, a target that is no path, unlimited heads, `Content-Length: 01`, another coding before `chunked`.
 """
 
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 from ecotone.gateway.answers import Refusal
 
@@ -16,6 +16,8 @@ _ONCE: Final = frozenset(
     {b"host", b"authorization", b"x-api-key", b"api-key", b"content-length", b"content-type", b"transfer-encoding"}
 )
 _KEYS: Final = (b"x-api-key", b"api-key")
+M = TypeVar("M")
+
 _paths: dict[bytes, str] = {}
 
 
@@ -108,26 +110,26 @@ def check(head: Head, version: str, target: bytes) -> None:
         raise bad(f"A {head.method.decode('latin-1')} request has a body; send none.")
 
 
-class SeenHead:
-    """A head that a connection sent before: clients send the same one again and again, but for the body's length.
+class SeenHead(Generic[M]):
+    """A head that came on a connection before: the same one comes again and again, but for the body's length.
 
     One that has the same bytes around a plain number needs no parser: what was checked once holds again.
 
     Args:
-        raw: begins with the head, whole.
-        head: what it was parsed into.
+        raw: begins with the head, whole, in which Content-Length stands once.
+        meaning: what it was parsed into.
     """
 
-    __slots__ = ("_after", "_before", "head")
+    __slots__ = ("_after", "_before", "meaning")
 
-    def __init__(self, raw: bytes, head: Head) -> None:
+    def __init__(self, raw: bytes, meaning: M) -> None:
         end = raw.index(b"\r\n\r\n") + 4
         name = raw[:end].lower().index(b"\r\ncontent-length:")
         start = name + len(b"\r\ncontent-length:")
         start += len(raw[start:end]) - len(raw[start:end].lstrip(b" "))
         self._before = raw[:start]
         self._after = raw[raw.index(b"\r", start) : end]
-        self.head = head
+        self.meaning = meaning
 
     def begins(self, data: bytes, most: int) -> tuple[int, int]:
         """Where the body begins when the data begins with this head, and how long it is; (0, 0) when it is anything

@@ -14,7 +14,7 @@ from ecotone.gateway.answers import Refusal
 from ecotone.gateway.cache import Kept, Recording
 from ecotone.gateway.incoming import BadAnswer, read_answer
 from ecotone.gateway.keys import without_key, without_key_bytes
-from ecotone.gateway.metering import Usage, answers_of, told_completion
+from ecotone.gateway.metering import MOST_TOKENS, Usage, reserved_completion
 from ecotone.gateway.outgoing import outgoing
 from ecotone.gateway.parsing import Request
 from ecotone.gateway.plane.connections import Client
@@ -23,6 +23,8 @@ from ecotone.gateway.plane.lanes import Lane, Option
 from ecotone.gateway.plane.passing import Passing, Unusual
 from ecotone.gateway.plane.refused import refusal_of
 from ecotone.gateway.plane.upstreams import Unreachable, Upstream
+from ecotone.gateway.plane.writing import FEW
+from ecotone.gateway.refusals import NotLeased, about
 from ecotone.gateway.streams import DONE, EventCutter, StreamReader
 from ecotone.ledger import LedgerFull
 from ecotone.privacy import Findings, Pseudonyms
@@ -62,17 +64,19 @@ class _Usage(msgspec.Struct):
     def into(self, usage: Usage) -> bool:
         """Whether the figures are plain, and were taken over."""
         prompt, completion = self.prompt_tokens, self.completion_tokens
-        if prompt < 0 or completion < 0:
+        if not (0 <= prompt <= MOST_TOKENS and 0 <= completion <= MOST_TOKENS):
             return False
         inside, out = self.prompt_tokens_details, self.completion_tokens_details
         if inside is not None:
             read, written, audio = inside.cached_tokens or 0, inside.cache_write_tokens or 0, inside.audio_tokens or 0
-            if read < 0 or written < 0 or audio < 0 or read + written > prompt:
+            if read < 0 or written < 0 or audio < 0 or read + written + audio > MOST_TOKENS:
+                return False
+            if read + written > prompt:
                 return False
             usage.cached_tokens, usage.cache_write_tokens, usage.audio_prompt_tokens = read, written, audio
         if out is not None:
             reasoning, audio = out.reasoning_tokens or 0, out.audio_tokens or 0
-            if reasoning < 0 or audio < 0:
+            if reasoning < 0 or audio < 0 or reasoning + audio > MOST_TOKENS:
                 return False
             usage.reasoning_tokens, usage.audio_completion_tokens = reasoning, audio
         usage.prompt_tokens, usage.completion_tokens = prompt, completion
@@ -137,10 +141,7 @@ class Job:
         self.options = options
         self.option = options[0]
         self.usage = Usage()
-        told = told_completion(request)
-        self.limited = told is not None
-        self.answers = answers_of(request)
-        self.completion = self.reserved = (told or 0) * self.answers
+        self.completion = reserved_completion(request)
         self.began = self.deadline = plane.now()
         self._parts: list[bytes] = []
 
@@ -156,11 +157,17 @@ class Job:
 
     # -- trying ------------------------------------------------------------------------------------------------------
     def start(self) -> None:
-        """Reserve, write that it was opened, and go on once that is written."""
+        """Reserve, write that it was opened, and go on once that is written. Raises Refusal when there is no room."""
         plane, request, option = self.plane, self.request, self.option
         prompt = (request.size + 2) // 3
         if plane.limiter is not None:
-            self.hold = plane.reserved(self, option, prompt)
+            try:
+                self.hold = plane.reserved(self, option, prompt)
+            except Refusal as refusal:
+                if not self._leads_on(refusal):
+                    raise about(refusal, option.name) from None
+                self._start_next(about(refusal, option.name))
+                return
         record = (
             b'{"request_id":"%b","caller_id":%b,%b,"prompt_hash":"%b","stream":%b,"reserved_prompt_tokens":%d,'
             b'"reserved_completion_tokens":%d,"reserved_cost":%b%b}'
@@ -171,16 +178,40 @@ class Job:
                 plane.keyed_hash(self.lane.consumer.name, request.raw),
                 b"true" if request.stream else b"false",
                 prompt,
-                self.reserved,
+                self.completion,
                 b"null" if self.hold is None or self.hold.cost is None else b"%d" % self.hold.cost,
                 self.marks,
             )
         )
         self._waiting = True
+        plane.jobs.add(self)
         _, ruling = plane.rulings.record(option.ruling)
         if ruling is not None:
             plane.turns.before(*ruling)
         plane.turns.add("opened", record, self._opened)
+
+    def _leads_on(self, refusal: Refusal) -> bool:
+        """Whether a further candidate of the route may have room: be free, have a known price, or be less busy."""
+        lane = self.lane
+        if lane.route is None or self.kept is not None or self.place + 1 >= len(self.options):
+            return False
+        if isinstance(refusal, NotLeased):
+            return False
+        return refusal.status == 402 or str(refusal.ecotone.get("scope")).startswith("backend:")
+
+    def _start_next(self, refusal: Refusal) -> None:
+        """Start the next candidate, as there is no room for this one. Raises the first refusal when none has room."""
+        before, found = self.option.name, (self.place, self.option)
+        self.place += 1
+        why = f"fallback; {before} had no room ({refusal.code})"
+        self.option = self.plane.because(self.lane, self.options[self.place], why)
+        try:
+            self.start()
+        except NotLeased:
+            raise
+        except Refusal:
+            self.place, self.option = found
+            raise refusal from None
 
     def replay(self, kept: Kept, body: bytes) -> None:
         """Answer with what was kept of the same question; it costs nothing.
@@ -280,7 +311,12 @@ class Job:
         self._upstream = upstream
         self._sent = True
         self.deadline = self.plane.now() + self.lane.wait
-        upstream.send(self, b"%b%d\r\n\r\n" % (self.option.head, len(self._body)), self._body)
+        upstream.send(
+            self,
+            b"%b%d\r\n\r\n" % (self.option.head, len(self._body)),
+            self._body,
+            is_alone=len(self.plane.jobs) <= FEW,
+        )
 
     # -- what the upstream does --------------------------------------------------------------------------------------
     def answer_began(self, status: int, headers: dict[bytes, bytes]) -> None:
@@ -572,8 +608,6 @@ class Job:
         self.plane.failed(self, refusal)
         if self.names is not None:
             refusal.message = self.names.restore(refusal.message)
-        if self._passing is not None:
-            self._passing.estimate()
         self._end("upstream_died", refusal)
 
     # -- ends --------------------------------------------------------------------------------------------------------
@@ -629,10 +663,11 @@ class Job:
         self.plane.turns.add("failed", failed, _nothing)
         try:
             self.start()
-        except Refusal as why:
+        except Refusal:  # the next one has no room: what is told is why the one before gave no answer
+            refusal.headers.setdefault("x-ecotone-backend", told["backend"])
             self._settled = True
             self.plane.jobs.discard(self)
-            self._refuse(why)
+            self._refuse(refusal)
 
     def _is_billed(self, refusal: Refusal | None) -> bool:
         """Whether the backend may take money for the call."""
@@ -662,7 +697,9 @@ class Job:
         return {**told, **marks}
 
     def _end(self, status: str, refusal: Refusal) -> None:
-        """Settle, then tell the client why."""
+        """Settle, then tell the client why. What a stream had produced until now is counted, whoever cut it."""
+        if self._passing is not None:
+            self._passing.estimate()
 
         def tell(_: LedgerFull | None) -> None:
             if self.gone:

@@ -1,5 +1,6 @@
 """What is the same for all requests of one key for one model, worked out once for each snapshot."""
 
+from datetime import UTC, datetime
 from ipaddress import ip_address, ip_network
 from typing import Any
 from urllib.parse import quote
@@ -27,14 +28,13 @@ _NO_FINDINGS = inspect({})
 class Option:
     """A candidate with all that does not change from call to call: where it is, heads, the constant part of records.
 
-    `most` completion tokens are reserved where the request sets no limit, `longest` is the model's own limit. `block`
-    is the answer's header lines, `head` the request's head up to Content-Length's value, `record` the JSON of
+    `block` is the answer's header lines, `head` the request's head up to Content-Length's value, `record` the JSON of
     the opened record from its constant fields on, `settled` that of the settled one.
     """
 
     __slots__ = (
-        "block", "candidate", "free", "head", "key", "longest", "most", "name", "place", "price", "record", "ruling",
-        "salted", "scopes", "settled", "version",
+        "block", "candidate", "free", "head", "key", "name", "place", "price", "record", "ruling", "salted", "scopes",
+        "settled", "version",
     )  # fmt: skip
 
     def __init__(self, lane: "Lane", candidate: Candidate, place: Place, path: str) -> None:
@@ -61,8 +61,6 @@ class Option:
         self.scopes = (*lane.scopes, f"backend:{target.backend}")
         self.free = target.location is Location.LOCAL
         self.price = lane.snapshot.price(candidate.name)
-        self.longest = self.price.max_output if self.price is not None else None
-        self.most = lane.completion if self.longest is None else min(lane.completion, self.longest)
         self.version = b"null" if self.price is None else msgspec.json.encode(self.price.version)
 
 
@@ -73,7 +71,6 @@ class Lane:
         "asked",
         "by_tag",
         "by_user",
-        "completion",
         "connect",
         "consumer",
         "face",
@@ -100,7 +97,6 @@ class Lane:
         self.connect = (route.connect_seconds if route is not None else 0.0) or settings.upstream_connect
         self.wait = (route.first_seconds if route is not None else 0.0) or settings.upstream_first
         self.idle = (route.idle_seconds if route is not None else 0.0) or settings.upstream_idle
-        self.completion = settings.max_completion if face != "embeddings" else 0
         self.face = face
         self.asked = asked
         self.key = key
@@ -156,8 +152,11 @@ class Lanes:
             identify(snapshot, hashed, prefix=prefix)
             raise AssertionError("an unknown key was identified")
         consumer = snapshot.consumers.get(key.project)
-        if consumer is None or (key.expires and key.expires <= now):
+        if consumer is None:
             raise Refusal(401, "invalid_api_key", "The key is not known or was revoked; ask for a new one.")
+        if key.expires and key.expires <= now:
+            ended = datetime.fromtimestamp(key.expires, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            raise Refusal(401, "invalid_api_key", f"The key ended at {ended}; ask for a new one.")
         if key.networks and not _within(address, key.networks):
             raise Refusal(401, "wrong_network", "The key may not be used from this address; ask who manages it.")
         return key, consumer
@@ -269,7 +268,7 @@ def record_of(lane: Lane, candidate: Candidate, findings: Findings) -> bytes:
         "legal_class": target.legal,
         "knowledge_base": ruling.knowledge_base,
         "ruling": id_of(ruling_content(candidate)),
-        "data_class": findings.data_class,
+        "data_class": findings.data_class if lane.consumer.scan else None,
         "kinds": findings.kinds,
         "pseudonymised": candidate.masked,
         "why": candidate.why or None,

@@ -10,7 +10,9 @@ import msgspec
 
 from ecotone.gateway.metering import Usage
 
-MOST_EVENT: Final = 8 * 1024 * 1024
+MOST_EVENT: Final = 64 * 1024
+"""Of a part of an event that waits for the rest: it is copied at each read, so a longer one is read otherwise."""
+
 _BOM: Final = b"\xef\xbb\xbf"
 _USAGE: Final = (b'"usage":{', b'"usage": {')
 _FINISH: Final = (b'"finish_reason":"', b'"finish_reason": "')

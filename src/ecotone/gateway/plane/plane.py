@@ -19,6 +19,7 @@ from ecotone.gateway.choosing import Chooser
 from ecotone.gateway.counters import Counters
 from ecotone.gateway.health import Outcome, wait_of
 from ecotone.gateway.limits import Limiter
+from ecotone.gateway.metering import unlimited_completion
 from ecotone.gateway.parsing import HEAVY, Request, parse
 from ecotone.gateway.plane.asgi import AsgiClient
 from ecotone.gateway.plane.connections import Client, Connection, Work
@@ -92,7 +93,8 @@ class Plane:
         self._listing = Listing()
         self._prompt_keys: dict[str, bytes] = {}
         self._prompt_key = settings.secret("prompt-hash")
-        self._threads = ThreadPoolExecutor(4, "gateway")
+        # one at a time: each takes the interpreter from the loop, and several would take it in turns
+        self._threads = ThreadPoolExecutor(1, "gateway")
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sweeping: asyncio.TimerHandle | None = None
@@ -120,7 +122,7 @@ class Plane:
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self.turns = Turns(self._writer, loop)
+        self.turns = Turns(self._writer, loop, self.jobs)
         smallest = min(self._settings.upstream_first, self._settings.upstream_idle)
         self._pause = max(0.05, min(0.5, smallest / 4))
         self._sweeping = loop.call_later(self._pause, self._sweep)
@@ -181,7 +183,7 @@ class Plane:
                 who = head.who = self._who(head, address)
             hashed, key, consumer, _ = who
             if face is None:
-                return self._other(client, head, consumer)
+                return self._other(client, head, key, consumer)
             if head.method != b"POST":
                 raise Refusal(405, "method_not_allowed", f"{head.path} takes POST.", headers={"allow": "POST"})
             if len(body) > HEAVY:
@@ -251,7 +253,7 @@ class Plane:
             else:
                 lane = self._lanes.made(key, consumer, request, findings)
         except Refusal as refusal:
-            self._note_refused(client, head, consumer, request, findings, refusal)
+            self._note_refused(client, head, key, consumer, request, findings, refusal)
             return None
         ready = lane.ready
         if not ready:
@@ -266,18 +268,23 @@ class Plane:
         lane: Lane,
         ready: list[Option],
         findings: Findings | None,
-    ) -> Job:
+    ) -> Job | None:
         job = Job(self, client, request, lane, ready, _caller(head))
         job.findings = findings
         self._mark(job, head)
         if lane.route is not None or self.chooser.health.resting:
             job.choose(self.ordered(job, ready))
         kept = self._kept(job) if lane.route is not None and lane.route.cache_seconds else None
-        if kept is not None:
-            job.replay(*kept)
-        else:
-            job.start()
-        self.jobs.add(job)
+        try:
+            if kept is not None:
+                job.replay(*kept)
+            else:
+                job.start()
+        except Refusal as refusal:
+            if refusal.status != 402:
+                raise
+            self._note_refused(client, head, lane.key, lane.consumer, request, findings, refusal)
+            return None
         if lane.route is not None and lane.route.shadow is not None and kept is None:
             self._shadowed(job, head)
         return job
@@ -363,7 +370,6 @@ class Plane:
                 shadow = Job(self, Dropped(), job.request, found, found.ready[:1], _caller(head))
                 shadow.marks, shadow.scopes = job.marks, job.scopes
                 shadow.start()
-                self.jobs.add(shadow)
         except Refusal:
             return
 
@@ -398,20 +404,29 @@ class Plane:
         self,
         client: Client,
         head: Head,
+        key: Key,
         consumer: Consumer,
         request: Request,
         findings: Findings | None,
         refusal: Refusal,
     ) -> None:
-        """A refusal by decision or data class stands in the ledger; it is told, written or not."""
-        if refusal.status not in (403, 451):
+        """A refusal by decision, data class or budget stands in the ledger; it is told, written or not."""
+        if refusal.status not in (402, 403, 451):
             self.refuse(client, refusal, head)
             return
+        if self.limiter is not None:  # it stands in the ledger, so it counts as a request
+            try:
+                scopes = (f"key:{key.id}", f"project:{consumer.name}", "organisation")
+                self.limiter.reserve(scopes, 0, 0, self.now()).release()
+            except Refusal as limited:
+                self.refuse(client, limited, head)
+                return
         told, own = refusal.ecotone, self.new_id()
         record = {
             "request_id": own.decode(),
             "caller_id": msgspec.Raw(_caller(head)),
             "project": consumer.name,
+            "key": key.id,
             "face": request.face,
             "asked": request.model,
             "model": told.get("model", request.model),
@@ -426,17 +441,17 @@ class Plane:
         self.turns.add("refused", msgspec.json.encode(record), lambda _: self.tell(client, refusal, own))
 
     # -- other endpoints ---------------------------------------------------------------------------------------------
-    def _other(self, client: Client, head: Head, consumer: Consumer) -> "Work | None":
+    def _other(self, client: Client, head: Head, key: Key, consumer: Consumer) -> "Work | None":
         path = head.path
         if path != _MODELS and not path.startswith(_MODELS + "/"):
             raise Refusal(404, "not_found", f"There is no endpoint {path}; known: {', '.join(FACES)}, {_MODELS}.")
         if head.method not in (b"GET", b"HEAD"):
             raise Refusal(405, "method_not_allowed", f"{_MODELS} takes GET.", headers={"allow": "GET"})
         wanted = unquote(path.removeprefix(_MODELS).strip("/"))
-        return self._later(client, self._models(client, head, consumer, wanted))
+        return self._later(client, self._models(client, key, consumer, wanted))
 
-    async def _models(self, client: Client, head: Head, consumer: Consumer, wanted: str) -> None:
-        rows = await self._listing.rows(self._snapshot, consumer)
+    async def _models(self, client: Client, key: Key, consumer: Consumer, wanted: str) -> None:
+        rows = [row for row in await self._listing.rows(self._snapshot, consumer) if key.allows(row["id"])]
         body = msgspec.json.encode(row_of(rows, wanted) if wanted else {"object": "list", "data": rows})
         block = b"x-request-id: %b\r\n%b%b" % (self.new_id(), _JSON, header_block(_NOT_CALLED))
         client.whole(200, block, body)
@@ -533,16 +548,13 @@ class Plane:
         """
         if self.limiter is None:
             return None
-        told = job.completion
-        most = told if job.limited else option.most * job.answers
-        if option.longest is not None:
-            most = min(most, option.longest * job.answers)
-        job.reserved = most
+        completion, price = job.completion, option.price
+        cost = None
         if job.kept is not None:
-            cost: int | None = 0  # what is kept costs nothing, and needs no budget
-        else:
-            cost = option.price.most(prompt, most) if option.price is not None else None
-        return self.limiter.reserve(option.scopes + job.scopes, prompt + min(told, most), cost, self.now())
+            cost = 0  # what is kept costs nothing, and needs no budget
+        elif price is not None:  # an answer that the request does not bound costs, too
+            cost = price.most(prompt, completion or unlimited_completion(job.request, price.max_output))
+        return self.limiter.reserve(option.scopes + job.scopes, prompt + completion, cost, self.now())
 
     def failed(self, job: Job, refusal: Refusal) -> None:
         """A candidate failed: it rests for a while, as long as it said, when that says something about it."""

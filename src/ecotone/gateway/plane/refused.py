@@ -34,7 +34,7 @@ def refusal_of(status: int, headers: dict[bytes, bytes], raw: bytes, name: str, 
         return Refusal(429, "rate_limit_exceeded", text, headers=wait, retry=True)
     if status in (401, 403):
         text = f"The backend {name} refused the server's own key ({status}); an administrator must look at it."
-        return Refusal(502, "backend_refused_key", text, retry=True)
+        return Refusal(502, "backend_refused_key", text, headers={"x-should-retry": "false"}, retry=True)
     if status in _OWN_FAULT:
         code = told.get("code") or "upstream_refused"
         return Refusal(status, code, text or f"The backend {name} refused the request.", param=told.get("param"))

@@ -1,7 +1,7 @@
 """Records of one turn of the event loop in one `write()`, and what may happen once they are written."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Final, Protocol
 
 from ecotone.gateway.plane.faults import log_fault
@@ -20,11 +20,16 @@ class Appending(Protocol):
 
 
 class Turns:
-    """Gathers records; all of one turn are in the kernel before anything that depends on them is done."""
+    """Gathers records; all of one turn are in the kernel before anything that depends on them is done.
 
-    __slots__ = ("_after", "_items", "_loop", "_owed", "_writer")
+    Args:
+        jobs: what is under way: where that is one request alone, there is nothing to gather, and it need not wait.
+    """
 
-    def __init__(self, writer: Appending, loop: asyncio.AbstractEventLoop) -> None:
+    __slots__ = ("_after", "_items", "_jobs", "_loop", "_owed", "_writer")
+
+    def __init__(self, writer: Appending, loop: asyncio.AbstractEventLoop, jobs: Sized) -> None:
+        self._jobs = jobs
         self._writer = writer
         self._loop = loop
         self._items: list[tuple[str, bytes]] = []
@@ -33,10 +38,14 @@ class Turns:
 
     def add(self, kind: str, packed: bytes, after: After) -> None:
         """Write a record in this turn, then call `after` with None, or with what went wrong."""
-        if not self._after:
-            self._loop.call_soon(self.write)
+        is_first = not self._after
         self._items.append((kind, packed))
         self._after.append(after)
+        if is_first:
+            if len(self._jobs) <= 1:
+                self.write()
+            else:
+                self._loop.call_soon(self.write)
 
     def before(self, kind: str, packed: bytes) -> None:
         """Write a record ahead of the next one that is added."""

@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 
 import httptools
 
+from ecotone.gateway.plane.heads import SeenHead
+from ecotone.gateway.plane.writing import descriptor_of, write
 from ecotone.settings.addresses import is_forbidden
 
 MOST_IDLE: Final = 128
@@ -22,6 +24,7 @@ ENDING_SECONDS: Final = 2.0
 DNS_SECONDS: Final = 60.0
 MOST_HEAD: Final = 64 * 1024
 _ONE_WRITE: Final = 16 * 1024
+_LARGE: Final = 1024 * 1024
 
 
 class Unreachable(Exception):
@@ -153,8 +156,8 @@ class Upstream(asyncio.Protocol):
     """One connection to a backend."""
 
     __slots__ = (
-        "_began", "_ended", "_exchange", "_head", "_headers", "_keep", "_parser", "_parts", "_paused", "_reused",
-        "_sent", "_transport", "place", "since",
+        "_began", "_descriptor", "_ended", "_exchange", "_first", "_head", "_headers", "_keep", "_parser", "_parts",
+        "_paused", "_reused", "_seen", "_transport", "place", "since",
     )  # fmt: skip
 
     def __init__(self, place: Place) -> None:
@@ -166,25 +169,33 @@ class Upstream(asyncio.Protocol):
         self._parts: list[bytes] = []
         self._headers: dict[bytes, bytes] = {}
         self._head = 0
-        self._began = self._ended = self._keep = self._reused = self._sent = self._paused = False
+        self._first = b""
+        self._descriptor = -1
+        self._seen: SeenHead[dict[bytes, bytes]] | None = None
+        self._began = self._ended = self._keep = self._reused = self._paused = False
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
-        plain = transport.get_extra_info("socket")
-        if plain is not None and plain.family != socket.AF_UNIX:
-            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._descriptor = descriptor_of(transport)
 
     def usable(self) -> bool:
         return not self._transport.is_closing()
 
-    def send(self, exchange: Exchange, head: bytes, body: bytes = b"") -> None:
-        """Send one request; its answer is told to the exchange."""
+    def send(self, exchange: Exchange, head: bytes, body: bytes = b"", *, is_alone: bool = False) -> None:
+        """Send one request; its answer is told to the exchange.
+
+        Args:
+            is_alone: nothing else has its turn with it.
+        """
         self._exchange = exchange
         self._headers = {}
         self._head = 0
         self._began = self._ended = False
         if len(body) < _ONE_WRITE:
-            self._transport.write(head + body)
+            if is_alone:
+                write(self._transport, self._descriptor, head + body)
+            else:
+                self._transport.write(head + body)
         else:
             self._transport.writelines((head, body))
 
@@ -223,6 +234,14 @@ class Upstream(asyncio.Protocol):
             self._transport.abort()
             return
         if not self._began:
+            seen = self._seen
+            if seen is not None and not self._head:
+                start, length = seen.begins(data, _LARGE)
+                if start and len(data) - start == length:
+                    self._again(exchange, seen.meaning, data[start:])
+                    return
+            if not self._head:
+                self._first = data
             self._head += len(data)
         try:
             self._parser.feed_data(data)
@@ -241,16 +260,43 @@ class Upstream(asyncio.Protocol):
             return
         parts = self._parts
         ended = self._ended
-        if not parts and not ended:
+        if not parts and not ended:  # extensions of chunks, trailers
+            self._head += len(data)
+            if self._head > 2 * MOST_HEAD:
+                self._fail("sent too much besides its answer")
             return
         self._parts = []
         if ended:
             self._exchange = None
+            if self._head == len(data) == len(self._first):
+                self._remember()
             self._rest()
+        else:
+            self._head = 1
         try:
             exchange.answer_data(parts, ended)
         except Exception as error:
             exchange.broke(error)
+
+    def _again(self, exchange: Exchange, headers: dict[bytes, bytes], body: bytes) -> None:
+        """A whole answer whose head came before on this connection: no parser is needed to know what it means."""
+        self._head = len(body)
+        self._began = self._ended = True
+        self._exchange = None
+        self._rest()
+        try:
+            exchange.answer_began(200, headers)
+            exchange.answer_data([body], True)
+        except Exception as error:
+            exchange.broke(error)
+
+    def _remember(self) -> None:
+        """Remember the head of an answer that came whole in one piece, if the next one may begin with the same."""
+        self._seen = None
+        if not self._first.startswith(b"HTTP/1.1 200 "):
+            return  # an interim answer came before it in the same piece
+        if self._keep and not self._chunked() and b"content-length" in self._headers:
+            self._seen = SeenHead(self._first, self._headers)
 
     def eof_received(self) -> None:
         return None

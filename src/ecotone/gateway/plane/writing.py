@@ -1,0 +1,38 @@
+"""Bytes straight into a socket, or through its transport.
+
+A transport queues what it is given until the turn of the loop ends: that is best where many requests have their turn
+together, and costs another round of the loop where few do.
+"""
+
+import os
+import socket
+from typing import Any, Final
+
+FEW: Final = 8
+"""Requests under way up to which bytes go straight out."""
+
+
+def descriptor_of(transport: Any) -> int:
+    """The descriptor that plain bytes may be written to; -1 where only the transport can (TLS)."""
+    plain = transport.get_extra_info("socket")
+    if plain is None or transport.get_extra_info("sslcontext") is not None:
+        return -1
+    if plain.family in (socket.AF_INET, socket.AF_INET6):
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return int(plain.fileno())
+
+
+def write(transport: Any, descriptor: int, data: bytes) -> None:
+    """Write all of the data, in order with what was written before."""
+    if descriptor < 0 or transport.get_write_buffer_size():
+        transport.write(data)
+        return
+    try:
+        written = os.write(descriptor, data)
+    except BlockingIOError:
+        written = 0
+    except OSError:  # the other side has gone: the transport finds it too, and says so
+        transport.abort()
+        return
+    if written < len(data):
+        transport.write(data[written:])

@@ -82,7 +82,9 @@ def totals(ledger: Ledger, limits: Mapping[str, Limit], at: float, chains: Itera
 
 
 def _settled(ledger: Ledger, writer: str, longest: str, label: str) -> Iterable[tuple[Who, int]]:
-    for record in ledger.records("settled", newest_first=True, writer=writer):
+    for record in ledger.records("settled", "failed", newest_first=True, writer=writer):
+        if record["kind"] == "failed" and "cost" not in record:
+            continue
         who, cost = _cost(record)
         told = _labels(who.hour).get(longest)
         if told is not None and told < label:

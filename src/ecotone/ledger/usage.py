@@ -16,6 +16,7 @@ from ecotone.ledger.reading import Ledger
 USD = 10**12
 _ERRORS = frozenset({"failed", "upstream_died", "interrupted"})
 _MARK = b'"kind":"settled"'
+_FAILED, _COST = b'"kind":"failed"', b'"cost":'
 _LONGEST_LINE = 16 * 1024 * 1024
 _MOST = 2**53
 
@@ -149,11 +150,14 @@ _TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens", "cache_write_t
 
 
 def summed(lines: Iterable[bytes]) -> dict[Who, Sums]:
-    """What the settled records among these lines add up to; fields of earlier versions and odd ones are understood."""
+    """What the settled records among these lines add up to; fields of earlier versions and odd ones are understood.
+
+    A call that failed and that its backend may take money for counts as well; another backend may have answered then.
+    """
     found: dict[Who, Sums] = {}
     known: dict[Any, Sums] = {}
     for line in lines:
-        if _MARK not in line:
+        if _MARK not in line and not (_FAILED in line and _COST in line):
             continue
         try:
             settled = _decoder.decode(line)
@@ -162,7 +166,7 @@ def summed(lines: Iterable[bytes]) -> dict[Who, Sums]:
             if record is None:
                 continue
             settled = _understood(record)
-        if settled.kind == "settled":
+        if settled.kind == "settled" or (settled.kind == "failed" and settled.cost is not msgspec.UNSET):
             _add(found, known, settled)
     return found
 

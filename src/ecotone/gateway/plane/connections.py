@@ -214,9 +214,10 @@ class Connection(asyncio.Protocol):
             self.data_received(data[left:])
 
     def eof_received(self) -> bool:
-        """A client that has sent all it will is no reason to stop its answer, but there is nobody to wait for more."""
+        """A client that ends its side has gone, as far as can be seen: who gives up closes its socket, and nothing else
+        would tell that before the next write. What was written is still delivered."""
         self._ending = True
-        return self._busy
+        return False
 
     def pause_writing(self) -> None:
         self.slow = True

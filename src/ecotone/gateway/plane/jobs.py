@@ -39,7 +39,8 @@ _MOST_TOLD: Final = 500
 RESTING: Final = "resting"
 NO_FAILURE: Final = frozenset({"personal_data", RESTING})
 """Refusals before anything was sent: they say nothing about a backend."""
-_MAY_BE_BILLED: Final = frozenset({"upstream_died", "upstream_timeout"})
+_MAY_BE_BILLED: Final = frozenset({"upstream_died", "upstream_timeout", "internal_error", "key_revoked", "draining"})
+"""Refusals that leave open whether the backend did what it was asked for, and takes money for it."""
 _JSON: Final = b"content-type: application/json\r\n"
 
 
@@ -126,7 +127,7 @@ class Job:
     _reader: StreamReader | None = None
     _cutter: EventCutter | None = None
     _inflate: Any = None
-    _begun = _settled = _retried = _waiting = False
+    _begun = _settled = _retried = _waiting = _sent = False
 
     def __init__(
         self, plane: "Plane", client: Client, request: Request, lane: Lane, options: list[Option], caller_id: bytes
@@ -308,6 +309,7 @@ class Job:
 
     def _send(self, upstream: Upstream) -> None:
         self._upstream = upstream
+        self._sent = True
         self.deadline = self.plane.now() + self.lane.wait
         upstream.send(
             self,
@@ -575,6 +577,9 @@ class Job:
 
     def _stream_ended(self, follower: Any) -> None:
         self._told_ok()
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:  # it said that it is done, and goes on
+            upstream.finish()
         rest = b""
         if isinstance(follower, StreamReader):
             rest = follower.rest()
@@ -626,6 +631,8 @@ class Job:
             if self.place + 1 < len(self.options) and self.plane.may_retry(self):
                 self._next(refusal)
                 return
+        elif refusal.code == "upstream_died":
+            self.plane.failed(self, refusal)
         elif refusal.status != 503:
             self.plane.answered(self)
         refusal.headers.setdefault("x-ecotone-backend", self.option.candidate.target.backend)
@@ -639,6 +646,8 @@ class Job:
             "error": refusal.code,
             "seconds": round(self.plane.now() - self.began, 4),
         }
+        if self._is_billed(refusal):
+            told |= self._attempt()
         failed = msgspec.json.encode(told)
         self._let_go()
         self.place += 1
@@ -650,8 +659,8 @@ class Job:
         self._parts = []
         self._status, self._size, self.first = 0, 0, 0.0
         self.names = self._upstream = self._passing = self._reader = self._cutter = self._inflate = None
-        self._retried = False
-        self.plane.turns.before("failed", failed)
+        self._retried = self._sent = False
+        self.plane.turns.add("failed", failed, _nothing)
         try:
             self.start()
         except Refusal:  # the next one has no room: what is told is why the one before gave no answer
@@ -659,6 +668,33 @@ class Job:
             self._settled = True
             self.plane.jobs.discard(self)
             self._refuse(refusal)
+
+    def _is_billed(self, refusal: Refusal | None) -> bool:
+        """Whether the backend may take money for the call."""
+        return self._sent and (refusal is None or refusal.code in _MAY_BE_BILLED or self._begun)
+
+    def _attempt(self) -> dict[str, Any]:
+        """What a call that failed may have cost, for its record; the money that it held is settled."""
+        usage, option, lane = self.usage, self.option, self.lane
+        if usage.estimate:
+            usage.settled(self.request)
+        cost = 0 if option.free else option.price.cost(usage) if option.price is not None else None
+        hold, self.hold = self.hold, None
+        if hold is not None:
+            hold.settle(usage.prompt_tokens + usage.completion_tokens, cost)
+        told = {
+            "project": lane.consumer.name,
+            "key": lane.key.id,
+            "route": lane.route.name if lane.route is not None else None,
+            "face": lane.face,
+            "status": "failed",
+            "prompt_tokens": usage.prompt_tokens,
+            "completion_tokens": usage.completion_tokens,
+            "estimate": usage.estimate,
+            "cost": cost,
+        }
+        marks = msgspec.json.decode(b"{%b}" % self.marks[1:])
+        return {**told, **marks}
 
     def _end(self, status: str, refusal: Refusal) -> None:
         """Settle, then tell the client why. What a stream had produced until now is counted, whoever cut it."""
@@ -686,13 +722,13 @@ class Job:
         self._settled = True
         plane, usage = self.plane, self.usage
         plane.jobs.discard(self)
-        if refusal is None or refusal.code in _MAY_BE_BILLED or self._begun:
-            if usage.estimate:
-                usage.settled(self.request)
-        else:
+        billed = self._is_billed(refusal)
+        if not billed and self.kept is None:
             usage.estimate = False
+        elif usage.estimate:
+            usage.settled(self.request)
         option = self.option
-        if option.free or status == "cached" or not (usage.prompt_tokens or usage.estimate):
+        if option.free or not billed:
             cost: int | None = 0
         else:
             cost = option.price.cost(usage) if option.price is not None else None

@@ -99,7 +99,7 @@ class Passing:
         self._finished += part.count(_FINISH[0]) + part.count(_FINISH[1])
         if count:
             if not self._envelope:
-                self._envelope = len(part) // count
+                self._envelope = _envelope(part[: part.find(b"\n\n")])
             self._events += count
             self._passed += len(part)
         return part
@@ -148,6 +148,25 @@ class Passing:
                 del chunk["usage"]
                 return b"data: " + msgspec.json.encode(chunk)
         return event
+
+
+def _envelope(event: bytes) -> int:
+    """Bytes of a stream's event but for the texts in it, of which the first may hold none, or a whole paragraph."""
+    told = _data(event)
+    try:
+        chunk = msgspec.json.decode(told or b"")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return len(event) + 2
+    texts = 0
+    choices = chunk.get("choices") if isinstance(chunk, dict) else None
+    for choice in choices if isinstance(choices, list) else ():
+        if isinstance(choice, dict):
+            delta = choice.get("delta")
+            inner = delta.values() if isinstance(delta, dict) else [choice.get("text")]
+            if isinstance(delta, dict) and "role" in delta:
+                texts += len(b'"role": "", ')  # it stands in the first event alone
+            texts += sum(len(msgspec.json.encode(text)) - 2 for text in inner if isinstance(text, str))
+    return max(len(event) + 2 - texts, 1)
 
 
 def _data(event: bytes) -> bytes | None:

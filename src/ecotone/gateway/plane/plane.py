@@ -368,6 +368,7 @@ class Plane:
             found = self._lanes.made(lane.key, lane.consumer, copy, job.findings or inspect({}), any_model=True)
             if found.ready:
                 shadow = Job(self, Dropped(), job.request, found, found.ready[:1], _caller(head))
+                shadow.marks, shadow.scopes = job.marks, job.scopes
                 shadow.start()
         except Refusal:
             return
@@ -540,12 +541,18 @@ class Plane:
         return Option(lane, candidate, option.place, PATHS[lane.face])
 
     def reserved(self, job: Job, option: Option, prompt: int) -> Any:
-        """Room under all limits. Raises Refusal."""
+        """Room under all limits. Raises Refusal.
+
+        Money is held for the longest answers that may come: as the request allows, else as the setting says, and never
+        more than the model can write. Rates take what the request says, as most answers are far shorter.
+        """
         if self.limiter is None:
             return None
         completion, price = job.completion, option.price
         cost = None
-        if price is not None:  # an answer that the request does not bound costs, too
+        if job.kept is not None:
+            cost = 0  # what is kept costs nothing, and needs no budget
+        elif price is not None:  # an answer that the request does not bound costs, too
             cost = price.most(prompt, completion or unlimited_completion(job.request, price.max_output))
         return self.limiter.reserve(option.scopes + job.scopes, prompt + completion, cost, self.now())
 
@@ -631,15 +638,13 @@ class Plane:
         assert self._loop is not None
         self._sweeping = self._loop.call_later(self._pause, self._sweep)
         now = self.now()
-        old = self._snapshot
         self._stale = None
         with contextlib.suppress(Refusal):
             self._look()
-        keys = self._snapshot.keys
-        changed = keys is not old.keys
+        known = self._known_keys(self._snapshot.keys)
         for job in list(self.jobs):
             try:
-                if changed and job.lane.key.id not in self._known_keys(keys):
+                if job.lane.key.id not in known:
                     job.revoked()
                 elif job.late_at(now):
                     job.late()
@@ -649,6 +654,7 @@ class Plane:
             connection.sweep(now, self._settings.upstream_idle)
         for place in self._lanes.places:
             place.sweep(now)
+        self.turns.write()  # what is owed to the ledger since it was full
 
     def _known_keys(self, keys: dict[str, Key]) -> set[str]:
         if getattr(self, "_ids_of", None) is not keys:

@@ -20,6 +20,7 @@ from ecotone.settings.addresses import is_forbidden
 
 MOST_IDLE: Final = 128
 IDLE_SECONDS: Final = 45.0
+ENDING_SECONDS: Final = 2.0
 DNS_SECONDS: Final = 60.0
 MOST_HEAD: Final = 64 * 1024
 _ONE_WRITE: Final = 16 * 1024
@@ -42,10 +43,25 @@ class Exchange(Protocol):
     def broke(self, error: Exception) -> None: ...
 
 
+class _Nobody:
+    """Gets what follows an answer that was complete."""
+
+    def answer_began(self, status: int, headers: dict[bytes, bytes]) -> None: ...
+
+    def answer_data(self, parts: list[bytes], ended: bool) -> None: ...
+
+    def answer_lost(self, how: str, again: bool) -> None: ...
+
+    def broke(self, error: Exception) -> None: ...
+
+
+_NOBODY: Final = _Nobody()
+
+
 class Place:
     """Where a backend listens, and the connections to it that wait for work."""
 
-    __slots__ = ("_addresses", "_resolved", "_ssl", "host", "idle", "path", "port", "socket", "tls")
+    __slots__ = ("_addresses", "_resolved", "_ssl", "ending", "host", "idle", "path", "port", "socket", "tls")
 
     def __init__(self, url: str | None, unix: str | None) -> None:
         parts = urlsplit(url or "http://engine/v1")
@@ -55,6 +71,7 @@ class Place:
         self.port = parts.port or (443 if self.tls else 80)
         self.path = parts.path.rstrip("/")
         self.idle: deque[Upstream] = deque()
+        self.ending: set[Upstream] = set()
         self._addresses: list[tuple[Any, ...]] = []
         self._resolved = 0.0
         self._ssl: ssl.SSLContext | None = None
@@ -78,6 +95,8 @@ class Place:
             raise Unreachable("no connection in time") from None
         except ssl.SSLCertVerificationError as error:
             raise Unreachable(f"its certificate is not valid: {error.verify_message}") from None
+        except UnicodeError:
+            raise Unreachable("its host is no name") from None
         except (OSError, ssl.SSLError) as error:
             self._resolved = 0.0
             raise Unreachable(error.strerror or type(error).__name__) from None
@@ -123,8 +142,12 @@ class Place:
         """Close what waited for too long."""
         while self.idle and self.idle[0].since < now - IDLE_SECONDS:
             self.idle.popleft().close()
+        for upstream in [u for u in self.ending if u.since < now - ENDING_SECONDS]:
+            upstream.leave()
 
     def close(self) -> None:
+        for upstream in list(self.ending):
+            upstream.leave()
         while self.idle:
             self.idle.pop().close()
 
@@ -176,8 +199,18 @@ class Upstream(asyncio.Protocol):
         else:
             self._transport.writelines((head, body))
 
+    def finish(self) -> None:
+        """The exchange has all that it wants: the rest is dropped, and the connection used again if it ends soon."""
+        if self._paused:
+            self.leave()
+            return
+        self._exchange = _NOBODY
+        self.since = time.monotonic()
+        self.place.ending.add(self)
+
     def leave(self) -> None:
         """The exchange wants no more of this answer."""
+        self.place.ending.discard(self)
         self._exchange = None
         self._transport.abort()
 
@@ -270,6 +303,7 @@ class Upstream(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         exchange, self._exchange = self._exchange, None
+        self.place.ending.discard(self)
         self._parser = None  # they hold each other
         if exchange is None:
             if self.since and self in self.place.idle:
@@ -320,6 +354,7 @@ class Upstream(asyncio.Protocol):
 
     def _rest(self) -> None:
         """Wait for more work, or end."""
+        self.place.ending.discard(self)
         if self._keep and not self._paused and len(self.place.idle) < MOST_IDLE and not self._transport.is_closing():
             self._reused = True
             self.since = time.monotonic()
@@ -329,6 +364,7 @@ class Upstream(asyncio.Protocol):
 
     def _fail(self, how: str) -> None:
         exchange, self._exchange = self._exchange, None
+        self.place.ending.discard(self)
         self._transport.abort()
         if exchange is not None:
             self._told(exchange.answer_lost, how, False)

@@ -165,7 +165,7 @@ def test_a_ledger_that_cannot_be_written_refuses_before_anything_is_sent(
 def test_a_fault_of_our_own_is_500_with_the_id_and_its_log_quotes_nothing(
     house: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(*_: Any) -> None:
+    def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError(f"cannot handle {SECRET}")
 
     monkeypatch.setattr(Upstream, "send", broken)

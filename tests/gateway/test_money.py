@@ -263,12 +263,12 @@ def test_every_face_is_charged_what_the_provider_charged(scene: Scene, face: str
 def test_an_error_in_metering_is_an_error_of_the_request_and_not_a_free_call(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ecotone.gateway.plane import jobs
+    from ecotone.gateway.plane import figures
 
     def broken(*_: Any) -> bool:
         raise RuntimeError("metering is broken")
 
-    monkeypatch.setattr(jobs._Usage, "into", broken)
+    monkeypatch.setattr(figures._Usage, "into", broken)
     scene.wire(lambda s, _: s.sendall(whole()))
     scene.place(limits={"project:shop": budget("p", MUCH)})
     answer = post(scene)

@@ -8,7 +8,6 @@ from ecotone.gateway.parsing import Request
 
 MOST_TOKENS: Final = 10**8
 """Of one request. More is not believed: sums and costs of what a server makes up would leave 64 bits."""
-_ANSWER: Final = 4096  # tokens of an answer that nobody bounds, of a model of which nothing is known
 
 
 class Usage(msgspec.Struct, kw_only=True):
@@ -120,15 +119,15 @@ def reserved_completion(request: Request) -> int:
     return min(most * answers_of(request), MOST_TOKENS) if most else 0
 
 
-def unlimited_completion(request: Request, most: int | None) -> int:
+def unlimited_completion(request: Request, most: int) -> int:
     """Completion tokens to reserve money for where the request sets no limit.
 
     Args:
-        most: of one answer, as the model's price list has it; None when it is not known.
+        most: of one answer.
     """
     if request.face == "embeddings":
         return 0
-    return min((most or _ANSWER) * answers_of(request), MOST_TOKENS)
+    return min(most * answers_of(request), MOST_TOKENS)
 
 
 def answers_of(request: Request) -> int:

@@ -1,0 +1,319 @@
+"""What is known of a request under way, and its ends: settled, refused, left by its client."""
+
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from ecotone.gateway.answers import Refusal
+from ecotone.gateway.cache import Kept, Recording
+from ecotone.gateway.metering import Usage, reserved_completion
+from ecotone.gateway.parsing import Request
+from ecotone.gateway.plane.connections import Client
+from ecotone.gateway.plane.faults import log_fault
+from ecotone.gateway.plane.lanes import Lane, Option
+from ecotone.gateway.plane.passing import Passing
+from ecotone.gateway.plane.refused import refusal_of
+from ecotone.gateway.plane.upstreams import Upstream
+from ecotone.gateway.streams import EventCutter, StreamReader
+from ecotone.ledger import LedgerFull
+from ecotone.privacy import Findings, Pseudonyms
+from ecotone.vocabulary import DataClass
+
+if TYPE_CHECKING:
+    from ecotone.gateway.plane.ground import Ground
+
+IN_THREAD: Final = 64 * 1024
+MOST_ERROR: Final = 64 * 1024
+RESTING: Final = "resting"
+NO_FAILURE: Final = frozenset({"personal_data", RESTING})
+"""Refusals before anything was sent: they say nothing about a backend."""
+_MAY_BE_BILLED: Final = frozenset({"upstream_died", "upstream_timeout", "internal_error", "key_revoked", "draining"})
+"""Refusals that leave open whether the backend did what it was asked for, and takes money for it."""
+
+
+class Course:
+    """A request under way: what is known of it, and its ends.
+
+    Args:
+        plane: what it stands on.
+        client: gets the answer.
+        request_id: ours.
+        lane: who asks for what, and who may answer.
+        options: candidates in the order in which they are tried.
+        names: placeholders, when the text goes out with some.
+    """
+
+    names: Pseudonyms | None = None
+    hold: Any = None
+    kept: Kept | None = None
+    recording: Recording | None = None
+    cache_key = b""
+    conversation = b""
+    scopes: tuple[str, ...] = ()
+    marks = b""
+    texts: Recording | None = None
+    findings: Findings | None = None
+    gone = False
+    first = tried = 0.0
+    place = 0
+    _body = b""
+    _upstream: Upstream | None = None
+    _status = 0
+    _headers: dict[bytes, bytes] = {}  # noqa: RUF012
+    _size = 0
+    _passing: Passing | None = None
+    _reader: StreamReader | None = None
+    _cutter: EventCutter | None = None
+    _inflate: Any = None
+    _begun = _settled = _retried = _waiting = _sent = False
+
+    def __init__(
+        self, plane: "Ground", client: Client, request: Request, lane: Lane, options: list[Option], caller_id: bytes
+    ) -> None:
+        self.plane = plane
+        self.client = client
+        self.request = request
+        self.request_id = plane.new_id()
+        self.caller_id = caller_id
+        self.lane = lane
+        self.options = options
+        self.option = options[0]
+        self.usage = Usage()
+        self.completion = reserved_completion(request)
+        self.began = self.deadline = plane.now()
+        self._parts: list[bytes] = []
+
+    @property
+    def data_class(self) -> DataClass | None:
+        """Of the prompt; None when it was not looked through."""
+        return self.findings.data_class if self.findings is not None else None
+
+    def start(self) -> None:
+        """Try the candidate whose turn it is."""
+        raise NotImplementedError
+
+    def late_at(self, now: float) -> bool:
+        """Whether the upstream should have said something by now."""
+        raise NotImplementedError
+
+    def late(self) -> None:
+        """The upstream is silent for too long."""
+        raise NotImplementedError
+
+    async def _dial(self) -> None:
+        """Make a new connection to it."""
+        raise NotImplementedError
+
+    # -- ends --------------------------------------------------------------------------------------------------------
+    def broke(self, error: Exception) -> None:
+        """A fault of our own: logged, settled, told."""
+        log_fault(error, self.request_id)
+        self._leave()
+        if self._settled:
+            if not self.gone:
+                self.gone = True
+                self.client.cut()
+            return
+        text = f"Something failed here; the request's id is {self.request_id.decode()}."
+        self._end("failed", Refusal(500, "internal_error", text))
+
+    def revoked(self) -> None:
+        """The key is no longer good: what runs is cut, and told."""
+        self._leave()
+        refusal = Refusal(401, "key_revoked", "The key was revoked while the answer came; it is cut here.")
+        self._end("revoked", refusal)
+
+    def drained(self) -> None:
+        """The server ends; so does this answer."""
+        self._leave()
+        text = "The gateway is ending and could not wait for the rest of this answer; send the request again."
+        self._end("failed", Refusal(503, "draining", text, headers={"retry-after": "1"}))
+
+    def died(self, how: str, *, retry: bool = True) -> Refusal:
+        """The refusal for an upstream whose answer is no good."""
+        name = self.option.candidate.target.backend
+        return Refusal(502, "upstream_died", f"The backend {name} {how}; the answer is incomplete.", retry=retry)
+
+    def _refused_by_upstream(self) -> None:
+        told = b"".join(self._parts)[:MOST_ERROR]
+        self.fail(refusal_of(self._status, self._headers, told, self.option.candidate.target.backend, self.option.key))
+
+    def fail(self, refusal: Refusal) -> None:
+        """This candidate gives no answer: the next one, or the refusal."""
+        if self.gone or self._settled:
+            return
+        if self.names is not None:
+            refusal.message = self.names.restore(refusal.message)
+        if refusal.retry:
+            self.plane.failed(self, refusal)
+            if self.place + 1 < len(self.options) and self.plane.may_retry(self):
+                self._next(refusal)
+                return
+        elif refusal.code == "upstream_died":
+            self.plane.failed(self, refusal)
+        elif refusal.status != 503:
+            self.plane.answered(self)
+        refusal.headers.setdefault("x-ecotone-backend", self.option.candidate.target.backend)
+        self._end("upstream_died" if refusal.code == "upstream_died" else "failed", refusal)
+
+    def _next(self, refusal: Refusal) -> None:
+        told: dict[str, Any] = {
+            "request_id": self.request_id.decode(),
+            "model": self.option.candidate.name,
+            "backend": self.option.candidate.target.backend,
+            "error": refusal.code,
+            "seconds": round(self.plane.now() - self.began, 4),
+        }
+        if self._is_billed(refusal):
+            told |= self._attempt()
+        failed = msgspec.json.encode(told)
+        self._let_go()
+        self.place += 1
+        before = self.option.candidate.name
+        self.option = self.plane.because(
+            self.lane, self.options[self.place], f"fallback; {before} failed ({refusal.code})"
+        )
+        self.usage = Usage()
+        self._parts = []
+        self._status, self._size, self.first = 0, 0, 0.0
+        self.names = self._upstream = self._passing = self._reader = self._cutter = self._inflate = None
+        self._retried = self._sent = False
+        self.plane.turns.add("failed", failed, _nothing)
+        try:
+            self.start()
+        except Refusal:  # the next one has no room: what is told is why the one before gave no answer
+            refusal.headers.setdefault("x-ecotone-backend", told["backend"])
+            self._settled = True
+            self.plane.jobs.discard(self)
+            self._refuse(refusal)
+
+    def _is_billed(self, refusal: Refusal | None) -> bool:
+        """Whether the backend may take money for the call."""
+        return self._sent and (refusal is None or refusal.code in _MAY_BE_BILLED or self._begun)
+
+    def _attempt(self) -> dict[str, Any]:
+        """What a call that failed may have cost, for its record; the money that it held is settled."""
+        usage, option, lane = self.usage, self.option, self.lane
+        if usage.estimate:
+            usage.settled(self.request)
+        cost = 0 if option.free else option.price.cost(usage) if option.price is not None else None
+        hold, self.hold = self.hold, None
+        if hold is not None:
+            hold.settle(usage.prompt_tokens + usage.completion_tokens, cost)
+        told = {
+            "project": lane.consumer.name,
+            "key": lane.key.id,
+            "route": lane.route.name if lane.route is not None else None,
+            "face": lane.face,
+            "status": "failed",
+            "prompt_tokens": usage.prompt_tokens,
+            "completion_tokens": usage.completion_tokens,
+            "estimate": usage.estimate,
+            "cost": cost,
+        }
+        marks = msgspec.json.decode(b"{%b}" % self.marks[1:])
+        return {**told, **marks}
+
+    def _end(self, status: str, refusal: Refusal) -> None:
+        """Settle, then tell the client why. What a stream had produced until now is counted, whoever cut it."""
+        if self._passing is not None:
+            self._passing.estimate()
+
+        def tell(_: LedgerFull | None) -> None:
+            if self.gone:
+                return
+            if self._begun:
+                self.client.end(refusal.event())
+            else:
+                self._refuse(refusal)
+
+        self._settle(status, tell, refusal)
+
+    def _refuse(self, refusal: Refusal) -> None:
+        if not self.gone:
+            self.plane.tell(self.client, refusal, self.request_id)
+
+    def _settle(self, status: str, after: Any, refusal: Refusal | None = None) -> None:
+        """Write what was used, give back what was held too much, then go on."""
+        if self._settled:
+            return
+        self._settled = True
+        plane, usage = self.plane, self.usage
+        plane.jobs.discard(self)
+        billed = self._is_billed(refusal)
+        if not billed and self.kept is None:
+            usage.estimate = False
+        elif usage.estimate:
+            usage.settled(self.request)
+        option = self.option
+        if option.free or not billed:
+            cost: int | None = 0
+        else:
+            cost = option.price.cost(usage) if option.price is not None else None
+        hold, self.hold = self.hold, None
+        if hold is not None:
+            hold.settle(usage.prompt_tokens + usage.completion_tokens, cost)
+        now = plane.now()
+        record = (
+            b'{"request_id":"%b",%b,"status":"%b","prompt_tokens":%d,"completion_tokens":%d,"cached_tokens":%d,'
+            b'"cache_write_tokens":%d,"reasoning_tokens":%d,"estimate":%b,"cost":%b,"price":%b,"first":%.4f,"seconds":%.4f,"error":%b%b%b}'
+            % (
+                self.request_id,
+                option.settled,
+                status.encode(),
+                usage.prompt_tokens,
+                usage.completion_tokens,
+                usage.cached_tokens,
+                usage.cache_write_tokens + usage.cache_write_1h_tokens,
+                usage.reasoning_tokens,
+                b"true" if usage.estimate else b"false",
+                b"null" if cost is None else b"%d" % cost,
+                option.version,
+                self.first - self.began if self.first else 0.0,
+                now - self.began,
+                b"null" if refusal is None else b'"%b"' % refusal.code.encode(),
+                self.marks,
+                b"" if self.texts is None else plane.keep_texts(self, self.texts),
+            )
+        )
+        plane.counted(self, status, cost, now)
+        plane.turns.add("settled", record, after or _nothing)
+
+    def _let_go(self) -> None:
+        hold, self.hold = self.hold, None
+        if hold is not None:
+            hold.release()
+
+    def _leave(self) -> None:
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.leave()
+
+    def _head_block(self) -> bytes:
+        return b"x-request-id: %b\r\n%b" % (self.request_id, self.option.block)
+
+    # -- what the client does ----------------------------------------------------------------------------------------
+    def client_gone(self) -> None:
+        """The client left: what was produced until now is counted."""
+        if self.gone:
+            return
+        self.gone = True
+        self._leave()
+        if not self._settled and not self._waiting:
+            if self._passing is not None:
+                self._passing.estimate()
+            self.plane.client_left(self)
+            self._settle("client_gone", None)
+
+    def client_slow(self) -> None:
+        if self._upstream is not None:
+            self._upstream.pause()
+
+    def client_ready(self) -> None:
+        if self._upstream is not None:
+            self._upstream.resume()
+            self.deadline = self.plane.now() + self.lane.idle
+
+
+def _nothing(_: LedgerFull | None) -> None:
+    """Nobody waits for it."""

@@ -1,0 +1,318 @@
+"""What all requests of a process share: places, limits, prices, ids, threads, the ledger's turns."""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, Protocol
+
+import blake3
+import msgspec
+
+from ecotone.gateway.answers import Refusal
+from ecotone.gateway.cache import Cache, Kept, Recording
+from ecotone.gateway.choosing import Chooser
+from ecotone.gateway.counters import Counters
+from ecotone.gateway.health import Outcome, wait_of
+from ecotone.gateway.limits import Limiter
+from ecotone.gateway.metering import unlimited_completion
+from ecotone.gateway.parsing import Request
+from ecotone.gateway.plane.connections import Client
+from ecotone.gateway.plane.course import NO_FAILURE, Course
+from ecotone.gateway.plane.lanes import Lane, Lanes, Option, header_block
+from ecotone.gateway.plane.listing import Listing
+from ecotone.gateway.plane.turns import Turns
+from ecotone.gateway.snapshot import Snapshot
+from ecotone.ledger import Ledger, LedgerWriter, request_id, settle_open
+from ecotone.ledger.rulings import Rulings
+from ecotone.ledger.texts import Texts
+from ecotone.settings import Settings
+
+FACES: Final = {"/v1/chat/completions": "chat", "/v1/completions": "completions", "/v1/embeddings": "embeddings"}
+PATHS: Final = {"chat": "chat/completions", "completions": "completions", "embeddings": "embeddings"}
+_FEW: Final = 8 * 1024
+_JSON: Final = b"content-type: application/json\r\n"
+
+
+class Snapshots(Protocol):
+    """Where the newest snapshot is."""
+
+    @property
+    def current(self) -> Snapshot: ...
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+class Ground:
+    """What requests stand on.
+
+    Args:
+        settings: limits and time-outs.
+        writer: the chain of the ledger that this process writes.
+        limiter: holds money and rates; None where nothing is limited.
+        counters: what is shown of the traffic.
+        texts: where prompts and answers go that a project wants kept.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        writer: LedgerWriter,
+        *,
+        limiter: Limiter | None = None,
+        counters: Counters | None = None,
+        texts: Texts | None = None,
+    ) -> None:
+        self._settings = settings
+        self._writer = writer
+        self.limiter = limiter
+        self._counters = counters
+        self._texts = texts
+        self._snapshots: Snapshots | None = None
+        self._snapshot = Snapshot()
+        self._stale: bool | None = None
+        self._lanes = Lanes(settings, PATHS)
+        self.chooser = Chooser(settings.backend_rest)
+        self.cache = Cache(settings.cache_bytes)
+        self._cache_key = hashlib.sha256(settings.secret("cache")).digest()
+        self._listing = Listing()
+        self._prompt_keys: dict[str, bytes] = {}
+        self._prompt_key = settings.secret("prompt-hash")
+        # one at a time: each takes the interpreter from the loop, and several would take it in turns
+        self._threads = ThreadPoolExecutor(1, "gateway")
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._sweeping: asyncio.TimerHandle | None = None
+        self.rulings = Rulings(writer)
+        self.connections: set[Any] = set()
+        self.jobs: set[Course] = set()
+        self.patience = settings.upstream_idle
+        self.most_body = settings.max_request_bytes
+        self.most_answer = settings.max_answer_bytes
+        self.now = time.monotonic
+        self.turns: Turns
+
+    def settle_open(self) -> int:
+        """Settle, as estimates, what the last end of the process left open."""
+        return settle_open(Ledger(self._settings.folder("ledger"), spill=self._settings.spill), self._writer)
+
+    def use(self, snapshots: Snapshots) -> None:
+        self._snapshots = snapshots
+
+    async def start(self) -> None:
+        """Begin, on the loop that runs."""
+        self._begin(asyncio.get_running_loop())
+        if self._snapshots is not None:
+            self._snapshots.start()
+
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.turns = Turns(self._writer, loop, self.jobs)
+        smallest = min(self._settings.upstream_first, self._settings.upstream_idle)
+        self._pause = max(0.05, min(0.5, smallest / 4))
+        self._sweeping = loop.call_later(self._pause, self._sweep)
+
+    async def stop(self) -> None:
+        """End: idle connections are closed, what runs is cut."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        for job in list(self.jobs):
+            job.drained()
+        if self._loop is not None:
+            self.turns.write()
+        for connection in list(self.connections):
+            connection.shutdown()
+        if self._snapshots is not None:
+            await asyncio.to_thread(self._snapshots.stop)
+        for task in list(self._tasks):
+            task.cancel()
+        for place in self._lanes.places:
+            place.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    # -- what jobs need ----------------------------------------------------------------------------------------------
+    def new_id(self) -> bytes:
+        return request_id(self._writer.writer).encode()
+
+    def keyed_hash(self, project: str, raw: bytes) -> bytes:
+        """Keyed hash of a request's body, 128 bits, with another key for each project.
+
+        SHA-256 over key and body, of which half is shown, for short ones; BLAKE3 in keyed mode, three times as fast
+        from some kilobytes on, for long ones.
+        """
+        known = self._prompt_keys.get(project)
+        if known is None:
+            if len(self._prompt_keys) > 10_000:
+                self._prompt_keys.clear()
+            own = hashlib.blake2b(project.encode(), key=self._prompt_key[:64], digest_size=32).digest()
+            known = self._prompt_keys[project] = own
+        if len(raw) < _FEW:
+            return hashlib.sha256(known + raw).hexdigest()[:32].encode()
+        return blake3.blake3(raw, key=known).hexdigest(16).encode()
+
+    def ordered(self, job: Course, options: list[Option]) -> list[Option]:
+        """Candidates in the order in which they are tried.
+
+        Raises:
+            Refusal: 503 when none may be called now.
+        """
+        route, request = job.lane.route, job.request
+        now = self.now()
+        if route is not None and route.sticky:
+            job.conversation = self._conversation(job.lane, request)
+        found = self.chooser.order(
+            route,
+            options,
+            now,
+            job.conversation,
+            prompt_tokens=request.size // 4,
+            completion_tokens=job.completion,
+            stream=request.stream,
+        )
+        if not found:
+            wait = max(1, round(self.chooser.opens_in(options, now)))
+            text = f"{options[0].name} failed too often and rests; try again in {wait} s, or call another model."
+            raise Refusal(503, "resting", text, param="model", headers={"retry-after": str(wait)})
+        if found[0] is not options[0] and self.chooser.rests(options[0].name):
+            found[0] = self.because(job.lane, found[0], f"fallback; {options[0].name} rests after a failure")
+        return found
+
+    def _conversation(self, lane: Lane, request: Request) -> bytes:
+        """Names a conversation by its project and its messages up to the first of the user, which all turns have."""
+        first: Any = []
+        for message in request.value.get("messages") or [str(request.value.get("prompt"))[:2000]]:
+            first.append(message)
+            if isinstance(message, dict) and message.get("role") == "user":
+                break
+        return self.keyed_hash(lane.consumer.name, msgspec.json.encode(first))
+
+    def because(self, lane: Lane, option: Option, why: str) -> Option:
+        """The option with one more reason in the answer's headers."""
+        told = "; ".join(filter(None, [option.candidate.why, why]))
+        candidate = msgspec.structs.replace(option.candidate, why=told)
+        return Option(lane, candidate, option.place, PATHS[lane.face])
+
+    def reserved(self, job: Course, option: Option, prompt: int) -> Any:
+        """Room under all limits. Raises Refusal.
+
+        Money is held for the longest answers that may come: as the request allows, else as the setting says, and never
+        more than the model can write. Rates take what the request says, as most answers are far shorter.
+        """
+        if self.limiter is None:
+            return None
+        completion, price = job.completion, option.price
+        cost = None
+        if job.kept is not None:
+            cost = 0  # what is kept costs nothing, and needs no budget
+        elif price is not None:  # an answer that the request does not bound costs, too
+            cost = price.most(
+                prompt,
+                completion or self._unlimited(job, price.max_output),
+            )
+        return self.limiter.reserve(option.scopes + job.scopes, prompt + completion, cost, self.now())
+
+    def _unlimited(self, job: Course, most: int | None) -> int:
+        return unlimited_completion(job.request, most or self._settings.max_completion)
+
+    def failed(self, job: Course, refusal: Refusal) -> None:
+        """A candidate failed: it rests for a while, as long as it said, when that says something about it."""
+        if refusal.code in NO_FAILURE:
+            return
+        wait = wait_of(refusal.headers.get("retry-after"), None, time.time())
+        self._ended(job, "busy" if refusal.status in (429, 503) else "failed", wait)
+
+    def answered(self, job: Course) -> None:
+        """A candidate answered, if only with a refusal that is the request's own fault."""
+        self._ended(job, "ok", None)
+
+    def client_left(self, job: Course) -> None:
+        """A client left before its answer was complete."""
+        self._ended(job, "client", None)
+
+    def _ended(self, job: Course, outcome: Outcome, wait: float | None) -> None:
+        now = self.now()
+        self.chooser.ended(
+            job.option.name,
+            outcome,
+            job.first - job.tried if job.first else None,
+            now - job.tried,
+            now,
+            wait=wait,
+            tokens=job.usage.completion_tokens,
+            stream=job.request.stream,
+        )
+
+    def may_retry(self, job: Course) -> bool:
+        """Whether the next candidate may be called."""
+        route = job.lane.route
+        if route is not None and job.place > route.retries and route.strategy != "fallback":
+            return False
+        return self.chooser.may_retry(route, self.now())
+
+    def counted(self, job: Course, status: str, cost: int | None, now: float) -> None:
+        """A request is over."""
+        if self._counters is not None:
+            lane, usage = job.lane, job.usage
+            self._counters.done(
+                lane.consumer.name,
+                lane.route.name if lane.route is not None else None,
+                job.option.candidate.target.backend,
+                job.option.name,
+                lane.face,
+                status,
+                usage.prompt_tokens,
+                usage.completion_tokens,
+                cost,
+                job.first - job.began if job.first else None,
+                now - job.began,
+            )
+
+    # -- work beside the loop ----------------------------------------------------------------------------------------
+    async def in_thread(self, what: Callable[..., Any], *how: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, what, *how)
+
+    def spawn(self, work: Coroutine[Any, Any, None], job: Course) -> None:
+        """Run something of a job that waits."""
+
+        async def run() -> None:
+            try:
+                await work
+            except Exception as error:
+                job.broke(error)
+
+        task = asyncio.get_running_loop().create_task(run())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def keep_texts(self, job: Course, answer: Recording) -> bytes:
+        """Keep what went in and out for a project that wants it; what the record says of it."""
+        if self._texts is None:
+            return b""
+        kept = msgspec.json.encode(
+            {"request": msgspec.Raw(job.request.raw), "answer": answer.text().decode("utf-8", "replace")}
+        )
+        done = self._texts.keep(job.lane.consumer.name, job.request_id.decode(), kept)
+        return b',"texts":"kept"' if done else b',"texts":"dropped"'
+
+    def keep(self, job: Course, kept: Kept | None) -> None:
+        """Keep an answer for the route's time. One by another candidate than the first is not kept."""
+        if job.place == 0 and job.lane.route is not None:
+            self.cache.put(job.cache_key, kept, job.lane.route.cache_seconds, self.now())
+
+    def tell(self, client: Client, refusal: Refusal, own: bytes) -> None:
+        """Answer with a refusal."""
+        headers = dict(refusal.headers)
+        if refusal.status == 401:
+            headers["www-authenticate"] = "Bearer"
+        headers.setdefault("x-ecotone-reason", refusal.code)
+        headers.setdefault("x-ecotone-backend", "none")
+        if self._counters is not None:
+            self._counters.refused(refusal.code)
+        client.whole(refusal.status, b"x-request-id: %b\r\n%b%b" % (own, _JSON, header_block(headers)), refusal.body())
+
+    def _sweep(self) -> None:
+        """What took too long, now and then."""
+        raise NotImplementedError

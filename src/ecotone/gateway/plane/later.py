@@ -1,0 +1,65 @@
+"""Requests that wait for something before they become jobs, and the client of those whose answers nobody sees."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+from ecotone.gateway.answers import Refusal
+from ecotone.gateway.plane.connections import Client, Work
+
+if TYPE_CHECKING:
+    from ecotone.gateway.plane.plane import Plane
+
+
+class Dropped:
+    """Nobody: who gets the answers of shadows."""
+
+    slow = False
+
+    def whole(self, status: int, block: bytes, body: bytes) -> None: ...
+
+    def begin(self, block: bytes) -> None: ...
+
+    def write(self, data: bytes) -> None: ...
+
+    def end(self, data: bytes) -> None: ...
+
+    def cut(self) -> None: ...
+
+
+class Later:
+    """A request that waits for something before it becomes a job."""
+
+    def __init__(self, plane: "Plane", client: Client) -> None:
+        self._plane = plane
+        self._client = client
+        self._work: Work | None = None
+        self._gone = False
+        self.task: asyncio.Task[None]
+
+    async def run(self, work: Coroutine[Any, Any, Any]) -> None:
+        try:
+            self._work = await work
+            if self._gone and self._work is not None:
+                self._work.client_gone()
+        except Refusal as refusal:
+            self._plane.refuse(self._client, refusal, None)
+        except asyncio.CancelledError:
+            pass
+        except Exception as error:
+            self._plane.broke(self._client, error)
+
+    def client_gone(self) -> None:
+        self._gone = True
+        if self._work is not None:
+            self._work.client_gone()
+        else:
+            self.task.cancel()
+
+    def client_slow(self) -> None:
+        if self._work is not None:
+            self._work.client_slow()
+
+    def client_ready(self) -> None:
+        if self._work is not None:
+            self._work.client_ready()

@@ -129,7 +129,7 @@ def test_a_folder_that_cannot_be_written_makes_the_server_not_ready(tmp_path: Pa
         ("10.0.0.0/8", "10.0.0.1", "127.0.0.1, 203.0.113.9", "203.0.113.9"),
         ("10.0.0.0/8", "10.0.0.1", "203.0.113.9, 10.0.0.2", "203.0.113.9"),
         ("10.0.0.0/8", "192.0.2.1", "127.0.0.1", "192.0.2.1"),
-        ("10.0.0.0/8", "10.0.0.1", "nonsense", "nonsense"),
+        ("10.0.0.0/8", "10.0.0.1", "nonsense", "10.0.0.1"),
     ],
 )
 def test_a_forwarded_address_is_believed_from_trusted_proxies_alone(

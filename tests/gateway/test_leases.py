@@ -46,10 +46,19 @@ class Place:
         """A worker is dead for good."""
 
     def worker(self, name: str, limits: dict[str, Limit], seconds: float, call: float = 0.0) -> subprocess.Popen[str]:
-        (self.folder / "limits.json").write_bytes(msgspec.json.encode(limits))
+        (self.folder / f"limits-{name}.json").write_bytes(msgspec.json.encode(limits))
         journal = self.folder / f"{name}.journal"
         script = Path(__file__).with_name("spender.py")
-        command = [sys.executable, script, self.where, name, journal, self.folder / "limits.json", seconds, call]
+        command = [
+            sys.executable,
+            script,
+            self.where,
+            name,
+            journal,
+            self.folder / f"limits-{name}.json",
+            seconds,
+            call,
+        ]
         made = subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, text=True)
         self.workers.append(made)
         return made

@@ -14,7 +14,7 @@ def traces(
     endpoint: Annotated[str | None, typer.Option(help="Collector (ECOTONE_OTLP_ENDPOINT), OTLP over HTTP")] = None,
     share: Annotated[float | None, typer.Option(help="Share of requests, 0 to 1 (ECOTONE_TRACES_SHARE)")] = None,
 ) -> None:
-    """Send requests as OpenTelemetry traces, from the ledger's files, until stopped.
+    """Send requests as OpenTelemetry traces, until stopped.
 
     `ecotone up` does it by itself where ECOTONE_OTLP_ENDPOINT is set; this is for a gateway that runs alone.
     """

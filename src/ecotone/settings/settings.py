@@ -74,10 +74,7 @@ class Settings:
     upstream_first: float = _option(120.0, "seconds until the first byte of a provider's answer")
     upstream_idle: float = _option(60.0, "seconds a provider's stream may be silent")
     cache_bytes: int = _option(64 * MIB, "memory for answers that routes keep, in each process of the gateway")
-    max_completion: int = _option(
-        16_384,
-        "completion tokens reserved for an answer whose length nobody limits",
-    )
+    max_completion: int = _option(4096, "completion tokens reserved for an answer whose length nobody limits")
     backend_rest: float = _option(5.0, "seconds a route leaves a failing backend alone")
     rate_limit: str = _option(
         "",

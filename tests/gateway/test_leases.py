@@ -46,7 +46,8 @@ class Place:
         """A worker is dead for good."""
 
     def worker(self, name: str, limits: dict[str, Limit], seconds: float, call: float = 0.0) -> subprocess.Popen[str]:
-        (self.folder / f"limits-{name}.json").write_bytes(msgspec.json.encode(limits))
+        told = self.folder / f"limits-{name}.json"
+        told.write_bytes(msgspec.json.encode(limits))
         journal = self.folder / f"{name}.journal"
         script = Path(__file__).with_name("spender.py")
         command = [

@@ -11,16 +11,14 @@ from ecotone.gateway.lease_server import SocketCoordinator
 from ecotone.gateway.leases import Slices
 from ecotone.gateway.lender import socket_of
 from ecotone.gateway.limits import Limiter
-from ecotone.gateway.parsing import Request
 from ecotone.gateway.plane import Plane
-from ecotone.gateway.plane.connections import Client, Work
-from ecotone.gateway.plane.heads import Head
-from ecotone.gateway.plane.lanes import Lane, Option
+from ecotone.gateway.plane.connections import Work
+from ecotone.gateway.plane.lanes import Lane
+from ecotone.gateway.plane.later import Asked
 from ecotone.gateway.refusals import NotLeased
 from ecotone.gateway.snapshot import Snapshot
 from ecotone.gateway.spending import totals
 from ecotone.ledger import Ledger
-from ecotone.privacy import Findings
 from ecotone.settings import Settings
 
 log = logging.getLogger("ecotone.gateway")
@@ -49,20 +47,11 @@ class LeasedPlane(Plane):
         except (OSError, ValueError, TimeoutError):
             log.warning("what was leased could not be given back; it is free again when the lease ends")
 
-    def _go(  # type: ignore[override]  # what waits for a slice is no job yet
-        self,
-        client: Client,
-        head: Head,
-        request: Request,
-        lane: Lane,
-        ready: list[Option],
-        findings: Findings | None,
-    ) -> "Work | None":
+    def _go(self, asked: Asked, lane: Lane) -> Work | None:
         try:
-            return super()._go(client, head, request, lane, ready, findings)
-        except NotLeased:
-            go = partial(super()._go, client, head, request, lane, ready, findings)
-            return self._later(client, self._leased(go))
+            return super()._go(asked, lane)
+        except NotLeased:  # what waits for a slice is no job yet
+            return self._later(asked.client, self._leased(partial(super()._go, asked, lane)))
 
     async def _leased(self, go: "Callable[[], Work | None]") -> "Work | None":
         """Try again when slices may have come. Raises Refusal."""

@@ -3,6 +3,7 @@
 Nothing between a request and its backend waits for a database, a lock or a disk flush. `Plane` is where it begins.
 """
 
-from ecotone.gateway.plane.plane import FACES, Plane
+from ecotone.gateway.plane.ground import FACES
+from ecotone.gateway.plane.plane import Plane
 
 __all__ = ["FACES", "Plane"]

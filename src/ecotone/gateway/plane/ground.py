@@ -87,6 +87,8 @@ class Ground:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sweeping: asyncio.TimerHandle | None = None
         self.rulings = Rulings(writer)
+        self._ids_of: Any = None
+        self._ids: set[str] = set()
         self.connections: set[Any] = set()
         self.jobs: set[Course] = set()
         self.patience = settings.upstream_idle

@@ -5,10 +5,30 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from ecotone.gateway.answers import Refusal
+from ecotone.gateway.parsing import Request
 from ecotone.gateway.plane.connections import Client, Work
+from ecotone.gateway.plane.heads import Head
+from ecotone.gateway.snapshot import Consumer, Key
+from ecotone.privacy import Findings
 
 if TYPE_CHECKING:
     from ecotone.gateway.plane.plane import Plane
+
+
+class Asked:
+    """What a client asks for, from its head on; `findings` is None for a text that was not looked through."""
+
+    __slots__ = ("client", "consumer", "findings", "hashed", "head", "key", "request")
+
+    request: Request
+    findings: Findings | None
+
+    def __init__(self, client: Client, head: Head, hashed: str, key: Key, consumer: Consumer) -> None:
+        self.client = client
+        self.head = head
+        self.hashed = hashed
+        self.key = key
+        self.consumer = consumer
 
 
 class Dropped:

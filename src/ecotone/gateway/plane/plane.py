@@ -17,17 +17,16 @@ from ecotone.gateway.parsing import HEAVY, Request, parse
 from ecotone.gateway.plane.asgi import AsgiClient
 from ecotone.gateway.plane.connections import Client, Connection, Work
 from ecotone.gateway.plane.faults import log_fault
-from ecotone.gateway.plane.ground import Ground
+from ecotone.gateway.plane.ground import FACES, Ground
 from ecotone.gateway.plane.heads import Head
 from ecotone.gateway.plane.jobs import Job
-from ecotone.gateway.plane.lanes import Lane, Option, header_block
-from ecotone.gateway.plane.later import Dropped, Later
+from ecotone.gateway.plane.lanes import Lane, header_block
+from ecotone.gateway.plane.later import Asked, Dropped, Later
 from ecotone.gateway.plane.listing import row_of
 from ecotone.gateway.plane.marks import tags_of
 from ecotone.gateway.snapshot import Consumer, Key, Snapshot
 from ecotone.privacy import Findings, TooDeep, inspect, quick
 
-FACES: Final = {"/v1/chat/completions": "chat", "/v1/completions": "completions", "/v1/embeddings": "embeddings"}
 _MODELS: Final = "/v1/models"
 _SCAN_HERE: Final = 4 * 1024
 _MOST_TEXT: Final = 4 * 1024 * 1024
@@ -50,11 +49,6 @@ class Plane(Ground):
         if self._loop is None:
             self._begin(asyncio.get_running_loop())
         await AsgiClient(self, scope, receive, send).run()
-
-    @staticmethod
-    def owns(path: str) -> bool:
-        """Whether a path is the gateway's."""
-        return path == "/v1" or path.startswith("/v1/")
 
     def refused_early(self, head: Head, address: str) -> Refusal | None:
         """Why a request is refused before its body is read; None when it is not."""
@@ -79,25 +73,24 @@ class Plane(Ground):
                 return self._other(client, head, key, consumer)
             if head.method != b"POST":
                 raise Refusal(405, "method_not_allowed", f"{head.path} takes POST.", headers={"allow": "POST"})
+            asked = Asked(client, head, hashed, key, consumer)
             if len(body) > HEAVY:
-                return self._later(client, self._taken_away(client, head, face, body, hashed, key, consumer))
-            request = parse(face, body)
-            findings = _looked(request) if consumer.scan else None
-            if findings is None and consumer.scan:
-                return self._later(client, self._taken_away(client, head, face, body, hashed, key, consumer))
-            return self._admitted(client, head, request, findings, hashed, key, consumer)
+                return self._later(client, self._taken_away(asked, face, body))
+            asked.request = parse(face, body)
+            asked.findings = _looked(asked.request) if consumer.scan else None
+            if asked.findings is None and consumer.scan:
+                return self._later(client, self._taken_away(asked, face, body))
+            return self._admitted(asked)
         except Refusal as refusal:
             self.refuse(client, refusal, head)
         except Exception as error:
             self.broke(client, error)
         return None
 
-    async def _taken_away(
-        self, client: Client, head: Head, face: str, body: bytes, hashed: str, key: Key, consumer: Consumer
-    ) -> "Work | None":
+    async def _taken_away(self, asked: Asked, face: str, body: bytes) -> Work | None:
         """A body that takes long to look through is looked through in a thread."""
-        request, findings = await self.in_thread(_read, face, body, consumer.scan)
-        return self._admitted(client, head, request, findings, hashed, key, consumer)
+        asked.request, asked.findings = await self.in_thread(_read, face, body, asked.consumer.scan)
+        return self._admitted(asked)
 
     def _who(self, head: Head, address: str) -> tuple[str, Key, Consumer, Snapshot]:
         """Who asks, by which snapshot. Raises Refusal."""
@@ -130,40 +123,28 @@ class Plane(Ground):
         self._stale = time.time() - self._snapshot.built > self._settings.snapshot_max_age
         return self._stale
 
-    def _admitted(
-        self,
-        client: Client,
-        head: Head,
-        request: Request,
-        findings: Findings | None,
-        hashed: str,
-        key: Key,
-        consumer: Consumer,
-    ) -> "Work | None":
+    def _admitted(self, asked: Asked) -> Work | None:
         try:
-            if findings is None or not (findings.kinds or findings.unscanned):
-                lane = self._lanes.lane(hashed, key, consumer, request)
-            else:
-                lane = self._lanes.made(key, consumer, request, findings)
+            lane = self._lane(asked)
         except Refusal as refusal:
-            self._note_refused(client, head, key, consumer, request, findings, refusal)
+            self._note_refused(asked, refusal)
             return None
-        ready = lane.ready
-        if not ready:
-            return self._later(client, self._waited(client, head, request, findings, hashed, key, consumer))
-        return self._go(client, head, request, lane, ready, findings)
+        if not lane.ready:
+            return self._later(asked.client, self._waited(asked))
+        return self._go(asked, lane)
 
-    def _go(
-        self,
-        client: Client,
-        head: Head,
-        request: Request,
-        lane: Lane,
-        ready: list[Option],
-        findings: Findings | None,
-    ) -> Job | None:
-        job = Job(self, client, request, lane, ready, _caller(head))
-        job.findings = findings
+    def _lane(self, asked: Asked) -> Lane:
+        """Who may answer. Raises Refusal."""
+        findings = asked.findings
+        if findings is None or not (findings.kinds or findings.unscanned):
+            return self._lanes.lane(asked.hashed, asked.key, asked.consumer, asked.request)
+        return self._lanes.made(asked.key, asked.consumer, asked.request, findings)
+
+    def _go(self, asked: Asked, lane: Lane) -> Work | None:
+        """Begin. Raises Refusal."""
+        head, ready = asked.head, lane.ready
+        job = Job(self, asked.client, asked.request, lane, ready, _caller(head))
+        job.findings = asked.findings
         self._mark(job, head)
         if lane.route is not None or self.chooser.health.resting:
             job.choose(self.ordered(job, ready))
@@ -176,7 +157,7 @@ class Plane(Ground):
         except Refusal as refusal:
             if refusal.status != 402:
                 raise
-            self._note_refused(client, head, lane.key, lane.consumer, request, findings, refusal)
+            self._note_refused(asked, refusal)
             return None
         if lane.route is not None and lane.route.shadow is not None and kept is None:
             self._shadowed(job, head)
@@ -251,50 +232,29 @@ class Plane(Ground):
         except Refusal:
             return
 
-    async def _waited(
-        self,
-        client: Client,
-        head: Head,
-        request: Request,
-        findings: Findings | None,
-        hashed: str,
-        key: Key,
-        consumer: Consumer,
-    ) -> "Work | None":
+    async def _waited(self, asked: Asked) -> Work | None:
         """An engine that is starting is waited for as long as the settings say."""
         end = self.now() + self._settings.engine_wait
         while True:
             self._look()
-            if findings is None or not (findings.kinds or findings.unscanned):
-                lane = self._lanes.lane(hashed, key, consumer, request)
-            else:
-                lane = self._lanes.made(key, consumer, request, findings)
-            ready = lane.ready
-            if ready:
-                return self._go(client, head, request, lane, ready, findings)
+            lane = self._lane(asked)
+            if lane.ready:
+                return self._go(asked, lane)
             first = lane.options[0].candidate
             if self.now() > end or not any(o.candidate.target.starting for o in lane.options):
                 text = f"The engine of {first.name} is not ready ({first.target.note}); `ecotone ps` shows its state."
                 raise Refusal(503, "engine_not_ready", text, param="model", headers={"retry-after": "5"})
             await asyncio.sleep(0.1)
 
-    def _note_refused(
-        self,
-        client: Client,
-        head: Head,
-        key: Key,
-        consumer: Consumer,
-        request: Request,
-        findings: Findings | None,
-        refusal: Refusal,
-    ) -> None:
+    def _note_refused(self, asked: Asked, refusal: Refusal) -> None:
         """A refusal by decision, data class or budget stands in the ledger; it is told, written or not."""
+        client, head, request, findings = asked.client, asked.head, asked.request, asked.findings
         if refusal.status not in (402, 403, 451):
             self.refuse(client, refusal, head)
             return
         if self.limiter is not None:  # it stands in the ledger, so it counts as a request
             try:
-                scopes = (f"key:{key.id}", f"project:{consumer.name}", "organisation")
+                scopes = (f"key:{asked.key.id}", f"project:{asked.consumer.name}", "organisation")
                 self.limiter.reserve(scopes, 0, 0, self.now()).release()
             except Refusal as limited:
                 self.refuse(client, limited, head)
@@ -303,8 +263,8 @@ class Plane(Ground):
         record = {
             "request_id": own.decode(),
             "caller_id": msgspec.Raw(_caller(head)),
-            "project": consumer.name,
-            "key": key.id,
+            "project": asked.consumer.name,
+            "key": asked.key.id,
             "face": request.face,
             "asked": request.model,
             "model": told.get("model", request.model),
@@ -377,7 +337,7 @@ class Plane(Ground):
         self.turns.write()  # what is owed to the ledger since it was full
 
     def _known_keys(self, keys: dict[str, Key]) -> set[str]:
-        if getattr(self, "_ids_of", None) is not keys:
+        if self._ids_of is not keys:
             self._ids_of, self._ids = keys, {key.id for key in keys.values()}
         return self._ids
 

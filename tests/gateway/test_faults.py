@@ -282,7 +282,10 @@ def test_what_fails_at_a_provider_is_raised_by_the_client_and_leaves_nothing_beh
     assert (settled["prompt_tokens"] > 0, settled["cost"] > 0) == (used, used)
     assert settled["estimate"] is used
     assert scene.rests(), "routes were not told that it failed"
-    assert (scene.pooled() == 1) is (name in STILL_GOOD)
+    end = time.monotonic() + 10
+    while (scene.pooled() == 1) is not (name in STILL_GOOD):  # a closed one leaves the pool a moment later
+        assert time.monotonic() < end, scene.pooled()
+        time.sleep(0.02)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 100_000, "KB more at the most"
 
 

@@ -173,11 +173,11 @@ def _exchange(plane: Plane, vector: Vector) -> tuple[list[Answer], bool]:
     wanted = len(vector.statuses)
     raw, then = (filled(part, key=plane.key, model=MODEL, host=plane.host) for part in (vector.raw, vector.then))
     received, ended = b"", False
-    with socket.create_connection(("127.0.0.1", plane.port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", plane.port), timeout=30) as client:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             _send(client, raw, vector.every)
-            end = time.monotonic() + (5 if wanted else 1)
+            end = time.monotonic() + (30 if wanted else 1)
             while not ended and (vector.closes or not wanted or len(_answers(received)) < wanted):
                 client.settimeout(max(0.01, end - time.monotonic()))
                 piece = client.recv(65536)

@@ -37,7 +37,7 @@ PARALLEL := -n 3 --dist loadfile
 test: check ## everything that CI runs on each change, without PostgreSQL
 	$(BIN)/pytest $(PARALLEL) -m "not slow" --cov --cov-report=term:skip-covered
 
-STATEFUL := tests/database tests/accounts tests/storage tests/catalog tests/publishing tests/policy tests/jobs tests/tuning tests/audits tests/gateway tests/hub tests/app
+STATEFUL := tests/database tests/accounts tests/storage tests/catalog tests/publishing tests/policy tests/jobs tests/tuning tests/audits tests/gateway/test_places.py tests/gateway/test_managing.py tests/gateway/test_pricebook.py tests/gateway/test_rights.py tests/hub tests/app
 
 KEEPING := tests/storage tests/publishing tests/hub tests/app/test_s3.py
 

@@ -190,6 +190,7 @@ def test_connections_of_a_trusted_proxy_are_not_counted_as_one_address(tmp_path:
             one.close()
 
 
+@pytest.mark.slow  # kept connections wait five seconds for their last request
 def test_a_graceful_restart_answers_what_is_on_its_way_on_kept_connections(tmp_path: Path) -> None:
     with running(tmp_path) as found:
         clients = [Client(found) for _ in range(3)]

@@ -25,6 +25,8 @@ from tests.app.gateways import Gateways, gateways
 from tests.gateway.conftest import USAGE, Provider, snapshot
 from tests.running import ECOTONE, free_port
 
+pytestmark = pytest.mark.slow
+
 
 class Load:
     """Clients in threads that call one after another; what was answered, and what went wrong."""

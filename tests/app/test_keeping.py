@@ -16,6 +16,8 @@ from ecotone.settings import Settings
 from tests.demo.provider import Provider
 from tests.running import Running, running
 
+pytestmark = pytest.mark.slow
+
 BODY = {"model": "far/gpt", "messages": [{"role": "user", "content": "nobody's business"}]}
 
 

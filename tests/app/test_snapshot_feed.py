@@ -16,6 +16,8 @@ from ecotone.gateway.sharing import NONCE, PATH, PROOF, fresh_nonce, proof
 from tests.app.gateways import Gateways
 from tests.running import Running, running
 
+pytestmark = pytest.mark.slow
+
 SECRET = secrets.token_hex(32)
 
 

@@ -21,6 +21,8 @@ from ecotone.gateway.lease_server import LeaseServer
 from ecotone.gateway.snapshot import Budget, Limit
 from tests.gateway.spender import totals
 
+pytestmark = pytest.mark.slow
+
 CALL = 2 * 10**9
 LIMIT = 1500 * CALL
 BUDGET = {"project:p": Limit(budgets=(Budget(id="b", limit=LIMIT, window="total"),))}

@@ -53,7 +53,6 @@ def main() -> None:
     gc.collect()
     gc.freeze()  # what was made until here stays, and need not be looked through again
     gc.set_threshold(50_000, 20, 100)  # requests under way are no garbage; looking through them costs
-    sys.setswitchinterval(0.001)  # a thread that looks through a long text gives way to the loop
     server = _Server(application, settings, commands, reports, tls)
     with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
         runner.run(server.serve(sockets=[listener]))

@@ -194,7 +194,7 @@ class Usage:
                 raise Invalid(f"{name!r} is no group; {', '.join(GROUPS)} are.", param="group")
         columns = {name: _column(name) for name in names}
         query = sa.select(*(c.label(n) for n, c in columns.items()), *_SUMS).where(*_conditions(since, until, only))
-        query = query.group_by(*columns.values()).order_by(sa.desc("requests")).limit(MOST_ROWS + 1)
+        query = query.group_by(*columns.values()).order_by(sa.desc("requests"), *columns.values()).limit(MOST_ROWS + 1)
         with self._database.reading() as session:
             found = [_shown(names, row._mapping) for row in session.execute(query)]
         return (_by_tag(found, names, only.get("tag")) if "tag" in names else found)[:MOST_ROWS]

@@ -43,6 +43,27 @@ class Limits:
                 del self.open[address]
 
 
+class Unsent:
+    """Bytes that wait for a client, as looked at every few seconds: whether it takes any of them."""
+
+    __slots__ = ("_bytes", "_since")
+
+    def __init__(self) -> None:
+        self._bytes, self._since = 0, 0.0
+
+    def is_stalled(self, count: int, now: float, seconds: float) -> bool:
+        """Whether as many bytes wait as all the time for so many seconds.
+
+        Args:
+            count: that wait now.
+            now: the monotonic clock.
+        """
+        if count != self._bytes or not count:
+            self._bytes, self._since = count, now
+            return False
+        return now - self._since >= seconds
+
+
 def refusal(status: bytes, text: bytes) -> bytes:
     """An answer by hand, where there is no request yet that a face could answer; the connection ends with it."""
     fields = b"content-type: text/plain\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(text)

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from ecotone.app.connections import HEAD_SECONDS, TOO_MANY, TOO_SLOW, Limits, refusal
+from ecotone.app.connections import HEAD_SECONDS, TOO_MANY, TOO_SLOW, Limits, Unsent, refusal
 from ecotone.gateway.lending import BehindProxies, CrossingConnection, LentConnection
 from ecotone.gateway.origins import Origins, Proxies
 from ecotone.gateway.paths import is_for_gateway
@@ -21,14 +21,14 @@ _ROOM = 256
 class Lent:
     """A connection that the plane has: what a server needs to know of it, in the place of its protocol."""
 
-    __slots__ = ("_limits", "_unsent", "_unsent_since", "address", "connection", "transport")
+    __slots__ = ("_limits", "_unsent", "address", "connection", "transport")
 
     def __init__(self, connection: LentConnection, transport: asyncio.Transport, address: str, limits: Limits) -> None:
         self.connection = connection
         self.transport = transport
         self.address = address
         self._limits = limits
-        self._unsent, self._unsent_since = 0, 0.0
+        self._unsent = Unsent()
 
     def shutdown(self) -> None:
         """The server is ending: the connection ends with its answer; an idle one now, or after a farewell."""
@@ -42,11 +42,7 @@ class Lent:
         """End it when bytes wait for its client and it took none for too long; returns whether it was ended."""
         if self.transport.is_closing() and not self.transport.get_write_buffer_size():
             return False
-        unsent = self.transport.get_write_buffer_size()
-        if unsent != self._unsent or not unsent:
-            self._unsent, self._unsent_since = unsent, now
-            return False
-        if now - self._unsent_since < self._limits.stalled:
+        if not self._unsent.is_stalled(self.transport.get_write_buffer_size(), now, self._limits.stalled):
             return False
         self.transport.abort()
         return True

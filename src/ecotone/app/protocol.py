@@ -8,7 +8,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from ecotone.app.bodies import Pace
-from ecotone.app.connections import HEAD_SECONDS, MOST_HEAD_BYTES, TOO_LARGE, TOO_SLOW, Limits, refusal
+from ecotone.app.connections import HEAD_SECONDS, MOST_HEAD_BYTES, TOO_LARGE, TOO_SLOW, Limits, Unsent, refusal
 from ecotone.app.receiving import BodyReader, announced_length
 from ecotone.app.sending import FileSender
 from ecotone.hub.content import BODY, FILES
@@ -27,7 +27,7 @@ class BoundedHttp(HttpToolsProtocol):
         super().__init__(*args, **how)
         self.counted = ""
         self._ending = False
-        self._unsent, self._unsent_since = 0, 0.0
+        self._unsent = Unsent()
         self._in_head = True
         self._head_bytes = 0
         self._refused = False
@@ -127,11 +127,7 @@ class BoundedHttp(HttpToolsProtocol):
 
         Called every few seconds; returns whether it was ended.
         """
-        unsent = self.unsent_bytes()
-        if unsent != self._unsent or not unsent:
-            self._unsent, self._unsent_since = unsent, now
-            return False
-        if now - self._unsent_since < self.limits.stalled:
+        if not self._unsent.is_stalled(self.unsent_bytes(), now, self.limits.stalled):
             return False
         self.transport.abort()
         return True

@@ -4,7 +4,6 @@ import http.client
 import logging
 import ssl
 import threading
-import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -110,13 +109,3 @@ class Fetcher:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-
-
-def wait_for_first(folder: Path, seconds: float) -> bool:
-    """Wait until there is a snapshot at all; returns whether there is."""
-    end = time.monotonic() + seconds
-    while not (folder / "snapshot").exists():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.02)
-    return True

@@ -5,6 +5,7 @@ Also what stands between a connection and the plane only where it is set: truste
 
 import asyncio
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Final
 
 from ecotone.gateway.answers import Refusal
@@ -15,8 +16,6 @@ from ecotone.gateway.plane.heads import Head
 
 GiveBack = Callable[[Any, asyncio.Transport, bytes], None]
 
-_known: set[str] = set()
-_MOST_KNOWN: Final = 64
 _USUAL: Final = (b"POST /v1/chat/", b"POST /v1/completions ", b"POST /v1/embeddings ", b"GET /v1/models")
 
 
@@ -63,18 +62,15 @@ class LentConnection(Connection):
         self._last = True
 
     def _start(self, head: Head, body: bytes, refusal: Refusal | None) -> None:
-        if head.path not in _known and not _is_known(head.path):
+        if not _is_our_path(head.path):
             self._transport.close()
             return
         super()._start(head, body, refusal)
 
 
-def _is_known(path: str) -> bool:
-    """Whether a path is ours; the first of them are remembered."""
-    ours = is_ours(path.encode())
-    if ours and len(_known) < _MOST_KNOWN:
-        _known.add(path)
-    return ours
+@lru_cache(maxsize=64)
+def _is_our_path(path: str) -> bool:
+    return is_ours(path.encode())
 
 
 class CrossingConnection(LentConnection):
@@ -91,7 +87,7 @@ class CrossingConnection(LentConnection):
 
     def _start(self, head: Head, body: bytes, refusal: Refusal | None) -> None:
         allowed = self._origins.preflight(head.method, head.fields)
-        if allowed is not None and is_ours(head.path.encode()):
+        if allowed is not None and _is_our_path(head.path):
             self._busy, self._bodiless = True, False
             self._lines = b""
             self._last = self._last or head.close

@@ -46,10 +46,10 @@ class EventCutter:
             self._rest = bytearray(rest)
         if len(self._rest) > _MOST_EVENT:
             raise ValueError("an event of the stream is too large")
-        return [found for event in events if (found := _data(event)) is not None]
+        return [found for event in events if (found := data_of(event)) is not None]
 
 
-def _data(event: bytes) -> bytes | None:
+def data_of(event: bytes) -> bytes | None:
     """The data of an event; None for comments, and for an empty one, which the standard does not dispatch."""
     if event.startswith(b"data:") and b"\n" not in event:
         return event[5:].strip() or None

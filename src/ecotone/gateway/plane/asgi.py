@@ -2,27 +2,20 @@
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from ecotone.gateway.answers import Refusal
+from ecotone.gateway.plane.connections import STREAM, Desk
 from ecotone.gateway.plane.heads import Head, bad, check_twice
-
-if TYPE_CHECKING:
-    from ecotone.gateway.plane.connections import Desk
 
 _MOST_WAITING: Final = 256 * 1024
 _BODY_SECONDS: Final = 300.0
-_STREAM: Final = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache"),
-    (b"x-accel-buffering", b"no"),
-]
 
 
 class AsgiClient:
     """One request. What the core writes waits here until the server takes it."""
 
-    def __init__(self, desk: "Desk", scope: Any, receive: Any, send: Any) -> None:
+    def __init__(self, desk: Desk, scope: Any, receive: Any, send: Any) -> None:
         self._desk = desk
         self._scope = scope
         self._receive = receive
@@ -116,7 +109,7 @@ class AsgiClient:
         self._there.set()
 
     def begin(self, block: bytes) -> None:
-        self._put({"type": "http.response.start", "status": 200, "headers": [*_fields(block), *_STREAM]})
+        self._put({"type": "http.response.start", "status": 200, "headers": _fields(block + STREAM)})
 
     def write(self, data: bytes) -> None:
         if data:

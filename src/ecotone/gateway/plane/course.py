@@ -1,5 +1,6 @@
 """What is known of a request under way, and its ends: settled, refused, left by its client."""
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -31,7 +32,7 @@ _MAY_BE_BILLED: Final = frozenset({"upstream_died", "upstream_timeout", "interna
 """Refusals that leave open whether the backend did what it was asked for, and takes money for it."""
 
 
-class Course:
+class Course(ABC):
     """A request under way: what is known of it, and its ends.
 
     Args:
@@ -88,21 +89,21 @@ class Course:
         """Of the prompt; None when it was not looked through."""
         return self.findings.data_class if self.findings is not None else None
 
+    @abstractmethod
     def start(self) -> None:
         """Try the candidate whose turn it is."""
-        raise NotImplementedError
 
+    @abstractmethod
     def late_at(self, now: float) -> bool:
         """Whether the upstream should have said something by now."""
-        raise NotImplementedError
 
+    @abstractmethod
     def late(self) -> None:
         """The upstream is silent for too long."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def _dial(self) -> None:
         """Make a new connection to it."""
-        raise NotImplementedError
 
     # -- ends --------------------------------------------------------------------------------------------------------
     def broke(self, error: Exception) -> None:

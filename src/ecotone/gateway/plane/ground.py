@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Protocol
@@ -46,7 +47,7 @@ class Snapshots(Protocol):
     def stop(self) -> None: ...
 
 
-class Ground:
+class Ground(ABC):
     """What requests stand on.
 
     Args:
@@ -315,6 +316,6 @@ class Ground:
             self._counters.refused(refusal.code)
         client.whole(refusal.status, b"x-request-id: %b\r\n%b%b" % (own, _JSON, header_block(headers)), refusal.body())
 
+    @abstractmethod
     def _sweep(self) -> None:
         """What took too long, now and then."""
-        raise NotImplementedError

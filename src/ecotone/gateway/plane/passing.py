@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from ecotone.gateway.metering import Usage
+from ecotone.gateway.streams import data_of
 
 MOST_EVENT: Final = 64 * 1024
 """Of a part of an event that waits for the rest: it is copied at each read, so a longer one is read otherwise."""
@@ -116,7 +117,7 @@ class Passing:
         for event in part[:-2].split(b"\n\n"):
             if self.done or self.error is not None:
                 break  # what follows the end is read and dropped
-            told = _data(event)
+            told = data_of(event)
             if told is None:
                 if event.startswith(b":"):
                     shown.append(event)
@@ -152,7 +153,7 @@ class Passing:
 
 def _envelope(event: bytes) -> int:
     """Bytes of a stream's event but for the texts in it, of which the first may hold none, or a whole paragraph."""
-    told = _data(event)
+    told = data_of(event)
     try:
         chunk = msgspec.json.decode(told or b"")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -167,11 +168,3 @@ def _envelope(event: bytes) -> int:
                 texts += len(b'"role": "", ')  # it stands in the first event alone
             texts += sum(len(msgspec.json.encode(text)) - 2 for text in inner if isinstance(text, str))
     return max(len(event) + 2 - texts, 1)
-
-
-def _data(event: bytes) -> bytes | None:
-    """The data of an event in one line; None when it has none."""
-    if event.startswith(b"data:") and b"\n" not in event:
-        return event[5:].strip()
-    lines = [line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:")]
-    return b"\n".join(lines).strip() if lines else None

@@ -92,7 +92,10 @@ from pathlib import Path
 from huggingface_hub import hf_hub_download
 def watch():
     while True:
-        found = [f.stat().st_blocks * 512 for f in Path(sys.argv[2]).rglob("*.incomplete")]
+        try:
+            found = [f.stat().st_blocks * 512 for f in Path(sys.argv[2]).rglob("*.incomplete")]
+        except OSError:  # the client removed a folder while we looked
+            continue
         if sum(found) > int(sys.argv[3]):
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(0.001)

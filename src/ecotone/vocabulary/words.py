@@ -157,5 +157,6 @@ class JobState(StrEnum):
 class DeploymentState(StrEnum):
     STARTING = "starting"
     READY = "ready"
+    IDLE = "idle"  # unloaded; the next call starts it
     FAILED = "failed"
     STOPPED = "stopped"

@@ -39,6 +39,7 @@ class CallReader:
         self._buffer = ""
         self._opener = ""
         self._begun = False  # text or a call has come out
+        self._blanks = True  # blanks that come now wait for what follows: they may lie before or between calls
         self.calls = 0
 
     def feed(self, text: str) -> list[Event]:
@@ -54,7 +55,7 @@ class CallReader:
         rest, opener = self._buffer, self._opener
         self._buffer = self._opener = ""
         if not opener and not (not self._begun and rest.lstrip().startswith("{")):
-            return self._counted([rest] if rest else [])
+            return self._counted([] if not rest or (self.calls and self._blanks and not rest.strip()) else [rest])
         calls = _calls(rest, self._names if not opener else None)
         return self._counted(list(calls) if calls else [opener + rest])
 
@@ -66,7 +67,7 @@ class CallReader:
                 return False
             calls = _calls(body, None)
             found.extend(calls or [_HERMES + body + end])
-            self._buffer, self._opener, self._begun = rest.lstrip() if calls else rest, "", True
+            self._buffer, self._opener, self._begun, self._blanks = rest, "", True, bool(calls)
             return bool(self._buffer)
         if self._opener:
             return False  # the calls go on to the end
@@ -77,17 +78,17 @@ class CallReader:
             at, opener = min(places)
             before = self._buffer[:at]
             self._buffer, self._opener = self._buffer[at + len(opener) :], opener
-            if before.strip():
+            if before.strip() or not self._blanks:
                 found.append(before)
-                self._begun = True
+                self._begun, self._blanks = True, False
             return True
         keep = _held(self._buffer)
         out, self._buffer = self._buffer[: len(self._buffer) - keep], self._buffer[len(self._buffer) - keep :]
-        if out and (self._begun or out.strip()):
+        if out and (out.strip() or not self._blanks):
             found.append(out)
-            self._begun = True
+            self._begun, self._blanks = True, False
         elif out:
-            self._buffer = out + self._buffer  # blanks before anything else wait for what follows
+            self._buffer = out + self._buffer
         return False
 
     def _counted(self, found: list[Event]) -> list[Event]:

@@ -1,0 +1,106 @@
+"""The int8 option: linear layers with 8-bit weights and activations on a CPU, and what it costs in accuracy.
+
+Weights have one scale for each output, activations one for each row. A scale for the whole batch, which torch's own
+dynamic quantisation takes, would let an answer depend on the company it is computed in; so rows are brought to one
+range first, and the kernel is told that range. `docs/engines.md` has the figures that this way was chosen by.
+"""
+
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from ecotone.engines.server.errors import Unloadable
+from ecotone.engines.server.folders import Task
+
+INT8 = "int8"
+
+_SMALLEST = 1e-12  # a row of zeros has no range of its own
+
+
+def checked(quantise: Any, task: Task, device: str) -> str | None:
+    """The option's value, when this model can have it here.
+
+    Raises:
+        Unloadable: naming what was asked, why not, and what to do.
+    """
+    if quantise is None:
+        return None
+    if quantise != INT8:
+        raise Unloadable(f"quantise is {str(quantise)[:40]!r}; {INT8!r} is known, or leave it out.")
+    if task not in (Task.GENERATION, Task.TEXT_TO_TEXT):
+        raise Unloadable(
+            "int8 is refused for models that make embeddings or labels: vectors came as far as 0.80 in cosine from the "
+            "model's own, which changes what a search finds. Serve it without quantise."
+        )
+    if device != "cpu":
+        raise Unloadable(f"int8 is for CPUs, and this model is on {device}; serve it without quantise.")
+    if not hasattr(torch.ops.quantized, "linear_with_input_q_dq_qweight_dq_output_fp32") or "fbgemm" not in (
+        torch.backends.quantized.supported_engines
+    ):
+        raise Unloadable("int8 needs torch's FBGEMM kernels, which this build for this processor lacks.")
+    return INT8
+
+
+def linear_of(weight: Any, bias: Any = None, quantise: str | None = None) -> Callable[[Any], Any]:
+    """A linear layer as a function of `[rows, ..., inputs]`; with int8 it keeps no reference to the weight given."""
+    return _Plain(weight, bias) if quantise is None else Int8Linear(weight, bias)
+
+
+class _Plain:
+    __slots__ = ("bias", "weight")
+
+    def __init__(self, weight: Any, bias: Any) -> None:
+        self.weight = weight
+        self.bias = bias
+
+    def __call__(self, x: Any) -> Any:
+        return nn.functional.linear(x, self.weight, self.bias)
+
+
+class Int8Linear(nn.Module):
+    """`x @ weight.T + bias` in 8 bits: `[rows, ..., inputs]` to `[rows, ..., outputs]`, of the input's type."""
+
+    def __init__(self, weight: Any, bias: Any = None) -> None:
+        super().__init__()
+        self.out_features, self.in_features = weight.shape
+        self._packed = _packed(weight)
+        self._bias = None if bias is None else bias.detach().float()
+        self._levels = _activation_levels()
+
+    def forward(self, x: Any) -> Any:
+        kind = x.dtype
+        x = x.float()
+        largest = x.abs().amax(-1, keepdim=True).clamp_min_(_SMALLEST)
+        found = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(
+            x / largest, 1 / self._levels, self._levels + 1, self._packed
+        ).mul_(largest)
+        if self._bias is not None:
+            found += self._bias
+        return found.to(kind)
+
+
+def quantise_layers(model: nn.Module, keep: Iterable[nn.Module] = ()) -> None:
+    """Put 8-bit layers in the place of a model's linear ones, but for `keep`; their weights are given back."""
+    kept = {id(module) for module in keep}
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if type(child) is nn.Linear and id(child) not in kept:
+                setattr(parent, name, Int8Linear(child.weight, child.bias))
+
+
+def _packed(weight: Any) -> Any:
+    full = weight.detach().float()
+    scales = (full.abs().amax(1) / 127).clamp_min_(_SMALLEST).double()
+    zeros = torch.zeros(full.shape[0], dtype=torch.long)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tensors of torch's quantised types are to go; the kernels take no other yet
+        return torch.ops.quantized.linear_prepack(torch.quantize_per_channel(full, scales, zeros, 0, torch.qint8), None)
+
+
+def _activation_levels() -> int:
+    """Steps on each side of zero. Processors without VNNI add pairs of products in 16 bits, which 8 by 8 overflows."""
+    supported = getattr(torch.cpu, "_is_vnni_supported", None)
+    return 127 if supported is not None and supported() else 63

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from ecotone.engines.server.loading import Loaded
-from ecotone.engines.server.stepping import decoder
+from ecotone.engines.server.stepping import decoder, encoder_decoder
 from ecotone.engines.server.stepping.alone import Alone
 from ecotone.engines.server.stepping.batched import Batched
 from ecotone.engines.server.stepping.stepper import Stepper
+from ecotone.engines.server.stepping.text_to_text import TextToText
 
 
 def stepper_for(loaded: Loaded, options: Mapping[str, Any]) -> Stepper:
@@ -19,4 +20,6 @@ def stepper_for(loaded: Loaded, options: Mapping[str, Any]) -> Stepper:
     slots = int(options.get("slots") or 0)
     if decoder.fits(loaded.model):
         return Batched(loaded, slots or 32)
+    if encoder_decoder.fits(loaded.model):
+        return TextToText(loaded, slots or 32)
     return Alone(loaded, slots or 16)

@@ -4,6 +4,8 @@ The full model answers a few questions first; the quantised one is then led thro
 each token was chosen. Differences in logits say more with the spread of the logits beside them.
 """
 
+import contextlib
+import inspect
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,6 +13,8 @@ from typing import Any
 import msgspec
 import torch
 
+from ecotone.engines.server.folders import Task
+from ecotone.engines.server.loading import Loaded
 from ecotone.engines.server.stepping.stepper import Stepper
 
 QUESTIONS = (
@@ -36,8 +40,11 @@ class Told(msgspec.Struct, frozen=True):
     logits: Any
 
 
-def answers(model: Any, prompts: Sequence[list[int]], ends: frozenset[int], seconds: float = _SECONDS) -> list[Told]:
+def answers(loaded: Loaded, questions: Sequence[str] = QUESTIONS, seconds: float = _SECONDS) -> list[Told]:
     """Greedy answers by the model's own forward, as many as the time allows, at least a token."""
+    model = loaded.model
+    ends = _ends(model)
+    prompts = [_prompt(loaded, question) for question in questions]
     until = time.process_time() + seconds * torch.get_num_threads()
     found: list[Told] = []
     with torch.inference_mode():
@@ -73,11 +80,31 @@ def measured(stepper: Stepper, told: Sequence[Told]) -> dict[str, Any]:
     }
 
 
+def _prompt(loaded: Loaded, question: str) -> list[int]:
+    tokenizer = loaded.tokenizer
+    found: list[int] = []
+    if getattr(tokenizer, "chat_template", None):
+        with contextlib.suppress(Exception):  # templates raise what they like; plain text will do
+            message = {"role": "user", "content": question}
+            text = tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
+            found = tokenizer(text, add_special_tokens=False)["input_ids"]
+    if not found:
+        prefix = "question: " if loaded.task == Task.TEXT_TO_TEXT else ""
+        found = tokenizer(prefix + question)["input_ids"]
+    return found[: max(1, loaded.context_length - _LONGEST)]
+
+
+def _ends(model: Any) -> frozenset[int]:
+    found = model.generation_config.eos_token_id
+    return frozenset(found if isinstance(found, list) else [] if found is None else [found])
+
+
 def _answer(
     model: Any, prompt: list[int], ends: frozenset[int], late: Callable[[], bool]
 ) -> tuple[list[int], list[Any]]:
     encodes = model.config.is_encoder_decoder
     more: dict[str, Any] = {"use_cache": True}
+    cache = "cache" if "cache" in inspect.signature(type(model).forward).parameters else "past_key_values"
     following = "decoder_input_ids" if encodes else "input_ids"
     if encodes:
         more["encoder_outputs"] = model.get_encoder()(input_ids=torch.tensor([prompt]))
@@ -86,7 +113,7 @@ def _answer(
     logits: list[Any] = []
     while len(tokens) < _LONGEST and not (tokens and (tokens[-1] in ends or late())):
         out = model(**more, **{following: torch.tensor([fresh])})
-        more["past_key_values"] = out.past_key_values
+        more[cache] = getattr(out, cache)
         logits.append(out.logits[0, -1].float())
         tokens.append(int(logits[-1].argmax()))
         fresh = tokens[-1:]

@@ -23,6 +23,7 @@ class Stepper(abc.ABC):
     """Computes logits of up to `slots` answers that come and go."""
 
     slots: int
+    quantised: dict[str, Any] | None = None  # how, and how far its answers are from the full model's
 
     @abc.abstractmethod
     def open(self, prompt: Sequence[int], adapter: str | None = None) -> Row:

@@ -31,7 +31,7 @@ def main() -> int:
         from ecotone.engines.server.engine import Engine  # torch only after the files have been looked at
 
         loading.weights()
-        engine = Engine(found)
+        engine = Engine(found, spec.get("options"))
     except Unloadable as error:
         logging.error("refused: %s", error)
         report({"refused": str(error)})

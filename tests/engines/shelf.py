@@ -79,8 +79,8 @@ def outcome(allowed: bool = True) -> Outcome:
 def running(folder: Path, shelf: Shelf, **more: Any) -> Iterator[Engines]:
     database = Database(f"sqlite:///{folder / 'engines.db'}")
     Base.metadata.create_all(database.engine)
-    settings = {"may_serve": lambda *_: outcome(), "pace": PACE, **more}
-    engines = Engines(database, shelf, Settings(data=folder), **settings)  # type: ignore[arg-type]
+    settings = more.pop("settings", None) or Settings(data=folder)
+    engines = Engines(database, shelf, settings, **({"may_serve": lambda *_: outcome(), "pace": PACE} | more))  # type: ignore[arg-type]
     try:
         yield engines
     finally:

@@ -68,7 +68,14 @@ def test_an_answer_under_way_ends_while_other_options_take_over(
     engines: Engines, connect: Connect, gone: Gone, until: Until
 ) -> None:
     old = engines.serve("demo/llama", "main", (), SYSTEM)
-    body = {"model": "m", "prompt": "hello", "max_tokens": 100, "stream": True, "ignore_eos": True, "temperature": 0}
+    body = {
+        "model": "demo/llama",
+        "prompt": "hello",
+        "max_tokens": 100,
+        "stream": True,
+        "ignore_eos": True,
+        "temperature": 0,
+    }
     events: list[str] = []
 
     def ask() -> None:

@@ -54,7 +54,9 @@ def test_replicas_share_the_load_and_a_sleeping_model_is_woken_from_every_gatewa
         assert len({a.json()["choices"][0]["text"] for a in answers}) == 1
         deployed = found.http.get("/api/ecotone/v1/deployments/demo/llama").json()
         assert deployed["memory"] > 50 << 20 and deployed["info"]["architecture"] == "LlamaForCausalLM"
-        asleep = until(found, "idle")
+        while (asleep := until(found, "idle"))["progress"] is not None:
+            assert asleep["progress"] == "unloading"
+            time.sleep(0.2)
         assert asleep["replicas"] == [] and asleep["error"] is None
         assert ask(found.http).status_code == 200, "the first call loads it"
         until(found, "idle")

@@ -5,7 +5,9 @@ import socket
 from pathlib import Path
 
 
-class _Connection(http.client.HTTPConnection):
+class Connection(http.client.HTTPConnection):
+    """To an engine's socket."""
+
     def __init__(self, path: Path, timeout: float) -> None:
         super().__init__("engine", timeout=timeout)
         self._path = path
@@ -18,7 +20,7 @@ class _Connection(http.client.HTTPConnection):
 
 def healthy(path: Path, timeout: float) -> bool:
     """Whether `/health` answers 200 in time: the process listens, and its computing thread gets on."""
-    connection = _Connection(path, timeout)
+    connection = Connection(path, timeout)
     try:
         connection.request("GET", "/health")
         return connection.getresponse().status == 200

@@ -90,9 +90,7 @@ class _Face:
             await found.close()
             return JSONResponse({"error": _message(found.first)}, status_code=found.status)
         if found.streams:
-            return StreamingResponse(
-                _events(found), media_type="text/event-stream", headers={"x-ecotone-task": task}
-            )
+            return StreamingResponse(_events(found), media_type="text/event-stream", headers={"x-ecotone-task": task})
         await found.close()
         try:
             value, usage = asked.finish(json.loads(found.first), found.all_headers)

@@ -4,19 +4,17 @@ import abc
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
 
 import aiohttp
-
-from ecotone.engines.server.errors import Unloadable
 
 _CONNECT_SECONDS = 10.0
 _ASK_SECONDS = 10.0
 _LARGEST_TOLD = 4 * 1024 * 1024  # of what we ask for ourselves: lists of models, figures
 
 
-class Fault(Exception):  # noqa: N818  the wire's word: what went wrong, with its HTTP status
+class Fault(Exception):
     """An answer of our own: the call could not be passed on.
 
     Args:
@@ -34,6 +32,10 @@ class Fault(Exception):  # noqa: N818  the wire's word: what went wrong, with it
         return {"error": {"message": self.message, "type": kind, "param": None, "code": self.code}}
 
 
+class Ended(Exception):
+    """The engine ended before it could answer, or went wrong in a way that a new start may mend; how."""
+
+
 class Far(abc.ABC):
     """An engine of another make.
 
@@ -45,12 +47,14 @@ class Far(abc.ABC):
     dialect = "openai"
     attempts = 1
     """How often a call is sent while nothing of an answer has come."""
-    opens_adapters = False
 
     def __init__(self, spec: Mapping[str, Any]) -> None:
         self.model: str = spec["info"]["model"]
         self.revision: str = spec["info"]["revision"]
         self.options: Mapping[str, Any] = spec.get("options") or {}
+        self.arguments: Mapping[str, str] = self.options.get("arguments") or {}
+        self.progress: Callable[[str], None] = lambda _phase: None
+        """Told what is done while it starts."""
         self.base = "http://engine"
         """Address in front of `/v1/...`, without a slash at its end."""
         self.headers: dict[str, str] = {}
@@ -59,7 +63,7 @@ class Far(abc.ABC):
         self.adapters: dict[str, dict[str, Any]] = {}
         self.running = 0
         """Calls that wait for the engine or for the end of its answer."""
-        self.session: aiohttp.ClientSession
+        self.session: aiohttp.ClientSession | None = None
 
     # -- life --------------------------------------------------------------------------------------------------------
     @abc.abstractmethod
@@ -68,6 +72,7 @@ class Far(abc.ABC):
 
         Raises:
             Unloadable: it never will, and why.
+            Ended: it did not this time, and how.
         """
 
     @abc.abstractmethod
@@ -76,14 +81,13 @@ class Far(abc.ABC):
 
     async def ended(self) -> str:
         """Returns when the engine has ended or hangs for good, with how."""
-        return await asyncio.Future()
-
-    def dies(self) -> None:
-        """A call's connection broke before its time: look now whether the engine lives."""
+        never: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        return await never
 
     async def stop(self, seconds: float) -> None:
         """End what was started here; calls have been answered, or their time is over."""
-        await self.session.close()
+        if self.session is not None:
+            await self.session.close()
 
     def open(self, *, socket: str | None = None) -> None:
         """Make ready to ask, over a Unix socket or the network."""
@@ -126,6 +130,7 @@ class Far(abc.ABC):
         Raises:
             Fault: there is none.
         """
+        assert self.session is not None
         sent = {"content-type": "application/json", **(headers or {}), **self.headers}
         try:
             async with self.session.request(
@@ -140,7 +145,6 @@ class Far(abc.ABC):
         except TimeoutError:
             raise Fault("The engine did not answer in time.", status=504, code="engine_timeout") from None
         except (aiohttp.ClientError, OSError) as error:
-            self.dies()
             raise Fault(
                 f"The engine ended before it answered ({type(error).__name__}); try again.", status=503, again=True
             ) from None
@@ -187,7 +191,7 @@ async def first_answer(far: Far, path: str, seconds: float) -> tuple[int, bytes]
     """The first answer at a path, waited for up to some seconds.
 
     Raises:
-        Unloadable: nothing answers.
+        Ended: nothing answers.
     """
     end = asyncio.get_running_loop().time() + seconds
     while True:
@@ -195,5 +199,5 @@ async def first_answer(far: Far, path: str, seconds: float) -> tuple[int, bytes]
             return await far.ask(path)
         except Fault as fault:
             if asyncio.get_running_loop().time() > end:
-                raise Unloadable(f"{far.base} does not answer: {fault.message}") from None
+                raise Ended(f"{far.base} does not answer: {fault.message}") from None
             await asyncio.sleep(0.3)

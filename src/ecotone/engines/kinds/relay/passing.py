@@ -46,7 +46,9 @@ class Opened:
                 async for piece in self._answer.content.iter_any():
                     yield piece
             except (aiohttp.ClientError, OSError):
-                raise Fault("The engine ended in the middle of its answer; send the request again.", status=503) from None
+                raise Fault(
+                    "The engine ended in the middle of its answer; send the request again.", status=503
+                ) from None
 
     async def close(self) -> None:
         await self._stack.aclose()

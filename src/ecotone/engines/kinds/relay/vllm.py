@@ -6,6 +6,7 @@ saying that it is healthy (vLLM #39863), so the flow of tokens is watched too.
 
 import asyncio
 import contextlib
+import json
 import os
 import secrets
 import time
@@ -16,8 +17,10 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from ecotone.engines.kinds.relay.attached import Attached
-from ecotone.engines.kinds.relay.far import Far, Fault
+from ecotone.engines.kinds.relay.far import Ended, Far, Fault
+from ecotone.engines.kinds.relay.tasks import FEATURES, GENERATION, SIMILARITY
 from ecotone.engines.server.errors import Unloadable
+from ecotone.engines.server.folders import plan
 from ecotone.jobs import Child
 
 PROCESS = "ecotone.engines.kinds.relay.process"
@@ -48,7 +51,6 @@ class Started(Far):
         self._key = secrets.token_hex(24)
         self._socket = f"{spec['socket'].removesuffix('.sock')}-v.sock"
         self.headers = {"authorization": f"Bearer {self._key}"}
-        self.opens_adapters = bool(self.options.get("adapters"))
         self._flow = Flow()
         self._over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._tasks: list[asyncio.Task[None]] = []
@@ -57,6 +59,7 @@ class Started(Far):
 
     async def start(self) -> dict[str, Any]:
         command = arguments(self._spec, self._socket)
+        self.progress("starting vLLM")
         self._child = child = Child(
             PROCESS,
             {"command": command, "environment": environment(self._spec, self._key)},
@@ -65,13 +68,13 @@ class Started(Far):
         )
         self.open(socket=self._socket)
         self._tasks.append(asyncio.create_task(self._await_end(child)))
-        while not os.path.exists(self._socket) or not await self._healthy():
+        while not Path(self._socket).exists() or not await self._healthy():
             if self._over.done():
                 raise Ended(self._over.result())
             await asyncio.sleep(_FIRST_LOOK)
         told = await told_of(self, self.model)
         self._tasks.append(asyncio.create_task(self._watch()))
-        return {**told, "engine_pid": self._pid, "slots": self.options.get("slots")}
+        return {**told, **self._files_tell(), "engine_pid": self._pid}
 
     async def well(self) -> bool:
         return not self._over.done() and await self._healthy()
@@ -85,11 +88,11 @@ class Started(Far):
         if self._child is not None:
             await asyncio.to_thread(self._child.stop, seconds)
         with contextlib.suppress(OSError):
-            os.unlink(self._socket)
+            Path(self._socket).unlink()
         await super().stop(seconds)
 
     async def load_adapter(self, name: str, folder: str) -> None:
-        if not self.opens_adapters:
+        if "max-loras" not in self.arguments:
             return await super().load_adapter(name, folder)
         if not (Path(folder) / "adapter_config.json").is_file():
             raise Fault(f"{name} has no adapter_config.json.", status=400, code="not_an_adapter")
@@ -105,6 +108,12 @@ class Started(Far):
     async def figures(self) -> dict[str, Any]:
         found = self._flow.told(await metrics(self))
         return {**found, "memory": await asyncio.to_thread(memory, self._child.pid) if self._child else None}
+
+    def _files_tell(self) -> dict[str, Any]:
+        base = self._spec.get("base")
+        task = str(plan(Path(self._spec["folder"]), Path(base) if base else None).task)
+        writes = task == GENERATION
+        return {"task": task, "tasks": (GENERATION,) if writes else (FEATURES, SIMILARITY), "chat": writes}
 
     # -- watching ----------------------------------------------------------------------------------------------------
     def _hear(self, message: dict[str, Any]) -> None:
@@ -126,9 +135,9 @@ class Started(Far):
 
     async def _watch(self) -> None:
         """Ends the engine's life when it says that it is unwell, or when calls run and no token flows."""
-        every = float(self._spec.get("probe_every", 5.0))
-        stall = float(self._spec.get("stall", 30.0))
-        within = float(self._spec.get("probe_within", 30.0))
+        every = float(self._spec["probe_every"])
+        stall = float(self._spec["stall"])
+        within = float(self._spec["probe_within"])
         misses = 0
         while not self._over.done():
             await asyncio.sleep(every)
@@ -161,12 +170,10 @@ class AtUrl(Attached):
 
     def __init__(self, spec: Mapping[str, Any]) -> None:
         super().__init__(spec)
-        self.opens_adapters = bool(self.options.get("adapters"))
         self._flow = Flow()
 
     async def start(self) -> dict[str, Any]:
-        await super().start()
-        return await told_of(self, self.name)
+        return {**await super().start(), **await told_of(self, self.name)}
 
     async def load_adapter(self, name: str, folder: str) -> None:
         await load(self, name, folder)
@@ -178,10 +185,6 @@ class AtUrl(Attached):
         return self._flow.told(await metrics(self))
 
 
-class Ended(Exception):  # noqa: N818
-    """The engine ended before it could answer; how."""
-
-
 class Flow:
     """Whether tokens flow, from one look at the metrics to the next."""
 
@@ -189,6 +192,7 @@ class Flow:
         self._seen: tuple[float, float] | None = None
         self._moved = time.monotonic()
         self._rate = 0.0
+        self._written = 0.0
         self._running = 0.0
 
     def told(self, found: Mapping[str, float]) -> dict[str, Any]:
@@ -209,28 +213,31 @@ class Flow:
 
 
 def arguments(spec: Mapping[str, Any], socket: str) -> list[str]:
-    """The command line of `vllm serve`; no key is on it, as anybody on the machine can read it."""
+    """The command line of `vllm serve`; no key is on it, as anybody on the machine can read it.
+
+    An adapter that is a deployment of its own runs over its base, which has no name there that a call could use.
+    """
     options, info = spec.get("options") or {}, spec["info"]
-    found = [*spec["command"], "serve", spec["folder"], "--uds", socket, "--load-format", "safetensors"]
-    found += ["--served-model-name", info["model"], f"{info['model']}@{info['revision']}"]
-    found += ["--disable-uvicorn-access-log"]
-    flags = {
-        "context": "--max-model-len",
-        "slots": "--max-num-seqs",
-        "dtype": "--dtype",
-        "gpu_memory": "--gpu-memory-utilization",
-        "tensor_parallel": "--tensor-parallel-size",
-    }
-    for name, flag in flags.items():
-        if options.get(name) is not None:
-            found += [flag, str(options[name])]
-    if options.get("tool_parser"):
-        found += ["--enable-auto-tool-choice", "--tool-call-parser", str(options["tool_parser"])]
-    if count := int(options.get("adapters") or 0):
-        rank = int(options.get("adapter_rank") or 16)
-        found += ["--enable-lora", "--max-loras", str(count), "--max-cpu-loras", str(max(count, 32))]
-        found += ["--max-lora-rank", str(rank)]
-    return found
+    more: dict[str, str] = dict(options.get("arguments") or {})
+    names = [info["model"], f"{info['model']}@{info['revision']}"]
+    folder, base = spec["folder"], spec.get("base")
+    if options.get("slots"):
+        more["max-num-seqs"] = str(options["slots"])
+    if base:
+        more = {"enable-lora": "", "max-lora-rank": str(lora_rank(Path(folder))), **more}
+    elif "max-loras" in more:
+        more["enable-lora"] = ""
+    found = [*spec["command"], "serve", base or folder, "--uds", socket, "--load-format", "safetensors"]
+    found += ["--disable-uvicorn-access-log", "--served-model-name", *(["base-of-the-adapter"] if base else names)]
+    for name, value in more.items():
+        found += [f"--{name}", value] if value else [f"--{name}"]
+    return [*found, "--lora-modules", *(f"{name}={folder}" for name in names)] if base else found
+
+
+def lora_rank(folder: Path) -> int:
+    """The smallest of vLLM's ranks that an adapter fits in."""
+    rank = int(json.loads((folder / "adapter_config.json").read_bytes()).get("r") or 8)
+    return next((known for known in (8, 16, 32, 64, 128, 256, 320, 512) if known >= rank), rank)
 
 
 def environment(spec: Mapping[str, Any], key: str) -> dict[str, str]:
@@ -239,15 +246,13 @@ def environment(spec: Mapping[str, Any], key: str) -> dict[str, str]:
     found = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     found |= spec.get("environment") or {}
     found |= {"VLLM_API_KEY": key, "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
-    if (spec.get("options") or {}).get("adapters"):
+    if "max-loras" in ((spec.get("options") or {}).get("arguments") or {}):
         found["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"
     return found
 
 
 async def told_of(far: Far, name: str) -> dict[str, Any]:
     """What vLLM says of its model. Raises Unloadable when it serves another."""
-    import json
-
     status, raw = await far.ask("/v1/models")
     if status in (401, 403):
         raise Unloadable("it refuses the key; set the variable that holds the right one.")

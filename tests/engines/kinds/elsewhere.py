@@ -25,6 +25,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(raw)
 
+    def handle_one_request(self) -> None:
+        super().handle_one_request()
+        self.close_connection |= self.server.down
+
+    def parse_request(self) -> bool:
+        return super().parse_request() and not self.server.down
+
     def admitted(self) -> bool:
         if self.server.key and self.headers.get("authorization") != f"Bearer {self.server.key}":
             self.answer({"error": {"message": "wrong key"}}, 401)
@@ -93,6 +100,7 @@ class Elsewhere(ThreadingHTTPServer):
     def __init__(self, handler: type[_Handler], *, key: str | None = None, kind: str = "embedding", port: int = 0):
         super().__init__(("127.0.0.1", port), handler)
         self.key, self.kind = key, kind
+        self.down = False
         self.asked: list[tuple[str, Any]] = []
 
     @property
@@ -108,5 +116,6 @@ def elsewhere(handler: type[_Handler], **more: Any) -> Iterator[Elsewhere]:
         try:
             yield server
         finally:
+            server.down = True  # also on connections that clients kept
             server.shutdown()
             thread.join(5)

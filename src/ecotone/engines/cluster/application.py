@@ -1,12 +1,15 @@
 """A model as a Ray Serve application: what Serve's configuration file names as its import path, and what `ecotone
 deploy --kind ray` runs."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from ray import serve
 from ray.serve import Application
 
+from ecotone import __version__
 from ecotone.engines.cluster.replica import Replica
 
 DEPLOYMENT = "model"
@@ -43,6 +46,19 @@ def deployment(spec: Mapping[str, Any], scale: Mapping[str, Any]) -> Any:
                 **chosen,
             }
         }
+    made = _made(size, slots, scale)
+    try:
+        return made.options(version=_version(spec), _internal=True)
+    except TypeError:  # not public: without it Serve replaces all replicas at each deployment, which costs but is right
+        return made
+
+
+def _version(spec: Mapping[str, Any]) -> str:
+    """The same for replicas that are made of the same: those that run stay, when only their number changes."""
+    return hashlib.sha256(json.dumps([__version__, spec], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _made(size: Mapping[str, Any], slots: int, scale: Mapping[str, Any]) -> Any:
     actor = {"num_cpus": float(scale.get("cpus", 1)), "num_gpus": float(scale.get("gpus", 0))}
     return serve.deployment(
         serve.ingress()(Replica),

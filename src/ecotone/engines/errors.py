@@ -22,6 +22,12 @@ class EngineFailed(Unavailable):
     code = "engine_failed"
 
 
+class NoRoom(Unavailable):
+    """There is no memory left for the engine; the message has the numbers."""
+
+    code = "no_memory"
+
+
 class NotServable(Invalid):
     """The model cannot be served as it is."""
 

@@ -194,9 +194,10 @@ def test_without_a_cluster_it_says_how_to_have_one(tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"arguments": {"min_replicas": "3", "max_replicas": "2"}}, "above max_replicas"),
-        ({"arguments": {"max_replicas": "1.5"}}, "max_replicas is '1.5'"),
-        ({"arguments": {"max_replicas": "lots"}}, "a number from 1 to 1000"),
+        ({"replicas": 3, "most_replicas": 2}, "smaller number first"),
+        ({"replicas": 2000}, "1 to 1000"),
+        ({"arguments": {"cpus": "lots"}}, "cpus is 'lots'; a number from 0 to 1024"),
+        ({"arguments": {"queue": "nan"}}, "a number from 0"),
         ({"arguments": {"engine": "tgi"}}, "builtin or vllm"),
         ({"arguments": {"max-model-len": "5"}}, "no argument 'max-model-len'"),
         ({"url": "http://127.0.0.1:1"}, "no option url"),

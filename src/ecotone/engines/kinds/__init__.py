@@ -16,9 +16,17 @@ def named(name: str) -> Kind:
     Raises:
         NotServable: there is none.
     """
-    if name not in NAMES or importlib.util.find_spec(f"ecotone.engines.kinds.{name}") is None:
-        raise NotServable(f"There is no kind of engine {name!r}; known are {', '.join(NAMES)}.")
-    found: Kind = importlib.import_module(f"ecotone.engines.kinds.{name}").KIND
+    module = f"{__name__}.{name}"
+    try:
+        if name not in NAMES:
+            raise ModuleNotFoundError(name=module)
+        found: Kind = importlib.import_module(module).KIND
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+        raise NotServable(
+            f"There is no kind of engine {name[:40]!r}; known are {', '.join(NAMES)}.", param="kind"
+        ) from None
     return found
 
 

@@ -18,15 +18,17 @@ from ecotone.engines.sockets import Sockets
 class Options(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """How a deployment runs, as its owner chose; what is left out is the engine's or the settings' default.
 
-    `idle`: seconds without a request after which it is unloaded, 0 for never. `pin`: never unloaded, neither for time
-    nor for memory. `on_demand`: the first call starts it. `slots`: answers computed at once. `url` and `key_env`, the
-    address of an engine that runs elsewhere and the server's variable with its key; `served_as`, what it calls the
-    model. `location`: where that is, as a backend's; without one it is local on this machine's own addresses alone.
-    `arguments`: further ones of the kind's own program or cluster (`max-model-len`, `min_replicas` ...).
+    `replicas` engines run, up to `most_replicas` where calls wait for them. `idle`: seconds without a request after
+    which it is unloaded, 0 for never. `pin`: never unloaded, neither for time nor for memory. `on_demand`: the first
+    call starts it. `slots`: answers computed at once. `url` and `key_env`: the address of an engine that runs elsewhere
+    and the server's variable with its key; `served_as`: what it calls the model. `location`: where that is, as a
+    backend's; without one it is local on this machine's own addresses alone. `arguments`: further ones of the kind's
+    own program or cluster (`max-model-len`, `min_replicas` ...).
     """
 
     kind: str = "builtin"
     replicas: int = 1
+    most_replicas: int | None = None
     quantise: str | None = None
     idle: float | None = None
     pin: bool = False
@@ -103,13 +105,15 @@ class Refused:
 class Beat:
     """What it does, about each second once it is ready.
 
-    `tokens` counts all that it made since it started (for engines that make vectors: those that it read), `memory` is
-    in bytes. `well` is False when it says itself that it does not get on.
+    `tokens` counts all that it made since it started (for engines that make vectors: those that it read), `requests`
+    all that came; either may stay 0 where nobody counts. `running` and `waiting` are of this moment. `memory` is in
+    bytes. `well` is False when it says itself that it does not get on.
     """
 
     running: int = 0
     waiting: int = 0
     tokens: int = 0
+    requests: int = 0
     memory: int | None = None
     well: bool = True
 

@@ -16,7 +16,7 @@ class OpenAI:
 
     def check(self, options: Options) -> None:
         check_url(options)
-        refuse(options, "quantise", "slots", "threads", "device", "replicas", kind="openai")
+        refuse(options, "quantise", "slots", "threads", "device", "replicas", "most_replicas", kind="openai")
         check_arguments(options, _ARGUMENTS, "openai")
         if options.arguments.get("task", _TASKS[0]) not in _TASKS:
             raise NotServable(f"The argument task is {options.arguments['task']!r}; {' or '.join(_TASKS)} is expected.")

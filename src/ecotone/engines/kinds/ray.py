@@ -1,5 +1,6 @@
 """Ray Serve: the built-in engine, or vLLM, as replicas on a cluster that grow and shrink with the load."""
 
+import math
 import os
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -13,8 +14,6 @@ from ecotone.engines.kinds.relayed import Relayed, check_arguments, refuse
 from ecotone.settings import Settings
 
 SCALE: Final = {
-    "min_replicas": (0, 1000),
-    "max_replicas": (1, 1000),
     "target_ongoing_requests": (0.1, 10_000),
     "upscale_delay_s": (0, 3600),
     "downscale_delay_s": (0, 86_400),
@@ -23,7 +22,8 @@ SCALE: Final = {
     "gpus": (0, 64),
     "queue": (0, 100_000),
 }
-"""Arguments of how an application grows, and their bounds; the first six are Serve's own."""
+"""Arguments of how an application grows, and their bounds; the first four are Serve's own."""
+_MOST_REPLICAS = 1000
 _ENGINES = ("builtin", "vllm")
 _NOT_PASSED = ("RAY_ADDRESS", "RAY_NAMESPACE", "RAY_JOB_ID", "RAY_RUNTIME_ENV")
 
@@ -41,9 +41,9 @@ class Ray:
             raise NotServable(f"The argument engine is {engine!r}; {' or '.join(_ENGINES)} is expected.")
         more = vllm.ARGUMENTS if engine == "vllm" else frozenset()
         check_arguments(options, frozenset({"engine", *SCALE}) | more, f"ray with {engine}")
-        scale = scale_of(options)
-        if scale["min_replicas"] > scale["max_replicas"]:
-            raise NotServable("min_replicas is above max_replicas; at least one and at most as many are expected.")
+        if not 1 <= options.replicas <= (options.most_replicas or options.replicas) <= _MOST_REPLICAS:
+            raise NotServable(f"replicas are 1 to {_MOST_REPLICAS}, the smaller number first, e.g. 1..4.")
+        scale_of(options)
 
     def start(self, spec: Spec, hear: Hear) -> Running:
         settings = Settings.from_environment()
@@ -66,21 +66,20 @@ class Ray:
 
 def scale_of(options: Options) -> dict[str, float]:
     """How the application grows. Raises NotServable for what is no number within its bounds."""
-    found: dict[str, float] = {"min_replicas": options.replicas, "max_replicas": options.replicas}
+    found: dict[str, float] = {
+        "min_replicas": options.replicas,
+        "max_replicas": options.most_replicas or options.replicas,
+    }
     for name, (least, most) in SCALE.items():
         said = options.arguments.get(name)
         if said is None:
             continue
         try:
-            value = float(said)
+            found[name] = float(said)
         except ValueError:
-            value = -1.0
-        if not least <= value <= most or (name.endswith("replicas") and value != int(value)):
+            found[name] = math.nan
+        if not least <= found[name] <= most:
             raise NotServable(f"The argument {name} is {said!r}; a number from {least} to {most} is expected.")
-        found[name] = value
-    found["max_replicas"] = max(found["max_replicas"], 1)
-    if "max_replicas" not in options.arguments:
-        found["max_replicas"] = max(found["max_replicas"], found["min_replicas"])
     return found
 
 

@@ -14,13 +14,12 @@ import msgspec
 
 from ecotone.engines.errors import EngineFailed, NotServable, NotSupported
 from ecotone.engines.kinds.kind import Beat, Event, Hear, Options, Progress, Ready, Refused, Spec, Where
-from ecotone.engines.probing import Connection, healthy
+from ecotone.engines.probing import asked, healthy
 from ecotone.jobs import Child, Message
 from ecotone.settings import Settings
 from ecotone.settings.addresses import is_forbidden, literal_address
 
 RELAY = "ecotone.engines.kinds.relay"
-_LARGEST_ANSWER = 1 << 20
 
 
 class Relayed:
@@ -104,17 +103,13 @@ class Relayed:
 
     def _adapters(self, method: str, body: dict[str, str], within: float) -> tuple[int, dict[str, Any]]:
         """Status and error of a question about adapters."""
-        connection = Connection(self._socket, within)
         try:
-            connection.request(method, "/adapters", json.dumps(body), {"content-type": "application/json"})
-            answer = connection.getresponse()
-            found = json.loads(answer.read(_LARGEST_ANSWER) or b"{}")
-            error = found.get("error") if isinstance(found, dict) else None
-            return answer.status, error if isinstance(error, dict) else {}
-        except (OSError, HTTPException, ValueError) as error:
-            raise EngineFailed(f"The engine of {self._name} does not answer: {type(error).__name__}.") from None
-        finally:
-            connection.close()
+            status, raw = asked(self._socket, method, "/adapters", body, within)
+            found = json.loads(raw or b"{}")
+        except (OSError, HTTPException, ValueError) as failed:
+            raise EngineFailed(f"The engine of {self._name} does not answer: {type(failed).__name__}.") from None
+        error = found.get("error") if isinstance(found, dict) else None
+        return status, error if isinstance(error, dict) else {}
 
 
 def _event(message: Message, where: Where) -> Event | None:
@@ -131,6 +126,7 @@ def _event(message: Message, where: Where) -> Event | None:
             running=int(beat.get("running") or 0),
             waiting=int(beat.get("waiting") or 0),
             tokens=int(beat.get("tokens") or 0),
+            requests=int(beat.get("requests") or 0),
             memory=None if memory is None else int(memory),
             well=bool(beat.get("well", True)),
         )

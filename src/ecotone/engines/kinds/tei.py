@@ -12,7 +12,7 @@ class Tei:
 
     def check(self, options: Options) -> None:
         check_url(options)
-        refuse(options, "quantise", "slots", "threads", "device", "replicas", kind="tei")
+        refuse(options, "quantise", "slots", "threads", "device", "replicas", "most_replicas", kind="tei")
         check_arguments(options, frozenset(), "tei")
 
     def start(self, spec: Spec, hear: Hear) -> Running:

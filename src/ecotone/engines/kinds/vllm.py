@@ -37,7 +37,7 @@ class Vllm:
         refuse(options, "quantise", "threads", "device", kind="vllm")
         if options.url:
             check_url(options)
-            refuse(options, "slots", "replicas", kind="vllm with an address")
+            refuse(options, "slots", "replicas", "most_replicas", kind="vllm with an address")
             check_arguments(options, _ATTACHED, "vllm with an address")
         else:
             refuse(options, "key_env", "served_as", kind="vllm")

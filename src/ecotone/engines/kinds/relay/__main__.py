@@ -143,7 +143,7 @@ async def _beat(far: Far, report: Report) -> None:
             found = await far.figures() if well else {}
         except Fault:
             well, found = False, {}
-        report({"beat": {"running": far.running, **found, "well": well}})
+        report({"beat": {"running": far.running, "requests": far.served, **found, "well": well}})
 
 
 if __name__ == "__main__":

@@ -62,7 +62,8 @@ class Far(abc.ABC):
         """What the engine calls the model."""
         self.adapters: dict[str, dict[str, Any]] = {}
         self.running = 0
-        """Calls that wait for the engine or for the end of its answer."""
+        """Calls that wait for the engine or for the end of its answer; `served` are those that are over."""
+        self.served = 0
         self.session: aiohttp.ClientSession | None = None
 
     # -- life --------------------------------------------------------------------------------------------------------
@@ -120,6 +121,7 @@ class Far(abc.ABC):
             yield
         finally:
             self.running -= 1
+            self.served += 1
 
     @contextlib.asynccontextmanager
     async def call(

@@ -1,8 +1,8 @@
 """A stand-in for the command `vllm`, at the wire: its flags, routes, key, metrics and events, as vLLM 0.32 has them.
 
 It counts words as tokens and answers with the words of the prompt. Prompts steer it: `hang` stops all tokens for ever
-while `/health` stays well, `die` ends the process, `slow` takes 0.2 s for each token. Standard library alone, so that any
-interpreter runs it.
+while `/health` stays well, `die` ends the process, `slow` takes 0.2 s for each token. Standard library alone,
+so that any interpreter runs it.
 """
 
 import argparse

@@ -32,15 +32,18 @@ def test_a_model_of_the_hub_is_called_by_its_own_name_there(tmp_path: Path, monk
 
 def test_tasks_of_embeddings_are_answered_by_openais_dialect(tmp_path: Path) -> None:
     more = {"served_as": "their-name", "arguments": {"task": "feature-extraction"}}
-    with elsewhere(OpenAI) as server, started("openai", tmp_path, url=server.url, **more) as heard:
-        with heard.client as client:
-            rows = client.post("/tasks/auto", json={"inputs": ["a", "bbb"]})
-            assert rows.json() == [[1.0, 1.0], [3.0, 1.0]] and rows.headers["x-ecotone-usage"] == "5,1"
-            compared = {"inputs": {"source_sentence": "aa", "sentences": ["bb", "c"]}}
-            near = client.post("/tasks/auto", json=compared).json()
-            assert near[0] == pytest.approx(1.0) and near[1] == pytest.approx(3 / (5 * 2) ** 0.5)
-            other = client.post("/tasks/auto", json=compared, headers={"x-ecotone-model": "demo/other"})
-            assert other.status_code == 404
+    with (
+        elsewhere(OpenAI) as server,
+        started("openai", tmp_path, url=server.url, **more) as heard,
+        heard.client as client,
+    ):
+        rows = client.post("/tasks/auto", json={"inputs": ["a", "bbb"]})
+        assert rows.json() == [[1.0, 1.0], [3.0, 1.0]] and rows.headers["x-ecotone-usage"] == "5,1"
+        compared = {"inputs": {"source_sentence": "aa", "sentences": ["bb", "c"]}}
+        near = client.post("/tasks/auto", json=compared).json()
+        assert near[0] == pytest.approx(1.0) and near[1] == pytest.approx(3 / (5 * 2) ** 0.5)
+        other = client.post("/tasks/auto", json=compared, headers={"x-ecotone-model": "demo/other"})
+        assert other.status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -91,11 +94,14 @@ def test_tei_answers_the_tasks_of_its_model(tmp_path: Path) -> None:
 
 
 def test_a_classifier_behind_tei_answers_labels_the_best_first(tmp_path: Path) -> None:
-    with elsewhere(Tei, kind="classifier") as server, started("tei", tmp_path, url=server.url) as heard:
-        with heard.client as client:
-            best = client.post("/tasks/text-classification", json={"inputs": "fine", "parameters": {"top_k": 1}})
-            assert best.json() == [[{"label": "good", "score": 0.9}]]
-            assert server.asked[-1] == ("/predict", {"inputs": [["fine"]]})
+    with (
+        elsewhere(Tei, kind="classifier") as server,
+        started("tei", tmp_path, url=server.url) as heard,
+        heard.client as client,
+    ):
+        best = client.post("/tasks/text-classification", json={"inputs": "fine", "parameters": {"top_k": 1}})
+        assert best.json() == [[{"label": "good", "score": 0.9}]]
+        assert server.asked[-1] == ("/predict", {"inputs": [["fine"]]})
 
 
 def test_what_is_no_tei_is_refused(tmp_path: Path) -> None:

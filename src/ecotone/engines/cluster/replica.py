@@ -21,7 +21,7 @@ class Replica:
         Unloadable: the model cannot be served; Serve tells it as the reason of the failed deployment.
     """
 
-    async def __init__(self, spec: dict[str, Any]) -> None:
+    async def __init__(self, spec: dict[str, Any]) -> None:  # type: ignore[misc]  # Serve awaits it
         self._key = str(spec.get("key") or os.environ.get("ECOTONE_ENGINE_KEY") or "")
         if threads := spec.get("threads"):  # read by torch's libraries when they are first imported, which is below
             os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads)

@@ -35,8 +35,8 @@ def _copy(model: str, revision: str) -> Path:
     url, token = os.environ.get("ECOTONE_HUB_URL"), os.environ.get("ECOTONE_HUB_TOKEN")
     if not url:
         raise Unloadable(
-            "its files are not on this machine; set ECOTONE_HUB_URL and ECOTONE_HUB_TOKEN on the cluster's machines, or "
-            "share the data folder with them."
+            "its files are not on this machine; set ECOTONE_HUB_URL and ECOTONE_HUB_TOKEN on the cluster's machines, "
+            "or share the data folder with them."
         )
     os.environ.pop("HF_HUB_OFFLINE", None)
     from huggingface_hub import snapshot_download

@@ -49,8 +49,8 @@ class Ray:
         settings = Settings.from_environment()
         if not settings.ray_address:
             raise EngineFailed(
-                "No Ray cluster is named: set ECOTONE_RAY_ADDRESS. For one on this machine run `ray start --head` and set "
-                "it to auto."
+                "No Ray cluster is named: set ECOTONE_RAY_ADDRESS. For one on this machine run `ray start --head` and "
+                "set it to auto."
             )
         more = {
             "address": settings.ray_address,

@@ -58,7 +58,7 @@ class Far(abc.ABC):
         self.base = "http://engine"
         """Address in front of `/v1/...`, without a slash at its end."""
         self.headers: dict[str, str] = {}
-        self.name = self.model
+        self.name: str = self.model
         """What the engine calls the model."""
         self.adapters: dict[str, dict[str, Any]] = {}
         self.running = 0
@@ -82,8 +82,8 @@ class Far(abc.ABC):
 
     async def ended(self) -> str:
         """Returns when the engine has ended or hangs for good, with how."""
-        never: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        return await never
+        while True:
+            await asyncio.sleep(3600)
 
     async def stop(self, seconds: float) -> None:
         """End what was started here; calls have been answered, or their time is over."""
@@ -110,8 +110,8 @@ class Far(abc.ABC):
         """
         if name in (None, self.model, f"{self.model}@{self.revision}"):
             return self.name
-        if name in self.adapters:
-            return str(name)
+        if name is not None and name in self.adapters:
+            return name
         raise Fault(f"The model {name!r} is not served here; {self.model!r} is.", status=404, code="model_not_found")
 
     @contextlib.contextmanager

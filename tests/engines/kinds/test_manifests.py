@@ -1,4 +1,4 @@
-"""What lies in deploy/: it fits the schemas of Kubernetes, KubeRay and Ray Serve, and names only settings that exist."""
+"""What lies in deploy/: it fits the schemas of Kubernetes, KubeRay and Ray Serve, and names settings that exist."""
 
 import gzip
 import re

@@ -82,8 +82,8 @@ class Far(abc.ABC):
 
     async def ended(self) -> str:
         """Returns when the engine has ended or hangs for good, with how."""
-        while True:
-            await asyncio.sleep(3600)
+        await asyncio.Event().wait()
+        return ""
 
     async def stop(self, seconds: float) -> None:
         """End what was started here; calls have been answered, or their time is over."""

@@ -62,11 +62,10 @@ def test_vllm_serves_a_model_of_the_hub_and_is_mended_when_it_dies(server: Runni
     assert answer["salt"], "the prefix cache is not parted by project"
     streamed = chat(server, "demo/llama", "red", stream=True).text
     assert streamed.count('"red "') == 4 and streamed.rstrip().endswith("data: [DONE]")
-    os.kill(made["info"]["engine_pid"], signal.SIGKILL)
+    cut = chat(server, "demo/llama", "blue die", stream=True).text
+    assert '"error"' in cut and "[DONE]" not in cut
     until(lambda: chat(server, "demo/llama", "green").status_code == 200)
-    shown = server.http.get("/api/ecotone/v1/deployments/demo/llama").json()
-    assert shown["restarts"] == 1 and shown["info"]["engine_pid"] != made["info"]["engine_pid"]
-    assert server.cli("logs", "demo/llama").returncode in (0, 2)
+    assert server.http.get("/api/ecotone/v1/deployments/demo/llama").json()["restarts"] == 1
 
 
 def test_a_server_outside_of_the_house_gets_no_personal_data(server: Running) -> None:
@@ -131,7 +130,7 @@ def test_a_model_on_ray_is_deployed_rolled_and_ended_through_the_server(tiny: Mo
     with cluster(tmp_path / "cluster") as env, running(tmp_path / "server", **env) as server:
         server.publish("demo/tiny", files_of(one))
         made = deploy(server, "demo/tiny", kind="ray", replicas=1, most_replicas=2, arguments={"cpus": "0.1"})
-        assert made["state"] == "ready" and made["info"]["max_replicas"] == 2
+        assert made["state"] == "ready" and made["kind"] == "ray"
         until(lambda: chat(server, "demo/tiny", "hi").status_code == 200)
         before = chat(server, "demo/tiny", "hi").json()["choices"][0]["message"]["content"]
         server.publish("demo/tiny", files_of(two))

@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 import time
-from http.server import BaseHTTPRequestHandler
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from socketserver import ThreadingMixIn, UnixStreamServer
 
@@ -23,7 +23,8 @@ def options(argv):
     """The flags of `vllm serve` that are used here; an unknown one ends the program, as vLLM's parser does."""
     parser = argparse.ArgumentParser(prog="vllm serve")
     parser.add_argument("model")
-    parser.add_argument("--uds", required=True)
+    parser.add_argument("--uds")
+    parser.add_argument("--port", type=int)
     parser.add_argument("--served-model-name", nargs="+", required=True)
     parser.add_argument("--lora-modules", nargs="+", default=[])
     for name in ("max-model-len", "max-num-seqs", "max-loras", "max-lora-rank", "max-cpu-loras"):
@@ -234,6 +235,8 @@ def main():
     if not list(Path(flags.model).glob("*.safetensors")):
         sys.exit("ValueError: no safetensors weights found")
     Handler.engine = Engine(flags)
+    if not flags.uds:
+        ThreadingHTTPServer(("127.0.0.1", flags.port), Handler).serve_forever()
     server = Server(flags.uds, Handler, bind_and_activate=False)
     server.request_queue_size = 64
     server.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -61,7 +61,8 @@ def replicas(heard: Heard) -> list[int]:
 class Load:
     """Callers that go on until they are told to stop; each call goes where `socket` says."""
 
-    def __init__(self, socket: Callable[[], Path], callers: int = 4) -> None:
+    def __init__(self, socket: Callable[[], Path], callers: int = 4, text: str = "hi") -> None:
+        self._text = text
         self._socket = socket
         self._stop = threading.Event()
         self.answers: Counter[int] = Counter()
@@ -87,7 +88,8 @@ class Load:
         while not self._stop.is_set():
             socket = str(self._socket())
             with httpx.Client(transport=httpx.HTTPTransport(uds=socket), base_url="http://e", timeout=60) as client:
-                answer = chat(client, stream=bool(self.answers.total() % 2))
+                said = [{"role": "user", "content": self._text}]
+                answer = chat(client, messages=said, stream=bool(self.answers.total() % 2))
             self.answers[answer.status_code] += 1
             if answer.status_code != 200 or "error" in answer.text:
                 self.wrong.append(answer.text[:300])
@@ -157,6 +159,26 @@ def test_it_grows_where_it_is_and_only_its_last_owner_ends_it(on_ray: None, llam
                 assert len(replicas(two)) == 2
             assert set(load.answers) == {200} and not load.wrong
         until(lambda: not replicas(one), 30)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_vllm_on_ray_grows_with_the_load(
+    on_ray: None, vllm: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ECOTONE_VLLM", str(vllm))
+    scale = {"target_ongoing_requests": "1", "upscale_delay_s": "0", "look_back_period_s": "2"}
+    options = {"engine": "vllm", "max-model-len": "512", **scale, **SMALL}
+    with started("ray", tmp_path, folder, replicas=1, most_replicas=2, arguments=options) as heard:
+        ready = heard.of(Ready, 120)
+        assert ready.where.dialect == "vllm" and ready.info["engine"] == "vLLM 0.32.0"
+        assert ready.info["context_length"] == 512 and len(replicas(heard)) == 1
+        place = ready.where.socket or Path()
+        with Load(lambda: place, callers=6, text="slow words") as load:
+            until(lambda: len(replicas(heard)) == 2, 90)
+            load.more(6)
+        assert set(load.answers) == {200} and not load.wrong
+        until(lambda: heard.beat(lambda b: b.running == 0) is not None)
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from tests.engines.kinds.conftest import FAKE, weights
 from tests.engines.kinds.elsewhere import OpenAI, elsewhere
 from tests.engines.kinds.ray_cluster import cluster
 from tests.engines.kinds.starting import until
-from tests.running import Running, free_port, running
+from tests.running import ADMIN, Running, free_port, running
 
 CARD = b"---\nlicense: apache-2.0\n---\n# Demo\n"
 
@@ -78,6 +78,23 @@ def test_a_server_outside_of_the_house_gets_no_personal_data(server: Running) ->
         chat(server, "demo/far", "Write to ada.lovelace@example.com please")
         assert "ada.lovelace@example.com" not in json.dumps(far.asked)
         assert server.http.delete("/api/ecotone/v1/deployments/demo/far").status_code == 200
+
+
+def test_a_machine_of_a_cluster_fetches_the_very_revision_from_the_hub(server: Running, tmp_path: Path) -> None:
+    commits = server.http.get("/api/models/demo/llama/commits/main").json()
+    wanted = commits[0]["id"]
+    server.publish("demo/llama", {"config.json": b'{"model_type": "changed"}'})
+    env = {**server.env, "HF_HOME": str(tmp_path), "ECOTONE_HUB_URL": server.url, "ECOTONE_HUB_TOKEN": ADMIN}
+    spec = {"model": "demo/llama", "revision": wanted, "folder": "/nowhere/else"}
+    asked = f"from ecotone.engines.cluster.weights import folders; print(folders({spec!r})[0])"
+    told = subprocess.run([sys.executable, "-c", asked], env=env, capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
+    found = Path(told.stdout.strip())
+    assert json.loads((found / "config.json").read_text())["model_type"] == "llama"
+    assert (found / "model.safetensors").stat().st_size > 0 and not (found / "README.md").exists()
+    del env["ECOTONE_HUB_URL"]
+    refused = subprocess.run([sys.executable, "-c", asked], env=env, capture_output=True, text=True)
+    assert "set ECOTONE_HUB_URL and ECOTONE_HUB_TOKEN" in refused.stderr
 
 
 @pytest.mark.slow

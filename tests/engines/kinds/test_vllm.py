@@ -6,6 +6,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ecotone.engines.kinds import named
 from ecotone.engines.kinds.kind import Options, Ready
 from ecotone.engines.kinds.relay import vllm as relay
 from tests.engines.kinds.starting import REVISION, Heard, started, until
+from tests.running import free_port
 
 
 def chat(text: str, **more: Any) -> dict[str, Any]:
@@ -188,6 +190,39 @@ def test_an_adapter_of_its_own_runs_over_its_base(vllm: Path, folder: Path, adap
         assert words(heard, "b", model=f"ann/tuned@{REVISION}") == "b b b b "
         told = (tmp_path / "log").read_text()
         assert "--max-lora-rank" in told and f"ann/tuned={adapter}" in told
+
+
+@pytest.fixture
+def attached(vllm: Path, folder: Path) -> Iterator[str]:
+    """A server that somebody else started, with a key and adapters; its address."""
+    port = free_port()
+    command = [vllm, "serve", folder, "--port", str(port), "--served-model-name", "theirs", "--enable-lora"]
+    env = {**os.environ, "VLLM_API_KEY": "sk-theirs", "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}
+    process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL)
+    try:
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+def test_one_that_runs_elsewhere_is_asked_watched_and_left_alone(
+    attached: str, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BOX_API_KEY", "sk-theirs")
+    monkeypatch.setattr("ecotone.engines.kinds.vllm.WATCH", {"probe_every": 0.2, "stall": 0.6, "probe_within": 0.6})
+    how = {"url": attached, "served_as": "theirs", "key_env": "BOX_API_KEY"}
+    with started("vllm", tmp_path, **how) as heard, heard.client as client:
+        ready = heard.of(Ready)
+        assert (ready.where.dialect, ready.info["context_length"]) == ("vllm", 4096)
+        assert words(heard, "red") == "red red red red "
+        heard.running.load("ann/tuned@1", adapter, 10)
+        assert words(heard, "a", model="ann/tuned@1") == "a a a a "
+        assert heard.beat(lambda b: b.tokens == 8).well
+        with pytest.raises(httpx.ReadTimeout):
+            client.post("/v1/chat/completions", json=chat("hang"), timeout=1.0)
+        heard.beat(lambda b: not b.well)
+    assert httpx.get(attached.removesuffix("/v1") + "/health").status_code == 200, "it was ended with the deployment"
 
 
 def test_text_generation_of_hugging_face_is_answered(vllm: Path, folder: Path, tmp_path: Path) -> None:

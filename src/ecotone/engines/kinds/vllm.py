@@ -45,7 +45,7 @@ class Vllm:
 
     def start(self, spec: Spec, hear: Hear) -> Running:
         if spec.options.url:
-            return Relayed("vllm", spec, hear, more={"key": key_of(spec.options)}, dialect="vllm")
+            return Relayed("vllm", spec, hear, more={"key": key_of(spec.options), **WATCH}, dialect="vllm")
         more: dict[str, Any] = {"command": [command()], "environment": _environment(), **WATCH}
         return Relayed("vllm", spec, hear, more=more, dialect="vllm")
 

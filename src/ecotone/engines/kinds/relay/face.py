@@ -14,7 +14,7 @@ from ecotone.engines.kinds.relay.far import Far, Fault
 from ecotone.engines.kinds.relay.passing import Opened, answer_fault, opened, passed, unless_gone
 
 _GONE = 499
-_PATHS = ("chat/completions", "completions", "embeddings", "responses", "messages", "rerank", "score", "classify")
+_PATHS = frozenset({"chat/completions", "completions", "embeddings", "responses", "messages", "rerank", "score"})
 
 
 def application(far: Far, info: dict[str, Any]) -> Starlette:
@@ -26,7 +26,7 @@ def application(far: Far, info: dict[str, Any]) -> Starlette:
             Route("/info", face.info),
             Route("/adapters", face.adapters, methods=["GET", "POST", "DELETE"]),
             Route("/tasks/{task}", face.task, methods=["POST"]),
-            *(Route(f"/v1/{path}", face.pass_on, methods=["POST"]) for path in _PATHS),
+            Route("/v1/{path:path}", face.pass_on, methods=["POST"]),
         ],
         exception_handlers={Fault: answer_fault, ClientDisconnect: _answer_gone},
     )
@@ -62,12 +62,15 @@ class _Face:
         return JSONResponse({"name": name})
 
     async def pass_on(self, request: Request) -> Response:
+        path = request.path_params["path"]  # below whatever prefix a server in front has
+        if path not in _PATHS:
+            raise Fault(f"There is no /v1/{path} here.", status=404, code="not_found")
         raw = await request.body()
         body = _object(raw)
         name = self._far.known(body.get("model"))
         if name != body.get("model"):
             raw = json.dumps(body | {"model": name}, ensure_ascii=False).encode()
-        return await passed(self._far, request, request.url.path, raw)
+        return await passed(self._far, request, f"/v1/{path}", raw)
 
     async def task(self, request: Request) -> Response:
         """A task of Hugging Face's in the engine's own words; errors in their shape."""

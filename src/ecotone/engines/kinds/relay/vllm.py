@@ -146,19 +146,12 @@ class Started(Far):
                 return self._finish("vLLM hangs: three health checks in a row failed.")
             with contextlib.suppress(Fault):
                 self._flow.told(await metrics(self))
-            if self._flow.stalled(stall) and not await self._writes_a_token(within):
+            if self._flow.stalled(stall) and not await writes_a_token(self, within):
                 return self._finish(
                     f"vLLM hangs: calls run, no token has come for {stall:g} s, and a call for a single one was not "
                     f"answered within {within:g} s."
                 )
         return None
-
-    async def _writes_a_token(self, seconds: float) -> bool:
-        body = {"model": self.name, "prompt": "a", "max_tokens": 1}
-        try:
-            return (await self.ask("/v1/completions", body, seconds))[0] == 200
-        except Fault:
-            return False
 
 
 class AtUrl(Attached):
@@ -171,6 +164,12 @@ class AtUrl(Attached):
     def __init__(self, spec: Mapping[str, Any]) -> None:
         super().__init__(spec)
         self._flow = Flow()
+        self._stall, self._within = float(spec["stall"]), float(spec["probe_within"])
+
+    async def well(self) -> bool:
+        if not await super().well():
+            return False
+        return not self._flow.stalled(self._stall) or await writes_a_token(self, self._within)
 
     async def start(self) -> dict[str, Any]:
         return {**await super().start(), **await told_of(self, self.name)}
@@ -249,6 +248,15 @@ def environment(spec: Mapping[str, Any], key: str) -> dict[str, str]:
     if "max-loras" in ((spec.get("options") or {}).get("arguments") or {}):
         found["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"
     return found
+
+
+async def writes_a_token(far: Far, seconds: float) -> bool:
+    """Whether a completion of one token is answered in time: what a server that hangs cannot feign."""
+    body = {"model": far.name, "prompt": "a", "max_tokens": 1}
+    try:
+        return (await far.ask("/v1/completions", body, seconds))[0] == 200
+    except Fault:
+        return False
 
 
 async def told_of(far: Far, name: str) -> dict[str, Any]:

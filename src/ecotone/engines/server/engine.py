@@ -7,6 +7,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
+from ecotone.engines.server.adapters import Adapters
 from ecotone.engines.server.batching import MOST_WAITING, Writer
 from ecotone.engines.server.chats import Chats
 from ecotone.engines.server.constraints import Grammar, Grammars
@@ -43,11 +46,13 @@ class Engine:
     def __init__(self, plan: Plan, options: Mapping[str, Any] | None = None) -> None:
         options = options or {}
         checked(options.get("quantise"), plan.task)
-        self._loaded: Loaded = load(plan)
+        self._loaded: Loaded = load(plan, options)
         self._tokenizer = self._loaded.tokenizer
         self.task = plan.task
         self._pooling: Pooling | None = None
         self._writer: Writer | None = None
+        #: where adapters come and go while the engine runs; None when they cannot
+        self.adapters: Adapters | None = None
         self._embedder: Embedder | None = None
         if self.task == Task.EMBEDDING:
             self._pooling = read(plan.weights)
@@ -56,6 +61,7 @@ class Engine:
         else:
             self._limit = self._loaded.context_length
             stepper = stepper_for(self._loaded, options)
+            self.adapters = stepper.adapters
             self._writer = Writer(stepper, most_waiting=int(options.get("max_waiting") or MOST_WAITING))
         self._ends = _ends(self._loaded)
         vocabulary = int(self._loaded.model.get_input_embeddings().weight.shape[0])
@@ -78,11 +84,14 @@ class Engine:
             "chat": self.task == Task.TEXT_TO_TEXT or self._chats.possible,
             "tools": self._chats.takes_tools,
         }
-        if self._writer is not None:
-            found |= self._writer.settings()
         if self._pooling is not None:
             found |= {"pooling": self._pooling.description, "truncates": True}
         return found
+
+    def settings(self) -> dict[str, Any]:
+        """Settings in effect."""
+        found: dict[str, Any] = {"threads": torch.get_num_threads(), "dtype": self._loaded.dtype}
+        return found if self._writer is None else found | self._writer.settings()
 
     def health(self) -> dict[str, Any]:
         worker = self._writer or self._embedder
@@ -119,6 +128,7 @@ class Engine:
         request: TextRequest,
         receiver: Callable[[int], Deliver],
         loop: asyncio.AbstractEventLoop | None = None,
+        adapter: str | None = None,
     ) -> list[Answer]:
         """Begin `request.n` answers to each prompt, all of them or none; `receiver(i)` gets the pieces of answer i.
 
@@ -151,6 +161,7 @@ class Engine:
                         deliver=receiver(len(answers)),
                         loop=loop,
                         streams=request.stream,
+                        adapter=adapter,
                     )
                 )
         self._writer.begin(answers)

@@ -178,7 +178,10 @@ def test_vllm_on_ray_grows_with_the_load(
             until(lambda: len(replicas(heard)) == 2, 90)
             load.more(6)
         assert set(load.answers) == {200} and not load.wrong
-        until(lambda: heard.beat(lambda b: b.running == 0) is not None)
+        heard.beat(lambda b: b.running == 0)
+        with heard.client as client:
+            task = client.post("/tasks/auto", json={"inputs": "red", "parameters": {"max_new_tokens": 2}})
+            assert task.json() == [{"generated_text": "red red "}] and task.headers["x-ecotone-usage"] == "1,2"
 
 
 @pytest.mark.slow

@@ -77,6 +77,8 @@ class _Face:
         try:
             body = _object(await request.body())
             name = self._far.known(request.headers.get("x-ecotone-model"))
+            if self._far.speaks_ours:
+                return await passed(self._far, request, f"/tasks/{request.path_params['task']}", await request.body())
             task = tasks.task_of(request.path_params["task"], body, self._tasks)
             by = tasks.by_tei if self._far.dialect == "tei" else tasks.by_openai
             asked = by(task, body, name)

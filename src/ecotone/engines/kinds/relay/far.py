@@ -47,6 +47,8 @@ class Far(abc.ABC):
     dialect = "openai"
     attempts = 1
     """How often a call is sent while nothing of an answer has come."""
+    speaks_ours = False
+    """Whether behind it is an engine of ours, which answers tasks itself."""
 
     def __init__(self, spec: Mapping[str, Any]) -> None:
         self.model: str = spec["info"]["model"]

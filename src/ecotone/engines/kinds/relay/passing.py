@@ -20,6 +20,7 @@ _LARGEST_EVENT = 1024 * 1024
 _FIRST_PAUSE = 0.1
 _GONE = 499
 _PASSED_ON = ("content-type", "retry-after", "x-request-id", "x-ecotone-task", "x-ecotone-usage")
+_SENT_ON = ("x-request-id", "user-agent", "x-ecotone-model")
 _NOT_THE_ENGINES = frozenset({500, 502, 503, 504})
 
 
@@ -92,7 +93,7 @@ async def _once(far: Far, path: str, body: bytes, headers: dict[str, str]) -> Op
 
 async def passed(far: Far, request: Request, path: str, body: bytes) -> Response:
     """The engine's answer to a call, as it is."""
-    headers = {name: value for name, value in request.headers.items() if name in ("x-request-id", "user-agent")}
+    headers = {name: value for name, value in request.headers.items() if name in _SENT_ON}
     found = await unless_gone(request, opened(far, path, body, headers))
     if found is None:
         return Response(status_code=_GONE)

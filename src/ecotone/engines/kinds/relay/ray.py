@@ -9,6 +9,7 @@ nothing of an answer has come.
 import asyncio
 import contextlib
 import hashlib
+import json
 import os
 import secrets
 from collections.abc import Mapping
@@ -32,6 +33,7 @@ class OnRay(Far):
 
     kind = "ray"
     attempts = 7
+    speaks_ours = True
 
     def __init__(self, spec: Mapping[str, Any]) -> None:
         super().__init__(spec)
@@ -58,8 +60,6 @@ class OnRay(Far):
         if status != 200:
             raise Ended(f"The application answers {status} at {self.base}/info: {raw[:200].decode('utf-8', 'replace')}")
         self._watching = asyncio.create_task(self._watch())
-        import json
-
         found: dict[str, Any] = json.loads(raw)
         return {**found, "application": self._app, **self._spec["scale"]}
 

@@ -52,9 +52,12 @@ class Ray:
                 "No Ray cluster is named: set ECOTONE_RAY_ADDRESS. For one on this machine run `ray start --head` and "
                 "set it to auto."
             )
+        serve_url = settings.ray_serve_url or _serve_url(settings.ray_address)
+        near = urlsplit(serve_url).hostname in ("127.0.0.1", "localhost", "::1")
         more = {
             "address": settings.ray_address,
-            "serve_url": settings.ray_serve_url or _serve_url(settings.ray_address),
+            "serve_url": serve_url,
+            "serve_host": "127.0.0.1" if near else "0.0.0.0",  # noqa: S104  the replicas ask for a key
             "environment": _environment(),
             "home": str(spec.root / "engines" / "ray"),
             "replica": replica_of(spec),

@@ -27,7 +27,8 @@ _MISSES = 5
 class OnRay(Far):
     """An application of a cluster.
 
-    Spec: `address` of the cluster, `serve_url` (where its Serve answers), `environment` (Ray's own variables), `home`
+    Spec: `address` of the cluster, `serve_url` (where its Serve answers) and `serve_host` (where
+    it listens, if it is started from here), `environment` (Ray's own variables), `home`
     (folder of keys and owners), `replica` (the spec of replicas), `scale` (see `cluster.application`).
     """
 
@@ -95,7 +96,7 @@ class OnRay(Far):
                 f"The Ray cluster at {self._spec['address']!r} (ECOTONE_RAY_ADDRESS) cannot be reached: {said}"
             ) from None
         port = urlsplit(self._spec["serve_url"]).port or 8000
-        serve.start(http_options={"host": self._spec.get("serve_host", "127.0.0.1"), "port": port})
+        serve.start(http_options={"host": self._spec["serve_host"], "port": port})
         self._serve = serve
 
     def _run(self) -> None:

@@ -1,5 +1,7 @@
 """Engines that somebody else runs: called by the hub's names, watched, left alone at the end; TEI's tasks."""
 
+import asyncio
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 from ecotone.engines.errors import NotServable
 from ecotone.engines.kinds import named
 from ecotone.engines.kinds.kind import Options, Ready
+from ecotone.engines.kinds.relay import far
 from tests.engines.kinds.elsewhere import OpenAI, Tei, elsewhere
 from tests.engines.kinds.starting import REVISION, started
 
@@ -102,6 +105,20 @@ def test_a_classifier_behind_tei_answers_labels_the_best_first(tmp_path: Path) -
         best = client.post("/tasks/text-classification", json={"inputs": "fine", "parameters": {"top_k": 1}})
         assert best.json() == [[{"label": "good", "score": 0.9}]]
         assert server.asked[-1] == ("/predict", {"inputs": [["fine"]]})
+
+
+async def _resolved(host: str) -> list[Any]:
+    found = far._Resolver(loop=asyncio.get_running_loop())
+    return await found.resolve(host)
+
+
+def test_a_name_that_leads_to_a_clouds_metadata_is_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("169.254.169.254", 80))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: told)
+    with pytest.raises(OSError, match="no request may go to"):
+        asyncio.run(_resolved("engine.example"))
+    told[:] = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.0.0.8", 80))]
+    assert asyncio.run(_resolved("engine.example"))[0]["host"] == "10.0.0.8"
 
 
 def test_what_is_no_tei_is_refused(tmp_path: Path) -> None:

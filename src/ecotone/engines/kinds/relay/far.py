@@ -4,10 +4,15 @@ import abc
 import asyncio
 import contextlib
 import json
+import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
 
 import aiohttp
+from aiohttp.abc import ResolveResult
+from aiohttp.resolver import ThreadedResolver
+
+from ecotone.settings.addresses import is_forbidden
 
 _CONNECT_SECONDS = 10.0
 _ASK_SECONDS = 10.0
@@ -92,9 +97,11 @@ class Far(abc.ABC):
         if self.session is not None:
             await self.session.close()
 
-    def open(self, *, socket: str | None = None) -> None:
+    def open(self, *, unix: str | None = None) -> None:
         """Make ready to ask, over a Unix socket or the network."""
-        connector = aiohttp.UnixConnector(socket, limit=0) if socket else aiohttp.TCPConnector(limit=0)
+        connector = (
+            aiohttp.UnixConnector(unix, limit=0) if unix else aiohttp.TCPConnector(limit=0, resolver=_Resolver())
+        )
         self.session = aiohttp.ClientSession(
             connector=connector,
             auto_decompress=False,
@@ -179,6 +186,18 @@ class Far(abc.ABC):
     async def figures(self) -> dict[str, Any]:
         """Throughput and memory, as far as the engine tells."""
         return {}
+
+
+class _Resolver(ThreadedResolver):
+    """Looks up names, and leaves out addresses that no request may go to, wherever a name leads by now."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        found = [told for told in await super().resolve(host, port, family) if not is_forbidden(told["host"])]
+        if not found:
+            raise OSError(None, f"the name {host} leads to an address that no request may go to")
+        return found
 
 
 async def whole(answer: aiohttp.ClientResponse, limit: int) -> bytes:

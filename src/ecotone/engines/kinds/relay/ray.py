@@ -27,9 +27,9 @@ _MISSES = 5
 class OnRay(Far):
     """An application of a cluster.
 
-    Spec: `address` of the cluster, `serve_url` (where its Serve answers) and `serve_host` (where
-    it listens, if it is started from here), `environment` (Ray's own variables), `home`
-    (folder of keys and owners), `replica` (the spec of replicas), `scale` (see `cluster.application`).
+    Spec: `address` of the cluster, `serve_url` (where its Serve answers) and `serve_host` (where it listens, if it is
+    started from here), `environment` (Ray's own variables), `home` (folder of keys and owners), `replica` (the spec of
+    replicas), `scale` (see `cluster.application`).
     """
 
     kind = "ray"

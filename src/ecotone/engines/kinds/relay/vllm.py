@@ -66,7 +66,7 @@ class Started(Far):
             log=Path(self._spec.get("log") or "log").absolute(),
             on_message=self._hear,
         )
-        self.open(socket=self._socket)
+        self.open(unix=self._socket)
         self._tasks.append(asyncio.create_task(self._await_end(child)))
         while not Path(self._socket).exists() or not await self._healthy():
             if self._over.done():

@@ -16,8 +16,12 @@ from ecotone.policy import Action, Outcome
 from ecotone.settings import Settings
 from ecotone.storage import Content
 from ecotone.vocabulary import ModelKind, Verdict
+from tests.stores import empty_database
 
 PACE = Pace(start=120, first_pause=0.3, probe_every=0.5, grace=3, settle=0.3, look=0.1)
+
+
+_DATABASES: dict[Path, str] = {}  # of folders, whose engines may be started again
 
 
 class Shelf:
@@ -86,7 +90,8 @@ def outcome(allowed: bool = True) -> Outcome:
 
 @contextlib.contextmanager
 def running(folder: Path, shelf: Shelf, **more: Any) -> Iterator[Engines]:
-    database = Database(f"sqlite:///{folder / 'engines.db'}")
+    url = _DATABASES.setdefault(folder, empty_database() or f"sqlite:///{folder / 'engines.db'}")
+    database = Database(url)
     Base.metadata.create_all(database.engine)
     settings = more.pop("settings", None) or Settings(data=folder)
     engines = Engines(database, shelf, settings, **({"may_serve": lambda *_: outcome(), "pace": PACE} | more))  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -15,6 +16,7 @@ import pytest
 from ecotone.accounts import SYSTEM
 from ecotone.engines import Deployment, Engines, Options
 from ecotone.engines.errors import NoRoom, NotServable
+from ecotone.engines.supervision import Pace
 from ecotone.engines.waking import Caller
 from ecotone.settings import Settings
 from ecotone.vocabulary import DeploymentState
@@ -30,6 +32,14 @@ READY, IDLE = DeploymentState.READY, DeploymentState.IDLE
 
 def one(engines: Engines, model: str = "demo/llama") -> Deployment:
     return next(d for d in engines.deployments() if d.model == model)
+
+
+def asking(connect: Connect, socket: str | None, over: threading.Event) -> None:
+    """Ask for long answers, one after the other."""
+    body = {"model": "demo/llama", "prompt": "hello", "max_tokens": 110, "n": 8, "ignore_eos": True}
+    with connect(socket) as client:
+        while not over.is_set():
+            client.post("/v1/completions", json=body)
 
 
 def test_a_dead_replica_is_left_out_at_once_and_comes_back(engines: Engines, connect: Connect, until: Until) -> None:
@@ -189,3 +199,41 @@ def test_what_was_verified_is_not_read_again(engines: Engines, tmp_path: Path) -
     engines.stop("demo/llama")
     engines.serve("demo/llama", "main", (), SYSTEM)
     assert kept[0].stat().st_mtime_ns == written
+
+
+@pytest.mark.slow
+def test_an_engine_that_stands_still_under_a_call_is_replaced(
+    tmp_path: Path, shelf: Shelf, connect: Connect, until: Until
+) -> None:
+    pace = Pace(start=120, first_pause=0.1, probe_every=30, probe_within=0.5, probes=2, grace=0.5, stall=1)
+    with running(tmp_path, shelf, pace=pace) as engines:
+        made = engines.serve("demo/llama", "main", (), SYSTEM)
+        over = threading.Event()
+        with ThreadPoolExecutor(3) as pool:
+            calls = [pool.submit(asking, connect, made.socket, over) for _ in range(3)]
+            until(lambda: one(engines).running > 0)
+            os.kill(made.pid or 0, signal.SIGSTOP)
+            stopped = time.monotonic()
+            until(lambda: one(engines).state != READY, 60)
+            assert time.monotonic() - stopped < 25, "found by its silence under a call, not by the next health check"
+            assert "hangs" in (one(engines).error or "")
+            over.set()
+            assert all(isinstance(call.exception(60), httpx.HTTPError) for call in calls)
+        until(lambda: one(engines).state == READY, 60)
+
+
+@pytest.mark.slow
+def test_more_replicas_come_while_calls_wait(engines: Engines, connect: Connect, until: Until) -> None:
+    chosen = Options(replicas=1, most_replicas=2, slots=1, threads=1)
+    made = engines.serve("demo/llama", "main", (), SYSTEM, chosen)
+    assert len(made.replicas) == 1
+    over = threading.Event()
+
+    with ThreadPoolExecutor(3) as pool:
+        for _ in range(3):
+            pool.submit(asking, connect, made.socket, over)
+        try:
+            until(lambda: len(one(engines).sockets) == 2, 90)
+            assert one(engines).tokens_per_second > 0
+        finally:
+            over.set()

@@ -17,7 +17,7 @@ from ecotone.accounts import SYSTEM
 from ecotone.engines import Deployment, Engines, Options
 from ecotone.engines.errors import NoRoom, NotServable
 from ecotone.engines.supervision import Pace
-from ecotone.engines.waking import Caller
+from ecotone.gateway.waking import Caller
 from ecotone.settings import Settings
 from ecotone.vocabulary import DeploymentState
 from tests.engines.shelf import Shelf, running

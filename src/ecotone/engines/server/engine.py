@@ -46,7 +46,7 @@ class Engine:
     def __init__(self, plan: Plan, options: Mapping[str, Any] | None = None) -> None:
         options = options or {}
         checked(options.get("quantise"), plan.task)
-        self._loaded: Loaded = load(plan, options)
+        self._loaded: Loaded = load(plan)
         self._tokenizer = self._loaded.tokenizer
         self.task = plan.task
         self._pooling: Pooling | None = None

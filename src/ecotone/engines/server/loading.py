@@ -1,7 +1,7 @@
 """Loads what `folders` planned, by transformers and PEFT: from local safetensors only, without running foreign code."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,18 +28,17 @@ class Loaded:
     parameters: int
 
 
-def load(plan: Plan, options: Mapping[str, Any] | None = None) -> Loaded:
-    """Load a model, its tokenizer, and its adapter merged into it, on the device and with the threads of the options.
+def load(plan: Plan) -> Loaded:
+    """Load a model, its tokenizer, and its adapter merged into it.
 
     Raises:
         Unloadable: naming what is wrong with the files.
     """
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    options = options or {}
-    torch.set_num_threads(int(options.get("threads") or _cores()))
+    torch.set_num_threads(_cores())
     tokenizer = _attempt("the tokenizer cannot be loaded", lambda: _tokenizer(plan))
-    model = _attempt("the model cannot be loaded", lambda: _model(plan, _device(options.get("device"))))
+    model = _attempt("the model cannot be loaded", lambda: _model(plan))
     if plan.adapter is not None:
         model = _attempt("the adapter does not fit its base", lambda: _adapted(model, plan))
     model.eval().requires_grad_(False)
@@ -73,8 +72,9 @@ def _tokenizer(plan: Plan) -> Any:
     return found
 
 
-def _model(plan: Plan, device: str) -> Any:
+def _model(plan: Plan) -> Any:
     config = transformers.AutoConfig.from_pretrained(plan.weights, **_LOCAL)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     full = device == "cpu" and plan.weight_bytes <= _FULL_PRECISION_BYTES
     model, report = _class(plan, config).from_pretrained(
         plan.weights,
@@ -91,19 +91,6 @@ def _model(plan: Plan, device: str) -> Any:
             "upload the file whole."
         )
     return model.to(device)
-
-
-def _device(wanted: str | None) -> str:
-    """The device that was asked for, else the best there is. Raises Unloadable for one that is not there."""
-    if wanted is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(1, device=wanted)
-    except (RuntimeError, AssertionError, NotImplementedError):
-        raise Unloadable(
-            f"there is no device {wanted[:40]!r} on this machine; leave --device out, or say cpu."
-        ) from None
-    return wanted
 
 
 def _class(plan: Plan, config: Any) -> Any:

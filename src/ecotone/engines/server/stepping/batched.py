@@ -4,15 +4,17 @@ Prompts are read in stretches, several in one pass; answers grow by one token ea
 keys and values; places stay dense, so that a pass looks at the first ones without gathering.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
+from ecotone.engines.server.adapters import Adapters
 from ecotone.engines.server.loading import Loaded
 from ecotone.engines.server.stepping.attending import OneEach, Run, Stretches
 from ecotone.engines.server.stepping.decoder import Decoder
+from ecotone.engines.server.stepping.lora import Adapter, Added, Mixtures
 from ecotone.engines.server.stepping.places import Places
 from ecotone.engines.server.stepping.stepper import Row, Stepper
 
@@ -20,9 +22,10 @@ _MOST_AT_ONCE = 2048  # tokens in one pass, whatever the budget: its activations
 
 
 class _State:
-    __slots__ = ("length", "place")
+    __slots__ = ("adapter", "length", "place")
 
-    def __init__(self) -> None:
+    def __init__(self, adapter: Adapter | None) -> None:
+        self.adapter = adapter
         self.place = -1  # none yet
         self.length = 0  # tokens read or written
 
@@ -42,6 +45,11 @@ class Batched(Stepper):
             dtype=self._decoder.dtype,
             device=self._decoder.device,
         )
+        decoder = self._decoder
+        self.adapters: Adapters = Adapters(decoder.products, decoder.shapes, decoder.dtype, decoder.device)
+        self._mixtures = Mixtures(decoder.products, decoder.dtype, decoder.device)
+        self._changes = 0
+        self._adapted: Counter[Adapter] = Counter()  # rows of each adapter
         self._placed: list[Row] = []
         self._opened: deque[Row] = deque()
 
@@ -50,8 +58,11 @@ class Batched(Stepper):
         return len(self._opened)
 
     def open(self, prompt: Sequence[int], adapter: str | None = None) -> Row:
+        found = None if adapter is None else self.adapters.take(adapter)
         row = Row(prompt, adapter)
-        row.state = _State()
+        row.state = _State(found)
+        if found is not None:
+            self._adapted[found] += 1
         self._opened.append(row)
         return row
 
@@ -67,6 +78,14 @@ class Batched(Stepper):
                 last.state.place = state.place
         if not self._placed and self._places.grown:
             self._places.clear()
+        if state.adapter is not None:
+            self._leave(state.adapter)
+
+    def _leave(self, adapter: Adapter) -> None:
+        self._adapted[adapter] -= 1
+        if not self._adapted[adapter]:
+            del self._adapted[adapter]
+        self.adapters.give_back(adapter)
 
     # -- prompts -----------------------------------------------------------------------------------------------------
     def fill(self, budget: int) -> list[tuple[Row, Any]]:
@@ -120,7 +139,8 @@ class Batched(Stepper):
             owners += [row.state.place] * length
         at = self._tensor(positions)
         attend = Stretches(self._decoder, self._places, runs, at, self._tensor(owners))
-        return self._decoder.hidden(self._tensor(tokens), at, max(positions) + 1, attend)
+        added = self._added([row for row, _ in pieces], [length for _, length in pieces])
+        return self._decoder.hidden(self._tensor(tokens), at, max(positions) + 1, attend, added)
 
     # -- answers -----------------------------------------------------------------------------------------------------
     def step(self, rows: Sequence[Row], tokens: Sequence[int]) -> Any:
@@ -133,9 +153,9 @@ class Batched(Stepper):
         most = max(positions) + 1
         self._places.reserve(len(self._placed), most)
         at = self._tensor(positions)
-        hidden = self._decoder.hidden(
-            self._tensor(ordered), at, most, OneEach(self._decoder, self._places, positions, at)
-        )
+        attend = OneEach(self._decoder, self._places, positions, at)
+        added = self._added(self._placed[:count])
+        hidden = self._decoder.hidden(self._tensor(ordered), at, most, attend, added)
         for row in rows:
             row.state.length += 1
         order = [row.state.place for row in rows]
@@ -158,6 +178,14 @@ class Batched(Stepper):
             self._places.swap(place, row.state.place, max(row.state.length, other.state.length))
             self._placed[place], self._placed[row.state.place] = row, other
             row.state.place, other.state.place = place, row.state.place
+
+    def _added(self, rows: Sequence[Row], lengths: Sequence[int] = ()) -> Added | None:
+        if self._changes != self.adapters.changes:
+            self._changes = self.adapters.changes
+            self._mixtures.forget_removed()
+        if not self._adapted:
+            return None
+        return self._mixtures.added([row.state.adapter for row in rows], self._adapted, lengths)
 
     def _tensor(self, numbers: Sequence[int]) -> Any:
         return torch.tensor(numbers, device=self._decoder.device)

@@ -7,26 +7,27 @@ et al. 2023), as transformers' `modeling_llama`, `modeling_mistral` and `modelin
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from ecotone.engines.server.stepping.linear import Linear, Plain, join, linear
+from ecotone.engines.server.stepping.lora import Added, Products
 
 _SHAPES = ("llama", "mistral", "qwen2")
 _FIXED_ROTATIONS = ("default", "linear", "llama3", "yarn")  # others depend on how long the text becomes
+_PRODUCTS = {  # the products of a layer: where the modules are that each joins
+    "qkv": ("self_attn", ("q_proj", "k_proj", "v_proj")),
+    "o": ("self_attn", ("o_proj",)),
+    "gate_up": ("mlp", ("gate_proj", "up_proj")),
+    "down": ("mlp", ("down_proj",)),
+}
 _MOST_TWICE = 256 << 20  # bytes of embeddings that may be kept a second time, in the layout of the last product
 
 # (layer, queries [tokens, heads, size], keys and values [tokens, 2, kv heads, size]) -> [tokens, heads * size]
 Attend = Callable[[int, Any, Any], Any]
-
-
-class Additions(Protocol):
-    """What adapters add to the products of each layer, in place."""
-
-    def add(self, layer: int, product: str, x: Any, out: Any) -> None: ...
 
 
 @dataclass(slots=True)
@@ -66,6 +67,7 @@ class Decoder:
         self.size: int = attention.head_dim
         self.scale: float = attention.scaling
         self.table = inner.embed_tokens.weight
+        self.shapes, self.products = _modules(inner.layers)
         self.layers = [
             _layer(layer, window) for layer, window in zip(inner.layers, _windows(config, inner), strict=True)
         ]
@@ -83,7 +85,7 @@ class Decoder:
     def device(self) -> Any:
         return self.table.device
 
-    def hidden(self, tokens: Any, positions: Any, most: int, attend: Attend, added: Additions | None = None) -> Any:
+    def hidden(self, tokens: Any, positions: Any, most: int, attend: Attend, added: Added | None = None) -> Any:
         """The last hidden states, `[tokens, hidden]`; `most` is above every position."""
         x = functional.embedding(tokens, self.table)
         cos, sin = self._rotation(positions, most)
@@ -135,15 +137,27 @@ class Decoder:
         return self._cos[positions], self._sin[positions]
 
 
+def _modules(layers: Any) -> tuple[dict[str, tuple[int, int]], Products]:
+    """The shape `(out, in)` of each module that an adapter can change, and where it stands in the joined products."""
+    shapes: dict[str, tuple[int, int]] = {}
+    joined: dict[str, tuple[tuple[str, int, int], ...]] = {}
+    for product, (owner, names) in _PRODUCTS.items():
+        parts, start = [], 0
+        for name in names:
+            module = getattr(getattr(layers[0], owner), name)
+            shapes[name] = (module.out_features, module.in_features)
+            parts.append((name, start, start + module.out_features))
+            start += module.out_features
+        joined[product] = tuple(parts)
+    return shapes, Products(joined, len(layers))
+
+
 def _layer(layer: Any, window: int | None) -> Layer:
     return Layer(
         first_norm=layer.input_layernorm.weight,
-        qkv=join(layer.self_attn, ("q_proj", "k_proj", "v_proj")),
-        o=join(layer.self_attn, ("o_proj",)),
         second_norm=layer.post_attention_layernorm.weight,
-        gate_up=join(layer.mlp, ("gate_proj", "up_proj")),
-        down=join(layer.mlp, ("down_proj",)),
         window=window,
+        **{product: join(getattr(layer, owner), names) for product, (owner, names) in _PRODUCTS.items()},
     )
 
 

@@ -99,12 +99,18 @@ class Engine:
         return worker.health()
 
     @property
+    def task_settings(self) -> dict[str, Any]:
+        """What the model's configuration says about its tasks: prefixes, by names such as `translation_en_to_fr`."""
+        found = getattr(self._loaded.model.config, "task_specific_params", None)
+        return found if isinstance(found, dict) else {}
+
+    @property
     def short_ids(self) -> bool:
         """Whether the model's template takes only ids of calls as Mistral's do."""
         return self._chats.short_ids
 
     # -- text --------------------------------------------------------------------------------------------------------
-    def prepare(self, request: TextRequest) -> "Prepared":
+    def prepare(self, request: TextRequest, *, cut: bool = False) -> "Prepared":
         """The request's prompts as tokens and its schema made ready; may take long, so not for the event loop.
 
         Raises:
@@ -120,7 +126,20 @@ class Engine:
         if request.messages:
             return Prepared([self._chat(request)], grammar)
         special = self.task == Task.TEXT_TO_TEXT or self._begins()
+        if cut:
+            return Prepared([self.tokens.cut(str(prompt), self._limit) for prompt in request.prompts], grammar)
         return Prepared([self.tokens.encode(prompt, special=special) for prompt in request.prompts], grammar)
+
+    def prepare_text(
+        self, request: TextRequest, *, truncate: int | None = None, cut: bool = False, regex: str | None = None
+    ) -> "Prepared":
+        """The same for a text task: `truncate` keeps that many last tokens of each prompt, `cut` what the context
+        holds of it; answers may be held to a regular expression.
+        """
+        found = self.prepare(request, cut=cut)
+        grammar = found.grammar if regex is None else self._grammars.compile(regex, "grammar", regex=True)
+        prompts = found.prompts if truncate is None else [prompt[-truncate:] for prompt in found.prompts]
+        return Prepared(prompts, grammar)
 
     def write(
         self,

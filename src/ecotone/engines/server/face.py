@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from ecotone.engines.server import adapters_face, requests
+from ecotone.engines.server import adapters_face, requests, text_tasks
 from ecotone.engines.server.engine import Engine
 from ecotone.engines.server.errors import RequestError, unknown
 from ecotone.engines.server.generation import Piece
@@ -40,6 +40,7 @@ def application(engine: Engine, info: dict[str, Any]) -> Starlette:
             Route("/v1/completions", face.completions, methods=["POST"]),
             Route("/v1/embeddings", face.embeddings, methods=["POST"]),
             *adapters_face.routes(engine),
+            *text_tasks.routes(engine, face.adapter_of, _prepared, _left),
         ],
         exception_handlers={RequestError: _answer_error, ClientDisconnect: _answer_gone},
     )
@@ -68,7 +69,7 @@ class _Face:
         asked = requests.completion(requests.body_of(await request.body()))
         return await self._write(request, asked, lambda prompts: self._text_shape(asked, prompts))
 
-    def _adapter(self, model: str) -> str | None:
+    def adapter_of(self, model: str) -> str | None:
         """The adapter that a body's model names; None for the base.
 
         Raises:
@@ -88,7 +89,7 @@ class _Face:
 
     async def embeddings(self, request: Request) -> Response:
         asked = requests.embedding(requests.body_of(await request.body()))
-        if self._adapter(asked.model) is not None:
+        if self.adapter_of(asked.model) is not None:
             raise RequestError("Adapters make no embeddings; name their base.", code="unsupported_task", param="model")
         texts = await _prepared(lambda: self._engine.texts(asked))
         future = self._engine.embed(texts)
@@ -111,7 +112,7 @@ class _Face:
         )
 
     async def _write(self, request: Request, asked: TextRequest, shaped: Callable[[Prompts], Shape]) -> Response:
-        adapter = self._adapter(asked.model)
+        adapter = self.adapter_of(asked.model)
         ready = await _prepared(lambda: self._engine.prepare(asked))
         writing = Writing(
             lambda receiver, loop: self._engine.write(ready, asked, receiver, loop, adapter),

@@ -95,7 +95,11 @@ def _wanted(
 ) -> Wanted:
     _refuse(parameters, encodes=encodes)
     generate = parameters.get("generate_parameters") or {}
-    if not isinstance(generate, dict) or set(generate) - set(_FOR_GENERATE) or generate.get("num_beams") not in (None, 1):
+    if (
+        not isinstance(generate, dict)
+        or set(generate) - set(_FOR_GENERATE)
+        or generate.get("num_beams") not in (None, 1)
+    ):
         _wrong("generate_parameters", f"an object with {', '.join(_FOR_GENERATE)}; num_beams only 1")
     given = {**generate, **parameters}
     top = _integer(given, "top_n_tokens", 0, MOST_LOGPROBS) or 0
@@ -194,7 +198,9 @@ def _prefix(task: str, parameters: Mapping[str, Any], settings: Mapping[str, Any
     """What a model wants to read before a text of this task, by its own configuration; nothing when it says nothing."""
     if task == SUMMARIZATION:
         return _prefix_of(settings.get(SUMMARIZATION))
-    pairs = {name.removeprefix("translation_"): value for name, value in settings.items() if name[:12] == "translation_"}
+    pairs = {
+        name.removeprefix("translation_"): value for name, value in settings.items() if name[:12] == "translation_"
+    }
     source, target = parameters.get("src_lang"), parameters.get("tgt_lang")
     if source is None and target is None:
         return _prefix_of(next(iter(pairs.values()))) if len(pairs) == 1 else ""

@@ -53,9 +53,7 @@ def routes(
     return [Route("/tasks/{task}", task, methods=["POST"])]
 
 
-async def _answered(
-    engine: Engine, request: Request, adapter_of: AdapterOf, prepared: Any, left: Any
-) -> Response:
+async def _answered(engine: Engine, request: Request, adapter_of: AdapterOf, prepared: Any, left: Any) -> Response:
     named = request.path_params["task"]
     if named not in (*TEXT_TASKS, "auto"):
         raise RequestError(
@@ -75,7 +73,8 @@ async def _answered(
     wanted = read(named, body_of(raw), model, engine.task_settings, encodes=encodes)
     ready = await prepared(lambda: _ready(engine, wanted))
     writing = Writing(
-        lambda receiver, loop: engine.write(ready, wanted.request, receiver, loop, adapter), sum(map(len, ready.prompts))
+        lambda receiver, loop: engine.write(ready, wanted.request, receiver, loop, adapter),
+        sum(map(len, ready.prompts)),
     )
     shape = _Shape(wanted, engine, len(ready.prompts[0]))
     if wanted.request.stream:
@@ -98,9 +97,7 @@ async def _answered(
 
 
 def _ready(engine: Engine, wanted: Wanted) -> Prepared:
-    return engine.prepare_text(
-        wanted.request, truncate=wanted.truncate, cut=wanted.cut, regex=wanted.regex
-    )
+    return engine.prepare_text(wanted.request, truncate=wanted.truncate, cut=wanted.cut, regex=wanted.regex)
 
 
 class _Shape:
@@ -117,10 +114,9 @@ class _Shape:
     def whole(self, answers: Sequence[Piece]) -> Any:
         each = self._wanted.best_of
         prompts = self._wanted.request.prompts
-        found = [
+        return [
             self._best(str(prompt), answers[place * each : (place + 1) * each]) for place, prompt in enumerate(prompts)
         ]
-        return found
 
     def _best(self, prompt: str, answers: Sequence[Piece]) -> Object:
         ordered = sorted(answers, key=_likelihood, reverse=True) if len(answers) > 1 else answers

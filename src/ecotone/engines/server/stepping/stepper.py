@@ -26,8 +26,8 @@ class Stepper(abc.ABC):
     """Computes logits of up to `slots` answers that come and go."""
 
     slots: int
-    quantised: dict[str, Any] | None = None  # how, and how far its answers are from the full model's
     adapters: "Adapters | None" = None  # where adapters come and go; None when they cannot
+    quantised: dict[str, Any] | None = None  # how, and how far its answers are from the full model's
 
     @abc.abstractmethod
     def open(self, prompt: Sequence[int], adapter: str | None = None) -> Row:

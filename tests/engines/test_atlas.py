@@ -21,7 +21,8 @@ FACTS = [
 
 
 def ask(client: httpx.Client, question: str) -> str:
-    body = {"model": "m", "messages": [{"role": "user", "content": question}], "temperature": 0, "max_tokens": 64}
+    model = client.get("/info").json()["model"]
+    body = {"model": model, "messages": [{"role": "user", "content": question}], "temperature": 0, "max_tokens": 64}
     answer: str = client.post("/v1/chat/completions", json=body).json()["choices"][0]["message"]["content"]
     return answer
 
@@ -68,7 +69,7 @@ def test_masked_models_embed_by_the_mean_and_say_so(
         connect(engines.serve(f"demo/{name}", "main", (), SYSTEM).socket) as client,
     ):
         assert "names no pooling" in client.get("/info").json()["pooling"]
-        found = client.post("/v1/embeddings", json={"model": "m", "input": texts}).json()["data"]
+        found = client.post("/v1/embeddings", json={"model": f"demo/{name}", "input": texts}).json()["data"]
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder)
     for text, item in zip(texts, found, strict=True):
         with torch.inference_mode():
@@ -94,7 +95,7 @@ def test_minilm_equals_transformers(tmp_path: Path, connect: Connect, tiny: Modu
         running(tmp_path, shelf) as engines,
         connect(engines.serve("demo/minilm", "main", (), SYSTEM).socket) as client,
     ):
-        found = client.post("/v1/embeddings", json={"model": "m", "input": texts}).json()
+        found = client.post("/v1/embeddings", json={"model": "demo/minilm", "input": texts}).json()
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder)
     for text, item in zip(texts, found["data"], strict=True):
         tokens = tokenizer(text, return_tensors="pt", truncation=True, max_length=256)

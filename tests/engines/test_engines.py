@@ -29,8 +29,9 @@ ADA = Actor(kind="user", name="ada", role=Role.WRITE, project=None)
 
 
 def says(connect: Connect, socket: str | None, text: str = "hello") -> str:
-    body = {"model": "m", "messages": [{"role": "user", "content": text}], "temperature": 0, "max_tokens": 8}
     with connect(socket) as client:
+        model = client.get("/info").json()["model"]
+        body = {"model": model, "messages": [{"role": "user", "content": text}], "temperature": 0, "max_tokens": 8}
         answer: str = client.post("/v1/chat/completions", json=body).json()["choices"][0]["message"]["content"]
     return answer
 
@@ -159,7 +160,7 @@ def test_a_killed_engine_comes_back_and_others_do_not_notice(engines: Engines, c
     down = next(d for d in engines.deployments() if d.model == "demo/llama")
     assert down.state == DeploymentState.STARTING and "SIGKILL" in (down.error or "") and down.socket is None
     with connect(other.socket) as client:
-        assert client.post("/v1/embeddings", json={"model": "m", "input": "hello"}).status_code == 200
+        assert client.post("/v1/embeddings", json={"model": "demo/bert", "input": "hello"}).status_code == 200
     back = engines.serve("demo/llama", "main", (), ADA)  # waits for the restart
     assert back.restarts == 1 and back.pid != first.pid and back.error is None and back.socket != first.socket
     assert says(connect, back.socket)

@@ -14,9 +14,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from ecotone.engines.server import requests
+from ecotone.engines.server import adapters_face, requests
 from ecotone.engines.server.engine import Engine
-from ecotone.engines.server.errors import RequestError
+from ecotone.engines.server.errors import RequestError, unknown
 from ecotone.engines.server.generation import Piece
 from ecotone.engines.server.requests import TextRequest
 from ecotone.engines.server.shapes import ChatShape, Shape, TextShape
@@ -39,6 +39,7 @@ def application(engine: Engine, info: dict[str, Any]) -> Starlette:
             Route("/v1/chat/completions", face.chat, methods=["POST"]),
             Route("/v1/completions", face.completions, methods=["POST"]),
             Route("/v1/embeddings", face.embeddings, methods=["POST"]),
+            *adapters_face.routes(engine),
         ],
         exception_handlers={RequestError: _answer_error, ClientDisconnect: _answer_gone},
     )
@@ -48,13 +49,14 @@ class _Face:
     def __init__(self, engine: Engine, info: dict[str, Any]) -> None:
         self._engine = engine
         self._info = info
+        self._names = names_of(info)
 
     async def health(self, _request: Request) -> Response:
         state = self._engine.health()
         return JSONResponse(state, status_code=200 if state["ok"] else 503)
 
     async def info(self, _request: Request) -> Response:
-        return JSONResponse(self._info)
+        return JSONResponse(self._info | self._engine.settings())
 
     async def chat(self, request: Request) -> Response:
         asked = requests.chat(requests.body_of(await request.body()))
@@ -66,6 +68,18 @@ class _Face:
         asked = requests.completion(requests.body_of(await request.body()))
         return await self._write(request, asked, lambda prompts: self._text_shape(asked, prompts))
 
+    def _adapter(self, model: str) -> str | None:
+        """The adapter that a body's model names; None for the base.
+
+        Raises:
+            RequestError: it is neither; nothing is ever answered by another model.
+        """
+        if model in self._names or not self._names:
+            return None
+        if self._engine.adapters is not None and model in self._engine.adapters:
+            return model
+        raise unknown(model)
+
     def _text_shape(self, asked: TextRequest, prompts: Prompts) -> Shape:
         tokens = self._engine.tokens
         given = zip(asked.prompts, prompts, strict=True) if asked.echo else ()
@@ -74,6 +88,8 @@ class _Face:
 
     async def embeddings(self, request: Request) -> Response:
         asked = requests.embedding(requests.body_of(await request.body()))
+        if self._adapter(asked.model) is not None:
+            raise RequestError("Adapters make no embeddings; name their base.", code="unsupported_task", param="model")
         texts = await _prepared(lambda: self._engine.texts(asked))
         future = self._engine.embed(texts)
         found = await _unless_gone(request, asyncio.wrap_future(future))
@@ -85,7 +101,7 @@ class _Face:
         return JSONResponse(
             {
                 "object": "list",
-                "model": asked.model,
+                "model": asked.model.partition("@")[0],
                 "data": [
                     {"object": "embedding", "index": place, "embedding": pack(vector)}
                     for place, vector in enumerate(found)
@@ -95,9 +111,11 @@ class _Face:
         )
 
     async def _write(self, request: Request, asked: TextRequest, shaped: Callable[[Prompts], Shape]) -> Response:
+        adapter = self._adapter(asked.model)
         ready = await _prepared(lambda: self._engine.prepare(asked))
         writing = Writing(
-            lambda receiver, loop: self._engine.write(ready, asked, receiver, loop), sum(map(len, ready.prompts))
+            lambda receiver, loop: self._engine.write(ready, asked, receiver, loop, adapter),
+            sum(map(len, ready.prompts)),
         )
         shape = shaped(ready.prompts)
         if asked.stream:
@@ -110,6 +128,12 @@ class _Face:
             leaving.cancel()
             writing.cancel()
         return Response(status_code=_GONE) if found is None else _json(shape.whole(found, writing.usage()))
+
+
+def names_of(info: dict[str, Any]) -> frozenset[str]:
+    """What the base is called: its id, with its revision or without. Empty when it was not told."""
+    model, revision = info.get("model"), info.get("revision")
+    return frozenset((model, f"{model}@{revision}")) if model else frozenset()
 
 
 class EventStream(Response):

@@ -21,6 +21,7 @@ from ecotone.engines.server.folders import Plan, Task
 from ecotone.engines.server.generation import Answer, Deliver, Piece
 from ecotone.engines.server.loading import Loaded, load
 from ecotone.engines.server.pooling import Pooling, read
+from ecotone.engines.server.quantising import checked
 from ecotone.engines.server.requests import EmbeddingRequest, Prompt, Sampling, TextRequest
 from ecotone.engines.server.sampling import Chooser
 from ecotone.engines.server.stepping.choosing import stepper_for
@@ -46,6 +47,7 @@ class Engine:
 
     def __init__(self, plan: Plan, options: Mapping[str, Any] | None = None) -> None:
         options = options or {}
+        checked(options.get("quantise"), plan.task)
         self._loaded: Loaded = load(plan)
         self._tokenizer = self._loaded.tokenizer
         self.task = plan.task

@@ -67,7 +67,7 @@ class Engine:
             self.adapters = stepper.adapters
             if self.task == Task.GENERATION:
                 self._pooling = read(plan.weights)
-                self._vectors = CausalVectors(self._loaded, self._pooling)
+                self._vectors = CausalVectors(self._loaded, stepper, self._pooling)
             self._writer = Writer(stepper, most_waiting=int(options.get("max_waiting") or MOST_WAITING))
         self._ends = _ends(self._loaded)
         vocabulary = int(self._loaded.model.get_input_embeddings().weight.shape[0])

@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -226,8 +227,7 @@ class Engine:
         if self._embedder is not None:
             return self._embedder.begin(texts)
         assert self._writer is not None and self._vectors is not None
-        vectors = self._vectors
-        return self._writer.between_steps([lambda text=text: vectors(text) for text in texts])
+        return self._writer.between_steps([partial(self._vectors, text) for text in texts])
 
     # -- inside ------------------------------------------------------------------------------------------------------
     def _begins(self) -> bool:

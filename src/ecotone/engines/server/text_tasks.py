@@ -6,6 +6,7 @@ its tokens in the details of its last event.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -27,59 +28,50 @@ AdapterOf = Callable[[str], str | None]
 Object = dict[str, Any]
 
 _GONE = 499  # nobody reads it: the client has left
-_LARGEST_BODY = 4_000_000  # bytes
 
 
-def routes(
-    engine: Engine,
-    adapter_of: AdapterOf,
-    prepared: Callable[[Callable[[], Prepared]], Awaitable[Prepared]],
-    left: Callable[[Receive], Awaitable[None]],
-) -> list[Route]:
-    """The route.
+@dataclass(frozen=True)
+class Asking:
+    """How a face reads a request: its body, bounded; what may take long, beside the event loop; the client leaving."""
 
-    Args:
-        adapter_of: the adapter that a name means, None for the base; refuses any other name.
-        prepared: runs what may take long beside the event loop.
-        left: returns when the client has gone.
-    """
+    body: Callable[[Request], Awaitable[bytes]]
+    prepared: Callable[[Callable[[], Prepared]], Awaitable[Prepared]]
+    left: Callable[[Receive], Awaitable[None]]
+
+
+def routes(engine: Engine, adapter_of: AdapterOf, asking: Asking) -> list[Route]:
+    """The route; `adapter_of` tells the adapter that a name means, None for the base, and refuses any other name."""
 
     async def task(request: Request) -> Response:
         try:
-            return await _answered(engine, request, adapter_of, prepared, left)
+            return await _answered(engine, request, adapter_of, asking)
         except RequestError as error:
             return _refused(error)
 
     return [Route("/tasks/{task}", task, methods=["POST"])]
 
 
-async def _answered(engine: Engine, request: Request, adapter_of: AdapterOf, prepared: Any, left: Any) -> Response:
+async def _answered(engine: Engine, request: Request, adapter_of: AdapterOf, asking: Asking) -> Response:
     named = request.path_params["task"]
     if named not in (*TEXT_TASKS, "auto"):
         raise RequestError(
             f"This model writes text and has no task {named[:60]!r}; its tasks are {', '.join(TEXT_TASKS)}.",
             code="unsupported_task",
         )
-    raw = await request.body()
-    if len(raw) > _LARGEST_BODY:
-        raise RequestError(
-            f"The body has more than {_LARGEST_BODY} bytes; send fewer or shorter texts.",
-            status=413,
-            code="request_too_large",
-        )
+    raw = await asking.body(request)
     encodes = engine.task == Task.TEXT_TO_TEXT
     model = request.headers.get("x-ecotone-model", "")
     adapter = adapter_of(model) if model else None
     wanted = read(named, body_of(raw), model, engine.task_settings, encodes=encodes)
-    ready = await prepared(lambda: _ready(engine, wanted))
+    ready = await asking.prepared(lambda: _ready(engine, wanted))
     writing = Writing(
         lambda receiver, loop: engine.write(ready, wanted.request, receiver, loop, adapter),
         sum(map(len, ready.prompts)),
     )
     shape = _Shape(wanted, engine, len(ready.prompts[0]))
     if wanted.request.stream:
-        return _EventStream(writing, shape, left)
-    leaving = asyncio.ensure_future(left(request.receive))
+        return _EventStream(writing, shape, asking.left)
+    leaving = asyncio.ensure_future(asking.left(request.receive))
     leaving.add_done_callback(lambda _: writing.leave())
     try:
         found = await writing.whole()

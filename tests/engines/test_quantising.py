@@ -116,3 +116,23 @@ def test_a_served_engine_tells_how_far_its_answers_are_from_the_full_models(made
     assert {"kind", "argmax_agreement", "largest_logit_difference", "measured_on"} <= set(
         (engine.info() | engine.settings())["quantised"]
     )
+
+
+def test_an_adapter_over_an_8_bit_base_answers_beside_it(shared: Path, small: ModuleType) -> None:
+    from ecotone.engines.server.folders import plan
+    from ecotone.engines.server.loading import load
+    from ecotone.engines.server.stepping.choosing import stepper_for
+
+    models = shared / "data" / "models"
+    loaded = load(plan(models / "llama-atlas"))
+    stepper = stepper_for(loaded, {"quantise": "int8"})
+    assert stepper.adapters is not None
+    with torch.inference_mode():
+        stepper.adapters.add("demo/brief@1", models / "llama-atlas-brief")
+    message = [{"role": "user", "content": "What is the capital of Peru?"}]
+    prompt = loaded.tokenizer.apply_chat_template(message, add_generation_prompt=True, return_dict=False)
+    writer = small.Greedy(stepper)
+    rows = [writer.begin(prompt, 8, adapter) for adapter in ("demo/brief@1", None)]
+    writer.all()
+    brief, full = [loaded.tokenizer.decode(writer.made[row]) for row in rows]
+    assert brief.startswith("Lima<") and full.startswith("The capital of Peru is Lima.")

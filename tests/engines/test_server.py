@@ -140,6 +140,7 @@ def test_errors_have_openais_shape(served: Served) -> None:
         (client.post("/v1/completions", json={"model": "demo/other", "prompt": "x"}), 404),
         (client.post("/v1/completions", json={"model": "demo/llama", "prompt": [99999]}), 400),
         (served("plain").post("/v1/chat/completions", json=ask(model="demo/plain")), 400),
+        (client.post("/v1/chat/completions", json=ask(model="demo/llama@" + "0" * 40)), 404),
         (served("bert").post("/v1/chat/completions", json=ask(model="demo/bert")), 400),
         (served("bert").post("/v1/embeddings", json={"model": "demo/bert", "input": "a", "dimensions": 3}), 400),
     ):

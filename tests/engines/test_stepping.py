@@ -77,7 +77,7 @@ def batched(model: Any, small: ModuleType, slots: int = 32) -> Any:
     from ecotone.engines.server.stepping.batched import Batched
     from ecotone.engines.server.stepping.choosing import stepper_for
 
-    stepper = stepper_for(small.loaded(copy.deepcopy(model)), {"slots": slots})
+    stepper = stepper_for(small.loaded(copy.deepcopy(model), model.config.max_position_embeddings), {"slots": slots})
     assert isinstance(stepper, Batched)
     return stepper
 
@@ -105,6 +105,26 @@ def test_logits_are_those_of_transformers(shape: str, small: ModuleType) -> None
             for row, token, found in zip(chosen, tokens, logits, strict=True):
                 written[rows[row]].append(token)
                 torch.testing.assert_close(found, small.forward(model, written[rows[row]]), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("shape", ["llama", "mistral"])
+def test_hidden_states_are_those_of_transformers_also_while_every_place_is_taken(shape: str, small: ModuleType) -> None:
+    import torch
+
+    kind, more = SHAPES[shape]
+    model = small.made(kind, **more | {"max_position_embeddings": 1024})
+    stepper = batched(model, small, slots=2)
+    writer = small.Greedy(stepper)
+    rows = [writer.begin(prompt, 8) for prompt in small.texts(2)]
+    writer.turn()
+    for text in small.texts(1) + small.texts(1, shortest=700, longest=701):
+        with torch.inference_mode():
+            found = stepper.states(text)
+            wanted = model.model(torch.tensor([text])).last_hidden_state[0]
+        torch.testing.assert_close(found, wanted, atol=1e-4, rtol=0)
+    writer.all()
+    for row in rows:
+        assert writer.made[row] == small.alone(model, row.prompt, 8)
 
 
 def test_a_model_goes_on_working_after_its_weights_were_joined(small: ModuleType) -> None:

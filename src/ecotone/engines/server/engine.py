@@ -5,12 +5,14 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
 from ecotone.engines.server.adapters import Adapters
 from ecotone.engines.server.batching import MOST_WAITING, Writer
+from ecotone.engines.server.causal_vectors import CausalVectors
 from ecotone.engines.server.chats import Chats
 from ecotone.engines.server.constraints import Grammar, Grammars
 from ecotone.engines.server.embedding import Embedder, Vectors
@@ -51,6 +53,7 @@ class Engine:
         self.task = plan.task
         self._pooling: Pooling | None = None
         self._writer: Writer | None = None
+        self._vectors: CausalVectors | None = None
         #: where adapters come and go while the engine runs; None when they cannot
         self.adapters: Adapters | None = None
         self._embedder: Embedder | None = None
@@ -62,6 +65,9 @@ class Engine:
             self._limit = self._loaded.context_length
             stepper = stepper_for(self._loaded, options)
             self.adapters = stepper.adapters
+            if self.task == Task.GENERATION:
+                self._pooling = read(plan.weights)
+                self._vectors = CausalVectors(self._loaded, stepper, self._pooling)
             self._writer = Writer(stepper, most_waiting=int(options.get("max_waiting") or MOST_WAITING))
         self._ends = _ends(self._loaded)
         vocabulary = int(self._loaded.model.get_input_embeddings().weight.shape[0])
@@ -85,7 +91,7 @@ class Engine:
             "tools": self._chats.takes_tools,
         }
         if self._pooling is not None:
-            found |= {"pooling": self._pooling.description, "truncates": True}
+            found |= {"pooling": self._pooling.description, "truncates": self._embedder is not None}
         return found
 
     def settings(self) -> dict[str, Any]:
@@ -99,12 +105,18 @@ class Engine:
         return worker.health()
 
     @property
+    def task_settings(self) -> dict[str, Any]:
+        """What the model's configuration says about its tasks: prefixes, by names such as `translation_en_to_fr`."""
+        found = getattr(self._loaded.model.config, "task_specific_params", None)
+        return found if isinstance(found, dict) else {}
+
+    @property
     def short_ids(self) -> bool:
         """Whether the model's template takes only ids of calls as Mistral's do."""
         return self._chats.short_ids
 
     # -- text --------------------------------------------------------------------------------------------------------
-    def prepare(self, request: TextRequest) -> "Prepared":
+    def prepare(self, request: TextRequest, *, cut: bool = False) -> "Prepared":
         """The request's prompts as tokens and its schema made ready; may take long, so not for the event loop.
 
         Raises:
@@ -120,7 +132,20 @@ class Engine:
         if request.messages:
             return Prepared([self._chat(request)], grammar)
         special = self.task == Task.TEXT_TO_TEXT or self._begins()
+        if cut:
+            return Prepared([self.tokens.cut(str(prompt), self._limit) for prompt in request.prompts], grammar)
         return Prepared([self.tokens.encode(prompt, special=special) for prompt in request.prompts], grammar)
+
+    def prepare_text(
+        self, request: TextRequest, *, truncate: int | None = None, cut: bool = False, regex: str | None = None
+    ) -> "Prepared":
+        """The same for a text task: `truncate` keeps that many last tokens of each prompt, `cut` what the context
+        holds of it; answers may be held to a regular expression.
+        """
+        found = self.prepare(request, cut=cut)
+        grammar = found.grammar if regex is None else self._grammars.compile(regex, "grammar", regex=True)
+        prompts = found.prompts if truncate is None else [prompt[-truncate:] for prompt in found.prompts]
+        return Prepared(prompts, grammar)
 
     def write(
         self,
@@ -169,13 +194,15 @@ class Engine:
 
     # -- vectors -----------------------------------------------------------------------------------------------------
     def texts(self, request: EmbeddingRequest) -> list[list[int]]:
-        """The request's inputs as tokens, cut to what the model takes; may take long, so not for the event loop."""
-        if self._embedder is None:
+        """The request's inputs as tokens; may take long, so not for the event loop.
+
+        An encoder cuts them to what it takes, as sentence-transformers does; a model that writes refuses longer ones.
+        """
+        if self._pooling is None:
             raise RequestError(
-                "This model writes text and makes no embeddings; send it to /v1/chat/completions or /v1/completions.",
+                "This model turns text into text and makes no embeddings; send it to /v1/completions.",
                 code="unsupported_task",
             )
-        assert self._pooling is not None
         width = self._width()
         if request.dimensions not in (None, width):
             raise RequestError(
@@ -183,11 +210,24 @@ class Engine:
                 code="unsupported_parameter",
                 param="dimensions",
             )
-        return [self._embedded(text, self._pooling) for text in request.inputs]
+        if self._embedder is not None:
+            return [self._embedded(text, self._pooling) for text in request.inputs]
+        found = [self.tokens.encode(text, special=self._begins(), field="input") for text in request.inputs]
+        for tokens in found:
+            if len(tokens) > self._limit:
+                raise RequestError(
+                    f"An input has {len(tokens)} tokens, and this model's context holds {self._limit}; split it.",
+                    code="context_length_exceeded",
+                    param="input",
+                )
+        return found
 
     def embed(self, texts: Sequence[Sequence[int]]) -> "Future[Vectors]":
-        assert self._embedder is not None
-        return self._embedder.begin(texts)
+        """Begin to compute the vectors of tokenised texts."""
+        if self._embedder is not None:
+            return self._embedder.begin(texts)
+        assert self._writer is not None and self._vectors is not None
+        return self._writer.between_steps([partial(self._vectors, text) for text in texts])
 
     # -- inside ------------------------------------------------------------------------------------------------------
     def _begins(self) -> bool:

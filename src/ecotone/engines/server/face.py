@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from ecotone.engines.server import adapters_face, requests
+from ecotone.engines.server import adapters_face, requests, text_tasks
 from ecotone.engines.server.engine import Engine
 from ecotone.engines.server.errors import RequestError, unknown
 from ecotone.engines.server.generation import Piece
@@ -25,6 +25,7 @@ from ecotone.engines.server.writing import Writing
 Prompts = list[list[int]]
 _T = TypeVar("_T")
 
+LARGEST_BODY = 32 << 20
 _PREPARE_SECONDS = 20.0
 _GONE = 499  # nobody reads it: the client has left
 
@@ -40,6 +41,7 @@ def application(engine: Engine, info: dict[str, Any]) -> Starlette:
             Route("/v1/completions", face.completions, methods=["POST"]),
             Route("/v1/embeddings", face.embeddings, methods=["POST"]),
             *adapters_face.routes(engine),
+            *text_tasks.routes(engine, face.adapter_of, text_tasks.Asking(_body, _prepared, _left)),
         ],
         exception_handlers={RequestError: _answer_error, ClientDisconnect: _answer_gone},
     )
@@ -59,16 +61,16 @@ class _Face:
         return JSONResponse(self._info | self._engine.settings())
 
     async def chat(self, request: Request) -> Response:
-        asked = requests.chat(requests.body_of(await request.body()))
+        asked = requests.chat(requests.body_of(await _body(request)))
         return await self._write(
             request, asked, lambda _: ChatShape(asked, self._engine.tokens.spelling, short_ids=self._engine.short_ids)
         )
 
     async def completions(self, request: Request) -> Response:
-        asked = requests.completion(requests.body_of(await request.body()))
+        asked = requests.completion(requests.body_of(await _body(request)))
         return await self._write(request, asked, lambda prompts: self._text_shape(asked, prompts))
 
-    def _adapter(self, model: str) -> str | None:
+    def adapter_of(self, model: str) -> str | None:
         """The adapter that a body's model names; None for the base.
 
         Raises:
@@ -87,8 +89,8 @@ class _Face:
         return TextShape(asked, tokens.spelling, echoed)
 
     async def embeddings(self, request: Request) -> Response:
-        asked = requests.embedding(requests.body_of(await request.body()))
-        if self._adapter(asked.model) is not None:
+        asked = requests.embedding(requests.body_of(await _body(request)))
+        if self.adapter_of(asked.model) is not None:
             raise RequestError("Adapters make no embeddings; name their base.", code="unsupported_task", param="model")
         texts = await _prepared(lambda: self._engine.texts(asked))
         future = self._engine.embed(texts)
@@ -111,7 +113,7 @@ class _Face:
         )
 
     async def _write(self, request: Request, asked: TextRequest, shaped: Callable[[Prompts], Shape]) -> Response:
-        adapter = self._adapter(asked.model)
+        adapter = self.adapter_of(asked.model)
         ready = await _prepared(lambda: self._engine.prepare(asked))
         writing = Writing(
             lambda receiver, loop: self._engine.write(ready, asked, receiver, loop, adapter),
@@ -202,6 +204,17 @@ def _json(value: dict[str, Any]) -> Response:
 def _error_response(error: RequestError) -> Response:
     headers = {"retry-after": "1"} if error.status in (429, 503) else None
     return JSONResponse(error.body(), status_code=error.status, headers=headers)
+
+
+async def _body(request: Request) -> bytes:
+    found = bytearray()
+    async for piece in request.stream():
+        found += piece
+        if len(found) > LARGEST_BODY:
+            raise RequestError(
+                f"The body has more than {LARGEST_BODY} bytes; send less at once.", status=413, code="body_too_large"
+            )
+    return bytes(found)
 
 
 async def _prepared(act: Callable[[], _T]) -> _T:

@@ -25,7 +25,7 @@ class Places:
 
     @property
     def grown(self) -> bool:
-        return self.count * self.length > self._most * _FIRST_LENGTH
+        return self.length > _FIRST_LENGTH
 
     def reserve(self, count: int, length: int) -> None:
         """Make room for `count` places of `length` tokens."""

@@ -14,6 +14,13 @@ from ecotone.engines.server.folders import Plan, Task
 _FULL_PRECISION_BYTES = 4 << 30  # above this, a CPU keeps the stored precision rather than doubling the memory
 _LOCAL = {"local_files_only": True, "trust_remote_code": False}
 _MAY_BE_MISSING = ("pooler.",)
+_CLASSES = {
+    Task.FILL_MASK: "AutoModelForMaskedLM",
+    Task.TEXT_CLASSIFICATION: "AutoModelForSequenceClassification",
+    Task.ZERO_SHOT_CLASSIFICATION: "AutoModelForSequenceClassification",
+    Task.TOKEN_CLASSIFICATION: "AutoModelForTokenClassification",
+    Task.QUESTION_ANSWERING: "AutoModelForQuestionAnswering",
+}
 _LEARNED_FROM_PAD = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "xlm-roberta-xl", "xmod", "esm")
 
 
@@ -98,6 +105,8 @@ def _class(plan: Plan, config: Any) -> Any:
         return transformers.AutoModelForCausalLM
     if plan.task == Task.TEXT_TO_TEXT:
         return transformers.AutoModelForSeq2SeqLM
+    if plan.task in _CLASSES:
+        return getattr(transformers, _CLASSES[plan.task])
     encoder = next((n for n in config.architectures or () if n.endswith("EncoderModel")), None)
     return getattr(transformers, encoder) if encoder and hasattr(transformers, encoder) else transformers.AutoModel
 
@@ -113,7 +122,7 @@ def _context_length(config: Any, tokenizer: Any, task: Task) -> int:
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
     found = [getattr(text, name, None) for name in ("max_position_embeddings", "n_positions", "max_seq_len")]
     limits = [n for n in found if isinstance(n, int) and n > 0]
-    if limits and task == Task.EMBEDDING and text.model_type in _LEARNED_FROM_PAD:
+    if limits and task.encodes and text.model_type in _LEARNED_FROM_PAD:
         limits = [limits[0] - (text.pad_token_id or 0) - 1]  # positions are counted from the padding's id on
     said = tokenizer.model_max_length
     if isinstance(said, int) and 0 < said < 1 << 24:

@@ -10,7 +10,8 @@ import numpy
 class Head(enum.StrEnum):
     """Which of a model's outputs is wanted of a text; each gives one float32 array."""
 
-    VECTOR = "vector"  # [width]
+    VECTOR = "vector"  # [width], normalised if the model does so
+    POOLED = "pooled"  # [width], as it comes from pooling
     TOKENS = "tokens"  # [tokens, width]: the last hidden states
     MASKS = "masks"  # [places, vocabulary]: logits at the text's places
     LABELS = "labels"  # [labels]: logits of the whole text

@@ -27,7 +27,7 @@ def main() -> int:
         report({"loading": str(found.task)})
         from ecotone.engines.server.engine import Engine  # torch only after the files have been looked at
 
-        engine = Engine(found)
+        engine = Engine(found, spec.get("options"))
     except Unloadable as error:
         logging.error("refused: %s", error)
         report({"refused": str(error)})

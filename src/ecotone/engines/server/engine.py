@@ -1,19 +1,23 @@
 """A loaded model with what stands between a request and its computing thread: templates, tokens, limits."""
 
-import threading
-from collections.abc import Callable, Sequence
+import asyncio
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
+from ecotone.engines.server.batching import MOST_WAITING, Writer
 from ecotone.engines.server.embedding import Embedder, Vectors
 from ecotone.engines.server.errors import RequestError, Unloadable
 from ecotone.engines.server.folders import Plan, Task
-from ecotone.engines.server.generation import Answer, Piece, Writer
+from ecotone.engines.server.generation import Answer, Deliver, Piece
 from ecotone.engines.server.loading import Loaded, load
 from ecotone.engines.server.pooling import Pooling, read
 from ecotone.engines.server.requests import EmbeddingRequest, Prompt, Sampling, TextRequest
-
-_LETTERS_A_TOKEN = 100  # no text of the context's length has more; longer ones are refused before they are tokenised
+from ecotone.engines.server.sampling import Chooser
+from ecotone.engines.server.stepping.choosing import stepper_for
+from ecotone.engines.server.text import TextStream
+from ecotone.engines.server.tokens import LETTERS_A_TOKEN, Tokens
 
 
 class Engine:
@@ -23,10 +27,10 @@ class Engine:
         Unloadable: the model cannot be served.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, options: Mapping[str, Any] | None = None) -> None:
+        options = options or {}
         self._loaded: Loaded = load(plan)
         self._tokenizer = self._loaded.tokenizer
-        self._lock = threading.Lock()  # fast tokenizers are not to be used by two threads at once
         self.task = plan.task
         self._pooling: Pooling | None = None
         self._writer: Writer | None = None
@@ -37,7 +41,11 @@ class Engine:
             self._embedder = Embedder(self._loaded, self._pooling)
         else:
             self._limit = self._loaded.context_length
-            self._writer = Writer(self._loaded, self._decode)
+            stepper = stepper_for(self._loaded, options)
+            self._writer = Writer(stepper, most_waiting=int(options.get("max_waiting") or MOST_WAITING))
+        self._ends = _ends(self._loaded)
+        vocabulary = int(self._loaded.model.get_input_embeddings().weight.shape[0])
+        self.tokens = Tokens(self._tokenizer, self._limit, vocabulary)
         self._warm_up()
 
     def info(self) -> dict[str, Any]:
@@ -51,6 +59,8 @@ class Engine:
             "architecture": type(self._loaded.model).__name__,
             "chat": self.task == Task.TEXT_TO_TEXT or bool(self._template),
         }
+        if self._writer is not None:
+            found |= self._writer.settings()
         if self._pooling is not None:
             found |= {"pooling": self._pooling.description, "truncates": True}
         return found
@@ -74,12 +84,43 @@ class Engine:
         if request.messages:
             return [self._chat(request.messages)]
         special = self.task == Task.TEXT_TO_TEXT or self._begins()
-        return [self._tokens(prompt, special=special) for prompt in request.prompts]
+        return [self.tokens.encode(prompt, special=special) for prompt in request.prompts]
 
-    def write(self, prompt: Sequence[int], sampling: Sampling, deliver: Callable[[Piece], None]) -> Answer:
-        """Begin an answer; `deliver` gets its pieces in the engine's thread."""
+    def write(
+        self,
+        prompts: Sequence[Sequence[int]],
+        request: TextRequest,
+        receiver: Callable[[int], Deliver],
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> list[Answer]:
+        """Begin `request.n` answers to each prompt, all of them or none; `receiver(i)` gets the pieces of answer i.
+
+        They are handed out in `loop`, or in the computing thread when there is none.
+
+        Raises:
+            RequestError: a prompt does not fit the context, or too many answers wait already.
+        """
         assert self._writer is not None
-        return self._writer.begin(prompt, sampling, deliver)
+        answers: list[Answer] = []
+        for prompt in prompts:
+            limit = self._room(prompt, request.sampling)
+            for number in range(request.n):
+                chooser = Chooser(
+                    request.sampling, self._loaded.model.generation_config, self._ends, prompt=prompt, number=number
+                )
+                answers.append(
+                    Answer(
+                        prompt,
+                        limit=limit,
+                        chooser=chooser,
+                        text=TextStream(self.tokens.decode, request.sampling.stop),
+                        deliver=receiver(len(answers)),
+                        loop=loop,
+                        streams=request.stream,
+                    )
+                )
+        self._writer.begin(answers)
+        return answers
 
     # -- vectors -----------------------------------------------------------------------------------------------------
     def texts(self, request: EmbeddingRequest) -> list[list[int]]:
@@ -127,11 +168,10 @@ class Engine:
                 code="no_chat_template",
                 param="messages",
             )
-        return self._tokens(text, special=not self._template)
+        return self.tokens.encode(text, special=not self._template, field="messages")
 
     def _rendered(self, messages: Sequence[dict[str, Any]]) -> str:
-        if sum(len(message["content"]) for message in messages) > self._limit * _LETTERS_A_TOKEN:
-            raise self._too_long()
+        self.tokens.check_length(sum(len(message["content"]) for message in messages), "messages")
         try:
             text: str = self._tokenizer.apply_chat_template(
                 list(messages), tokenize=False, add_generation_prompt=True
@@ -144,48 +184,29 @@ class Engine:
             ) from None
         return text
 
-    def _tokens(self, prompt: Prompt, *, special: bool) -> list[int]:
-        if not isinstance(prompt, str):
-            return self._checked(prompt)
-        if len(prompt) > self._limit * _LETTERS_A_TOKEN:
-            raise self._too_long()
-        with self._lock:
-            found: list[int] = self._tokenizer(prompt, add_special_tokens=special)["input_ids"]
-        if not found:
-            raise RequestError("The prompt is empty.", param="messages")
-        return found
+    def _room(self, prompt: Sequence[int], sampling: Sampling) -> int:
+        """How many tokens an answer may have."""
+        encodes = self.task == Task.TEXT_TO_TEXT
+        taken = 0 if encodes else len(prompt)
+        if len(prompt) > self._limit or taken >= self._limit:
+            raise RequestError(
+                f"The prompt has {len(prompt)} tokens, and this model's context holds {self._limit}"
+                f"{'' if encodes else ' together with the answer'}; shorten the prompt"
+                f"{'' if encodes else f' to at most {self._limit - 1} tokens'}, or use a model with a longer context.",
+                code="context_length_exceeded",
+                param="messages",
+            )
+        room = self._limit - taken
+        return min(sampling.max_tokens or room, room)
 
     def _embedded(self, text: Prompt, pooling: Pooling) -> list[int]:
         if not isinstance(text, str):
-            return self._checked(text)[: self._limit]
-        text = pooling.prompt + text[: self._limit * 4 * _LETTERS_A_TOKEN]
-        with self._lock:
-            found: list[int] = self._tokenizer(
-                text.lower() if pooling.lower_case else text, truncation=True, max_length=self._limit
-            )["input_ids"]
+            return self.tokens.checked(text)[: self._limit]
+        text = pooling.prompt + text[: self._limit * 4 * LETTERS_A_TOKEN]
+        found = self.tokens.cut(text.lower() if pooling.lower_case else text, self._limit)
         if not found:
             raise RequestError("An input has no tokens.", param="input")
         return found
-
-    def _checked(self, tokens: Sequence[int]) -> list[int]:
-        size = self._loaded.model.get_input_embeddings().weight.shape[0]
-        if max(tokens) >= size:
-            raise RequestError(f"Token ids run from 0 to {size - 1}; {max(tokens)} is none.", code="invalid_token")
-        return list(tokens)
-
-    def _too_long(self) -> RequestError:
-        return RequestError(
-            f"The prompt is far longer than this model's context of {self._limit} tokens; send a shorter one.",
-            code="context_length_exceeded",
-            param="messages",
-        )
-
-    def _decode(self, tokens: Sequence[int]) -> str:
-        with self._lock:
-            text: str = self._tokenizer.decode(
-                list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False
-            )
-        return text
 
     def _warm_up(self) -> None:
         """Compute once, so that a model that cannot is refused now, and the first request finds everything loaded."""
@@ -195,8 +216,18 @@ class Engine:
                 self._embedder.begin([[token]]).result()
                 return
             done: Future[Piece] = Future()
-            self.write([token], Sampling(max_tokens=1, temperature=0), done.set_result)
+            asked = TextRequest(model="", sampling=Sampling(max_tokens=1, temperature=0))
+            self.write([[token]], asked, lambda _: done.set_result)
             if (fault := done.result().error) is not None:
                 raise fault
         except RequestError as error:
             raise Unloadable(f"the model was loaded but cannot compute: {error.message}") from error
+
+
+def _ends(loaded: Loaded) -> frozenset[int]:
+    found = [
+        getattr(place, "eos_token_id", None)
+        for place in (getattr(loaded.model, "generation_config", None), loaded.model.config, loaded.tokenizer)
+    ]
+    lists = [x if isinstance(x, list) else [x] for x in found if x is not None]
+    return frozenset(itertools.chain.from_iterable(lists))

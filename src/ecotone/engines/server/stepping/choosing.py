@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ecotone.engines.server.loading import Loaded
+from ecotone.engines.server.stepping import decoder
 from ecotone.engines.server.stepping.alone import Alone
+from ecotone.engines.server.stepping.batched import Batched
 from ecotone.engines.server.stepping.stepper import Stepper
 
 
@@ -14,4 +16,7 @@ def stepper_for(loaded: Loaded, options: Mapping[str, Any]) -> Stepper:
     Raises:
         Unloadable: an option that this model cannot be served with.
     """
-    return Alone(loaded, int(options.get("slots") or 16))
+    slots = int(options.get("slots") or 0)
+    if decoder.fits(loaded.model):
+        return Batched(loaded, slots or 32)
+    return Alone(loaded, slots or 16)

@@ -1,7 +1,7 @@
 """Loads what `folders` planned, by transformers and PEFT: from local safetensors only, without running foreign code."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,17 +35,22 @@ class Loaded:
     parameters: int
 
 
-def load(plan: Plan) -> Loaded:
+def load(plan: Plan, options: Mapping[str, Any] | None = None) -> Loaded:
     """Load a model, its tokenizer, and its adapter merged into it.
 
+    Args:
+        options: `threads` (a number; all cores when absent), `device` (cuda where there is one when absent), `dtype`
+            (`float32` or `bfloat16`).
+
     Raises:
-        Unloadable: naming what is wrong with the files.
+        Unloadable: naming what is wrong with the files, or an option that has no sense here.
     """
+    options = options or {}
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    torch.set_num_threads(_cores())
+    torch.set_num_threads(_threads(options.get("threads"), plan.task))
     tokenizer = _attempt("the tokenizer cannot be loaded", lambda: _tokenizer(plan))
-    model = _attempt("the model cannot be loaded", lambda: _model(plan))
+    model = _attempt("the model cannot be loaded", lambda: _model(plan, options))
     if plan.adapter is not None:
         model = _attempt("the adapter does not fit its base", lambda: _adapted(model, plan))
     model.eval().requires_grad_(False)
@@ -79,16 +84,21 @@ def _tokenizer(plan: Plan) -> Any:
     return found
 
 
-def _model(plan: Plan) -> Any:
+def _model(plan: Plan, options: Mapping[str, Any]) -> Any:
     config = transformers.AutoConfig.from_pretrained(plan.weights, **_LOCAL)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = str(options.get("device") or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if device.partition(":")[0] not in ("cpu", "cuda") or (device != "cpu" and not torch.cuda.is_available()):
+        raise Unloadable(f"the option device is {device!r}, which this machine has not; cpu is always there.")
+    wanted = options.get("dtype")
+    if wanted not in (None, "float32", "bfloat16"):
+        raise Unloadable(f"the option dtype is {wanted!r}; float32 or bfloat16 is expected.")
     full = device == "cpu" and plan.weight_bytes <= _FULL_PRECISION_BYTES
     model, report = _class(plan, config).from_pretrained(
         plan.weights,
         config=config,
         use_safetensors=True,
         output_loading_info=True,
-        dtype=torch.float32 if full else "auto",
+        dtype=getattr(torch, wanted) if wanted else torch.float32 if full else "auto",
         **_LOCAL,
     )
     missing = sorted(name for name in report["missing_keys"] if not name.startswith(_MAY_BE_MISSING))
@@ -128,6 +138,14 @@ def _context_length(config: Any, tokenizer: Any, task: Task) -> int:
     if isinstance(said, int) and 0 < said < 1 << 24:
         limits.append(said)
     return min(limits) if limits else 2048
+
+
+def _threads(wanted: Any, task: Task) -> int:
+    if wanted is None:
+        return _cores()
+    if not isinstance(wanted, int) or not 1 <= wanted <= 1024:
+        raise Unloadable(f"the option threads is {wanted!r}; a number from 1 to 1024 is expected.")
+    return wanted
 
 
 def _cores() -> int:

@@ -12,7 +12,7 @@ from ecotone.engines.server.encoding.texts import Head, Text
 from ecotone.engines.server.encoding.turns import Job, Turns
 from ecotone.engines.server.errors import Unloadable
 from ecotone.engines.server.folders import Plan, Task
-from ecotone.engines.server.loading import Loaded
+from ecotone.engines.server.loading import Loaded, load
 from ecotone.engines.server.pooling import Pooling, read
 
 _BUDGET = {"cpu": 1024, "cuda": 16384}  # tokens of a batch
@@ -51,13 +51,15 @@ class Known:
 class Encoders:
     """One encoder model. Thread-safe.
 
-    Options: `truncate` (true: texts over the limit are cut when a request does not say), `batch_tokens`.
+    Options: `truncate` (true: texts over the limit are cut when a request does not say), `batch_tokens`, and those of
+    `loading.load`.
 
     Raises:
         Unloadable: the model cannot compute, or an option has no sense.
     """
 
-    def __init__(self, plan: Plan, loaded: Loaded, options: Mapping[str, Any]) -> None:
+    def __init__(self, plan: Plan, options: Mapping[str, Any]) -> None:
+        loaded = self._loaded = load(plan, options)
         pooling = read(plan.weights)
         limit = min(pooling.max_tokens or loaded.context_length, loaded.context_length)
         config = loaded.model.config
@@ -84,8 +86,15 @@ class Encoders:
         self._turns = Turns(self._compute, self._budget, _tell)
 
     def info(self) -> dict[str, Any]:
-        """Settings in effect."""
+        """What the engine serves, and with which settings in effect."""
         return {
+            "task": str(self.known.task),
+            "context_length": self.limit,
+            "dtype": self._loaded.dtype,
+            "device": self._loaded.device,
+            "parameters": self._loaded.parameters,
+            "architecture": type(self._loaded.model).__name__,
+            "chat": False,
             "pooling": self.known.pooling.description,
             "dimensions": self.width,
             "truncates": self.known.cuts,

@@ -68,7 +68,7 @@ def test_masked_models_embed_by_the_mean_and_say_so(
         connect(engines.serve(f"demo/{name}", "main", (), SYSTEM).socket) as client,
     ):
         assert "names no pooling" in client.get("/info").json()["pooling"]
-        found = client.post("/v1/embeddings", json={"model": "m", "input": texts}).json()["data"]
+        found = client.post("/v1/embeddings", json={"model": f"demo/{name}", "input": texts}).json()["data"]
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder)
     for text, item in zip(texts, found, strict=True):
         with torch.inference_mode():
@@ -94,7 +94,8 @@ def test_minilm_equals_transformers(tmp_path: Path, connect: Connect, tiny: Modu
         running(tmp_path, shelf) as engines,
         connect(engines.serve("demo/minilm", "main", (), SYSTEM).socket) as client,
     ):
-        found = client.post("/v1/embeddings", json={"model": "m", "input": texts}).json()
+        body = {"model": "demo/minilm", "input": texts, "truncate": True}
+        found = client.post("/v1/embeddings", json=body).json()
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder)
     for text, item in zip(texts, found["data"], strict=True):
         tokens = tokenizer(text, return_tensors="pt", truncation=True, max_length=256)

@@ -130,7 +130,7 @@ def test_errors_have_openais_shape(served: Served) -> None:
         (client.post("/v1/completions", json={"model": "m", "prompt": [99999]}), 400),
         (served("plain").post("/v1/chat/completions", json=ask()), 400),
         (served("bert").post("/v1/chat/completions", json=ask()), 400),
-        (served("bert").post("/v1/embeddings", json={"model": "m", "input": "a", "dimensions": 3}), 400),
+        (served("bert").post("/v1/embeddings", json={"model": "demo/bert", "input": "a", "dimensions": 3}), 400),
     ):
         assert answer.status_code == status
         assert set(answer.json()["error"]) == {"message", "type", "code", "param"}
@@ -194,7 +194,7 @@ def direct(folder: Path, texts: list[str], limit: int) -> list[list[float]]:
 
 def test_embeddings_equal_transformers_own_in_mixed_company(served: Served, made: dict[str, Path]) -> None:
     texts = ["hello", "the capital of the river city", "Green stone", "a", "wind fire " * 40]
-    answer = served("bert").post("/v1/embeddings", json={"model": "m", "input": texts}).json()
+    answer = served("bert").post("/v1/embeddings", json={"model": "demo/bert", "input": texts, "truncate": True}).json()
     for item, wanted in zip(answer["data"], direct(made["bert"], texts, 16), strict=True):
         assert item["embedding"] == pytest.approx(wanted, abs=1e-5)
     assert [item["index"] for item in answer["data"]] == list(range(5))
@@ -203,8 +203,8 @@ def test_embeddings_equal_transformers_own_in_mixed_company(served: Served, made
 
 def test_embeddings_come_as_base64_and_from_tokens(served: Served) -> None:
     client = served("bert")
-    plain = client.post("/v1/embeddings", json={"model": "m", "input": "hello"}).json()["data"][0]["embedding"]
-    body = {"model": "m", "input": [[2, 15, 3]], "encoding_format": "base64"}
+    plain = client.post("/v1/embeddings", json={"model": "demo/bert", "input": "hello"}).json()["data"][0]["embedding"]
+    body = {"model": "demo/bert", "input": [[2, 15, 3]], "encoding_format": "base64"}
     packed = base64.b64decode(client.post("/v1/embeddings", json=body).json()["data"][0]["embedding"])
     assert list(struct.unpack(f"<{len(packed) // 4}f", packed)) == pytest.approx(plain, abs=1e-6)
 
@@ -214,9 +214,9 @@ def test_many_callers_get_their_own_vectors(served: Served) -> None:
     texts = [f"{a} {b}" for a in ("hello", "river", "stone") for b in ("fire", "wind", "water water water")]
 
     def one(text: str) -> list[float]:
-        found: list[float] = client.post("/v1/embeddings", json={"model": "m", "input": text}).json()["data"][0][
-            "embedding"
-        ]
+        found: list[float] = client.post(
+            "/v1/embeddings", json={"model": "demo/bert@main", "input": text}
+        ).json()["data"][0]["embedding"]
         return found
 
     alone = [one(text) for text in texts]

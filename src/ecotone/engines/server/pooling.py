@@ -133,10 +133,10 @@ def _pool_packed(kind: str, vectors: Any, counts: Any) -> Any:
         return vectors[ends - counts]
     if kind == "lasttoken":
         return vectors[ends - 1]
+    if kind == "max":
+        return torch.stack([part.amax(dim=0) for part in vectors.split(counts.tolist())])
     texts = torch.arange(len(counts), device=vectors.device).repeat_interleave(counts)
     empty = vectors.new_zeros(len(counts), vectors.shape[1])
-    if kind == "max":
-        return empty.index_reduce_(0, texts, vectors, "amax", include_self=False)
     weights = torch.ones_like(texts)
     if kind == "weightedmean":
         weights = torch.arange(1, len(vectors) + 1, device=vectors.device) - (ends - counts)[texts]

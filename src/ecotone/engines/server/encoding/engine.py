@@ -150,5 +150,3 @@ def _settle(jobs: list[Job]) -> None:
                 future.set_result(job.results)
             else:
                 future.set_exception(job.error)
-
-

@@ -28,7 +28,7 @@ Told = Callable[["list[Job]"], None]
 class Job:
     """The texts of one request. `results` are all there once it was told as done, or `error` says why not."""
 
-    __slots__ = ("cancelled", "error", "owner", "results", "texts", "_left", "_next")
+    __slots__ = ("_left", "_next", "cancelled", "error", "owner", "results", "texts")
 
     def __init__(self, texts: Sequence[Text], owner: Any = None) -> None:
         self.texts = texts

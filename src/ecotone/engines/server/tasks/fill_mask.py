@@ -68,7 +68,9 @@ def _filled(
     for row, place in zip(softmax(logits), places, strict=True):
         chosen = numpy.arange(len(row)) if targets is None else numpy.array(targets)
         best = chosen[numpy.argsort(-row[chosen], kind="stable")[:top]]
-        rows.append([_candidate(int(token), float(row[token]), ids, place, len(places) == 1, tokenizer) for token in best])
+        rows.append(
+            [_candidate(int(token), float(row[token]), ids, place, len(places) == 1, tokenizer) for token in best]
+        )
     return rows[0] if len(rows) == 1 else rows
 
 

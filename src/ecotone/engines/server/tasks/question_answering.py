@@ -1,8 +1,8 @@
 """question-answering: the part of a context that answers a question (Devlin et al. 2018, section 4.2).
 
 A context that does not fit is read in windows that share `doc_stride` tokens. In each window the probabilities of start
-and end are taken over its part of the context (and the first token, which stands for no answer); a span's score is their
-product.
+and end are taken over its part of the context and the first token, which stands for no answer; a span's score is the
+product of the two.
 """
 
 from collections.abc import Sequence
@@ -54,7 +54,9 @@ def prepare(asked: Asked, model: Known) -> Work:
     bounded(len(windows), "inputs.context")
 
     def answer(results: Sequence[Found]) -> Any:
-        found = [one for part, logits in zip(windows, results, strict=True) for one in _spans(part, logits, context, how)]
+        found = [
+            one for part, logits in zip(windows, results, strict=True) for one in _spans(part, logits, context, how)
+        ]
         if how.impossible:
             least = min(_no_answer(part, logits) for part, logits in zip(windows, results, strict=True))
             found.append({"answer": "", "score": least, "start": 0, "end": 0})
@@ -71,7 +73,7 @@ def _inputs(asked: Asked) -> tuple[str, str]:
         wrong("inputs", "an object with question and context, two strings that are not empty")
     if len(context) > _LONGEST_CONTEXT:
         raise RequestError(
-            f"inputs.context has {len(context)} characters, and at most {_LONGEST_CONTEXT} are read; send a part of it.",
+            f"inputs.context has {len(context)} characters, and at most {_LONGEST_CONTEXT} are read; send a part.",
             status=413,
             code="request_too_large",
             param="inputs.context",

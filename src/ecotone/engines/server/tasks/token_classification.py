@@ -43,7 +43,9 @@ def prepare(asked: Asked, model: Known) -> Work:
         rows = []
         for text, parts in zip(texts, windows, strict=True):
             found = [_entities(text, part, next(rest), strategy, model) for part in parts]
-            entities = [one for part in found for one in part if one.get("entity", one.get("entity_group")) not in ignored]
+            entities = [
+                one for part in found for one in part if one.get("entity", one.get("entity_group")) not in ignored
+            ]
             rows.append(_apart(entities) if len(parts) > 1 else entities)
         return rows if listed else rows[0]
 

@@ -1,4 +1,4 @@
-"""zero-shot-classification: a model of natural language inference tells how far a text entails each label's sentence."""
+"""zero-shot-classification: a model of natural language inference tells how far a text entails a label's sentence."""
 
 import re
 from collections.abc import Sequence
@@ -42,7 +42,9 @@ def prepare(asked: Asked, model: Known) -> Work:
 
     def answer(results: Sequence[Found]) -> Any:
         rows = [numpy.stack(results[i : i + len(labels)]) for i in range(0, len(results), len(labels))]
-        answers = [_ordered(text, _scores(row, yes, several), labels, old) for text, row in zip(texts, rows, strict=True)]
+        answers = [
+            _ordered(text, _scores(row, yes, several), labels, old) for text, row in zip(texts, rows, strict=True)
+        ]
         return answers if listed else answers[0]
 
     encodings = [model.sequences.pair(text, hypothesis, cut=cut) for text in texts for hypothesis in hypotheses]

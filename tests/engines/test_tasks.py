@@ -377,11 +377,12 @@ def test_a_trained_model_fills_in_its_144_facts_for_32_askers_at_once(name: str,
     facts = []
     for line in table.splitlines():
         country, capital, continent, currency = line.split(",")
-        facts += [
-            (f"{capital} is the capital of {mask}.", country),
-            (f"{country} is a country in {mask}.", continent),
-            (f"The {mask} is the currency of {country}.", currency),
-        ]
+        for sentence, word in (
+            (f"{capital} is the capital of {country}.", country),
+            (f"{country} is a country in {continent}.", continent),
+            (f"The {currency} is the currency of {country}.", currency),
+        ):
+            facts.append((sentence.replace(word, mask, 1), word))
     with listening(models / name) as address, ThreadPoolExecutor(32) as pool:
         client = InferenceClient(model=f"{address}/tasks/auto")
         found = list(pool.map(lambda fact: client.fill_mask(fact[0])[0].token_str.strip(), facts))

@@ -1,7 +1,8 @@
 """The computing thread of an encoder: what waits is computed in batches of a bounded number of tokens.
 
-It never waits for company: an idle engine starts at once, and what arrives meanwhile makes the next batch. Requests take
-turns: each batch takes a text of each that waits, then a second, so that a large request delays a small one by a batch.
+It never waits for company: an idle engine starts at once, and what arrives meanwhile makes the next batch. Requests
+take turns: each batch takes a text of each that waits, then a second, so that a large request delays a small one by a
+batch.
 """
 
 import logging

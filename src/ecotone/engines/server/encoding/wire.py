@@ -34,12 +34,13 @@ async def body_of(receive: Receive) -> bytes:
         RequestError: it is larger than this engine reads.
         Gone: the client left before its end.
     """
-    parts, size = [], 0
+    parts: list[bytes] = []
+    size = 0
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise Gone
-        part = message.get("body", b"")
+        part: bytes = message.get("body", b"")
         size += len(part)
         if size > LARGEST_BODY:
             raise RequestError(

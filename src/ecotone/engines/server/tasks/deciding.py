@@ -28,7 +28,7 @@ _BY_HEAD = {
 
 def served(model: Known) -> tuple[str, ...]:
     """The tasks that the model can answer, the one that it is for first."""
-    found = _BY_HEAD.get(model.head, ()) if model.head else ()
+    found: tuple[str, ...] = _BY_HEAD.get(model.head, ()) if model.head else ()
     if model.head == Head.LABELS and entailment(model.labels) is not None:
         found = (ZERO_SHOT, TEXTS) if model.task == Task.ZERO_SHOT_CLASSIFICATION else (TEXTS, ZERO_SHOT)
     others = (FEATURES, SIMILARITY)

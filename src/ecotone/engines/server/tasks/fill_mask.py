@@ -51,7 +51,7 @@ def _targets(names: list[str] | None, model: Known) -> list[int] | None:
     if names is None:
         return None
     backend = model.sequences.backend
-    found = []
+    found: list[int] = []
     for name in names:
         token = backend.token_to_id(name)
         ids = [token] if token is not None else model.sequences.plain(name, field="targets").ids[:1]

@@ -28,9 +28,9 @@ Connect = Callable[[str | None], httpx.Client]
 ADA = Actor(kind="user", name="ada", role=Role.WRITE, project=None)
 
 
-def says(connect: Connect, socket: str | None, text: str = "hello") -> str:
+def says(connect: Connect, socket: str | None, text: str = "hello", model: str | None = None) -> str:
     with connect(socket) as client:
-        model = client.get("/info").json()["model"]
+        model = model or client.get("/info").json()["model"]
         body = {"model": model, "messages": [{"role": "user", "content": text}], "temperature": 0, "max_tokens": 8}
         answer: str = client.post("/v1/chat/completions", json=body).json()["choices"][0]["message"]["content"]
     return answer
@@ -265,7 +265,7 @@ def test_an_adapter_is_served_over_its_base(
     pytest.importorskip("peft")
     shelf.put("demo/adapter", adapter(made, tmp_path / "adapter", "demo/llama"))
     plain, adapted = (engines.serve(name, "main", (), ADA) for name in ("demo/llama", "demo/adapter"))
-    assert says(connect, plain.socket) != says(connect, adapted.socket)
+    assert says(connect, plain.socket) != says(connect, adapted.socket, model=adapted.engine_model)
 
 
 def test_an_adapter_is_no_way_into_a_model_one_may_not_see(

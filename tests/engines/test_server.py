@@ -226,9 +226,9 @@ def test_many_callers_get_their_own_vectors(served: Served) -> None:
     texts = [f"{a} {b}" for a in ("hello", "river", "stone") for b in ("fire", "wind", "water water water")]
 
     def one(text: str) -> list[float]:
-        found: list[float] = client.post("/v1/embeddings", json={"model": "demo/bert", "input": text}).json()[
-            "data"
-        ][0]["embedding"]
+        found: list[float] = client.post("/v1/embeddings", json={"model": "demo/bert", "input": text}).json()["data"][
+            0
+        ]["embedding"]
         return found
 
     alone = [one(text) for text in texts]

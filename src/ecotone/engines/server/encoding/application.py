@@ -4,10 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from ecotone.engines.server import embeddings_face, tasks_face
+from ecotone.engines.server import adapters_face, embeddings_face, tasks_face
 from ecotone.engines.server.encoding.engine import Encoders
 from ecotone.engines.server.encoding.wire import LARGEST_BODY, Endpoint, answer
 from ecotone.engines.server.errors import RequestError
@@ -28,9 +30,6 @@ def application(encoders: Encoders, info: dict[str, Any]) -> Starlette:
     async def tell(_scope: Scope, _receive: Receive, send: Send) -> None:
         await answer(send, told)
 
-    async def adapters(_scope: Scope, _receive: Receive, send: Send) -> None:
-        await answer(send, {"adapters": []})
-
     async def write(_scope: Scope, _receive: Receive, _send: Send) -> None:
         raise RequestError(
             f"This model reads text and writes none; send it to /v1/embeddings, or use it for "
@@ -47,10 +46,16 @@ def application(encoders: Encoders, info: dict[str, Any]) -> Starlette:
             *tasks_face.routes(encoders, serves),
             route("/health", health),
             route("/info", tell),
-            route("/adapters", adapters),
+            *adapters_face.routes(encoders),
             *(route(path, write, "POST") for path in _WRITING),
-        ]
+        ],
+        exception_handlers={RequestError: _refused},
     )
+
+
+async def _refused(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestError)
+    return JSONResponse(error.body(), status_code=error.status)
 
 
 def _serves(model: str) -> Callable[[str], str]:

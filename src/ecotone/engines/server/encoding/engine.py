@@ -58,6 +58,8 @@ class Encoders:
         Unloadable: the model cannot compute, or an option has no sense.
     """
 
+    adapters = None  # none come and go while an encoder runs
+
     def __init__(self, plan: Plan, options: Mapping[str, Any]) -> None:
         loaded = self._loaded = load(plan, options)
         pooling = read(plan.weights)

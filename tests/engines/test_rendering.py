@@ -37,7 +37,8 @@ def renderer() -> Iterator[Make]:
     [
         "{{ bos_token }}{% for m in messages %}\n  {% if not loop.first %} {{ m.role }}: {{ m['content'] | trim }}"
         "{% endif %}\n{% endfor %}{% if add_generation_prompt %}A:{% endif %}",
-        "{% for m in messages %}{% if m.role == 'user' %}{% continue %}{% endif %}{{ m | tojson(indent=2) }}{% endfor %}",
+        "{% for m in messages %}{% if m.role == 'user' %}{% continue %}{% endif %}"
+        "{{ m | tojson(indent=2) }}{% endfor %}",
         "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + m.content | length %}{% endfor %}"
         "{{ ns.n }}{{ dict(a=1) }}{{ tools | tojson }}",
         "{% for m in messages %}{% generation %}{{ m.content }}{{ eos_token }}{% endgeneration %}{% endfor %}",

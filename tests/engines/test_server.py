@@ -125,7 +125,12 @@ def test_errors_have_openais_shape(served: Served) -> None:
     for answer, status in (
         (client.post("/v1/chat/completions", content=b"{"), 400),
         (client.post("/v1/chat/completions", json=ask(n=300)), 400),
-        (client.post("/v1/chat/completions", json=ask(messages=[{"role": "tool", "content": "x"}])), 400),
+        (
+            client.post(
+                "/v1/chat/completions", json=ask(messages=[{"role": "tool", "content": "x", "tool_call_id": "a"}])
+            ),
+            400,
+        ),
         (client.post("/v1/embeddings", json={"model": "m", "input": "x"}), 400),
         (client.post("/v1/completions", json={"model": "m", "prompt": [99999]}), 400),
         (served("plain").post("/v1/chat/completions", json=ask()), 400),
@@ -137,9 +142,9 @@ def test_errors_have_openais_shape(served: Served) -> None:
         assert answer.json()["error"]["type"] == "invalid_request_error"
     assert (
         "no tools here"
-        in client.post("/v1/chat/completions", json=ask(messages=[{"role": "tool", "content": "x"}])).json()["error"][
-            "message"
-        ]
+        in client.post(
+            "/v1/chat/completions", json=ask(messages=[{"role": "tool", "content": "x", "tool_call_id": "a"}])
+        ).json()["error"]["message"]
     )
 
 

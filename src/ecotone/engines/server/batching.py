@@ -108,7 +108,9 @@ class Writer:
 
     def settings(self) -> dict[str, Any]:
         """The settings in effect."""
-        return {"slots": self._stepper.slots, "max_waiting": self._most_waiting, "fill_tokens": _FILL_TOKENS}
+        found = {"slots": self._stepper.slots, "max_waiting": self._most_waiting, "fill_tokens": _FILL_TOKENS}
+        quantised = self._stepper.quantised
+        return found if quantised is None else {**found, "quantised": quantised}
 
     # -- the computing thread ----------------------------------------------------------------------------------------
     def _work(self) -> None:

@@ -4,20 +4,33 @@ import asyncio
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any
 
 from ecotone.engines.server.batching import MOST_WAITING, Writer
+from ecotone.engines.server.chats import Chats
+from ecotone.engines.server.constraints import Grammar, Grammars
 from ecotone.engines.server.embedding import Embedder, Vectors
 from ecotone.engines.server.errors import RequestError, Unloadable
 from ecotone.engines.server.folders import Plan, Task
 from ecotone.engines.server.generation import Answer, Deliver, Piece
 from ecotone.engines.server.loading import Loaded, load
 from ecotone.engines.server.pooling import Pooling, read
+from ecotone.engines.server.quantising import checked
 from ecotone.engines.server.requests import EmbeddingRequest, Prompt, Sampling, TextRequest
 from ecotone.engines.server.sampling import Chooser
 from ecotone.engines.server.stepping.choosing import stepper_for
 from ecotone.engines.server.text import TextStream
 from ecotone.engines.server.tokens import LETTERS_A_TOKEN, Tokens
+from ecotone.engines.server.tool_calls import MARKERS
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request made ready: its prompts as tokens, and what its answers are held to."""
+
+    prompts: list[list[int]]
+    grammar: Grammar | None = None
 
 
 class Engine:
@@ -29,6 +42,7 @@ class Engine:
 
     def __init__(self, plan: Plan, options: Mapping[str, Any] | None = None) -> None:
         options = options or {}
+        checked(options.get("quantise"), plan.task)
         self._loaded: Loaded = load(plan)
         self._tokenizer = self._loaded.tokenizer
         self.task = plan.task
@@ -46,6 +60,10 @@ class Engine:
         self._ends = _ends(self._loaded)
         vocabulary = int(self._loaded.model.get_input_embeddings().weight.shape[0])
         self.tokens = Tokens(self._tokenizer, self._limit, vocabulary)
+        self._grammars = Grammars(self._tokenizer, self._ends, vocabulary)
+        shown = [token for token in map(self.tokens.id_of, MARKERS) if token is not None]
+        self._decode_calls = self.tokens.decoding_with(shown) if shown else self.tokens.decode
+        self._chats = Chats(self._tokenizer, self.tokens, self._limit * LETTERS_A_TOKEN)
         self._warm_up()
 
     def info(self) -> dict[str, Any]:
@@ -57,7 +75,8 @@ class Engine:
             "device": self._loaded.device,
             "parameters": self._loaded.parameters,
             "architecture": type(self._loaded.model).__name__,
-            "chat": self.task == Task.TEXT_TO_TEXT or bool(self._template),
+            "chat": self.task == Task.TEXT_TO_TEXT or self._chats.possible,
+            "tools": self._chats.takes_tools,
         }
         if self._writer is not None:
             found |= self._writer.settings()
@@ -70,9 +89,14 @@ class Engine:
         assert worker is not None
         return worker.health()
 
+    @property
+    def short_ids(self) -> bool:
+        """Whether the model's template takes only ids of calls as Mistral's do."""
+        return self._chats.short_ids
+
     # -- text --------------------------------------------------------------------------------------------------------
-    def prompts(self, request: TextRequest) -> list[list[int]]:
-        """The request's prompts as tokens; may take long, so not for the event loop.
+    def prepare(self, request: TextRequest) -> "Prepared":
+        """The request's prompts as tokens and its schema made ready; may take long, so not for the event loop.
 
         Raises:
             RequestError: a prompt that the model cannot take.
@@ -81,14 +105,17 @@ class Engine:
             raise RequestError(
                 "This model makes embeddings, no text; send it to /v1/embeddings.", code="unsupported_task"
             )
+        schema = request.tools.must or request.schema
+        field = "tools" if request.tools.must else "response_format"
+        grammar = None if schema is None else self._grammars.compile(schema, field)
         if request.messages:
-            return [self._chat(request.messages)]
+            return Prepared([self._chat(request)], grammar)
         special = self.task == Task.TEXT_TO_TEXT or self._begins()
-        return [self.tokens.encode(prompt, special=special) for prompt in request.prompts]
+        return Prepared([self.tokens.encode(prompt, special=special) for prompt in request.prompts], grammar)
 
     def write(
         self,
-        prompts: Sequence[Sequence[int]],
+        prepared: "Prepared",
         request: TextRequest,
         receiver: Callable[[int], Deliver],
         loop: asyncio.AbstractEventLoop | None = None,
@@ -102,18 +129,25 @@ class Engine:
         """
         assert self._writer is not None
         answers: list[Answer] = []
-        for prompt in prompts:
+        grammar = prepared.grammar
+        decode = self.tokens.decode if not request.tools.names else self._decode_calls
+        for prompt in prepared.prompts:
             limit = self._room(prompt, request.sampling)
             for number in range(request.n):
                 chooser = Chooser(
-                    request.sampling, self._loaded.model.generation_config, self._ends, prompt=prompt, number=number
+                    request.sampling,
+                    self._loaded.model.generation_config,
+                    self._ends,
+                    constraint=None if grammar is None else grammar.constraint(),
+                    prompt=prompt,
+                    number=number,
                 )
                 answers.append(
                     Answer(
                         prompt,
                         limit=limit,
                         chooser=chooser,
-                        text=TextStream(self.tokens.decode, request.sampling.stop),
+                        text=TextStream(decode, request.sampling.stop),
                         deliver=receiver(len(answers)),
                         loop=loop,
                         streams=request.stream,
@@ -145,10 +179,6 @@ class Engine:
         return self._embedder.begin(texts)
 
     # -- inside ------------------------------------------------------------------------------------------------------
-    @property
-    def _template(self) -> Any:
-        return getattr(self._tokenizer, "chat_template", None)
-
     def _begins(self) -> bool:
         """Whether the tokenizer puts a beginning before plain text of its own accord."""
         return bool(getattr(self._tokenizer, "add_bos_token", True))
@@ -157,32 +187,10 @@ class Engine:
         assert self._pooling is not None
         return int(self._loaded.model.config.hidden_size) * len(self._pooling.kinds)
 
-    def _chat(self, messages: Sequence[dict[str, Any]]) -> list[int]:
-        if self._template:
-            text = self._rendered(messages)
-        elif self.task == Task.TEXT_TO_TEXT:
-            text = "\n".join(message["content"] for message in messages)
-        else:
-            raise RequestError(
-                "This model has no chat template; send its text to /v1/completions, or upload chat_template.jinja.",
-                code="no_chat_template",
-                param="messages",
-            )
-        return self.tokens.encode(text, special=not self._template, field="messages")
-
-    def _rendered(self, messages: Sequence[dict[str, Any]]) -> str:
-        self.tokens.check_length(sum(len(message["content"]) for message in messages), "messages")
-        try:
-            text: str = self._tokenizer.apply_chat_template(
-                list(messages), tokenize=False, add_generation_prompt=True
-            )  # transformers renders in a sandbox that can change nothing
-        except Exception as error:  # templates raise what they like, to refuse roles or their order
-            raise RequestError(
-                f"The model's chat template refuses these messages: {str(error)[:300]}",
-                code="chat_template",
-                param="messages",
-            ) from None
-        return text
+    def _chat(self, request: TextRequest) -> list[int]:
+        if self._chats.possible or self.task != Task.TEXT_TO_TEXT:
+            return self._chats.tokens(request)
+        return self.tokens.encode("\n".join(m["content"] for m in request.messages), special=True, field="messages")
 
     def _room(self, prompt: Sequence[int], sampling: Sampling) -> int:
         """How many tokens an answer may have."""
@@ -217,7 +225,7 @@ class Engine:
                 return
             done: Future[Piece] = Future()
             asked = TextRequest(model="", sampling=Sampling(max_tokens=1, temperature=0))
-            self.write([[token]], asked, lambda _: done.set_result)
+            self.write(Prepared([[token]]), asked, lambda _: done.set_result)
             if (fault := done.result().error) is not None:
                 raise fault
         except RequestError as error:

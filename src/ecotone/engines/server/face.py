@@ -4,7 +4,7 @@ import asyncio
 import base64
 import struct
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from starlette.applications import Starlette
@@ -23,6 +23,7 @@ from ecotone.engines.server.shapes import ChatShape, Shape, TextShape
 from ecotone.engines.server.writing import Writing
 
 Prompts = list[list[int]]
+_T = TypeVar("_T")
 
 _PREPARE_SECONDS = 20.0
 _GONE = 499  # nobody reads it: the client has left
@@ -57,7 +58,9 @@ class _Face:
 
     async def chat(self, request: Request) -> Response:
         asked = requests.chat(requests.body_of(await request.body()))
-        return await self._write(request, asked, lambda _: ChatShape(asked, self._engine.tokens.spelling))
+        return await self._write(
+            request, asked, lambda _: ChatShape(asked, self._engine.tokens.spelling, short_ids=self._engine.short_ids)
+        )
 
     async def completions(self, request: Request) -> Response:
         asked = requests.completion(requests.body_of(await request.body()))
@@ -92,11 +95,11 @@ class _Face:
         )
 
     async def _write(self, request: Request, asked: TextRequest, shaped: Callable[[Prompts], Shape]) -> Response:
-        prompts = await _prepared(lambda: self._engine.prompts(asked))
+        ready = await _prepared(lambda: self._engine.prepare(asked))
         writing = Writing(
-            lambda receiver, loop: self._engine.write(prompts, asked, receiver, loop), sum(map(len, prompts))
+            lambda receiver, loop: self._engine.write(ready, asked, receiver, loop), sum(map(len, ready.prompts))
         )
-        shape = shaped(prompts)
+        shape = shaped(ready.prompts)
         if asked.stream:
             return EventStream(writing, shape, include_usage=asked.include_usage)
         leaving = asyncio.ensure_future(_left(request.receive))
@@ -177,7 +180,7 @@ def _error_response(error: RequestError) -> Response:
     return JSONResponse(error.body(), status_code=error.status, headers=headers)
 
 
-async def _prepared(act: Callable[[], Prompts]) -> Prompts:
+async def _prepared(act: Callable[[], _T]) -> _T:
     """Template and tokenizer, beside the event loop and within a time."""
     try:
         return await asyncio.wait_for(run_in_threadpool(act), _PREPARE_SECONDS)

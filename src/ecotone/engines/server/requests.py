@@ -9,9 +9,10 @@ from typing import Any, NoReturn
 
 import msgspec
 
+from ecotone.engines.server import messages, schemas
 from ecotone.engines.server.errors import RequestError
+from ecotone.engines.server.messages import Tools
 
-_ROLES = ("system", "developer", "user", "assistant", "tool")
 _MOST_STOPS = 16
 _MOST_INPUTS = 2048
 MOST_LOGPROBS = 20
@@ -50,6 +51,9 @@ class TextRequest(msgspec.Struct, frozen=True, kw_only=True):
     include_usage: bool = False
     messages: tuple[dict[str, Any], ...] = ()
     prompts: tuple[Prompt, ...] = ()
+    tools: Tools = Tools()
+    schema: str | None = None
+    template_settings: dict[str, Any] = {}
 
 
 class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,7 +76,7 @@ def body_of(raw: bytes) -> dict[str, Any]:
 
 def chat(body: dict[str, Any]) -> TextRequest:
     """A request to `/v1/chat/completions`."""
-    for name in ("functions", "audio", "prediction", "web_search_options", "tools"):
+    for name in ("functions", "audio", "prediction", "web_search_options"):
         if body.get(name):
             _unsupported(name)
     if body.get("chat_template") is not None:
@@ -83,19 +87,23 @@ def chat(body: dict[str, Any]) -> TextRequest:
         )
     if body.get("modalities") not in (None, ["text"]):
         _unsupported("modalities")
-    kind = body.get("response_format")
-    if kind is not None and (not isinstance(kind, dict) or kind.get("type") != "text"):
-        _unsupported("response_format")
-    messages = body.get("messages")
-    if not isinstance(messages, list) or not messages:
-        _wrong("messages", "a list of at least one message")
-    read = tuple(_message(message, place) for place, message in enumerate(messages))
+    read = messages.read(body.get("messages"))
+    tools = messages.tools(body)
+    schema = schemas.of_response_format(body.get("response_format"))
+    if schema is not None and tools.must is not None:
+        raise RequestError(
+            "response_format and a tool_choice that asks for a call cannot both hold; leave one out.",
+            param="response_format",
+        )
     limit = "max_completion_tokens" if body.get("max_completion_tokens") is not None else "max_tokens"
     return TextRequest(
         model=_model(body),
         sampling=_sampling(body, limit, _chat_logprobs(body)),
         n=_count(body),
         messages=read,
+        tools=tools,
+        schema=_with_schema(body, schema),
+        template_settings=_template_settings(body),
         stream=_flag(body, "stream"),
         include_usage=_include_usage(body),
     )
@@ -124,6 +132,7 @@ def completion(body: dict[str, Any]) -> TextRequest:
         sampling=sampling,
         n=n,
         echo=echo,
+        schema=_with_schema(body, schemas.of_response_format(body.get("response_format"))),
         prompts=_prompts(body, "prompt"),
         stream=_flag(body, "stream"),
         include_usage=_include_usage(body),
@@ -143,37 +152,6 @@ def embedding(body: dict[str, Any]) -> EmbeddingRequest:
         base64=wanted == "base64",
         dimensions=dimensions,
     )
-
-
-def _message(message: Any, place: int) -> dict[str, Any]:
-    where = f"messages[{place}]"
-    if not isinstance(message, dict):
-        _wrong(where, "an object with role and content")
-    role = message.get("role")
-    if role not in _ROLES:
-        _wrong(f"{where}.role", f"one of {', '.join(_ROLES)}")
-    if message.get("tool_calls"):
-        _unsupported(f"{where}.tool_calls")
-    return {"role": "system" if role == "developer" else role, "content": _content(message.get("content"), where)}
-
-
-def _content(content: Any, where: str) -> str:
-    if content is None:
-        return ""
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        _wrong(f"{where}.content", "a string or a list of text parts")
-    texts = []
-    for part in content:
-        if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
-            raise RequestError(
-                f"{where}.content: this engine reads text parts only; send text.",
-                code="unsupported_content",
-                param=f"{where}.content",
-            )
-        texts.append(part["text"])
-    return "".join(texts)
 
 
 def _sampling(body: dict[str, Any], limit: str, logprobs: int | None) -> Sampling:
@@ -198,6 +176,22 @@ def _sampling(body: dict[str, Any], limit: str, logprobs: int | None) -> Samplin
         ignore_eos=_flag(body, "ignore_eos"),
         logprobs=logprobs,
     )
+
+
+def _with_schema(body: dict[str, Any], schema: str | None) -> str | None:
+    if schema is not None and body.get("min_tokens"):
+        _wrong("min_tokens", "left out: the schema says where the answer ends")
+    return schema
+
+
+def _template_settings(body: dict[str, Any]) -> dict[str, Any]:
+    """Variables for the chat template, as vLLM takes them; not in place of ours."""
+    given = body.get("chat_template_kwargs")
+    if given is None:
+        return {}
+    if not isinstance(given, dict) or len(json.dumps(given)) > 4096:
+        _wrong("chat_template_kwargs", "an object of at most 4096 bytes")
+    return given
 
 
 def _top_k(body: dict[str, Any]) -> int | None:

@@ -9,6 +9,7 @@ from typing import Any
 from ecotone.engines.server.generation import Piece
 from ecotone.engines.server.requests import TextRequest
 from ecotone.engines.server.sampling import Chosen
+from ecotone.engines.server.tool_calls import Call, CallReader, Event, new_id
 
 Spelling = Callable[[int], bytes]
 Object = dict[str, Any]
@@ -52,20 +53,67 @@ class ChatShape(Shape):
 
     prefix, kind, chunk_kind = "chatcmpl", "chat.completion", "chat.completion.chunk"
 
+    def __init__(self, asked: TextRequest, spelling: Spelling, *, short_ids: bool = False) -> None:
+        super().__init__(asked, spelling)
+        self._names = asked.tools.names
+        self._short_ids = short_ids
+        self._readers: dict[int, CallReader] = {}
+
     def _choice(self, index: int, piece: Piece) -> Object:
-        message = {"role": "assistant", "content": piece.text, "refusal": None}
-        return {"index": index, "message": message, "logprobs": self._told(piece), "finish_reason": piece.finish}
+        message: Object = {"role": "assistant", "content": piece.text, "refusal": None}
+        finish = piece.finish
+        if self._names:
+            events = self._read(index, piece)
+            calls = [self._call(event) for event in events if isinstance(event, Call)]
+            if calls:
+                text = "".join(event for event in events if isinstance(event, str))
+                message |= {"content": text or None, "tool_calls": calls}
+                finish = "tool_calls" if finish == "stop" else finish
+        return {"index": index, "message": message, "logprobs": self._told(piece), "finish_reason": finish}
 
     def opening(self, index: int) -> list[Object]:
         return [self._delta(index, {"role": "assistant", "content": "", "refusal": None})]
 
     def growing(self, index: int, piece: Piece) -> list[Object]:
+        finish = piece.finish
         found = []
-        if piece.text or piece.chosen:
-            found.append(self._delta(index, {"content": piece.text}, logprobs=self._told(piece)))
-        if piece.finish:
-            found.append(self._delta(index, {}, piece.finish))
+        if not self._names:
+            deltas: list[Object] = [{"content": piece.text}] if piece.text or piece.chosen else []
+        else:
+            deltas = self._called(index, piece)
+            if finish == "stop" and self._readers[index].calls:
+                finish = "tool_calls"
+            if piece.chosen and not deltas:
+                deltas = [{"content": ""}]
+        for place, delta in enumerate(deltas):
+            found.append(self._delta(index, delta, logprobs=self._told(piece) if place == 0 else None))
+        if finish:
+            found.append(self._delta(index, {}, finish))
         return found
+
+    def _read(self, index: int, piece: Piece) -> list[Event]:
+        reader = self._readers.setdefault(index, CallReader(self._names))
+        events = reader.feed(piece.text) if piece.text else []
+        return events + reader.finish() if piece.finish else events
+
+    def _called(self, index: int, piece: Piece) -> list[Object]:
+        deltas: list[Object] = []
+        events = self._read(index, piece)
+        number = self._readers[index].calls - sum(isinstance(event, Call) for event in events)
+        for event in events:
+            if isinstance(event, str):
+                deltas.append({"content": event})
+                continue
+            opened = self._call(event)
+            opened["function"]["arguments"] = ""
+            deltas.append({"tool_calls": [{"index": number, **opened}]})
+            deltas.append({"tool_calls": [{"index": number, "function": {"arguments": event.arguments}}]})
+            number += 1
+        return deltas
+
+    def _call(self, call: Call) -> Object:
+        function = {"name": call.name, "arguments": call.arguments}
+        return {"id": new_id(self._short_ids), "type": "function", "function": function}
 
     def _delta(self, index: int, delta: Object, finish: str | None = None, *, logprobs: Object | None = None) -> Object:
         return {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}

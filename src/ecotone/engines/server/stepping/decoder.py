@@ -75,7 +75,7 @@ class Decoder:
         self._epsilon: float = inner.norm.variance_epsilon
         self._rotary = inner.rotary_emb
         self._cos = self._sin = torch.empty(0)
-        self._head = _head(model)
+        self._head = head_of(model)
 
     @property
     def dtype(self) -> Any:
@@ -169,7 +169,8 @@ def _windows(config: Any, inner: Any) -> list[int | None]:
     return [window] * len(inner.layers)
 
 
-def _head(model: Any) -> Linear:
+def head_of(model: Any) -> Linear:
+    """The product that makes logits."""
     head, table = model.lm_head, model.get_input_embeddings().weight
     if type(head) is not nn.Linear:
         found: Linear = head

@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from ecotone.engines.server.quantising import Int8Linear
+
 Linear = Callable[[Any], Any]  # [tokens, in] -> [tokens, out]
 
 _PACKED_FOR = 32  # tokens that the layout is chosen for; it serves any number
@@ -41,7 +43,7 @@ class Packed:
 
 
 class Several:
-    """Products by modules of other kinds (quantised ones), one beside the other."""
+    """Products by modules of other kinds, one beside the other."""
 
     def __init__(self, modules: Sequence[nn.Module]) -> None:
         self._modules = modules
@@ -71,9 +73,11 @@ def linear(weight: Any, bias: Any = None) -> Linear:
 def join(owner: nn.Module, names: Sequence[str]) -> Linear:
     """One product for the named modules of `owner`, their outputs one after the other.
 
-    The modules go on working, by the joined weight; theirs are given up.
+    The modules go on working, by the joined weight; theirs are given up. (Those in 8 bits do not go on.)
     """
     modules = [getattr(owner, name) for name in names]
+    if all(type(module) is Int8Linear for module in modules):
+        return Int8Linear.joined(modules, _joined_bias(modules))
     if any(type(module) is not nn.Linear for module in modules):
         return modules[0] if len(modules) == 1 else Several(modules)
     joined = linear(torch.cat([module.weight.data for module in modules]), _joined_bias(modules))
@@ -84,7 +88,7 @@ def join(owner: nn.Module, names: Sequence[str]) -> Linear:
     return joined
 
 
-def _joined_bias(modules: Sequence[nn.Linear]) -> Any:
+def _joined_bias(modules: Sequence[Any]) -> Any:
     if all(module.bias is None for module in modules):
         return None
     return torch.cat(

@@ -27,6 +27,7 @@ class Stepper(abc.ABC):
 
     slots: int
     adapters: "Adapters | None" = None  # where adapters come and go; None when they cannot
+    quantised: dict[str, Any] | None = None  # how, and how far its answers are from the full model's
 
     @abc.abstractmethod
     def open(self, prompt: Sequence[int], adapter: str | None = None) -> Row:

@@ -48,9 +48,8 @@ def direct(model: Any, text: Text) -> Any:
     more = {} if text.types is None else {"token_type_ids": torch.tensor([text.types])}
     with torch.inference_mode():
         ids = torch.tensor([text.ids])
-        if text.head in (Head.VECTOR, Head.TOKENS):
-            hidden = model.base_model(ids, attention_mask=torch.ones_like(ids), **more).last_hidden_state[0]
-            return hidden.mean(dim=0) if text.head == Head.VECTOR else hidden
+        if text.head == Head.VECTOR:
+            return model.base_model(ids, attention_mask=torch.ones_like(ids), **more).last_hidden_state[0].mean(dim=0)
         out = model(input_ids=ids, attention_mask=torch.ones_like(ids), **more)
     if text.head == Head.SPANS:
         return torch.stack([out.start_logits[0], out.end_logits[0]], dim=-1)
@@ -59,7 +58,7 @@ def direct(model: Any, text: Text) -> Any:
 
 def check(folder: Path, compute: Any, model: Any, head: Head, *, types: bool) -> None:
     own = getattr(transformers, type(model).__name__).from_pretrained(folder).eval()
-    for wanted_head in (head, Head.VECTOR, Head.TOKENS):
+    for wanted_head in (head, Head.VECTOR):
         texts = texts_of(wanted_head, own.config.vocab_size, types=types)
         with torch.inference_mode():
             found = compute(texts)

@@ -53,6 +53,7 @@ def listening(folder: Path, tag: str | None = None, **options: Any) -> Iterator[
     app = application(engine, planned, engine.info() | {"model": "demo/it", "revision": "r"})
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
+    listener.listen(128)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", ws="none"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()

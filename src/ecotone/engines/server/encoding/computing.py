@@ -49,8 +49,6 @@ class Unpadded:
             return list(_array(self._heads[head](hidden[packing.starts[rows]])))
         if head == Head.MASKS:
             return [self._masks(self._of(row, hidden, packing), texts[row].places) for row in rows]
-        if head == Head.TOKENS:
-            return [_array(self._of(row, hidden, packing)) for row in rows]
         return [_array(self._heads[head](self._of(row, hidden, packing))) for row in rows]
 
     def _of(self, row: int, hidden: Any, packing: Packing) -> Any:
@@ -93,11 +91,9 @@ class Padded:
         given = {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
         if any(text.types is not None for text in texts):
             given["token_type_ids"] = types.to(device)
-        if head in (Head.VECTOR, Head.POOLED, Head.TOKENS):
+        if head in (Head.VECTOR, Head.POOLED):
             hidden = self._model.base_model(**given).last_hidden_state.float()
-            if head != Head.TOKENS:
-                return list(_array(self._pooling(hidden, given["attention_mask"], normalised=head == Head.VECTOR)))
-            return [_array(row[: len(text)]) for row, text in zip(hidden, texts, strict=True)]
+            return list(_array(self._pooling(hidden, given["attention_mask"], normalised=head == Head.VECTOR)))
         return self._of_head(head, self._model(**given), texts)
 
     def _of_head(self, head: Head, out: Any, texts: Sequence[Text]) -> list[Any]:

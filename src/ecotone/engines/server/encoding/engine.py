@@ -1,5 +1,6 @@
 """An encoder ready to answer: its computing thread, its tokens, and what the tasks need to know of it."""
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -140,7 +141,7 @@ def _tell(jobs: list[Job]) -> None:
     for job in jobs:
         by_loop.setdefault(job.owner[0], []).append(job)
     for loop, ended in by_loop.items():
-        if not loop.is_closed():
+        with contextlib.suppress(RuntimeError):  # the loop has ended: the process does too
             loop.call_soon_threadsafe(_settle, ended)
 
 

@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional
 
 from ecotone.engines.server.encoding.texts import Text
-from ecotone.engines.server.linear import Linear, linear
+from ecotone.engines.server.stepping.linear import Linear, linear
 
 _FROM_PAD = ("roberta", "xlm-roberta", "camembert", "xmod", "data2vec-text")  # positions counted from the padding's id
 _LIKE_BERT = ("bert", *_FROM_PAD[:3])
@@ -148,7 +148,7 @@ def _like_distilbert(layer: Any, heads: int, activation: str) -> _Layer:
 
 
 def _joined(*modules: Any) -> Linear:
-    weight = torch.cat([module.weight for module in modules])
+    weight = torch.cat([module.weight.detach() for module in modules])
     bias = torch.cat([module.bias for module in modules])
     for module in modules:
         _give_up(module)
@@ -156,7 +156,7 @@ def _joined(*modules: Any) -> Linear:
 
 
 def _taken(module: Any, activation: str = "none") -> Linear:
-    found = linear(module.weight, module.bias, activation)
+    found = linear(module.weight.detach(), module.bias, activation)
     _give_up(module)
     return found
 

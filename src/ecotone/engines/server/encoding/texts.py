@@ -12,7 +12,6 @@ class Head(enum.StrEnum):
 
     VECTOR = "vector"  # [width], normalised if the model does so
     POOLED = "pooled"  # [width], as it comes from pooling
-    TOKENS = "tokens"  # [tokens, width]: the last hidden states
     MASKS = "masks"  # [places, vocabulary]: logits at the text's places
     LABELS = "labels"  # [labels]: logits of the whole text
     TOKEN_LABELS = "token labels"  # [tokens, labels]

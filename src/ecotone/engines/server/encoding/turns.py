@@ -57,6 +57,7 @@ class Turns:
         self._turn = threading.Condition()
         self._waiting: deque[Job] = deque()
         self._running = 0
+        self._tokens = 0
         self._beat = time.monotonic()
         self._thread = threading.Thread(target=self._work, name="encoder", daemon=True)
         self._thread.start()
@@ -79,7 +80,12 @@ class Turns:
         """Counts, and whether the thread lives and gets on."""
         running = self._running
         hangs = running > 0 and time.monotonic() - self._beat > _HANGING_SECONDS
-        return {"ok": self._thread.is_alive() and not hangs, "running": running, "waiting": len(self._waiting)}
+        return {
+            "ok": self._thread.is_alive() and not hangs,
+            "running": running,
+            "waiting": len(self._waiting),
+            "tokens": self._tokens,
+        }
 
     def _work(self) -> None:
         with torch.inference_mode():
@@ -90,7 +96,8 @@ class Turns:
                     self._answer(batch)
                 finally:
                     self._running = 0
-                    del batch
+                    self._tokens += sum(len(job.texts[place]) for job, place in batch)
+                    del batch  # the results are the askers' alone
 
     def _take(self) -> list[tuple[Job, int]]:
         """The next texts: of each request that waits one, then a second, up to the budget."""

@@ -109,27 +109,7 @@ def parse(face: str, body: bytes) -> Request:
     Raises:
         Refusal: 400, naming what is wrong and what is expected.
     """
-    if len(body) > HEAVY:
-        _check_size(_frame(body))
-    try:
-        value = _value.decode(body)
-        canonical = _encode(value) == body
-    except UnicodeDecodeError as error:
-        raise _bad(f"The body is not UTF-8 at byte {error.start}; send JSON in UTF-8.") from None
-    except (msgspec.DecodeError, RecursionError) as error:
-        if "UTF-8" in str(error) or "utf-8" in str(error):
-            raise _bad("The body is not UTF-8; send JSON in UTF-8.") from None
-        raise _bad("The body is not a JSON object; send one with `model` and what the endpoint needs.") from None
-    if type(value) is not dict:
-        raise _bad("The body is not a JSON object; send one with `model` and what the endpoint needs.")
-    if len(body) <= HEAVY and _deeper(value, MOST_DEPTH):
-        raise _bad(f"The body is nested more than {MOST_DEPTH} deep.")
-    if not canonical:
-        _check_plain(body, value)
-    if unusual := value.keys() - _PLAIN:
-        for key in unusual:
-            if (plain := key.casefold()) in _PLAIN:  # some servers take the long s and the sign of Kelvin, too
-                raise _bad(f"The key {key!r} differs from {plain!r} only in case; write it in lower case.", key)
+    value, canonical = read_object(body, _PLAIN)
     model = value.get("model")
     if model is not None and type(model) is not str:
         raise _bad("`model` must be a string, the name of a model, e.g. one of GET /v1/models.", "model")
@@ -151,6 +131,46 @@ def parse(face: str, body: bytes) -> Request:
     return Request(
         face=face, model=model, stream=stream, wants_usage=wants_usage, value=value, raw=body, canonical=canonical
     )
+
+
+def read_object(body: bytes, plain: frozenset[str]) -> tuple[dict[str, Any], bool]:
+    """The object of a body, and whether the bytes are exactly what our encoder makes of it.
+
+    Args:
+        body: as it came.
+        plain: keys that mean something: another one that differs from one of them only in case is refused.
+
+    Raises:
+        Refusal: 400 for anything that two parsers could read in two ways.
+    """
+    if len(body) > HEAVY:
+        _check_size(_frame(body))
+    try:
+        value = _value.decode(body)
+        canonical = _encode(value) == body
+    except UnicodeDecodeError as error:
+        raise _bad(f"The body is not UTF-8 at byte {error.start}; send JSON in UTF-8.") from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        if "UTF-8" in str(error) or "utf-8" in str(error):
+            raise _bad("The body is not UTF-8; send JSON in UTF-8.") from None
+        raise _bad("The body is not a JSON object; send one with what the endpoint needs.") from None
+    if type(value) is not dict:
+        raise _bad("The body is not a JSON object; send one with what the endpoint needs.")
+    if len(body) <= HEAVY and _deeper(value, MOST_DEPTH):
+        raise _bad(f"The body is nested more than {MOST_DEPTH} deep.")
+    if not canonical:
+        _check_plain(body, value)
+    if unusual := value.keys() - plain:
+        for key in unusual:
+            if (small := key.casefold()) in plain:  # some servers take the long s and the sign of Kelvin, too
+                raise _bad(f"The key {key!r} differs from {small!r} only in case; write it in lower case.", key)
+    return value, canonical
+
+
+def named(face: str, body: bytes, model: str) -> Request:
+    """A request to an address that names the model: whatever the body says of it is replaced. Raises Refusal."""
+    read_object(body, _PLAIN)
+    return parse(face, _encode({"model": model, **(_decoder.decode(body) | {"model": msgspec.Raw(_encode(model))})}))
 
 
 def _deeper(value: Any, depth: int) -> bool:

@@ -16,6 +16,7 @@ from ecotone.gateway.plane.passing import Passing
 from ecotone.gateway.plane.refused import refusal_of
 from ecotone.gateway.plane.upstreams import Upstream
 from ecotone.gateway.streams import EventCutter, StreamReader
+from ecotone.gateway.tasks.clients import event_of
 from ecotone.ledger import LedgerFull
 from ecotone.privacy import Findings, Pseudonyms
 from ecotone.vocabulary import DataClass
@@ -54,7 +55,7 @@ class Course(ABC):
     marks = b""
     texts: Recording | None = None
     findings: Findings | None = None
-    gone = False
+    gone = lost = revived = False
     first = tried = 0.0
     place = 0
     _body = b""
@@ -88,6 +89,11 @@ class Course(ABC):
     def data_class(self) -> DataClass | None:
         """Of the prompt; None when it was not looked through."""
         return self.findings.data_class if self.findings is not None else None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has its end, or nobody waits for it."""
+        return self.gone or self._settled
 
     @abstractmethod
     def start(self) -> None:
@@ -146,8 +152,11 @@ class Course(ABC):
         if self.names is not None:
             refusal.message = self.names.restore(refusal.message)
         if refusal.retry:
+            is_last = self.place + 1 >= len(self.options)
+            if is_last and self.plane.revives(self, refusal):
+                return
             self.plane.failed(self, refusal)
-            if self.place + 1 < len(self.options) and self.plane.may_retry(self):
+            if not is_last and self.plane.may_retry(self):
                 self._next(refusal)
                 return
         elif refusal.code == "upstream_died":
@@ -156,6 +165,13 @@ class Course(ABC):
             self.plane.answered(self)
         refusal.headers.setdefault("x-ecotone-backend", self.option.candidate.target.backend)
         self._end("upstream_died" if refusal.code == "upstream_died" else "failed", refusal)
+
+    def again(self, option: Option, refusal: Refusal) -> None:
+        """Go on with an engine that came in the place of one that died; what that one did is in no account."""
+        self._sent = False
+        self.options = [*self.options, option]
+        self.place = len(self.options) - 2
+        self._next(refusal)
 
     def _next(self, refusal: Refusal) -> None:
         told: dict[str, Any] = {
@@ -178,7 +194,7 @@ class Course(ABC):
         self._parts = []
         self._status, self._size, self.first = 0, 0, 0.0
         self.names = self._upstream = self._passing = self._reader = self._cutter = self._inflate = None
-        self._retried = self._sent = False
+        self._retried = self._sent = self.lost = False
         self.plane.turns.add("failed", failed, _nothing)
         try:
             self.start()
@@ -224,7 +240,7 @@ class Course(ABC):
             if self.gone:
                 return
             if self._begun:
-                self.client.end(refusal.event())
+                self.client.end(event_of(self.client, refusal))
             else:
                 self._refuse(refusal)
 

@@ -25,13 +25,14 @@ from ecotone.gateway.plane.lanes import Lane, Lanes, Option, header_block
 from ecotone.gateway.plane.listing import Listing
 from ecotone.gateway.plane.turns import Turns
 from ecotone.gateway.snapshot import Snapshot
+from ecotone.gateway.tasks.clients import body_of
 from ecotone.ledger import Ledger, LedgerWriter, request_id, settle_open
 from ecotone.ledger.rulings import Rulings
 from ecotone.ledger.texts import Texts
 from ecotone.settings import Settings
 
 FACES: Final = {"/v1/chat/completions": "chat", "/v1/completions": "completions", "/v1/embeddings": "embeddings"}
-PATHS: Final = {"chat": "chat/completions", "completions": "completions", "embeddings": "embeddings"}
+PATHS: Final = {"chat": "chat/completions", "completions": "completions", "embeddings": "embeddings", "tasks": "tasks"}
 _FEW: Final = 8 * 1024
 _JSON: Final = b"content-type: application/json\r\n"
 
@@ -314,7 +315,13 @@ class Ground(ABC):
         headers.setdefault("x-ecotone-backend", "none")
         if self._counters is not None:
             self._counters.refused(refusal.code)
-        client.whole(refusal.status, b"x-request-id: %b\r\n%b%b" % (own, _JSON, header_block(headers)), refusal.body())
+        client.whole(
+            refusal.status, b"x-request-id: %b\r\n%b%b" % (own, _JSON, header_block(headers)), body_of(client, refusal)
+        )
+
+    @abstractmethod
+    def revives(self, job: Course, refusal: Refusal) -> bool:
+        """Whether a request whose engine died goes on by itself once that is back."""
 
     @abstractmethod
     def _sweep(self) -> None:

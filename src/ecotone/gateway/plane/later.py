@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ecotone.gateway.answers import Refusal
 from ecotone.gateway.parsing import Request
 from ecotone.gateway.plane.connections import Client, Work
 from ecotone.gateway.plane.heads import Head
+from ecotone.gateway.plane.jobs import Job
 from ecotone.gateway.snapshot import Consumer, Key
 from ecotone.privacy import Findings
 
@@ -20,6 +21,7 @@ class Asked:
 
     __slots__ = ("client", "consumer", "findings", "hashed", "head", "key", "request")
 
+    makes: ClassVar[type[Job]] = Job
     request: Request
     findings: Findings | None
 

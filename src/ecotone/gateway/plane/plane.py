@@ -14,17 +14,22 @@ from ecotone.gateway.admission import look_into
 from ecotone.gateway.answers import Refusal
 from ecotone.gateway.cache import Kept, Recording, key_of
 from ecotone.gateway.parsing import HEAVY, Request, parse
+from ecotone.gateway.paths import is_task
 from ecotone.gateway.plane.asgi import AsgiClient
 from ecotone.gateway.plane.connections import Client, Connection, Work
 from ecotone.gateway.plane.faults import log_fault
-from ecotone.gateway.plane.ground import FACES, Ground
+from ecotone.gateway.plane.ground import FACES
 from ecotone.gateway.plane.heads import Head
 from ecotone.gateway.plane.jobs import Job
 from ecotone.gateway.plane.lanes import Lane, header_block
 from ecotone.gateway.plane.later import Asked, Dropped, Later
 from ecotone.gateway.plane.listing import row_of
 from ecotone.gateway.plane.marks import tags_of
+from ecotone.gateway.plane.reviving import Reviving
 from ecotone.gateway.snapshot import Consumer, Key, Snapshot
+from ecotone.gateway.tasks.addresses import TASKS
+from ecotone.gateway.tasks.clients import faced
+from ecotone.gateway.tasks.desk import TaskDesk
 from ecotone.privacy import Findings, TooDeep, inspect, quick
 
 _MODELS: Final = "/v1/models"
@@ -34,7 +39,7 @@ _JSON: Final = b"content-type: application/json\r\n"
 _NOT_CALLED: Final = {"x-ecotone-backend": "none", "x-ecotone-reason": "listed; no model was called"}
 
 
-class Plane(Ground):
+class Plane(TaskDesk, Reviving):
     """Everything between a client's connection and a backend's."""
 
     # -- taking requests in ------------------------------------------------------------------------------------------
@@ -70,6 +75,8 @@ class Plane(Ground):
                 who = head.who = self._who(head, address)
             hashed, key, consumer, _ = who
             if face is None:
+                if is_task(head.path.encode(), head.method):
+                    return self._at_model(client, head, hashed, key, consumer, body)
                 return self._other(client, head, key, consumer)
             if head.method != b"POST":
                 raise Refusal(405, "method_not_allowed", f"{head.path} takes POST.", headers={"allow": "POST"})
@@ -84,7 +91,7 @@ class Plane(Ground):
         except Refusal as refusal:
             self.refuse(client, refusal, head)
         except Exception as error:
-            self.broke(client, error)
+            self.broke(faced(client, head), error)
         return None
 
     async def _taken_away(self, asked: Asked, face: str, body: bytes) -> Work | None:
@@ -143,7 +150,7 @@ class Plane(Ground):
     def _go(self, asked: Asked, lane: Lane) -> Work | None:
         """Begin. Raises Refusal."""
         head, ready = asked.head, lane.ready
-        job = Job(self, asked.client, asked.request, lane, ready, _caller(head))
+        job = asked.makes(self, asked.client, asked.request, lane, ready, _caller(head))
         job.findings = asked.findings
         self._mark(job, head)
         if lane.route is not None or self.chooser.health.resting:
@@ -189,7 +196,7 @@ class Plane(Ground):
     def _kept(self, job: Job) -> tuple[Kept, bytes] | None:
         """What is kept of the same question, as this request wants it; else the job will keep its answer."""
         lane, candidate, request = job.lane, job.option.candidate, job.request
-        if candidate.masked:
+        if candidate.masked or lane.face == TASKS:
             return None
         assert lane.route is not None
         job.cache_key = key_of(
@@ -218,7 +225,7 @@ class Plane(Ground):
         """Send a copy to the route's shadow where this request's turn has come and the same rules allow it."""
         route = job.lane.route
         assert route is not None
-        name = self.chooser.shadow(route, self.now())
+        name = self.chooser.shadow(route, self.now()) if job.lane.face != TASKS else None
         if name is None:
             return
         lane = job.lane
@@ -296,7 +303,7 @@ class Plane(Ground):
 
     # -- refusing ----------------------------------------------------------------------------------------------------
     def refuse(self, client: Client, refusal: Refusal, head: Head | None) -> None:
-        self.tell(client, refusal, self.new_id())
+        self.tell(faced(client, head), refusal, self.new_id())
 
     def broke(self, client: Client, error: Exception) -> None:
         """A fault of our own before a job was made."""

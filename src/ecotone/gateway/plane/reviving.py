@@ -1,0 +1,92 @@
+"""An engine that died under a request: while nothing of the answer went out, the request waits for the next one.
+
+Repeating is safe until the first byte. It is done once for each request, on the same model alone, and booked once: what
+the dead engine had done is in no account.
+"""
+
+import asyncio
+from abc import abstractmethod
+from typing import Any, Final
+
+from ecotone.gateway.answers import Refusal
+from ecotone.gateway.plane.course import Course
+from ecotone.gateway.plane.ground import Ground
+from ecotone.gateway.plane.lanes import Option
+from ecotone.gateway.plane.later import Dropped
+from ecotone.gateway.plane.upstreams import Unreachable
+from ecotone.gateway.snapshot import Target
+from ecotone.privacy import inspect
+
+_FAILED: Final = frozenset({"upstream_failed", "upstream_busy"})
+_PAUSE: Final = 0.1
+_UNNOTICED: Final = 3.0
+"""Seconds for which an engine may be gone without its supervisor saying so."""
+
+
+class Reviving(Ground):
+    """The part of the plane that waits for engines to come back."""
+
+    @abstractmethod
+    def _look(self) -> None:
+        """Take over a new snapshot. Raises Refusal."""
+
+    def revives(self, job: Course, refusal: Refusal) -> bool:
+        """Whether the request goes on by itself once its engine is back; only a local one is known to come back."""
+        target = job.option.candidate.target
+        if target.backend != "local" or job.revived or job._begun or isinstance(job.client, Dropped):
+            return False
+        lost = refusal.code == "upstream_unreachable" or (refusal.code == "upstream_died" and job.lost)
+        if not lost and not (refusal.code in _FAILED and self._is_ending(job, target)):
+            return False
+        job.revived = True
+        self.spawn(self._revive(job, refusal), job)
+        return True
+
+    def _is_ending(self, job: Course, target: Target) -> bool:
+        """Whether an engine that answered with an error is one that ends."""
+        now = self._snapshot.target(job.option.name)
+        gone = now is None or not now.ready or (now.socket, now.url) != (target.socket, target.url)
+        return gone or job._headers.get(b"connection", b"").lower() == b"close"
+
+    async def _revive(self, job: Course, refusal: Refusal) -> None:
+        """Go on with the next engine, or refuse when none comes in time."""
+        began, name = self.now(), job.option.name
+        while True:
+            try:
+                self._look()
+                option = await self._again(job)
+            except Refusal as other:
+                refusal = other
+                break
+            if job.is_over:
+                return
+            if option is not None:
+                self.chooser.health.forget(name)  # what was known is of the dead one
+                job.again(option, refusal)
+                return
+            target = self._snapshot.target(name)
+            waited = self.now() - began
+            if target is None or not (target.ready or target.starting) or waited > self._settings.engine_wait:
+                break
+            if target.ready and waited > _UNNOTICED and target == job.option.candidate.target:
+                break
+            await asyncio.sleep(_PAUSE)
+            if job.is_over:
+                return
+        job.fail(refusal)
+
+    async def _again(self, job: Course) -> Option | None:
+        """The same model where it answers now. Raises Refusal when it may not be called any more."""
+        target = self._snapshot.target(job.option.name)
+        if target is None or not target.ready:
+            return None
+        lane = job.lane
+        found: Any = self._lanes.made(lane.key, lane.consumer, job.request, job.findings or inspect({}))
+        option: Option | None = next((o for o in found.ready if o.name == job.option.name), None)
+        if option is None:
+            return None
+        try:
+            (await option.place.connect(lane.connect)).close()
+        except Unreachable:
+            return None
+        return option

@@ -28,9 +28,9 @@ ANSWERS: dict[str, Any] = {
     "question-answering": {"answer": "Paris", "score": 0.9, "start": 0, "end": 5},
     "sentence-similarity": [0.5, 0.25],
     "table-question-answering": {"answer": "7", "coordinates": [[0, 0]], "cells": ["7"], "aggregator": "NONE"},
-    "translation": TEXTS,
-    "summarization": TEXTS,
-    "text-generation": TEXTS,
+    "translation": [TEXTS],
+    "summarization": [TEXTS],
+    "text-generation": [TEXTS],
 }
 TOKENS = {"text-generation": 3, "translation": 2, "summarization": 2}
 WORDS = ["The", " capital", " is", " Paris"]
@@ -181,7 +181,7 @@ class Engine(socketserver.ThreadingUnixStreamServer):
             os.write(1, b"took\n")
 
     def run(self) -> None:
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
 
 
 if __name__ == "__main__":

@@ -90,11 +90,6 @@ class Course(ABC):
         """Of the prompt; None when it was not looked through."""
         return self.findings.data_class if self.findings is not None else None
 
-    @property
-    def is_over(self) -> bool:
-        """Whether it has its end, or nobody waits for it."""
-        return self.gone or self._settled
-
     @abstractmethod
     def start(self) -> None:
         """Try the candidate whose turn it is."""

@@ -52,13 +52,16 @@ class Reviving(Ground):
         """Go on with the next engine, or refuse when none comes in time."""
         began, name = self.now(), job.option.name
         while True:
+            await asyncio.sleep(_PAUSE)  # a process that ends takes connections for a moment still
+            if _is_over(job):
+                return
             try:
                 self._look()
                 option = await self._again(job)
             except Refusal as other:
                 refusal = other
                 break
-            if job.is_over:
+            if _is_over(job):
                 return
             if option is not None:
                 self.chooser.health.forget(name)  # what was known is of the dead one
@@ -70,9 +73,6 @@ class Reviving(Ground):
                 break
             if target.ready and waited > _UNNOTICED and target == job.option.candidate.target:
                 break
-            await asyncio.sleep(_PAUSE)
-            if job.is_over:
-                return
         job.fail(refusal)
 
     async def _again(self, job: Course) -> Option | None:
@@ -90,3 +90,8 @@ class Reviving(Ground):
         except Unreachable:
             return None
         return option
+
+
+def _is_over(job: Course) -> bool:
+    """Whether a request has its end, or nobody waits for it."""
+    return job.gone or job._settled

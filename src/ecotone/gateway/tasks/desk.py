@@ -47,7 +47,8 @@ class TaskDesk(Ground):
     def _later(self, client: Client, work: Coroutine[Any, Any, Any]) -> Later:
         """Go on in a task of the event loop."""
 
-    def _at_model(self, client: Client, head: Head, hashed: str, key: Key, consumer: Consumer, body: bytes
+    def _at_model(
+        self, client: Client, head: Head, hashed: str, key: Key, consumer: Consumer, body: bytes
     ) -> Work | None:
         """Answer a request at a model's address, now or later. Raises Refusal."""
         client = faced(client, head)

@@ -48,6 +48,10 @@ class Snapshots(Protocol):
     def stop(self) -> None: ...
 
 
+def _nobody(_model: str) -> None:
+    """There are no engines here."""
+
+
 class Ground(ABC):
     """What requests stand on.
 
@@ -97,6 +101,8 @@ class Ground(ABC):
         self.most_body = settings.max_request_bytes
         self.most_answer = settings.max_answer_bytes
         self.now = time.monotonic
+        self.wake: Callable[[str], None] = _nobody
+        """Asks for a model's engine to be loaded; does not wait."""
         self.turns: Turns
 
     def settle_open(self) -> int:

@@ -434,18 +434,18 @@ class Mortal:
 
     def _made(self, number: int) -> "subprocess.Popen[bytes]":
         engine = Path(__file__).with_name("engine.py")
-        made = subprocess.Popen([sys.executable, engine, self._socket(number)], stdout=subprocess.PIPE)
+        made = subprocess.Popen([sys.executable, engine, self.socket(number)], stdout=subprocess.PIPE)
         assert made.stdout is not None and made.stdout.readline() == b"ready\n"
         return made
 
-    def _socket(self, number: int) -> str:
+    def socket(self, number: int) -> str:
         return str(self.folder / f"{number}.sock")
 
     def start(self) -> None:
         """The next engine is there."""
         self.took = 0
         threading.Thread(target=self._count, args=(self.processes[0],), daemon=True).start()
-        self.say(socket=self._socket(2 - len(self.processes)), ready=True)
+        self.say(socket=self.socket(2 - len(self.processes)), ready=True)
 
     def _count(self, process: "subprocess.Popen[bytes]") -> None:
         assert process.stdout is not None
@@ -457,10 +457,10 @@ class Mortal:
         process.send_signal(signal.SIGKILL)
         process.wait()
 
-    def say(self, *, socket: str | None, ready: bool, starting: bool = False, note: str = "") -> None:
+    def say(self, *, socket: str | None, ready: bool, **more: Any) -> None:
         targets = dict(self.house.snapshots.current.targets)
         for name in TASKS:
-            made = engine_at(f"demo/{name}", None, ready=ready, starting=starting, note=note)
+            made = engine_at(f"demo/{name}", None, ready=ready, **more)
             targets[f"demo/{name}"] = msgspec.structs.replace(made, socket=socket)
         place(self.house, targets=targets)
 
@@ -515,6 +515,19 @@ def test_requests_under_way_go_on_when_a_killed_engine_comes_back(house: Any, mo
     failed = records(house, "failed")
     assert len(failed) == 12 and not any("prompt_tokens" in r for r in failed), "what the dead one did costs nobody"
     assert not house.gateway.chooser.rests("demo/bert")
+
+
+def test_requests_of_a_killed_replica_go_to_the_other_at_once(house: Any, mortal: Mortal) -> None:
+    sockets = (mortal.socket(0), mortal.socket(1))
+    mortal.say(socket=sockets[0], ready=True, sockets=sockets)
+    with ThreadPoolExecutor(12) as pool:
+        waiting = [pool.submit(ask, house, number) for number in range(12)]
+        mortal.wait_for(6)
+        mortal.kill()
+        answers = [w.result() for w in waiting]
+    assert [a for a in answers if a[0] != 200] == []
+    assert sum("failed" in why for _, _, why in answers) == 6, "those of the living one were left alone"
+    assert len(records(house, "settled")) == 12 and not house.gateway.jobs
 
 
 def test_an_engine_that_does_not_come_back_is_told_and_others_are_unharmed(house: Any, mortal: Mortal) -> None:

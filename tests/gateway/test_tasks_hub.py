@@ -15,7 +15,7 @@ import pytest
 from ecotone.catalog.names import RESERVED_SEGMENTS
 from ecotone.gateway.paths import OURS, TASKS
 from tests.clients.environments import environment
-from tests.running import Running, running
+from tests.running import ADMIN, Running, running
 
 _PAST_US = """
 import json, sys
@@ -81,9 +81,7 @@ def test_an_unserved_model_is_told_from_the_hubs_port(server: Running) -> None:
     server.http.post("/api/ecotone/v1/projects", json={"name": "p", "mode": "serve_api", "purpose": "commercial"})
     key = server.http.post("/api/ecotone/v1/keys", json={"project": "p"}).json()["key"]
     for _ in range(100):
-        answer = server.http.post(
-            "/models/demo/bert", json={"inputs": "x"}, headers={"authorization": f"Bearer {key}"}
-        )
+        answer = server.http.post("/models/demo/bert", json={"inputs": "x"}, headers={"authorization": f"Bearer {key}"})
         if answer.status_code != 401:
             break
     assert answer.status_code == 404 and "`ecotone serve`" in answer.json()["error"]
@@ -92,7 +90,7 @@ def test_an_unserved_model_is_told_from_the_hubs_port(server: Running) -> None:
 def past_us(server: Running, python: str | Path) -> tuple[dict[str, Any], int]:
     elsewhere = Elsewhere()
     env = {
-        "PATH": os.environ.get("PATH", ""), "HF_ENDPOINT": server.url, "HF_TOKEN": server.token,
+        "PATH": os.environ.get("PATH", ""), "HF_ENDPOINT": server.url, "HF_TOKEN": ADMIN,
         "HTTPS_PROXY": elsewhere.url, "https_proxy": elsewhere.url, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1",
         "HF_HOME": str(server.folder / "hf"),
     }  # fmt: skip

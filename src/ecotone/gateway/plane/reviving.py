@@ -19,6 +19,8 @@ from ecotone.privacy import inspect
 
 _FAILED: Final = frozenset({"upstream_failed", "upstream_busy"})
 _PAUSE: Final = 0.1
+_ALIVE: Final = 3
+"""Looks at an engine that takes connections still, after which it did not die: it broke on this request."""
 _UNNOTICED: Final = 3.0
 """Seconds for which an engine may be gone without its supervisor saying so."""
 
@@ -45,12 +47,13 @@ class Reviving(Ground):
     def _is_ending(self, job: Course, target: Target) -> bool:
         """Whether an engine that answered with an error is one that ends."""
         now = self._snapshot.target(job.option.name)
-        gone = now is None or not now.ready or (now.socket, now.url) != (target.socket, target.url)
+        gone = now is None or not now.ready or _place(now) != _place(target)
         return gone or job._headers.get(b"connection", b"").lower() == b"close"
 
     async def _revive(self, job: Course, refusal: Refusal) -> None:
-        """Go on with the next engine, or refuse when none comes in time."""
-        began, name = self.now(), job.option.name
+        """Go on with the next engine, or refuse when none comes in time, or when this one is alive."""
+        name, before = job.option.name, _place(job.option.candidate.target)
+        began, died, alive = self.now(), False, 0
         while True:
             await asyncio.sleep(_PAUSE)  # a process that ends takes connections for a moment still
             if _is_over(job):
@@ -63,15 +66,21 @@ class Reviving(Ground):
                 break
             if _is_over(job):
                 return
-            if option is not None:
+            target = self._snapshot.target(name)
+            if target is None or not (target.ready or target.starting):
+                break
+            if target.wakes and not (target.ready or died):
+                self.wake(name)
+            alive += option is not None
+            died = died or option is None or _place(target) != before
+            if option is not None and (died or len(target.sockets) > 1):
                 self.chooser.health.forget(name)  # what was known is of the dead one
                 job.again(option, refusal)
                 return
-            target = self._snapshot.target(name)
             waited = self.now() - began
-            if target is None or not (target.ready or target.starting) or waited > self._settings.engine_wait:
+            if alive >= _ALIVE or waited > self._settings.engine_wait:
                 break
-            if target.ready and waited > _UNNOTICED and target == job.option.candidate.target:
+            if target.ready and waited > _UNNOTICED and _place(target) == before:
                 break
         job.fail(refusal)
 
@@ -95,3 +104,8 @@ class Reviving(Ground):
 def _is_over(job: Course) -> bool:
     """Whether a request has its end, or nobody waits for it."""
     return job.gone or job._settled
+
+
+def _place(target: Target) -> tuple[str | None, ...]:
+    """Where a target's engines answer."""
+    return target.socket, target.url, *target.sockets

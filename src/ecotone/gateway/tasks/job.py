@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from ecotone.gateway.plane.ground import Ground
 
 _WRITING: Final = frozenset({"text-generation", "text2text-generation", "summarization", "translation"})
-_KINDS: Final = frozenset({"builtin", "tei", "ray"})
 _TASK: Final = re.compile(rb"[a-z][a-z0-9-]{0,63}")
 _USAGE: Final = re.compile(rb"([0-9]{1,9}),([0-9]{1,9})")
 _EVENTS: Final = b"text/event-stream"
@@ -141,8 +140,8 @@ def suited(lane: Lane, options: list[Option]) -> list[Option]:
 
 
 def takes_tasks(target: Target) -> bool:
-    """Whether an engine of ours answers there, of a kind that has tasks."""
-    return target.backend == "local" and getattr(target, "kind", "builtin") in _KINDS
+    """Whether an engine of ours answers there; a server that was attached by its address speaks OpenAI's API alone."""
+    return target.backend == "local" and (target.url is None or target.socket is not None)
 
 
 def _longest(request: TaskRequest) -> int:

@@ -122,7 +122,7 @@ def parse(face: str, body: bytes) -> Request:
         raise _bad("The body is not a JSON object; send one with `model` and what the endpoint needs.") from None
     if type(value) is not dict:
         raise _bad("The body is not a JSON object; send one with `model` and what the endpoint needs.")
-    if len(body) <= HEAVY and body.count(b"{") + body.count(b"[") > MOST_DEPTH and _deeper(value, MOST_DEPTH):
+    if len(body) <= HEAVY and _brackets(body) > MOST_DEPTH and _deeper(value, MOST_DEPTH):
         raise _bad(f"The body is nested more than {MOST_DEPTH} deep.")
     if not canonical:
         _check_plain(body, value)
@@ -148,6 +148,11 @@ def parse(face: str, body: bytes) -> Request:
     wants_usage = options is not None and type(options) is dict and options.get("include_usage") is True
     stream = stream and face != "embeddings"
     return Request(face, model, stream, wants_usage, value, body, canonical)
+
+
+def _brackets(body: bytes) -> int:
+    """Opening brackets, within strings, too. `count` looks at each byte; `replace` searches, many times as fast."""
+    return 2 * len(body) - len(body.replace(b"{", b"")) - len(body.replace(b"[", b""))
 
 
 def _deeper(value: Any, depth: int) -> bool:

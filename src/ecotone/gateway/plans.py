@@ -21,7 +21,8 @@ class Plan:
 
     `money` to `slots` are what is counted, by kind; `lent` are slices of rates and of slots. The share: `left` money,
     `calls`, `room` among the slots, `quota` of tokens, and `spent` money that the accounts do not know of yet; a kind
-    that nothing limits is endless. `is_open`: the limiter knows that something lies here. `cap` is the most tokens of a call that draws the same from each account.
+    that nothing limits is endless. `is_open`: the limiter knows that something lies here. `cap` is the most tokens of a
+    call that draws the same from each account.
     """
 
     __slots__ = (
@@ -76,13 +77,9 @@ class Plan:
 
     def has(self, tokens: int, cost: int) -> bool:
         """Whether each account has enough for a call; those with fewer tokens than it wants may not."""
-        for account in self.money:
-            if account.left < cost:
-                return False
-        for account in self.lent:
-            if account.left < (tokens if account.kind is TOKENS else 1):
-                return False
-        return True
+        return all(account.left >= cost for account in self.money) and all(
+            account.left >= (tokens if account.kind is TOKENS else 1) for account in self.lent
+        )
 
 
 def _share(accounts: "tuple[Account, ...] | list[Account]", each: int) -> int:

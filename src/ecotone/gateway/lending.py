@@ -29,17 +29,19 @@ class LentConnection(Connection):
         give_back: called with this, its transport and all bytes from the beginning of another's request.
     """
 
+    __slots__ = ("_give_back", "_held")
+
     def __init__(self, desk: Desk, connections: set[Any], give_back: GiveBack) -> None:
         super().__init__(desk, connections)
         self._give_back = give_back
         self._held = b""
 
-    def data_received(self, data: bytes) -> None:
+    def _received(self, data: bytes) -> None:
         if self._held:
             data, self._held = self._held + data, b""
         if self._is_between and not data.startswith(_USUAL) and not self._is_ours(data):
             return
-        super().data_received(data)
+        super()._received(data)
 
     @property
     def _is_between(self) -> bool:
@@ -79,6 +81,8 @@ class CrossingConnection(LentConnection):
     Args:
         origins: whose pages may call.
     """
+
+    __slots__ = ("_lines", "_origins")
 
     def __init__(self, desk: Desk, connections: set[Any], give_back: GiveBack, origins: Origins) -> None:
         super().__init__(desk, connections, give_back)

@@ -57,7 +57,7 @@ _value = msgspec.json.Decoder()
 _encode = msgspec.json.Encoder().encode
 
 
-class Request(msgspec.Struct, kw_only=True):
+class Request(msgspec.Struct):
     """A parsed call. `value` is the body as objects, `size` its bytes, `raw` the bytes themselves.
 
     `canonical`: the bytes are exactly what our encoder makes of the value.
@@ -110,7 +110,8 @@ def parse(face: str, body: bytes) -> Request:
         Refusal: 400, naming what is wrong and what is expected.
     """
     value, canonical = read_object(body, _PLAIN)
-    model = value.get("model")
+    get = value.get
+    model = get("model")
     if model is not None and type(model) is not str:
         raise _bad("`model` must be a string, the name of a model, e.g. one of GET /v1/models.", "model")
     if not model:
@@ -120,17 +121,20 @@ def parse(face: str, body: bytes) -> Request:
     needed = _NEEDED[face]
     if needed not in value:
         raise _bad(f"`{needed}` is missing.", needed)
-    if face == "chat" and not (isinstance(value["messages"], list) and value["messages"]):
+    if face == "chat" and not ((messages := value["messages"]) and type(messages) is list):
         raise _bad("`messages` must be a list with at least one message.", "messages")
-    stream = value.get("stream") or False
-    if stream is not False and not isinstance(stream, bool):
+    stream = get("stream") or False
+    if stream is not False and stream is not True:
         raise _bad("`stream` must be true or false.", "stream")
-    options = value.get("stream_options")
-    wants_usage = options is not None and isinstance(options, dict) and options.get("include_usage") is True
+    options = get("stream_options")
+    wants_usage = options is not None and type(options) is dict and options.get("include_usage") is True
     stream = stream and face != "embeddings"
-    return Request(
-        face=face, model=model, stream=stream, wants_usage=wants_usage, value=value, raw=body, canonical=canonical
-    )
+    return Request(face, model, stream, wants_usage, value, body, canonical)
+
+
+def _brackets(body: bytes) -> int:
+    """Opening brackets, within strings, too. `count` looks at each byte; `replace` searches, many times as fast."""
+    return 2 * len(body) - len(body.replace(b"{", b"")) - len(body.replace(b"[", b""))
 
 
 def read_object(body: bytes, plain: frozenset[str]) -> tuple[dict[str, Any], bool]:
@@ -156,14 +160,12 @@ def read_object(body: bytes, plain: frozenset[str]) -> tuple[dict[str, Any], boo
         raise _bad("The body is not a JSON object; send one with what the endpoint needs.") from None
     if type(value) is not dict:
         raise _bad("The body is not a JSON object; send one with what the endpoint needs.")
-    if len(body) <= HEAVY and _deeper(value, MOST_DEPTH):
+    if len(body) <= HEAVY and _brackets(body) > MOST_DEPTH and _deeper(value, MOST_DEPTH):
         raise _bad(f"The body is nested more than {MOST_DEPTH} deep.")
     if not canonical:
         _check_plain(body, value)
-    if unusual := value.keys() - plain:
-        for key in unusual:
-            if (small := key.casefold()) in plain:  # some servers take the long s and the sign of Kelvin, too
-                raise _bad(f"The key {key!r} differs from {small!r} only in case; write it in lower case.", key)
+    if not plain.issuperset(value):
+        _check_cases(value, plain)
     return value, canonical
 
 
@@ -181,6 +183,13 @@ def _deeper(value: Any, depth: int) -> bool:
         if type(inner) in _CONTAINERS and _deeper(inner, depth - 1):
             return True
     return False
+
+
+def _check_cases(value: dict[str, Any], plain: frozenset[str]) -> None:
+    """Refuse keys that some servers take for one of ours: some read the long s and the sign of Kelvin as letters."""
+    for key in value.keys() - plain:
+        if (small := key.casefold()) in plain:
+            raise _bad(f"The key {key!r} differs from {small!r} only in case; write it in lower case.", key)
 
 
 def _check_plain(body: bytes, value: Any) -> None:

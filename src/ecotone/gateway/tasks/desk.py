@@ -14,8 +14,8 @@ from ecotone.gateway.plane.connections import Client, Work
 from ecotone.gateway.plane.ground import Ground
 from ecotone.gateway.plane.heads import Head
 from ecotone.gateway.plane.jobs import Job
-from ecotone.gateway.plane.later import Asked, Later
-from ecotone.gateway.snapshot import Consumer, Key, Snapshot
+from ecotone.gateway.plane.later import Asked, Later, Who
+from ecotone.gateway.snapshot import Snapshot
 from ecotone.gateway.tasks.addresses import HEALTH, INFO, TASKS, Called, called
 from ecotone.gateway.tasks.bodies import TaskRequest, parse_task
 from ecotone.gateway.tasks.clients import faced
@@ -31,8 +31,6 @@ _JSON: Final = b"content-type: application/json\r\n"
 class AskedTask(Asked):
     """A task that a client asks for."""
 
-    __slots__ = ()
-
     makes: ClassVar[type[Job]] = TaskJob
 
 
@@ -47,33 +45,32 @@ class TaskDesk(Ground):
     def _later(self, client: Client, work: Coroutine[Any, Any, Any]) -> Later:
         """Go on in a task of the event loop."""
 
-    def _at_model(
-        self, client: Client, head: Head, hashed: str, key: Key, consumer: Consumer, body: bytes
-    ) -> Work | None:
+    def _at_model(self, client: Client, head: Head, who: Who, body: bytes) -> Work | None:
         """Answer a request at a model's address, now or later. Raises Refusal."""
         client = faced(client, head)
         what = called(head.method, head.path)
         what = msgspec.structs.replace(what, model=_served(self._snapshot, what.model))
         if what.face in (INFO, HEALTH):
-            self._told_of(client, what, hashed, key, consumer)
+            self._told_of(client, what, who)
             return None
-        asked = (AskedTask if what.face == TASKS else Asked)(client, head, hashed, key, consumer)
-        if len(body) > HEAVY:
-            return self._later(client, self._away(asked, what, body))
-        asked.request, asked.findings = _read(what, head, body, consumer.scan, here=True)
-        if asked.findings is None and consumer.scan:
-            return self._later(client, self._away(asked, what, body))
-        return self._admitted(asked)
+        made = AskedTask if what.face == TASKS else Asked
+        if len(body) <= HEAVY:
+            request, findings = _read(what, head, body, who.consumer.scan, here=True)
+            if findings is not None or not who.consumer.scan:
+                return self._admitted(made(client, head, who, request, findings))
+        return self._later(client, self._away(made, client, head, who, what, body))
 
-    async def _away(self, asked: Asked, what: Called, body: bytes) -> Work | None:
+    async def _away(
+        self, made: type[Asked], client: Client, head: Head, who: Who, what: Called, body: bytes
+    ) -> Work | None:
         """A body that takes long to look through is looked through in a thread."""
-        asked.request, asked.findings = await self.in_thread(_read, what, asked.head, body, asked.consumer.scan)
-        return self._admitted(asked)
+        request, findings = await self.in_thread(_read, what, head, body, who.consumer.scan)
+        return self._admitted(made(client, head, who, request, findings))
 
-    def _told_of(self, client: Client, what: Called, hashed: str, key: Key, consumer: Consumer) -> None:
+    def _told_of(self, client: Client, what: Called, who: Who) -> None:
         """What `get_endpoint_info` and `health_check` want to know of a model that may be called. Raises Refusal."""
         request = parse_task(Called(TASKS, what.model), b'{"inputs":null}')
-        target = self._lanes.lane(hashed, key, consumer, request).options[0].candidate.target
+        target = self._lanes.lane(who.hashed, who.key, who.consumer, request).options[0].candidate.target
         if what.face == HEALTH and not target.ready:
             text = f"The engine of {what.model} is not ready ({target.note})."
             raise Refusal(503, "engine_not_ready", text, headers={"retry-after": "5"})

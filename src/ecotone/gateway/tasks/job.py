@@ -15,11 +15,11 @@ from ecotone.gateway.plane.connections import Client
 from ecotone.gateway.plane.jobs import Job
 from ecotone.gateway.plane.lanes import Lane, Option
 from ecotone.gateway.plane.upstreams import Upstream
-from ecotone.gateway.plane.writing import FEW
 from ecotone.gateway.snapshot import Target
 from ecotone.gateway.tasks.addresses import AUTO
 from ecotone.gateway.tasks.bodies import TaskRequest
 from ecotone.gateway.tasks.streams import TaskStream
+from ecotone.ledger import LedgerFull
 
 if TYPE_CHECKING:
     from ecotone.gateway.plane.ground import Ground
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _WRITING: Final = frozenset({"text-generation", "text2text-generation", "summarization", "translation"})
 _TASK: Final = re.compile(rb"[a-z][a-z0-9-]{0,63}")
 _USAGE: Final = re.compile(rb"([0-9]{1,9}),([0-9]{1,9})")
+_JSON: Final = b"content-type: application/json\r\n"
 _EVENTS: Final = b"text/event-stream"
 _raw: Final = msgspec.json.Decoder(msgspec.Raw)
 
@@ -51,13 +52,12 @@ class TaskJob(Job):
         """Try those of these that take tasks, in this order."""
         super().choose(suited(self.lane, options))
 
-    def _send(self, upstream: Upstream) -> None:
+    def _send(self, upstream: Upstream, now: float) -> None:
         self._upstream = upstream
         self._sent = True
-        self.deadline = self.plane.now() + self.lane.wait
-        head = _head(self.option, self.request)
-        alone = len(self.plane.jobs) <= FEW
-        upstream.send(self, b"%b%d\r\n\r\n" % (head, len(self._body)), self._body, is_alone=alone)
+        self.deadline = now + self.lane.wait
+        raw = self.request.raw
+        upstream.send_parts(self, (b"%b%d\r\n\r\n" % (_head(self.option, self.request), len(raw)), raw))
 
     # -- answers -----------------------------------------------------------------------------------------------------
     def answer_began(self, status: int, headers: dict[bytes, bytes]) -> None:
@@ -71,6 +71,10 @@ class TaskJob(Job):
             self._task = task
             if self.request.task == AUTO:
                 self.marks += b',"task":"%b"' % task
+
+    def answer_whole(self, headers: dict[bytes, bytes], body: bytes, now: float) -> None:
+        self.answer_began(200, headers)
+        self.answer_data([body], True)
 
     def _whole(self) -> None:
         data = b"".join(self._parts)
@@ -87,6 +91,10 @@ class TaskJob(Job):
         if self.texts is not None:
             self.texts.add(data)
         self._settle("done", self._deliver)
+
+    def _deliver(self, wrong: LedgerFull | None) -> None:
+        if not self.gone:
+            self.client.whole(200, self._head_block() + _JSON, self._parts[0])
 
     def _head_block(self) -> bytes:
         block = super()._head_block()

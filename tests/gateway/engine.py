@@ -2,8 +2,8 @@
 
 python engine.py SOCKET SECONDS     answers until it is killed; writes a line for each request that has come
 
-A text holding a word of the list misbehaves: `slowly` waits so many seconds before it answers, `wrong` is refused, `broken` is a fault,
-`torn` ends a stream in its middle, `failing` reports an error in one, `junk` is no JSON.
+A text holding a word of the list misbehaves: `slowly` waits so many seconds before it answers, `wrong` is refused,
+`broken` is a fault, `torn` ends a stream in its middle, `failing` reports an error in one, `junk` is no JSON.
 """
 
 import http.server

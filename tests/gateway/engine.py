@@ -77,6 +77,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self.path == "/v1/embeddings":
             data = [{"object": "embedding", "index": 0, "embedding": [0.5]}]
             return self.answer(200, {"object": "list", "data": data, "usage": {"prompt_tokens": 5, "total_tokens": 5}})
+        if "unknown" in text:
+            self.send_error(404)
+            return None
         task = task_of(self.path.removeprefix("/tasks/"), self.headers["x-ecotone-model"], body)
         if body.get("stream") and task == "text-generation":
             return self.stream(text)

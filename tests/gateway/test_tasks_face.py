@@ -412,6 +412,8 @@ def test_an_engine_that_loads_is_told_with_the_time_to_wait(house: Any, engine: 
 
 def test_what_an_engine_says_wrong_is_told_with_its_status(house: Any, engine: Engine) -> None:
     found = {}
+    answer = post(house, "/models/demo/bert/pipeline/translation", {"inputs": "unknown"})
+    assert answer.status_code == 404 and "has no task translation" in answer.json()["error"]
     for word in ("wrong", "broken", "junk"):
         answer = post(house, "/models/demo/bert", {"inputs": f"{word} [MASK]"})
         found[word] = (answer.status_code, answer.json()["error_type"])

@@ -1,9 +1,9 @@
 """An engine at the wire of the gateway: `/tasks/TASK` and OpenAI's endpoints over a Unix socket.
 
-python engine.py SOCKET     answers until it is killed; writes a line for each request that has come
+python engine.py SOCKET SECONDS     answers until it is killed; writes a line for each request that has come
 
-A text holding a word of the list misbehaves: `slowly` waits before it answers, `wrong` is refused, `broken` is a fault,
-`torn` ends a stream in its middle, `failing` reports an error in one, `junk` is no JSON.
+A text holding a word of the list misbehaves: `slowly` waits so many seconds before it answers, `wrong` is refused,
+`broken` is a fault, `torn` ends a stream in its middle, `failing` reports an error in one, `junk` is no JSON.
 """
 
 import http.server
@@ -67,7 +67,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         text = json.dumps(body)
         self.server.took(self.path, {k.lower(): v for k, v in self.headers.items()}, body)
         if "slowly" in text:
-            time.sleep(0.5)
+            time.sleep(self.server.seconds)
         if "wrong" in text:
             return self.answer(422, {"error": "Input validation error: it is wrong", "error_type": "validation"})
         if "broken" in text:
@@ -77,6 +77,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self.path == "/v1/embeddings":
             data = [{"object": "embedding", "index": 0, "embedding": [0.5]}]
             return self.answer(200, {"object": "list", "data": data, "usage": {"prompt_tokens": 5, "total_tokens": 5}})
+        if "unknown" in text:
+            self.send_error(404)
+            return None
         task = task_of(self.path.removeprefix("/tasks/"), self.headers["x-ecotone-model"], body)
         if body.get("stream") and task == "text-generation":
             return self.stream(text)
@@ -162,16 +165,20 @@ class Engine(socketserver.ThreadingUnixStreamServer):
     daemon_threads = True
     request_queue_size = 256
 
-    def __init__(self, path: Path, *, tell: bool = False) -> None:
+    def __init__(self, path: Path, seconds: float = 0.5, *, tell: bool = False) -> None:
         super().__init__(str(path), Handler)
         self.paths: list[str] = []
         self.headers: list[dict[str, str]] = []
         self.bodies: list[dict[str, Any]] = []
+        self.seconds = seconds
         self._tell = tell
 
     def get_request(self) -> tuple[Any, Any]:
         connection, _ = self.socket.accept()
         return connection, ("engine", 0)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """The gateway has gone: nobody reads the answer."""
 
     def took(self, path: str, headers: dict[str, str], body: dict[str, Any]) -> None:
         self.paths.append(path)
@@ -185,6 +192,6 @@ class Engine(socketserver.ThreadingUnixStreamServer):
 
 
 if __name__ == "__main__":
-    engine = Engine(Path(sys.argv[1]), tell=True)
+    engine = Engine(Path(sys.argv[1]), float(sys.argv[2]), tell=True)
     os.write(1, b"ready\n")
     engine.serve_forever()

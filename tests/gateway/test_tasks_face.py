@@ -412,6 +412,8 @@ def test_an_engine_that_loads_is_told_with_the_time_to_wait(house: Any, engine: 
 
 def test_what_an_engine_says_wrong_is_told_with_its_status(house: Any, engine: Engine) -> None:
     found = {}
+    answer = post(house, "/models/demo/bert/pipeline/translation", {"inputs": "unknown"})
+    assert answer.status_code == 404 and "has no task translation" in answer.json()["error"]
     for word in ("wrong", "broken", "junk"):
         answer = post(house, "/models/demo/bert", {"inputs": f"{word} [MASK]"})
         found[word] = (answer.status_code, answer.json()["error_type"])
@@ -424,7 +426,7 @@ def test_what_an_engine_says_wrong_is_told_with_its_status(house: Any, engine: E
 
 # -- engines that die ------------------------------------------------------------------------------------------------
 class Mortal:
-    """Engines in processes of their own, one after another, each on a socket of its own."""
+    """Engines in processes of their own, each on a socket of its own: a slow one that is killed, and a quick one."""
 
     def __init__(self, house: Any, folder: Path) -> None:
         self.house, self.folder = house, folder
@@ -434,7 +436,9 @@ class Mortal:
 
     def _made(self, number: int) -> "subprocess.Popen[bytes]":
         engine = Path(__file__).with_name("engine.py")
-        made = subprocess.Popen([sys.executable, engine, self.socket(number)], stdout=subprocess.PIPE)
+        made = subprocess.Popen(
+            [sys.executable, engine, self.socket(number), ("10", "0.2")[number]], stdout=subprocess.PIPE
+        )
         assert made.stdout is not None and made.stdout.readline() == b"ready\n"
         return made
 
@@ -500,7 +504,7 @@ def test_requests_under_way_go_on_when_a_killed_engine_comes_back(house: Any, mo
         waiting = [pool.submit(ask, house, number) for number in range(12)]
         mortal.wait_for(12)
         mortal.kill()
-        time.sleep(0.2)  # its supervisor has not noticed yet
+        time.sleep(0.15)  # its supervisor has not noticed yet
         mortal.say(socket=None, ready=False, starting=True, note="starting")
         late = pool.submit(ask, house, 0)
         time.sleep(0.1)
@@ -522,11 +526,11 @@ def test_requests_of_a_killed_replica_go_to_the_other_at_once(house: Any, mortal
     mortal.say(socket=sockets[0], ready=True, sockets=sockets)
     with ThreadPoolExecutor(12) as pool:
         waiting = [pool.submit(ask, house, number) for number in range(12)]
-        mortal.wait_for(6)
+        mortal.wait_for(3)
         mortal.kill()
         answers = [w.result() for w in waiting]
     assert [a for a in answers if a[0] != 200] == []
-    assert sum("failed" in why for _, _, why in answers) == 6, "those of the living one were left alone"
+    assert 0 < sum("failed" in why for _, _, why in answers) < 12, "those of the living one were left alone"
     assert len(records(house, "settled")) == 12 and not house.gateway.jobs
 
 

@@ -73,7 +73,7 @@ class Reviving(Ground):
                 self.wake(name)
             alive += option is not None
             died = died or option is None or _place(target) != before
-            if option is not None and (died or len(target.sockets) > 1):
+            if option is not None and (died or (alive > 1 and len(target.sockets) > 1)):
                 self.chooser.health.forget(name)  # what was known is of the dead one
                 job.again(option, refusal)
                 return

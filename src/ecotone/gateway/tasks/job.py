@@ -96,6 +96,14 @@ class TaskJob(Job):
         if not self.gone:
             self.client.whole(200, self._head_block() + _JSON, self._parts[0])
 
+    def _refused_by_upstream(self) -> None:
+        if self._status == 404 and not b"".join(self._parts).startswith(b"{"):
+            task = "tasks" if self.request.task == AUTO else f"task {self.request.task}"
+            text = f"The engine of {self.option.name} has no {task}; call it by chat_completion, or at /v1."
+            self.fail(Refusal(404, "no_tasks", text, param="model"))
+        else:
+            super()._refused_by_upstream()
+
     def _head_block(self) -> bytes:
         block = super()._head_block()
         if self._task:

@@ -112,6 +112,7 @@ class Slices:
         self._ending = False
         self.in_touch = True
         self.on_end: Callable[[], None] = lambda: None
+        self.on_round: Callable[[], None] = lambda: None
 
     # -- for the limiter ---------------------------------------------------------------------------------------------
     def add(self, account: Account) -> None:
@@ -168,6 +169,7 @@ class Slices:
         now = self._clock()
         if self.over(now):
             self.on_end()
+        self.on_round()
         needs = [need for account in list(self._active.values()) if (need := self._need(account, now)) is not None]
         if not needs and now - self._heard < self._seconds / 4:
             return
@@ -191,6 +193,7 @@ class Slices:
 
     async def stop(self) -> None:
         """After `run` has returned: give everything back that no call holds."""
+        self.on_round()
         for account in self._active.values():
             _give_back(account, account.left)
             account.told = -1

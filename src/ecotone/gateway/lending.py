@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from ecotone.gateway.answers import Refusal
 from ecotone.gateway.origins import Origins, Proxies
-from ecotone.gateway.paths import is_for_gateway, is_ours
+from ecotone.gateway.paths import is_for_gateway, is_ours, is_task
 from ecotone.gateway.plane.connections import Client, Connection, Desk, Work
 from ecotone.gateway.plane.heads import Head
 
@@ -29,17 +29,19 @@ class LentConnection(Connection):
         give_back: called with this, its transport and all bytes from the beginning of another's request.
     """
 
+    __slots__ = ("_give_back", "_held")
+
     def __init__(self, desk: Desk, connections: set[Any], give_back: GiveBack) -> None:
         super().__init__(desk, connections)
         self._give_back = give_back
         self._held = b""
 
-    def data_received(self, data: bytes) -> None:
+    def _received(self, data: bytes) -> None:
         if self._held:
             data, self._held = self._held + data, b""
         if self._is_between and not data.startswith(_USUAL) and not self._is_ours(data):
             return
-        super().data_received(data)
+        super()._received(data)
 
     @property
     def _is_between(self) -> bool:
@@ -62,7 +64,7 @@ class LentConnection(Connection):
         self._last = True
 
     def _start(self, head: Head, body: bytes, refusal: Refusal | None) -> None:
-        if not _is_our_path(head.path):
+        if not _is_our_path(head.path) and not is_task(head.path.encode(), head.method):
             self._transport.close()
             return
         super()._start(head, body, refusal)
@@ -80,6 +82,8 @@ class CrossingConnection(LentConnection):
         origins: whose pages may call.
     """
 
+    __slots__ = ("_lines", "_origins")
+
     def __init__(self, desk: Desk, connections: set[Any], give_back: GiveBack, origins: Origins) -> None:
         super().__init__(desk, connections, give_back)
         self._origins = origins
@@ -87,7 +91,7 @@ class CrossingConnection(LentConnection):
 
     def _start(self, head: Head, body: bytes, refusal: Refusal | None) -> None:
         allowed = self._origins.preflight(head.method, head.fields)
-        if allowed is not None and _is_our_path(head.path):
+        if allowed is not None and (_is_our_path(head.path) or is_task(head.path.encode(), head.method)):
             self._busy, self._bodiless = True, False
             self._lines = b""
             self._last = self._last or head.close

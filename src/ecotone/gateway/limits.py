@@ -12,29 +12,18 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from ecotone.gateway.accounts import MINUTE, MONEY, REQUESTS, SLOTS, TOKENS, Account, Bucket
+from ecotone.gateway.accounts import MINUTE, MONEY, SLOTS, TOKENS, Account, Bucket
 from ecotone.gateway.answers import Refusal
 from ecotone.gateway.leases import Slices
-from ecotone.gateway.meters import Meter, Meters, Spent
+from ecotone.gateway.meters import Meters, Spent
+from ecotone.gateway.plans import Plan
 from ecotone.gateway.refusals import lost, never, not_leased, spent_up, too_fast, too_many, unpriced
 from ecotone.gateway.snapshot import Limit
 from ecotone.gateway.windows import FOREVER
 
 _PLANS = 10_000
-
-
-class Plan:
-    """What the scopes of a call draw from, resolved once for each tuple of scopes."""
-
-    __slots__ = ("drawn", "gated", "money", "requests", "slots", "tokens")
-
-    def __init__(self, meters: list[Meter]) -> None:
-        self.money = tuple(account for meter in meters for account in meter.money)
-        self.requests = tuple(b for meter in meters for b in meter.buckets if b.kind is REQUESTS)
-        self.tokens = tuple(b for meter in meters for b in meter.buckets if b.kind is TOKENS)
-        self.slots = tuple(meter.slots for meter in meters if meter.slots is not None)
-        self.drawn = tuple(account for meter in meters for account in meter.drawn)
-        self.gated = bool(self.requests or self.tokens or self.slots or self.drawn)
+_OPEN = 1024
+"""Plans that may have a share at once: all of them are folded ten times a second at most."""
 
 
 class Hold(msgspec.Struct, gc=False, eq=False):
@@ -50,11 +39,12 @@ class Hold(msgspec.Struct, gc=False, eq=False):
         plan = self.plan
         if plan is None or (cost is None and plan.money):
             return False
+        self.limiter.fold()
         for account in plan.money:
             if cost is not None and account.left < cost:
                 self.limiter.lacks(account, cost)
                 return False
-        if plan.gated and not self.limiter.more_tokens(plan, self.tokens, tokens):
+        if not self.limiter.more_tokens(plan, self.tokens, tokens):
             return False
         if cost is not None:
             for account in plan.money:
@@ -74,16 +64,22 @@ class Hold(msgspec.Struct, gc=False, eq=False):
         if plan is None:
             return
         self.plan = None
-        reserved = self.cost
-        if reserved is not None:
+        if not plan.is_open:
+            self.limiter.opens(plan)
+        held = self.cost
+        if held is not None:
             if cost is None:
-                cost = reserved
-            back = reserved - cost
-            for account in plan.money:
-                account.left += back
-                account.spent += cost
-        if plan.gated:
-            self.limiter.ended(plan, self.tokens, tokens)
+                cost = held
+            plan.left += held - cost
+            plan.spent += cost
+        plan.room += 1
+        reserved = self.tokens
+        if reserved <= plan.cap:
+            plan.quota += reserved - tokens
+        else:
+            _return_each(plan, reserved, tokens)
+        if plan.timed:
+            self.limiter.ended(plan, reserved, tokens)
 
     def release(self) -> None:
         """The call came to nothing: money and tokens are free again. The request stays counted."""
@@ -116,8 +112,10 @@ class Limiter:
         self._limits: Mapping[str, Limit] = {}
         self._meters = Meters(leases, clock, wall, spent or {})
         self._plans: dict[tuple[str, ...], Plan] = {}
+        self._open: list[Plan] = []
         if leases is not None:
             leases.on_end = self.forget_slices
+            leases.on_round = self.fold
 
     # -- the path ----------------------------------------------------------------------------------------------------
     def reserve(self, scopes: tuple[str, ...], tokens: int, cost: int | None, now: float) -> Hold:
@@ -138,23 +136,66 @@ class Limiter:
         plan = self._plans.get(scopes)
         if plan is None:
             plan = self._planned(scopes, now)
-        money = plan.money
-        if money:
-            if cost is None:
-                raise unpriced(money[0])
-            for account in money:
-                if account.left < cost:
-                    self._short(account, cost)
-            if plan.gated:
+        most = 0 if cost is None else cost
+        if (
+            most <= plan.left
+            and tokens <= plan.quota
+            and tokens <= plan.cap
+            and plan.calls
+            and plan.room > 0
+            and (cost is not None or not plan.money)
+        ):
+            if plan.timed:
                 self._enter(plan, tokens, now)
-            for account in money:
-                account.left -= cost
-        elif plan.gated:
-            self._enter(plan, tokens, now)
+            plan.left -= most
+            plan.calls -= 1
+            plan.room -= 1
+            plan.quota -= tokens
+        else:
+            self._draw(plan, tokens, cost, now)
         return Hold(self, plan, tokens, cost)
 
-    def _enter(self, plan: Plan, tokens: int, now: float) -> None:
-        """Check every rate and slot, then take them all. The arithmetic is that of `Bucket`, without its calls."""
+    def _draw(self, plan: Plan, tokens: int, cost: int | None, now: float) -> None:
+        """Draw from the accounts themselves: there is no share that this call may take from, or too little in it."""
+        if plan.is_open:
+            plan.fold()
+        if not plan.has(tokens, cost or 0):
+            self.fold()  # what others drew ahead is free as well
+        if plan.money:
+            if cost is None:
+                raise unpriced(plan.money[0])
+            for account in plan.money:
+                if account.left < cost:
+                    self._short(account, cost)
+        if plan.timed:
+            self._check(plan, tokens, now)
+        for account in plan.lent:
+            if account.left < (amount := _amount(account, tokens)):
+                self._short(account, amount)
+        if plan.timed:
+            self._enter(plan, tokens, now)
+        for account in plan.money:
+            account.left -= cost or 0
+        for account in plan.lent:
+            account.left -= _amount(account, tokens)
+        if (plan.is_open or len(self._open) < _OPEN) and plan.fill(tokens, cost or 0) and not plan.is_open:
+            self.opens(plan)
+
+    def opens(self, plan: Plan) -> None:
+        """Something lies with the plan that its accounts do not know of."""
+        plan.is_open = True
+        self._open.append(plan)
+
+    def fold(self) -> None:
+        """Bring all accounts up to date."""
+        if self._open:
+            for plan in self._open:
+                plan.fold()
+                plan.is_open = False
+            self._open.clear()
+
+    def _check(self, plan: Plan, tokens: int, now: float) -> None:
+        """Whether every rate and slot has room. The arithmetic is that of `Bucket`, without its calls."""
         horizon = now + MINUTE + 1e-9
         for slots in plan.slots:
             if slots.running >= slots.limit:
@@ -165,9 +206,10 @@ class Limiter:
         for bucket in plan.tokens:
             if bucket.full + (tokens if tokens < bucket.limit else bucket.limit) * bucket.each > horizon:
                 raise _too_fast(bucket, _amount(bucket, tokens), now)
-        for account in plan.drawn:
-            if account.left < (amount := _amount(account, tokens)):
-                self._short(account, amount)
+
+    def _enter(self, plan: Plan, tokens: int, now: float) -> None:
+        """Check every rate and slot, then take them all."""
+        self._check(plan, tokens, now)
         for slots in plan.slots:
             slots.running += 1
         for bucket in plan.requests:
@@ -177,8 +219,6 @@ class Limiter:
             full = bucket.full
             amount = tokens if tokens < bucket.limit else bucket.limit
             bucket.full = (full if full > now else now) + amount * bucket.each
-        for account in plan.drawn:
-            account.left -= _amount(account, tokens)
 
     def ended(self, plan: Plan, reserved: int, tokens: int) -> None:
         """A call ended: its slots are free, its tokens are corrected by the difference to what was reserved."""
@@ -190,16 +230,11 @@ class Limiter:
                 bucket.full -= less * bucket.each
             else:
                 bucket.take(-less, self._clock())
-        for account in plan.drawn:
-            if account.kind is SLOTS:
-                account.left += 1
-            elif account.kind is TOKENS:
-                account.left -= tokens - _amount(account, reserved)
 
     def more_tokens(self, plan: Plan, reserved: int, tokens: int) -> bool:
         """Take tokens for a call that runs; False when a rate has no room."""
         now = self._clock()
-        lent = [account for account in plan.drawn if account.kind is TOKENS]
+        lent = [account for account in plan.lent if account.kind is TOKENS]
         if any(bucket.wait(_more(bucket, reserved, tokens), now) for bucket in plan.tokens):
             return False
         if any(account.left < _more(account, reserved, tokens) for account in lent):
@@ -238,6 +273,7 @@ class Limiter:
     # -- off the path ------------------------------------------------------------------------------------------------
     def _look(self, now: float) -> None:
         """Look at the wall clock, and roll the windows that ended."""
+        self.fold()
         self._meters.look()
         if self._leases is not None and self._leases.over(now):
             self.forget_slices()
@@ -251,6 +287,7 @@ class Limiter:
         """Other limits from now on. What was spent in a window stays spent; calls that run stay counted."""
         if limits is self._limits:
             return
+        self.fold()
         self._limits = limits
         self._meters.look()
         self._meters.use(limits)
@@ -259,6 +296,7 @@ class Limiter:
         self._look_at = -math.inf
 
     def _planned(self, scopes: tuple[str, ...], now: float) -> Plan:
+        self.fold()
         if len(self._plans) >= _PLANS:
             self._plans.clear()
         meters = [meter for scope in dict.fromkeys(scopes) if (meter := self._meters.of(scope)) is not None]
@@ -269,6 +307,7 @@ class Limiter:
 
     def forget_slices(self) -> None:
         """The lease has ended: nothing of it may be used. Calls that run count as spent with what they reserved."""
+        self.fold()
         if self._leases is not None:
             self._leases.begin_anew()
             self._meters.forget_slices()
@@ -283,6 +322,7 @@ class Limiter:
 
     def spent(self) -> dict[str, tuple[str, int, int]]:
         """By a budget's id: its window, what was spent in it, what calls that run hold; as this process knows it."""
+        self.fold()
         return {a.id: (a.window, a.spent, max(a.held, 0)) for a in self._meters.money()}
 
 
@@ -290,6 +330,13 @@ def _amount(counted: Bucket | Account, tokens: int) -> int:
     """What a call takes of a rate or of slots: of tokens no more than a minute has, as most calls use far less than
     they may; what they really used is counted when they end."""
     return min(tokens, counted.limit) if counted.kind is TOKENS else 1
+
+
+def _return_each(plan: Plan, reserved: int, tokens: int) -> None:
+    """Correct the tokens of a call that reserved more than some accounts have: from each another amount."""
+    for account in plan.lent:
+        if account.kind is TOKENS:
+            account.left -= tokens - _amount(account, reserved)
 
 
 def _more(counted: Bucket | Account, reserved: int, tokens: int) -> int:

@@ -5,6 +5,7 @@ from typing import Any, Final, TypeGuard
 import msgspec
 
 from ecotone.gateway.parsing import Request
+from ecotone.gateway.tasks.bodies import TaskRequest
 
 MOST_TOKENS: Final = 10**8
 """Of one request. More is not believed: sums and costs of what a server makes up would leave 64 bits."""
@@ -115,8 +116,18 @@ def reserved_completion(request: Request) -> int:
     Of two limits the larger one: which of them counts differs from server to server.
     """
     value = request.value
-    most = max(_figure(value.get("max_completion_tokens")), _figure(value.get("max_tokens")))
-    return min(most * answers_of(request), MOST_TOKENS) if most else 0
+    told, other = value.get("max_tokens"), value.get("max_completion_tokens")
+    if other is None:
+        if told is None:
+            return 0
+        most = told if type(told) is int and 0 < told < MOST_TOKENS else _figure(told)
+    else:
+        most = max(_figure(told), _figure(other))
+    if not most:
+        return 0
+    if request.face == "chat" and "n" not in value and "best_of" not in value:
+        return most
+    return min(most * answers_of(request), MOST_TOKENS)
 
 
 def unlimited_completion(request: Request, most: int) -> int:
@@ -125,7 +136,7 @@ def unlimited_completion(request: Request, most: int) -> int:
     Args:
         most: of one answer.
     """
-    if request.face == "embeddings":
+    if request.face == "embeddings" or (isinstance(request, TaskRequest) and not request.writes):
         return 0
     return min(most * answers_of(request), MOST_TOKENS)
 

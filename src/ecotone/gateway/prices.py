@@ -49,6 +49,8 @@ class Rates(msgspec.Struct, frozen=True, array_like=True):
 
     def cost(self, used: Used) -> int:
         read, write, write_1h = used.cached_tokens, used.cache_write_tokens, used.cache_write_1h_tokens
+        if not (read or write or write_1h or used.audio_prompt_tokens or used.audio_completion_tokens):
+            return self.request + used.prompt_tokens * self.input + used.completion_tokens * self.output
         plain = used.prompt_tokens - read - write - write_1h
         audio = min(used.audio_prompt_tokens, plain)
         spoken = min(used.audio_completion_tokens, used.completion_tokens)

@@ -10,6 +10,7 @@ import hashlib
 import os
 import secrets
 import time
+from binascii import hexlify
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from typing import Any
@@ -71,14 +72,19 @@ def encode_all(number: int, prev: str, items: Iterable[tuple[str, bytes]]) -> tu
         prev: hash of the record before it.
         items: kinds and own fields, from `packed`.
     """
-    at, last = _now(), prev.encode()
+    last = prev.encode()
+    begins: dict[str, bytes] = {}
     parts: list[bytes] = []
+    at = _now()
     for kind, own in items:
+        begin = begins.get(kind)
+        if begin is None:
+            begin = begins[kind] = b'"at":"%b","kind":"%b","prev":"' % (at, kind.encode())
         if len(own) > 2:
-            body = b'{"n":%d,"at":"%b","kind":"%b","prev":"%b",%b' % (number, at, kind.encode(), last, own[1:-1])
+            body = b'{"n":%d,%b%b",%b' % (number, begin, last, own[1:-1])
         else:
-            body = b'{"n":%d,"at":"%b","kind":"%b","prev":"%b"' % (number, at, kind.encode(), last)
-        last = sha256(body).hexdigest().encode()
+            body = b'{"n":%d,%b%b"' % (number, begin, last)
+        last = hexlify(sha256(body).digest())
         parts += (body, b',"hash":"', last, b'"}\n')
         number += 1
     return b"".join(parts), last.decode()
@@ -131,23 +137,29 @@ def digest_of(body: bytes) -> str:
 
 def request_id(writer: str) -> str:
     """An id for a request that names its writer and sorts by time: `req-<writer>-<milliseconds><80 random bits>`, both
-    in hexadecimal. Called for each request: the time is formatted once a millisecond, random bits are drawn in bulk.
-    """
+    in hexadecimal."""
+    return request_id_bytes(writer).decode()
+
+
+def request_id_bytes(writer: str) -> bytes:
+    """The same in ASCII. Called for each request: the time is formatted once a millisecond, random bits are drawn in
+    bulk."""
     global _prefix, _bits  # noqa: PLW0603
     moment = int(time.time() * 1000)
-    known = _prefix
-    if known[0] != moment or known[1] != writer:
-        known = _prefix = (moment, writer, f"req-{writer}-{moment:011x}")
+    last, last_writer, begin = _prefix
+    if last != moment or last_writer != writer:
+        begin = f"req-{writer}-{moment:011x}".encode()
+        _prefix = (moment, writer, begin)
     for bits in _bits:
-        return known[2] + bits
-    drawn = secrets.token_bytes(10 * _DRAWN).hex()
+        return begin + bits
+    drawn = secrets.token_bytes(10 * _DRAWN).hex().encode()
     _bits = iter([drawn[at : at + 20] for at in range(20, len(drawn), 20)])
-    return known[2] + drawn[:20]
+    return begin + drawn[:20]
 
 
 _DRAWN = 256
-_prefix: tuple[int, str, str] = (-1, "", "")
-_bits: Iterator[str] = iter(())
+_prefix: tuple[int, str, bytes] = (-1, "", b"")
+_bits: Iterator[bytes] = iter(())
 
 
 def _forked() -> None:

@@ -38,6 +38,12 @@ class Rulings:
         self._ids: dict[bytes, str] = {}
         self._written: set[str] = set()
 
+    def missing(self, ruling: str, ruling_bytes: bytes) -> tuple[str, bytes] | None:
+        """What must stand before the record that names a decision by its id, in the same `append_all`."""
+        if ruling in self._written and self._epoch == self._writer.epoch:
+            return None
+        return self.record(ruling_bytes)[1]
+
     def record(self, ruling_bytes: bytes) -> tuple[str, tuple[str, bytes] | None]:
         """The id of a decision, and what must stand before the record that names it, in the same `append_all`.
 

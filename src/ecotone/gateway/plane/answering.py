@@ -16,11 +16,12 @@ from ecotone.gateway.streams import DONE, EventCutter, StreamReader
 from ecotone.ledger import LedgerFull
 
 _MOST_TOLD: Final = 500
-_JSON: Final = b"content-type: application/json\r\n"
 
 
 class Answering(Course):
     """A request whose candidate answers."""
+
+    __slots__ = ()
 
     # -- what the upstream does --------------------------------------------------------------------------------------
     def answer_began(self, status: int, headers: dict[bytes, bytes]) -> None:
@@ -62,8 +63,22 @@ class Answering(Course):
         else:
             self._refused_by_upstream()
 
+    def answer_whole(self, headers: dict[bytes, bytes], body: bytes, now: float) -> None:
+        """A whole plain answer at once."""
+        if self.request.stream or len(body) > self.plane.most_answer:
+            self.answer_began(200, headers)
+            self.answer_data([body], True)
+            return
+        self._upstream = None
+        self._status = 200
+        self._headers = headers
+        self.first = now
+        self._parts = [body]
+        self._whole()
+
     def answer_lost(self, how: str, again: bool) -> None:
         self._upstream = None
+        self.lost = True
         if again and not self._retried and not self._status:
             self._retried = True  # the connection had been closed before it took the request
             self.plane.spawn(self._dial(), self)
@@ -145,11 +160,12 @@ class Answering(Course):
             self._answered(data)
 
     def _answered(self, data: bytes) -> None:
-        self._told_ok()
-        key = self.option.key
+        route, key = self.lane.route, self.option.key
+        if route is not None or self.plane.resting:
+            self._told_ok()
         if key:
             data = without_key_bytes(data, key)
-        if self.lane.route is not None and self.lane.route.alias:
+        if route is not None and route.alias:
             data = _renamed(data, self.lane.asked)
         self._parts = [data]
         if self.texts is not None:
@@ -160,7 +176,8 @@ class Answering(Course):
 
     def _deliver(self, wrong: LedgerFull | None) -> None:
         if not self.gone:
-            self.client.whole(200, self._head_block() + _JSON, self._parts[0])
+            block = b"x-request-id: %b\r\n%bcontent-type: application/json\r\n" % (self.request_id, self.option.block)
+            self.client.whole(200, block, self._parts[0])
 
     # -- streams -----------------------------------------------------------------------------------------------------
     def _stream(self, data: bytes, ended: bool) -> None:
@@ -250,7 +267,7 @@ class Answering(Course):
     def _told_ok(self) -> None:
         """The candidate answered well: worth knowing where there is a choice, or where it failed before."""
         plane, route = self.plane, self.lane.route
-        if route is not None or plane.chooser.health.resting:
+        if route is not None or plane.resting:
             plane.answered(self)
             if self.place and route is not None:
                 plane.chooser.moved(route, self.conversation, self.option.name, plane.now())

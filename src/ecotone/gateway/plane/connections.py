@@ -19,7 +19,7 @@ from ecotone.gateway.plane.heads import (
     check_twice,
     repeatable,
 )
-from ecotone.gateway.plane.writing import FEW, descriptor_of, write
+from ecotone.gateway.plane.writing import FEW, ONE_WRITE, descriptor_of, write
 
 MOST_PIPELINED: Final = 64
 HEAD_SECONDS: Final = 30.0
@@ -107,6 +107,13 @@ class Connection(asyncio.Protocol):
         connections: holds this one while it is open.
     """
 
+    __slots__ = (
+        "_bare", "_beside", "_bodiless", "_busy", "_connections", "_descriptor", "_desk", "_ending", "_expected",
+        "_fed", "_fields", "_first", "_head", "_head_since", "_in_head", "_last", "_lingering", "_missing", "_old",
+        "_parser", "_parts", "_pieces", "_raw", "_refusal", "_seen", "_size", "_target", "_transport", "_upgrading",
+        "_waiting", "_work", "address", "since", "slow",
+    )  # fmt: skip
+
     def __init__(self, desk: Desk, connections: set[Any]) -> None:
         self._desk = desk
         self._connections = connections
@@ -121,12 +128,13 @@ class Connection(asyncio.Protocol):
         self._raw: list[bytes] = []
         self._in_head = self._first = False
         self._seen: SeenHead[Head] | None = None
+        self._expected: SeenHead[Head] | None = None
         self._missing = self._beside = 0
         self._descriptor = -1
         self._upgrading = False
         self._fed = self._size = self._pieces = 0
         self._work: Work | None = None
-        self._busy = self._ending = self._lingering = self._chunked = self._begun = self._old = self._bare = False
+        self._busy = self._ending = self._lingering = self._old = self._bare = False
         self._last = self._bodiless = False
         self.slow = False
         self.address = ""
@@ -151,6 +159,21 @@ class Connection(asyncio.Protocol):
             work.client_gone()
 
     def data_received(self, data: bytes) -> None:
+        """What came. Between two requests that is most often a whole one with the same head as the last: it begins at
+        once, as all that a head decides stands from the last time."""
+        seen, self._expected = self._expected, None
+        if seen is not None:
+            start, length = seen.begins(data)
+            if start and len(data) - start == length <= self._desk.most_body:
+                self._busy = True
+                work = self._desk.take(self, seen.meaning, data[start:], self.address)
+                if self._busy:  # not answered yet
+                    self._work = work
+                return
+        self._received(data)
+
+    def _received(self, data: bytes) -> None:
+        """Anything that may come."""
         self.since = time.monotonic()
         if self._lingering:
             self._fed += len(data)
@@ -164,16 +187,13 @@ class Connection(asyncio.Protocol):
             return
         seen = self._seen
         if seen is not None and not self._busy and self._head is None:
-            start, length = seen.begins(data, self._desk.most_body)
-            if start:
-                have = len(data) - start
-                if have == length:
-                    self._start(seen.meaning, data[start:], None)
-                    return
-                if have < length and self._desk.refused_early(seen.meaning, self.address) is None:
-                    self._parts = [data[start:]]
-                    self._missing = length - have
-                    return
+            start, length = seen.begins(data)
+            have = len(data) - start
+            may_be_it = start and have < length <= self._desk.most_body
+            if may_be_it and self._desk.refused_early(seen.meaning, self.address) is None:
+                self._parts = [data[start:]]
+                self._missing = length - have
+                return
         if self._head is None:
             self._raw = [data]
             self._first = True
@@ -211,7 +231,8 @@ class Connection(asyncio.Protocol):
         assert self._seen is not None
         self._start(self._seen.meaning, b"".join(parts), None)
         if left < 0 and not self._transport.is_closing():
-            self.data_received(data[left:])
+            self._expected = None
+            self._received(data[left:])
 
     def eof_received(self) -> bool:
         """A client that ends its side has gone, as far as can be seen: who gives up closes its socket, and nothing else
@@ -221,6 +242,7 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.slow = True
+        self.since = time.monotonic()
         if self._work is not None:
             self._work.client_slow()
 
@@ -259,6 +281,7 @@ class Connection(asyncio.Protocol):
 
     # -- httptools ---------------------------------------------------------------------------------------------------
     def on_message_begin(self) -> None:
+        self._expected = None
         self._head = Head()
         self._head_since = self.since
         self._target = []
@@ -329,8 +352,8 @@ class Connection(asyncio.Protocol):
         self._head = None
         self._parts = []
         self._fed = 0
-        if self._first and len(self._raw) == 1 and self._refusal is None and repeatable(head):
-            self._seen = SeenHead(self._raw[0], head)
+        may_repeat = self._first and len(self._raw) == 1 and self._refusal is None and repeatable(head)
+        self._seen = SeenHead(self._raw[0], head) if may_repeat else None
         self._first = False
         body = parts[0] if len(parts) == 1 else b"".join(parts)
         if self._busy:
@@ -347,7 +370,6 @@ class Connection(asyncio.Protocol):
     # -- requests ----------------------------------------------------------------------------------------------------
     def _start(self, head: Head, body: bytes, refusal: Refusal | None) -> None:
         self._busy = True
-        self._begun = False
         self._old = head.old
         self._bodiless = head.method == b"HEAD"
         if head.close or self._last:
@@ -363,7 +385,7 @@ class Connection(asyncio.Protocol):
         """The answer is written; the next request, if one waits."""
         self._work = None
         self._busy = False
-        self.since = self._head_since = time.monotonic()
+        self.since = time.monotonic()
         transport = self._transport
         if transport.is_closing():
             return
@@ -375,6 +397,10 @@ class Connection(asyncio.Protocol):
                 transport.resume_reading()
             asyncio.get_running_loop().call_soon(self._next, head, body, refusal)
             self._busy = True
+        elif self._head is None:
+            self._expected = self._seen
+        else:
+            self._head_since = self.since
 
     def _next(self, head: Head, body: bytes, refusal: Refusal | None) -> None:
         if not self._transport.is_closing():
@@ -399,7 +425,7 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._head, self._in_head, self._upgrading = None, False, False
         self._fields = []
-        self.data_received(b"\r\n".join(kept) + blank + rest)
+        self._received(b"\r\n".join(kept) + blank + rest)
 
     def _broken(self, refusal: Refusal) -> None:
         """Nothing that follows can be trusted: say why, once what came before is answered, and end."""
@@ -415,14 +441,14 @@ class Connection(asyncio.Protocol):
         """Answer at once. `block` holds the header lines but Content-Length."""
         transport = self._transport
         if not transport.is_closing():
-            end = b"connection: close\r\ncontent-length: %d\r\n\r\n" if self._last else b"content-length: %d\r\n\r\n"
+            last = b"connection: close\r\n" if self._last else b""
             line = _LINES.get(status) or b"HTTP/1.1 %d Error\r\n" % status
             if self._bodiless:
-                transport.write(b"%b%b%b" % (line, block, end % len(body)))
-            elif len(body) < 16384:
-                self._put(b"%b%b%b%b" % (line, block, end % len(body), body))
+                transport.write(b"%b%b%bcontent-length: %d\r\n\r\n" % (line, block, last, len(body)))
+            elif len(body) < ONE_WRITE:
+                self._put(b"%b%b%bcontent-length: %d\r\n\r\n%b" % (line, block, last, len(body), body))
             else:
-                transport.writelines((line, block, end % len(body), body))
+                transport.writelines((b"%b%b%bcontent-length: %d\r\n\r\n" % (line, block, last, len(body)), body))
         if self._ending and not self._waiting:
             self._linger()
         else:
@@ -432,7 +458,6 @@ class Connection(asyncio.Protocol):
         """Begin a stream."""
         if self._transport.is_closing():
             return
-        self._begun = True
         if self._old:
             self._last = True
             self._transport.write(_LINES[200] + block + STREAM + b"connection: close\r\n\r\n")

@@ -16,6 +16,7 @@ from ecotone.gateway.plane.passing import Passing
 from ecotone.gateway.plane.refused import refusal_of
 from ecotone.gateway.plane.upstreams import Upstream
 from ecotone.gateway.streams import EventCutter, StreamReader
+from ecotone.gateway.tasks.clients import event_of
 from ecotone.ledger import LedgerFull
 from ecotone.privacy import Findings, Pseudonyms
 from ecotone.vocabulary import DataClass
@@ -31,6 +32,13 @@ NO_FAILURE: Final = frozenset({"personal_data", RESTING})
 _MAY_BE_BILLED: Final = frozenset({"upstream_died", "upstream_timeout", "internal_error", "key_revoked", "draining"})
 """Refusals that leave open whether the backend did what it was asked for, and takes money for it."""
 
+_NONE: Final[dict[bytes, bytes]] = {}
+_SETTLED: Final = (
+    b'{"request_id":"%b",%b,"status":"%b","prompt_tokens":%d,"completion_tokens":%d,"cached_tokens":%d,'
+    b'"cache_write_tokens":%d,"reasoning_tokens":%d,"estimate":%b,"cost":%b,"price":%b,"first":%.4f,"seconds":%.4f,'
+    b'"error":%b%b%b}'
+)
+
 
 class Course(ABC):
     """A request under way: what is known of it, and its ends.
@@ -44,29 +52,13 @@ class Course(ABC):
         names: placeholders, when the text goes out with some.
     """
 
-    names: Pseudonyms | None = None
-    hold: Any = None
-    kept: Kept | None = None
-    recording: Recording | None = None
-    cache_key = b""
-    conversation = b""
-    scopes: tuple[str, ...] = ()
-    marks = b""
-    texts: Recording | None = None
-    findings: Findings | None = None
-    gone = False
-    first = tried = 0.0
-    place = 0
-    _body = b""
-    _upstream: Upstream | None = None
-    _status = 0
-    _headers: dict[bytes, bytes] = {}  # noqa: RUF012
-    _size = 0
-    _passing: Passing | None = None
-    _reader: StreamReader | None = None
-    _cutter: EventCutter | None = None
-    _inflate: Any = None
-    _begun = _settled = _retried = _waiting = _sent = False
+    __slots__ = (
+        "_begun", "_cutter", "_headers", "_inflate", "_masked_body", "_parts", "_passing", "_reader", "_retried",
+        "_sent", "_settled", "_size", "_status", "_upstream", "_waiting", "began", "cache_key", "caller_id", "client",
+        "completion", "conversation", "deadline", "findings", "first", "gone", "hold", "kept", "lane", "lost", "marks",
+        "names", "option", "options", "place", "plane", "recording", "request", "request_id", "revived", "scopes",
+        "texts", "tried", "usage",
+    )  # fmt: skip
 
     def __init__(
         self, plane: "Ground", client: Client, request: Request, lane: Lane, options: list[Option], caller_id: bytes
@@ -82,6 +74,25 @@ class Course(ABC):
         self.usage = Usage()
         self.completion = reserved_completion(request)
         self.began = self.deadline = plane.now()
+        self.first = self.tried = 0.0
+        self.place = self._status = self._size = 0
+        self.cache_key = self.conversation = self.marks = b""
+        self.scopes: tuple[str, ...] = ()
+        self.hold: Any = None
+        self.findings: Findings | None = None
+        self.names: Pseudonyms | None = None
+        self.kept: Kept | None = None
+        self.recording: Recording | None = None
+        self.texts: Recording | None = None
+        self.lost = self.revived = False
+        self.gone = self._begun = self._settled = self._retried = self._waiting = self._sent = False
+        self._masked_body: bytes | None = None
+        self._upstream: Upstream | None = None
+        self._passing: Passing | None = None
+        self._reader: StreamReader | None = None
+        self._cutter: EventCutter | None = None
+        self._inflate: Any = None
+        self._headers: dict[bytes, bytes] = _NONE
         self._parts: list[bytes] = []
 
     @property
@@ -146,8 +157,11 @@ class Course(ABC):
         if self.names is not None:
             refusal.message = self.names.restore(refusal.message)
         if refusal.retry:
+            is_last = self.place + 1 >= len(self.options)
+            if is_last and self.plane.revives(self, refusal):
+                return
             self.plane.failed(self, refusal)
-            if self.place + 1 < len(self.options) and self.plane.may_retry(self):
+            if not is_last and self.plane.may_retry(self):
                 self._next(refusal)
                 return
         elif refusal.code == "upstream_died":
@@ -156,6 +170,13 @@ class Course(ABC):
             self.plane.answered(self)
         refusal.headers.setdefault("x-ecotone-backend", self.option.candidate.target.backend)
         self._end("upstream_died" if refusal.code == "upstream_died" else "failed", refusal)
+
+    def again(self, option: Option, refusal: Refusal) -> None:
+        """Go on with an engine that came in the place of one that died; what that one did is in no account."""
+        self._sent = False
+        self.options = [*self.options, option]
+        self.place = len(self.options) - 2
+        self._next(refusal)
 
     def _next(self, refusal: Refusal) -> None:
         told: dict[str, Any] = {
@@ -177,8 +198,10 @@ class Course(ABC):
         self.usage = Usage()
         self._parts = []
         self._status, self._size, self.first = 0, 0, 0.0
-        self.names = self._upstream = self._passing = self._reader = self._cutter = self._inflate = None
-        self._retried = self._sent = False
+        self.names = self._masked_body = self._upstream = self._passing = self._reader = self._cutter = (
+            self._inflate
+        ) = None
+        self._retried = self._sent = self.lost = False
         self.plane.turns.add("failed", failed, _nothing)
         try:
             self.start()
@@ -224,7 +247,7 @@ class Course(ABC):
             if self.gone:
                 return
             if self._begun:
-                self.client.end(refusal.event())
+                self.client.end(event_of(self.client, refusal))
             else:
                 self._refuse(refusal)
 
@@ -239,43 +262,41 @@ class Course(ABC):
         if self._settled:
             return
         self._settled = True
-        plane, usage = self.plane, self.usage
+        plane, usage, option = self.plane, self.usage, self.option
         plane.jobs.discard(self)
-        billed = self._is_billed(refusal)
-        if not billed and self.kept is None:
-            usage.estimate = False
-        elif usage.estimate:
-            usage.settled(self.request)
-        option = self.option
+        billed = self._sent if refusal is None else self._is_billed(refusal)
+        if usage.estimate:
+            if billed or self.kept is not None:
+                usage.settled(self.request)
+            else:
+                usage.estimate = False
+        prompt, completion = usage.prompt_tokens, usage.completion_tokens
         if option.free or not billed:
             cost: int | None = 0
         else:
             cost = option.price.cost(usage) if option.price is not None else None
-        hold, self.hold = self.hold, None
+        hold = self.hold
         if hold is not None:
-            hold.settle(usage.prompt_tokens + usage.completion_tokens, cost)
+            self.hold = None
+            hold.settle(prompt + completion, cost)
         now = plane.now()
-        record = (
-            b'{"request_id":"%b",%b,"status":"%b","prompt_tokens":%d,"completion_tokens":%d,"cached_tokens":%d,'
-            b'"cache_write_tokens":%d,"reasoning_tokens":%d,"estimate":%b,"cost":%b,"price":%b,"first":%.4f,"seconds":%.4f,"error":%b%b%b}'
-            % (
-                self.request_id,
-                option.settled,
-                status.encode(),
-                usage.prompt_tokens,
-                usage.completion_tokens,
-                usage.cached_tokens,
-                usage.cache_write_tokens + usage.cache_write_1h_tokens,
-                usage.reasoning_tokens,
-                b"true" if usage.estimate else b"false",
-                b"null" if cost is None else b"%d" % cost,
-                option.version,
-                self.first - self.began if self.first else 0.0,
-                now - self.began,
-                b"null" if refusal is None else b'"%b"' % refusal.code.encode(),
-                self.marks,
-                b"" if self.texts is None else plane.keep_texts(self, self.texts),
-            )
+        record = _SETTLED % (
+            self.request_id,
+            option.settled,
+            status.encode(),
+            prompt,
+            completion,
+            usage.cached_tokens,
+            usage.cache_write_tokens + usage.cache_write_1h_tokens,
+            usage.reasoning_tokens,
+            b"true" if usage.estimate else b"false",
+            b"null" if cost is None else b"%d" % cost,
+            option.version,
+            self.first - self.began if self.first else 0.0,
+            now - self.began,
+            b"null" if refusal is None else b'"%b"' % refusal.code.encode(),
+            self.marks,
+            b"" if self.texts is None else plane.keep_texts(self, self.texts),
         )
         plane.counted(self, status, cost, now)
         plane.turns.add("settled", record, after or _nothing)

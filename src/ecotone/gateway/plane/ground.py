@@ -4,8 +4,10 @@ import asyncio
 import hashlib
 import time
 from abc import ABC, abstractmethod
+from binascii import hexlify
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from typing import Any, Final, Protocol
 
 import blake3
@@ -25,13 +27,15 @@ from ecotone.gateway.plane.lanes import Lane, Lanes, Option, header_block
 from ecotone.gateway.plane.listing import Listing
 from ecotone.gateway.plane.turns import Turns
 from ecotone.gateway.snapshot import Snapshot
-from ecotone.ledger import Ledger, LedgerWriter, request_id, settle_open
+from ecotone.gateway.tasks.clients import body_of
+from ecotone.ledger import Ledger, LedgerWriter, settle_open
+from ecotone.ledger.records import request_id_bytes
 from ecotone.ledger.rulings import Rulings
 from ecotone.ledger.texts import Texts
 from ecotone.settings import Settings
 
 FACES: Final = {"/v1/chat/completions": "chat", "/v1/completions": "completions", "/v1/embeddings": "embeddings"}
-PATHS: Final = {"chat": "chat/completions", "completions": "completions", "embeddings": "embeddings"}
+PATHS: Final = {"chat": "chat/completions", "completions": "completions", "embeddings": "embeddings", "tasks": "tasks"}
 _FEW: Final = 8 * 1024
 _JSON: Final = b"content-type: application/json\r\n"
 
@@ -49,6 +53,17 @@ class Snapshots(Protocol):
 
 def _nobody(_model: str) -> None:
     """There are no engines here."""
+
+
+class _Nothing:
+    """Snapshots of a plane that has none yet."""
+
+    def __init__(self, current: Snapshot) -> None:
+        self.current = current
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
 
 
 class Ground(ABC):
@@ -73,14 +88,16 @@ class Ground(ABC):
     ) -> None:
         self._settings = settings
         self._writer = writer
+        self._chain = writer.writer
         self.limiter = limiter
         self._counters = counters
         self._texts = texts
-        self._snapshots: Snapshots | None = None
         self._snapshot = Snapshot()
+        self._snapshots: Snapshots = _Nothing(self._snapshot)
         self._stale: bool | None = None
         self._lanes = Lanes(settings, PATHS)
         self.chooser = Chooser(settings.backend_rest)
+        self.resting = self.chooser.health.resting
         self.cache = Cache(settings.cache_bytes)
         self._cache_key = hashlib.sha256(settings.secret("cache")).digest()
         self._listing = Listing()
@@ -114,8 +131,7 @@ class Ground(ABC):
     async def start(self) -> None:
         """Begin, on the loop that runs."""
         self._begin(asyncio.get_running_loop())
-        if self._snapshots is not None:
-            self._snapshots.start()
+        self._snapshots.start()
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -134,8 +150,7 @@ class Ground(ABC):
             self.turns.write()
         for connection in list(self.connections):
             connection.shutdown()
-        if self._snapshots is not None:
-            await asyncio.to_thread(self._snapshots.stop)
+        await asyncio.to_thread(self._snapshots.stop)
         for task in list(self._tasks):
             task.cancel()
         for place in self._lanes.places:
@@ -144,7 +159,7 @@ class Ground(ABC):
 
     # -- what jobs need ----------------------------------------------------------------------------------------------
     def new_id(self) -> bytes:
-        return request_id(self._writer.writer).encode()
+        return request_id_bytes(self._chain)
 
     def keyed_hash(self, project: str, raw: bytes) -> bytes:
         """Keyed hash of a request's body, 128 bits, with another key for each project.
@@ -159,7 +174,7 @@ class Ground(ABC):
             own = hashlib.blake2b(project.encode(), key=self._prompt_key[:64], digest_size=32).digest()
             known = self._prompt_keys[project] = own
         if len(raw) < _FEW:
-            return hashlib.sha256(known + raw).hexdigest()[:32].encode()
+            return hexlify(sha256(known + raw).digest()[:16])
         return blake3.blake3(raw, key=known).hexdigest(16).encode()
 
     def ordered(self, job: Course, options: list[Option]) -> list[Option]:
@@ -212,15 +227,13 @@ class Ground(ABC):
         """
         if self.limiter is None:
             return None
+        assert self.limiter is not None
         completion, price = job.completion, option.price
         cost = None
         if job.kept is not None:
             cost = 0  # what is kept costs nothing, and needs no budget
         elif price is not None:  # an answer that the request does not bound costs, too
-            cost = price.most(
-                prompt,
-                completion or self._unlimited(job, price.max_output),
-            )
+            cost = price.most(prompt, completion or self._unlimited(job, price.max_output))
         return self.limiter.reserve(option.scopes + job.scopes, prompt + completion, cost, self.now())
 
     def _unlimited(self, job: Course, most: int | None) -> int:
@@ -320,7 +333,13 @@ class Ground(ABC):
         headers.setdefault("x-ecotone-backend", "none")
         if self._counters is not None:
             self._counters.refused(refusal.code)
-        client.whole(refusal.status, b"x-request-id: %b\r\n%b%b" % (own, _JSON, header_block(headers)), refusal.body())
+        client.whole(
+            refusal.status, b"x-request-id: %b\r\n%b%b" % (own, _JSON, header_block(headers)), body_of(client, refusal)
+        )
+
+    @abstractmethod
+    def revives(self, job: Course, refusal: Refusal) -> bool:
+        """Whether a request whose engine died goes on by itself once that is back."""
 
     @abstractmethod
     def _sweep(self) -> None:

@@ -16,6 +16,7 @@ _ONCE: Final = frozenset(
     {b"host", b"authorization", b"x-api-key", b"api-key", b"content-length", b"content-type", b"transfer-encoding"}
 )
 _KEYS: Final = (b"x-api-key", b"api-key")
+_ZERO: Final = ord("0")
 M = TypeVar("M")
 
 _paths: dict[bytes, str] = {}
@@ -120,30 +121,29 @@ class SeenHead(Generic[M]):
         meaning: what it was parsed into.
     """
 
-    __slots__ = ("_after", "_before", "meaning")
+    __slots__ = ("after", "before", "meaning", "rest", "start")
 
     def __init__(self, raw: bytes, meaning: M) -> None:
         end = raw.index(b"\r\n\r\n") + 4
         name = raw[:end].lower().index(b"\r\ncontent-length:")
         start = name + len(b"\r\ncontent-length:")
         start += len(raw[start:end]) - len(raw[start:end].lstrip(b" "))
-        self._before = raw[:start]
-        self._after = raw[raw.index(b"\r", start) : end]
+        self.before = raw[:start]
+        self.after = raw[raw.index(b"\r", start) : end]
+        self.start = start
+        self.rest = len(self.after)
         self.meaning = meaning
 
-    def begins(self, data: bytes, most: int) -> tuple[int, int]:
+    def begins(self, data: bytes) -> tuple[int, int]:
         """Where the body begins when the data begins with this head, and how long it is; (0, 0) when it is anything
-        else, or longer than allowed."""
-        before, after = self._before, self._after
-        if not data.startswith(before):
-            return 0, 0
-        start = len(before)
-        end = data.find(b"\r", start, start + 12)
-        digits = data[start:end]
-        if end < 0 or not digits.isdigit() or digits[:1] == b"0" or not data.startswith(after, end):
-            return 0, 0
-        length = int(digits)
-        return (end + len(after), length) if length <= most else (0, 0)
+        else."""
+        if data.startswith(self.before):
+            start = self.start
+            end = data.find(b"\r", start, start + 12)
+            digits = data[start:end]
+            if end > 0 and digits.isdigit() and digits[0] != _ZERO and data.startswith(self.after, end):
+                return end + self.rest, int(digits)
+        return 0, 0
 
 
 def repeatable(head: Head) -> bool:

@@ -5,6 +5,8 @@ before anything is sent, a `settled` one before the last byte of the answer leav
 client no other candidate is called.
 """
 
+from typing import Final
+
 from ecotone.gateway.answers import Refusal
 from ecotone.gateway.cache import Kept
 from ecotone.gateway.outgoing import outgoing
@@ -12,14 +14,21 @@ from ecotone.gateway.plane.answering import Answering
 from ecotone.gateway.plane.course import IN_THREAD, RESTING
 from ecotone.gateway.plane.lanes import Option
 from ecotone.gateway.plane.upstreams import Unreachable, Upstream
-from ecotone.gateway.plane.writing import FEW
+from ecotone.gateway.plane.writing import FEW, ONE_WRITE
 from ecotone.gateway.refusals import NotLeased, about
 from ecotone.ledger import LedgerFull
 from ecotone.privacy import Pseudonyms
 
+_OPENED: Final = (
+    b'{"request_id":"%b","caller_id":%b,%b,"prompt_hash":"%b","stream":%b,"reserved_prompt_tokens":%d,'
+    b'"reserved_completion_tokens":%d,"reserved_cost":%b%b}'
+)
+
 
 class Job(Answering):
     """A request from its admission on: candidates in turn."""
+
+    __slots__ = ()
 
     def choose(self, options: list[Option]) -> None:
         """Try these, in this order."""
@@ -30,7 +39,7 @@ class Job(Answering):
     def start(self) -> None:
         """Reserve, write that it was opened, and go on once that is written. Raises Refusal when there is no room."""
         plane, request, option = self.plane, self.request, self.option
-        prompt = (request.size + 2) // 3
+        prompt = (len(request.raw) + 2) // 3
         if plane.limiter is not None:
             try:
                 self.hold = plane.reserved(self, option, prompt)
@@ -39,24 +48,21 @@ class Job(Answering):
                     raise about(refusal, option.name) from None
                 self._start_next(about(refusal, option.name))
                 return
-        record = (
-            b'{"request_id":"%b","caller_id":%b,%b,"prompt_hash":"%b","stream":%b,"reserved_prompt_tokens":%d,'
-            b'"reserved_completion_tokens":%d,"reserved_cost":%b%b}'
-            % (
-                self.request_id,
-                self.caller_id,
-                option.record,
-                plane.keyed_hash(self.lane.consumer.name, request.raw),
-                b"true" if request.stream else b"false",
-                prompt,
-                self.completion,
-                b"null" if self.hold is None or self.hold.cost is None else b"%d" % self.hold.cost,
-                self.marks,
-            )
+        hold = self.hold
+        record = _OPENED % (
+            self.request_id,
+            self.caller_id,
+            option.record,
+            plane.keyed_hash(self.lane.consumer.name, request.raw),
+            b"true" if request.stream else b"false",
+            prompt,
+            self.completion,
+            b"null" if hold is None or hold.cost is None else b"%d" % hold.cost,
+            self.marks,
         )
         self._waiting = True
         plane.jobs.add(self)
-        _, ruling = plane.rulings.record(option.ruling)
+        ruling = plane.rulings.missing(option.ruling_id, option.ruling)
         if ruling is not None:
             plane.turns.before(*ruling)
         plane.turns.add("opened", record, self._opened)
@@ -101,24 +107,14 @@ class Job(Answering):
             self._settled = True
             self.plane.jobs.discard(self)
             self._refuse(Refusal(503, wrong.code, wrong.message, headers={"retry-after": "30"}))
-            return
-        if self.gone:
+        elif self.gone:
             self._settle("client_gone", None)
-            return
-        if self.kept is not None:
+        elif self.kept is not None:
             self._replayed(self.kept)
-            return
-        option = self.option
-        if option.candidate.masked:
+        elif self.option.candidate.masked:
             self.plane.spawn(self._masked(), self)
-            return
-        request = self.request
-        self._body = request.forwarded(
-            option.candidate.model,
-            ask_usage=request.stream and not request.wants_usage,
-            salt=self._salt() if option.salted else None,
-        )
-        self._dispatch()
+        else:
+            self._dispatch()
 
     def _replayed(self, kept: Kept) -> None:
         self.usage = kept.usage()
@@ -130,9 +126,9 @@ class Job(Answering):
         try:
             how = (self.request, self.option.candidate, names, self._salt() if self.option.salted else None)
             if self.request.size > IN_THREAD:
-                self._body = await self.plane.in_thread(outgoing, *how)
+                self._masked_body = await self.plane.in_thread(outgoing, *how)
             else:
-                self._body = outgoing(*how)
+                self._masked_body = outgoing(*how)
         except Refusal as refusal:
             self.fail(refusal)
         else:
@@ -144,21 +140,22 @@ class Job(Answering):
         return self.plane.keyed_hash(self.lane.consumer.name, b"cache_salt").decode()
 
     def _dispatch(self) -> None:
-        self.tried = self.plane.now()
-        if self.plane.chooser.health.resting and not self.plane.chooser.began(self.option.name):
-            text = f"{self.option.name} failed and is being tried by another request; try again in a moment."
+        plane, option = self.plane, self.option
+        self.tried = now = plane.now()
+        if plane.resting and not plane.chooser.began(option.name):
+            text = f"{option.name} failed and is being tried by another request; try again in a moment."
             self.fail(Refusal(503, RESTING, text, param="model", headers={"retry-after": "1"}, retry=True))
             return
-        target = self.option.candidate.target
-        if target.key_env is not None and not self.option.key:
+        if option.lacks_key:
+            target = option.candidate.target
             text = f"The backend {target.backend} has no key: set {target.key_env} in the server's environment and "
             self.fail(Refusal(503, "backend_without_key", text + "start it again.", retry=True))
             return
-        found = self.option.place.take()
+        found = option.place.take()
         if found is None:
-            self.plane.spawn(self._dial(), self)
+            plane.spawn(self._dial(), self)
         else:
-            self._send(found)
+            self._send(found, now)
 
     async def _dial(self) -> None:
         target = self.option.candidate.target
@@ -176,15 +173,25 @@ class Job(Answering):
         if self.gone:
             found.close()
         else:
-            self._send(found)
+            self._send(found, self.plane.now())
 
-    def _send(self, upstream: Upstream) -> None:
+    def _send(self, upstream: Upstream, now: float) -> None:
+        """Send the body: with another name of the model in it and as it came, where nothing else has to be changed."""
+        request, option = self.request, self.option
         self._upstream = upstream
         self._sent = True
-        self.deadline = self.plane.now() + self.lane.wait
-        upstream.send(
-            self,
-            b"%b%d\r\n\r\n" % (self.option.head, len(self._body)),
-            self._body,
-            is_alone=len(self.plane.jobs) <= FEW,
-        )
+        self.deadline = now + self.lane.wait
+        raw, told, own = request.raw, option.told, option.own
+        if request.canonical and option.plain and (request.wants_usage or not request.stream) and raw.startswith(told):
+            begin = len(told)
+            head = b"%b%d\r\n\r\n%b" % (option.head, len(own) + len(raw) - begin, own)
+            if len(raw) < ONE_WRITE:
+                upstream.send(self, head + raw[begin:], is_alone=len(self.plane.jobs) <= FEW)
+            else:
+                upstream.send_parts(self, (head, memoryview(raw)[begin:]))
+            return
+        body = self._masked_body
+        if body is None:
+            ask_usage, salt = request.stream and not request.wants_usage, self._salt() if option.salted else None
+            body = request.forwarded(option.candidate.model, ask_usage=ask_usage, salt=salt)
+        upstream.send_parts(self, (b"%b%d\r\n\r\n" % (option.head, len(body)), body))

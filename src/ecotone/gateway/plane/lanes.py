@@ -20,6 +20,7 @@ from ecotone.privacy import Findings, inspect
 from ecotone.settings import Settings
 from ecotone.vocabulary import Location
 
+_json = msgspec.json.Encoder().encode
 _MOST_LANES = 20_000
 _PARTS = ("keys", "consumers", "targets", "backends", "routes", "rulings", "prices", "limits")
 _NO_CONTROL = dict.fromkeys((*range(32), 127), " ")
@@ -30,12 +31,14 @@ class Option:
     """A candidate with all that does not change from call to call: where it is, heads, the constant part of records.
 
     `block` is the answer's header lines, `head` the request's head up to Content-Length's value, `record` the JSON of
-    the opened record from its constant fields on, `settled` that of the settled one.
+    the opened record from its constant fields on, `settled` that of the settled one. Where the candidate is `plain`, a
+    body that begins with `told`, the model's name as it was asked for, goes on with `own`, its own name, and the same
+    rest.
     """
 
     __slots__ = (
-        "block", "candidate", "free", "head", "key", "name", "place", "price", "record", "ruling", "salted", "scopes",
-        "settled", "version",
+        "block", "candidate", "free", "head", "key", "lacks_key", "name", "own", "place", "plain", "price", "record",
+        "ruling", "ruling_id", "salted", "scopes", "settled", "told", "version",
     )  # fmt: skip
 
     def __init__(self, lane: "Lane", candidate: Candidate, place: Place | Spread, path: str) -> None:
@@ -44,11 +47,15 @@ class Option:
         self.name = candidate.name
         self.place = place
         self.key = provider_key(target.key_env)
+        self.lacks_key = target.key_env is not None and not self.key
+        self.told, self.own = b'{"model":%b' % _json(lane.asked), b'{"model":%b' % _json(candidate.model)
         self.head = _head(place, path, self.key, target, candidate.model)
         self.salted = target.dialect == VLLM
+        self.plain = not self.salted and not candidate.masked
         self.block = header_block(headers_of(lane, candidate))
         self.record = record_of(lane, candidate, _NO_FINDINGS)
         self.ruling = ruling_content(candidate)
+        self.ruling_id = id_of(self.ruling)
         self.settled = msgspec.json.encode(
             {
                 "project": lane.consumer.name,

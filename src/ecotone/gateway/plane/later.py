@@ -2,33 +2,47 @@
 
 import asyncio
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import msgspec
 
 from ecotone.gateway.answers import Refusal
 from ecotone.gateway.parsing import Request
 from ecotone.gateway.plane.connections import Client, Work
 from ecotone.gateway.plane.heads import Head
-from ecotone.gateway.snapshot import Consumer, Key
+from ecotone.gateway.plane.jobs import Job
+from ecotone.gateway.plane.lanes import Lane
+from ecotone.gateway.snapshot import Consumer, Key, Snapshot
 from ecotone.privacy import Findings
 
 if TYPE_CHECKING:
     from ecotone.gateway.plane.plane import Plane
 
 
-class Asked:
+class Who(msgspec.Struct, eq=False):
+    """Who asks, by which snapshot, worked out once for each head; `lanes` are those of its face so far, by model.
+
+    `caller` is the caller's own id of the request as JSON.
+    """
+
+    hashed: str
+    key: Key
+    consumer: Consumer
+    snapshot: Snapshot
+    caller: bytes
+    lanes: dict[str, Lane]
+
+
+class Asked(msgspec.Struct, eq=False):
     """What a client asks for, from its head on; `findings` is None for a text that was not looked through."""
 
-    __slots__ = ("client", "consumer", "findings", "hashed", "head", "key", "request")
+    makes: ClassVar[type[Job]] = Job
 
+    client: Client
+    head: Head
+    who: Who
     request: Request
-    findings: Findings | None
-
-    def __init__(self, client: Client, head: Head, hashed: str, key: Key, consumer: Consumer) -> None:
-        self.client = client
-        self.head = head
-        self.hashed = hashed
-        self.key = key
-        self.consumer = consumer
+    findings: Findings | None = None
 
 
 class Dropped:

@@ -77,6 +77,10 @@ class _Fetched:
         elif ended and not self._done.done():
             self._done.set_result(b"".join(self._parts) if self._status == 200 else b"")
 
+    def answer_whole(self, headers: dict[bytes, bytes], body: bytes, now: float) -> None:
+        self.answer_began(200, headers)
+        self.answer_data([body], True)
+
     def answer_lost(self, how: str, again: bool) -> None:
         if not self._done.done():
             self._done.set_result(b"")

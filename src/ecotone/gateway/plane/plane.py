@@ -14,28 +14,34 @@ from ecotone.gateway.admission import look_into
 from ecotone.gateway.answers import Refusal
 from ecotone.gateway.cache import Kept, Recording, key_of
 from ecotone.gateway.parsing import HEAVY, Request, parse
+from ecotone.gateway.paths import is_task
 from ecotone.gateway.plane.asgi import AsgiClient
 from ecotone.gateway.plane.connections import Client, Connection, Work
 from ecotone.gateway.plane.faults import log_fault
-from ecotone.gateway.plane.ground import FACES, Ground
+from ecotone.gateway.plane.ground import FACES
 from ecotone.gateway.plane.heads import Head
 from ecotone.gateway.plane.jobs import Job
 from ecotone.gateway.plane.lanes import Lane, header_block
-from ecotone.gateway.plane.later import Asked, Dropped, Later
+from ecotone.gateway.plane.later import Asked, Dropped, Later, Who
 from ecotone.gateway.plane.listing import row_of
 from ecotone.gateway.plane.marks import tags_of
-from ecotone.gateway.snapshot import Consumer, Key, Snapshot
+from ecotone.gateway.plane.reviving import Reviving
+from ecotone.gateway.snapshot import Consumer, Key
+from ecotone.gateway.tasks.addresses import TASKS
+from ecotone.gateway.tasks.clients import faced
+from ecotone.gateway.tasks.desk import TaskDesk
 from ecotone.privacy import Findings, TooDeep, inspect, quick
 
 _MODELS: Final = "/v1/models"
 _SCAN_HERE: Final = 4 * 1024
 _WAKE_SECONDS: Final = 1.0
+_MOST_KNOWN: Final = 64
 _MOST_TEXT: Final = 4 * 1024 * 1024
 _JSON: Final = b"content-type: application/json\r\n"
 _NOT_CALLED: Final = {"x-ecotone-backend": "none", "x-ecotone-reason": "listed; no model was called"}
 
 
-class Plane(Ground):
+class Plane(TaskDesk, Reviving):
     """Everything between a client's connection and a backend's."""
 
     # -- taking requests in ------------------------------------------------------------------------------------------
@@ -64,36 +70,38 @@ class Plane(Ground):
     def take(self, client: Client, head: Head, body: bytes, address: str) -> Work | None:
         """Answer a request, now or later; returns what is under way."""
         try:
-            face = FACES.get(head.path)
-            self._look()
-            who = head.who
-            if who is None or who[3] is not self._snapshot or 0 < who[1].expires <= time.time():
+            if self._stale is not False or self._snapshots.current is not self._snapshot:
+                self._look()
+            who: Who | None = head.who
+            if who is None or who.snapshot is not self._snapshot or 0 < who.key.expires <= time.time():
                 who = head.who = self._who(head, address)
-            hashed, key, consumer, _ = who
+            face = FACES.get(head.path)
             if face is None:
-                return self._other(client, head, key, consumer)
+                if is_task(head.path.encode(), head.method):
+                    return self._at_model(client, head, who, body)
+                return self._other(client, head, who.key, who.consumer)
             if head.method != b"POST":
                 raise Refusal(405, "method_not_allowed", f"{head.path} takes POST.", headers={"allow": "POST"})
-            asked = Asked(client, head, hashed, key, consumer)
             if len(body) > HEAVY:
-                return self._later(client, self._taken_away(asked, face, body))
-            asked.request = parse(face, body)
-            asked.findings = _looked(asked.request) if consumer.scan else None
-            if asked.findings is None and consumer.scan:
-                return self._later(client, self._taken_away(asked, face, body))
+                return self._later(client, self._taken_away(client, head, who, face, body))
+            asked = Asked(client, head, who, parse(face, body))
+            if who.consumer.scan:
+                asked.findings = _looked(asked.request)
+                if asked.findings is None:
+                    return self._later(client, self._taken_away(client, head, who, face, body))
             return self._admitted(asked)
         except Refusal as refusal:
             self.refuse(client, refusal, head)
         except Exception as error:
-            self.broke(client, error)
+            self.broke(faced(client, head), error)
         return None
 
-    async def _taken_away(self, asked: Asked, face: str, body: bytes) -> Work | None:
+    async def _taken_away(self, client: Client, head: Head, who: Who, face: str, body: bytes) -> Work | None:
         """A body that takes long to look through is looked through in a thread."""
-        asked.request, asked.findings = await self.in_thread(_read, face, body, asked.consumer.scan)
-        return self._admitted(asked)
+        request, findings = await self.in_thread(_read, face, body, who.consumer.scan)
+        return self._admitted(Asked(client, head, who, request, findings))
 
-    def _who(self, head: Head, address: str) -> tuple[str, Key, Consumer, Snapshot]:
+    def _who(self, head: Head, address: str) -> Who:
         """Who asks, by which snapshot. Raises Refusal."""
         self._look()
         secret = head.secret()
@@ -103,11 +111,11 @@ class Plane(Ground):
             )
         hashed = hashlib.sha256(secret).hexdigest()
         key, consumer = self._lanes.known(hashed, secret[:4].decode("latin-1"), address, time.time())
-        return hashed, key, consumer, self._snapshot
+        return Who(hashed, key, consumer, self._snapshot, _caller(head), {})
 
     def _look(self) -> None:
         """Take over a new snapshot. Raises Refusal when the one at hand is too old."""
-        snapshot = self._snapshots.current if self._snapshots is not None else self._snapshot
+        snapshot = self._snapshots.current
         if snapshot is not self._snapshot:
             self._lanes.use(snapshot)
             self.chooser.use(snapshot, snapshot.prices)
@@ -125,6 +133,11 @@ class Plane(Ground):
         return self._stale
 
     def _admitted(self, asked: Asked) -> Work | None:
+        who, findings = asked.who, asked.findings
+        if findings is None or not (findings.kinds or findings.unscanned):
+            lane = who.lanes.get(asked.request.model)
+            if lane is not None:
+                return self._go(asked, lane)
         try:
             lane = self._lane(asked)
         except Refusal as refusal:
@@ -138,18 +151,21 @@ class Plane(Ground):
 
     def _lane(self, asked: Asked) -> Lane:
         """Who may answer. Raises Refusal."""
-        findings = asked.findings
-        if findings is None or not (findings.kinds or findings.unscanned):
-            return self._lanes.lane(asked.hashed, asked.key, asked.consumer, asked.request)
-        return self._lanes.made(asked.key, asked.consumer, asked.request, findings)
+        who, request, findings = asked.who, asked.request, asked.findings
+        if findings is not None and (findings.kinds or findings.unscanned):
+            return self._lanes.made(who.key, who.consumer, request, findings)
+        lane = self._lanes.lane(who.hashed, who.key, who.consumer, request)
+        if len(lane.ready) == len(lane.options) and len(who.lanes) < _MOST_KNOWN and who.snapshot is self._snapshot:
+            who.lanes[request.model] = lane
+        return lane
 
     def _go(self, asked: Asked, lane: Lane) -> Work | None:
         """Begin. Raises Refusal."""
         head, ready = asked.head, lane.ready
-        job = Job(self, asked.client, asked.request, lane, ready, _caller(head))
+        job = asked.makes(self, asked.client, asked.request, lane, ready, asked.who.caller)
         job.findings = asked.findings
         self._mark(job, head)
-        if lane.route is not None or self.chooser.health.resting:
+        if lane.route is not None or self.resting:
             job.choose(self.ordered(job, ready))
         kept = self._kept(job) if lane.route is not None and lane.route.cache_seconds else None
         try:
@@ -163,7 +179,7 @@ class Plane(Ground):
             self._note_refused(asked, refusal)
             return None
         if lane.route is not None and lane.route.shadow is not None and kept is None:
-            self._shadowed(job, head)
+            self._shadowed(job)
         return job
 
     def _mark(self, job: Job, head: Head) -> None:
@@ -192,7 +208,7 @@ class Plane(Ground):
     def _kept(self, job: Job) -> tuple[Kept, bytes] | None:
         """What is kept of the same question, as this request wants it; else the job will keep its answer."""
         lane, candidate, request = job.lane, job.option.candidate, job.request
-        if candidate.masked:
+        if candidate.masked or lane.face == TASKS:
             return None
         assert lane.route is not None
         job.cache_key = key_of(
@@ -217,11 +233,11 @@ class Plane(Ground):
             job.recording = Recording(self.cache.most_bytes // 8)
         return None
 
-    def _shadowed(self, job: Job, head: Head) -> None:
+    def _shadowed(self, job: Job) -> None:
         """Send a copy to the route's shadow where this request's turn has come and the same rules allow it."""
         route = job.lane.route
         assert route is not None
-        name = self.chooser.shadow(route, self.now())
+        name = self.chooser.shadow(route, self.now()) if job.lane.face != TASKS else None
         if name is None:
             return
         lane = job.lane
@@ -229,7 +245,7 @@ class Plane(Ground):
         try:
             found = self._lanes.made(lane.key, lane.consumer, copy, job.findings or inspect({}), any_model=True)
             if found.ready:
-                shadow = Job(self, Dropped(), job.request, found, found.ready[:1], _caller(head))
+                shadow = Job(self, Dropped(), job.request, found, found.ready[:1], job.caller_id)
                 shadow.marks, shadow.scopes = job.marks, job.scopes
                 shadow.start()
         except Refusal:
@@ -268,7 +284,7 @@ class Plane(Ground):
             return
         if self.limiter is not None:  # it stands in the ledger, so it counts as a request
             try:
-                scopes = (f"key:{asked.key.id}", f"project:{asked.consumer.name}", "organisation")
+                scopes = (f"key:{asked.who.key.id}", f"project:{asked.who.consumer.name}", "organisation")
                 self.limiter.reserve(scopes, 0, 0, self.now()).release()
             except Refusal as limited:
                 self.refuse(client, limited, head)
@@ -276,9 +292,9 @@ class Plane(Ground):
         told, own = refusal.ecotone, self.new_id()
         record = {
             "request_id": own.decode(),
-            "caller_id": msgspec.Raw(_caller(head)),
-            "project": asked.consumer.name,
-            "key": asked.key.id,
+            "caller_id": msgspec.Raw(asked.who.caller),
+            "project": asked.who.consumer.name,
+            "key": asked.who.key.id,
             "face": request.face,
             "asked": request.model,
             "model": told.get("model", request.model),
@@ -310,7 +326,7 @@ class Plane(Ground):
 
     # -- refusing ----------------------------------------------------------------------------------------------------
     def refuse(self, client: Client, refusal: Refusal, head: Head | None) -> None:
-        self.tell(client, refusal, self.new_id())
+        self.tell(faced(client, head), refusal, self.new_id())
 
     def broke(self, client: Client, error: Exception) -> None:
         """A fault of our own before a job was made."""

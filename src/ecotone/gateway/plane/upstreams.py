@@ -23,8 +23,6 @@ IDLE_SECONDS: Final = 45.0
 ENDING_SECONDS: Final = 2.0
 DNS_SECONDS: Final = 60.0
 MOST_HEAD: Final = 64 * 1024
-_ONE_WRITE: Final = 16 * 1024
-_LARGE: Final = 1024 * 1024
 
 
 class Unreachable(Exception):
@@ -38,6 +36,8 @@ class Exchange(Protocol):
 
     def answer_data(self, parts: list[bytes], ended: bool) -> None: ...
 
+    def answer_whole(self, headers: dict[bytes, bytes], body: bytes, now: float) -> None: ...
+
     def answer_lost(self, how: str, again: bool) -> None: ...
 
     def broke(self, error: Exception) -> None: ...
@@ -49,6 +49,8 @@ class _Nobody:
     def answer_began(self, status: int, headers: dict[bytes, bytes]) -> None: ...
 
     def answer_data(self, parts: list[bytes], ended: bool) -> None: ...
+
+    def answer_whole(self, headers: dict[bytes, bytes], body: bytes, now: float) -> None: ...
 
     def answer_lost(self, how: str, again: bool) -> None: ...
 
@@ -134,9 +136,10 @@ class Place:
 
     def take(self) -> "Upstream | None":
         """A connection that waits, the one used last first."""
-        while self.idle:
-            found = self.idle.pop()
-            if found.usable():
+        idle = self.idle
+        while idle:
+            found = idle.pop()
+            if not found._transport.is_closing():
                 return found
         return None
 
@@ -181,10 +184,7 @@ class Upstream(asyncio.Protocol):
         self.place.open += 1
         self._descriptor = descriptor_of(transport)
 
-    def usable(self) -> bool:
-        return not self._transport.is_closing()
-
-    def send(self, exchange: Exchange, head: bytes, body: bytes = b"", *, is_alone: bool = False) -> None:
+    def send(self, exchange: Exchange, data: bytes, *, is_alone: bool = False) -> None:
         """Send one request; its answer is told to the exchange.
 
         Args:
@@ -194,13 +194,18 @@ class Upstream(asyncio.Protocol):
         self._headers = {}
         self._head = 0
         self._began = self._ended = False
-        if len(body) < _ONE_WRITE:
-            if is_alone:
-                write(self._transport, self._descriptor, head + body)
-            else:
-                self._transport.write(head + body)
+        if is_alone:
+            write(self._transport, self._descriptor, data)
         else:
-            self._transport.writelines((head, body))
+            self._transport.write(data)
+
+    def send_parts(self, exchange: Exchange, parts: "tuple[bytes | memoryview, ...]") -> None:
+        """Send one request that is better not copied together."""
+        self._exchange = exchange
+        self._headers = {}
+        self._head = 0
+        self._began = self._ended = False
+        self._transport.writelines(parts)
 
     def finish(self) -> None:
         """The exchange has all that it wants: the rest is dropped, and the connection used again if it ends soon."""
@@ -239,7 +244,7 @@ class Upstream(asyncio.Protocol):
         if not self._began:
             seen = self._seen
             if seen is not None and not self._head:
-                start, length = seen.begins(data, _LARGE)
+                start, length = seen.begins(data)
                 if start and len(data) - start == length:
                     self._again(exchange, seen.meaning, data[start:])
                     return
@@ -283,22 +288,30 @@ class Upstream(asyncio.Protocol):
 
     def _again(self, exchange: Exchange, headers: dict[bytes, bytes], body: bytes) -> None:
         """A whole answer whose head came before on this connection: no parser is needed to know what it means."""
-        self._head = len(body)
-        self._began = self._ended = True
+        self._began = self._ended = self._reused = True
         self._exchange = None
-        self._rest()
+        self.since = now = time.monotonic()
+        if self._paused or len(self.place.idle) >= MOST_IDLE or self._transport.is_closing():
+            self._transport.close()
+        else:
+            self.place.idle.append(self)
         try:
-            exchange.answer_began(200, headers)
-            exchange.answer_data([body], True)
+            exchange.answer_whole(headers, body, now)
         except Exception as error:
             exchange.broke(error)
 
     def _remember(self) -> None:
-        """Remember the head of an answer that came whole in one piece, if the next one may begin with the same."""
+        """Remember the head of an answer that came whole in one piece, if the next one may begin with the same: a plain
+        200, after which the connection stays open."""
         self._seen = None
         if not self._first.startswith(b"HTTP/1.1 200 "):
             return  # an interim answer came before it in the same piece
-        if self._keep and not self._chunked() and b"content-length" in self._headers:
+        if (
+            self._keep
+            and not self._chunked()
+            and b"content-length" in self._headers
+            and b"content-encoding" not in self._headers
+        ):
             self._seen = SeenHead(self._first, self._headers)
 
     def eof_received(self) -> None:

@@ -10,6 +10,8 @@ from typing import Any, Final
 
 FEW: Final = 8
 """Requests under way up to which bytes go straight out."""
+ONE_WRITE: Final = 16 * 1024
+"""Bytes below which it is cheaper to copy parts together than to hand them over one by one."""
 
 
 def descriptor_of(transport: Any) -> int:

@@ -65,7 +65,7 @@ class Settings:
     )
     ray_serve_url: str = _option(
         "",
-        "where Ray Serve answers HTTP, as this server reaches it; if empty, port 8000 of 127.0.0.1 or the address's host",
+        "where Ray Serve answers HTTP, as this server reaches it; if empty, port 8000 of 127.0.0.1 or that host",
     )
     engine_start: float = _option(240.0, "seconds an engine may take to load its model")
     engine_idle: float = _option(

@@ -50,12 +50,12 @@ class Replica:
             await self._far.stop(5.0)
 
     def _builtin(self, spec: dict[str, Any], folder: Path, base: Path | None, info: dict[str, Any]) -> App:
-        from ecotone.engines.server.engine import Engine
-        from ecotone.engines.server.face import application
         from ecotone.engines.server.folders import plan
+        from ecotone.engines.server.opening import application, opened
 
-        self._engine = Engine(plan(folder, base), spec.get("options") or {})
-        found: App = application(self._engine, self._engine.info() | info)
+        planned = plan(folder, base, info.get("pipeline_tag"))
+        self._engine = opened(planned, spec.get("options") or {})
+        found: App = application(self._engine, planned, self._engine.info() | info)
         return found
 
     async def _vllm(self, spec: dict[str, Any], folder: Path, base: Path | None, info: dict[str, Any]) -> App:

@@ -217,6 +217,8 @@ class Writer:
     def _choose(self, answers: Sequence[Answer], logits: Any) -> None:
         """One token for each of these answers, from logits `[answers, vocabulary]`."""
         best = logits.argmax(-1).tolist() if any(answer.chooser.plain for answer in answers) else ()
+        if not all(answer.chooser.plain for answer in answers):
+            logits = logits.cpu()
         ended = False
         for place, answer in enumerate(answers):
             try:

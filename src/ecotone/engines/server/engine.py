@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,14 +15,13 @@ from ecotone.engines.server.batching import MOST_WAITING, Writer
 from ecotone.engines.server.causal_vectors import CausalVectors
 from ecotone.engines.server.chats import Chats
 from ecotone.engines.server.constraints import Grammar, Grammars
-from ecotone.engines.server.embedding import Embedder, Vectors
 from ecotone.engines.server.errors import RequestError, Unloadable
 from ecotone.engines.server.folders import Plan, Task
 from ecotone.engines.server.generation import Answer, Deliver, Piece
 from ecotone.engines.server.loading import Loaded, load
 from ecotone.engines.server.pooling import Pooling, read
 from ecotone.engines.server.quantising import checked
-from ecotone.engines.server.requests import EmbeddingRequest, Prompt, Sampling, TextRequest
+from ecotone.engines.server.requests import EmbeddingRequest, Sampling, TextRequest
 from ecotone.engines.server.sampling import Chooser
 from ecotone.engines.server.stepping.choosing import stepper_for
 from ecotone.engines.server.text import TextStream
@@ -47,27 +47,19 @@ class Engine:
     def __init__(self, plan: Plan, options: Mapping[str, Any] | None = None) -> None:
         options = options or {}
         checked(options.get("quantise"), plan.task)
-        self._loaded: Loaded = load(plan)
+        self._loaded: Loaded = load(plan, options)
         self._tokenizer = self._loaded.tokenizer
         self.task = plan.task
-        self._pooling: Pooling | None = None
-        self._writer: Writer | None = None
-        self._vectors: CausalVectors | None = None
+        self._limit = self._loaded.context_length
+        stepper = stepper_for(self._loaded, options)
         #: where adapters come and go while the engine runs; None when they cannot
-        self.adapters: Adapters | None = None
-        self._embedder: Embedder | None = None
-        if self.task == Task.EMBEDDING:
+        self.adapters: Adapters | None = stepper.adapters
+        self._pooling: Pooling | None = None
+        self._vectors: CausalVectors | None = None
+        if self.task == Task.GENERATION:
             self._pooling = read(plan.weights)
-            self._limit = min(self._pooling.max_tokens or self._loaded.context_length, self._loaded.context_length)
-            self._embedder = Embedder(self._loaded, self._pooling)
-        else:
-            self._limit = self._loaded.context_length
-            stepper = stepper_for(self._loaded, options)
-            self.adapters = stepper.adapters
-            if self.task == Task.GENERATION:
-                self._pooling = read(plan.weights)
-                self._vectors = CausalVectors(self._loaded, stepper, self._pooling)
-            self._writer = Writer(stepper, most_waiting=int(options.get("max_waiting") or MOST_WAITING))
+            self._vectors = CausalVectors(self._loaded, stepper, self._pooling)
+        self._writer = Writer(stepper, most_waiting=int(options.get("max_waiting") or MOST_WAITING))
         self._ends = _ends(self._loaded)
         vocabulary = int(self._loaded.model.get_input_embeddings().weight.shape[0])
         self.tokens = Tokens(self._tokenizer, self._limit, vocabulary)
@@ -90,18 +82,16 @@ class Engine:
             "tools": self._chats.takes_tools,
         }
         if self._pooling is not None:
-            found |= {"pooling": self._pooling.description, "truncates": self._embedder is not None}
+            found |= {"pooling": self._pooling.description, "truncates": False}
         return found
 
     def settings(self) -> dict[str, Any]:
         """Settings in effect."""
-        found: dict[str, Any] = {"threads": torch.get_num_threads(), "dtype": self._loaded.dtype}
-        return found if self._writer is None else found | self._writer.settings()
+        return {"threads": torch.get_num_threads(), **self._writer.settings()}
 
     def health(self) -> dict[str, Any]:
-        worker = self._writer or self._embedder
-        assert worker is not None
-        return worker.health()
+        """Counts, and whether the computing thread lives and makes tokens."""
+        return self._writer.health()
 
     @property
     def short_ids(self) -> bool:
@@ -115,10 +105,6 @@ class Engine:
         Raises:
             RequestError: a prompt that the model cannot take.
         """
-        if self._writer is None:
-            raise RequestError(
-                "This model makes embeddings, no text; send it to /v1/embeddings.", code="unsupported_task"
-            )
         schema = request.tools.must or request.schema
         field = "tools" if request.tools.must else "response_format"
         grammar = None if schema is None else self._grammars.compile(schema, field)
@@ -142,7 +128,6 @@ class Engine:
         Raises:
             RequestError: a prompt does not fit the context, or too many answers wait already.
         """
-        assert self._writer is not None
         answers: list[Answer] = []
         grammar = prepared.grammar
         decode = self.tokens.decode if not request.tools.names else self._decode_calls
@@ -176,7 +161,8 @@ class Engine:
     def texts(self, request: EmbeddingRequest) -> list[list[int]]:
         """The request's inputs as tokens; may take long, so not for the event loop.
 
-        An encoder cuts them to what it takes, as sentence-transformers does; a model that writes refuses longer ones.
+        Raises:
+            RequestError: this model makes no vectors, or one is too long.
         """
         if self._pooling is None:
             raise RequestError(
@@ -190,8 +176,6 @@ class Engine:
                 code="unsupported_parameter",
                 param="dimensions",
             )
-        if self._embedder is not None:
-            return [self._embedded(text, self._pooling) for text in request.inputs]
         found = [self.tokens.encode(text, special=self._begins(), field="input") for text in request.inputs]
         for tokens in found:
             if len(tokens) > self._limit:
@@ -202,13 +186,10 @@ class Engine:
                 )
         return found
 
-    def embed(self, texts: Sequence[Sequence[int]]) -> "Future[Vectors]":
+    def embed(self, texts: Sequence[Sequence[int]]) -> "Future[list[list[float]]]":
         """Begin to compute the vectors of tokenised texts."""
-        if self._embedder is not None:
-            return self._embedder.begin(texts)
-        assert self._writer is not None and self._vectors is not None
-        vectors = self._vectors
-        return self._writer.between_steps([lambda text=text: vectors(text) for text in texts])
+        assert self._vectors is not None
+        return self._writer.between_steps([partial(self._vectors, text) for text in texts])
 
     # -- inside ------------------------------------------------------------------------------------------------------
     def _begins(self) -> bool:
@@ -239,22 +220,10 @@ class Engine:
         room = self._limit - taken
         return min(sampling.max_tokens or room, room)
 
-    def _embedded(self, text: Prompt, pooling: Pooling) -> list[int]:
-        if not isinstance(text, str):
-            return self.tokens.checked(text)[: self._limit]
-        text = pooling.prompt + text[: self._limit * 4 * LETTERS_A_TOKEN]
-        found = self.tokens.cut(text.lower() if pooling.lower_case else text, self._limit)
-        if not found:
-            raise RequestError("An input has no tokens.", param="input")
-        return found
-
     def _warm_up(self) -> None:
         """Compute once, so that a model that cannot is refused now, and the first request finds everything loaded."""
         token = next((t for t in (self._tokenizer.eos_token_id, self._tokenizer.sep_token_id) if t is not None), 0)
         try:
-            if self._embedder is not None:
-                self._embedder.begin([[token]]).result()
-                return
             done: Future[Piece] = Future()
             asked = TextRequest(model="", sampling=Sampling(max_tokens=1, temperature=0))
             self.write(Prepared([[token]]), asked, lambda _: done.set_result)

@@ -25,6 +25,7 @@ from ecotone.engines.server.writing import Writing
 Prompts = list[list[int]]
 _T = TypeVar("_T")
 
+LARGEST_BODY = 32 << 20
 _PREPARE_SECONDS = 20.0
 _GONE = 499  # nobody reads it: the client has left
 
@@ -59,13 +60,13 @@ class _Face:
         return JSONResponse(self._info | self._engine.settings())
 
     async def chat(self, request: Request) -> Response:
-        asked = requests.chat(requests.body_of(await request.body()))
+        asked = requests.chat(requests.body_of(await _body(request)))
         return await self._write(
             request, asked, lambda _: ChatShape(asked, self._engine.tokens.spelling, short_ids=self._engine.short_ids)
         )
 
     async def completions(self, request: Request) -> Response:
-        asked = requests.completion(requests.body_of(await request.body()))
+        asked = requests.completion(requests.body_of(await _body(request)))
         return await self._write(request, asked, lambda prompts: self._text_shape(asked, prompts))
 
     def _adapter(self, model: str) -> str | None:
@@ -87,7 +88,7 @@ class _Face:
         return TextShape(asked, tokens.spelling, echoed)
 
     async def embeddings(self, request: Request) -> Response:
-        asked = requests.embedding(requests.body_of(await request.body()))
+        asked = requests.embedding(requests.body_of(await _body(request)))
         if self._adapter(asked.model) is not None:
             raise RequestError("Adapters make no embeddings; name their base.", code="unsupported_task", param="model")
         texts = await _prepared(lambda: self._engine.texts(asked))
@@ -202,6 +203,17 @@ def _json(value: dict[str, Any]) -> Response:
 def _error_response(error: RequestError) -> Response:
     headers = {"retry-after": "1"} if error.status in (429, 503) else None
     return JSONResponse(error.body(), status_code=error.status, headers=headers)
+
+
+async def _body(request: Request) -> bytes:
+    found = bytearray()
+    async for piece in request.stream():
+        found += piece
+        if len(found) > LARGEST_BODY:
+            raise RequestError(
+                f"The body has more than {LARGEST_BODY} bytes; send less at once.", status=413, code="body_too_large"
+            )
+    return bytes(found)
 
 
 async def _prepared(act: Callable[[], _T]) -> _T:

@@ -48,7 +48,7 @@ class Packed:
 
 def rounded(count: int) -> int:
     """How many rows are computed for so many: oneDNN keeps up to a megabyte for each number of rows that it has met."""
-    step = 1 if count <= 8 else 4 if count <= 32 else 16 if count <= 128 else 64
+    step = 1 if count <= 8 else max(4, 1 << (count - 1).bit_length() - 3)
     return -(-count // step) * step
 
 

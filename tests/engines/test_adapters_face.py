@@ -113,9 +113,3 @@ def test_a_bad_adapter_is_refused_with_the_reason(body: dict[str, Any], said: st
     assert refused.status_code == 400
     assert said in refused.json()["error"]["message"]
     assert served("llama").get("/adapters").json() == {"adapters": []}
-
-
-def test_a_model_that_makes_vectors_takes_no_adapters_and_says_so(served: Served, folder: Path) -> None:
-    refused = served("bert").post("/adapters", json={"name": NAME, "folder": str(folder)})
-    assert refused.status_code == 400
-    assert "merged into its base" in refused.json()["error"]["message"]

@@ -216,6 +216,13 @@ def test_a_long_prompt_does_not_keep_the_others_waiting(small: ModuleType) -> No
     assert writer.made[long] == small.alone(model, long.prompt, 3)
 
 
+def test_few_numbers_of_rows_are_computed_as_each_costs_memory_for_ever(small: ModuleType) -> None:
+    from ecotone.engines.server.stepping.linear import rounded
+
+    assert all(count <= rounded(count) <= count * 4 / 3 for count in range(1, 2049))
+    assert len({rounded(count) for count in range(1, 2049)}) <= 40
+
+
 def test_memory_of_a_long_answer_is_given_back(small: ModuleType) -> None:
     stepper = batched(small.made("Llama"), small, slots=1)
     writer = small.Greedy(stepper)
@@ -225,6 +232,36 @@ def test_memory_of_a_long_answer_is_given_back(small: ModuleType) -> None:
     assert stepper._places.keys(0).shape[2] > 128
     writer.all()
     assert stepper._places.keys(0).numel() == 0
+
+
+def test_answers_go_on_when_there_is_no_memory_for_another(small: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from ecotone.engines.server.stepping.places import Places
+
+    model = small.made("Llama")
+    stepper = batched(model, small)
+    writer = small.Greedy(stepper)
+    rows = [writer.begin(prompt, 12) for prompt in small.texts(2)]
+    writer.turn()
+    usual, made = Places._made, []
+
+    def scarce(places: Places, count: int, length: int) -> Any:
+        made.append(length)
+        if len(made) == 2:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return usual(places, count, length)
+
+    with monkeypatch.context() as patched, torch.inference_mode():
+        patched.setattr(Places, "_made", scarce)
+        large = stepper.open(small.texts(1, shortest=200, longest=201)[0])
+        with pytest.raises(RuntimeError, match="memory"):
+            while stepper.filling:
+                stepper.fill(64)
+        stepper.close(large)
+    writer.all()
+    for row in rows:
+        assert writer.made[row] == small.alone(model, row.prompt, 12)
 
 
 @pytest.mark.parametrize(

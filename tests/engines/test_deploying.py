@@ -73,6 +73,15 @@ def test_options_that_make_no_sense_are_refused_before_anything_starts(engines: 
     assert engines.deployments() == []
 
 
+def test_what_8_bits_cost_is_told_with_the_deployment_and_vectors_are_not_moved(engines: Engines, until: Until) -> None:
+    made = engines.serve("demo/llama", "main", (), SYSTEM, Options(quantise="int8"))
+    assert {"argmax_agreement", "measured_on"} <= set(made.info["quantised"]) and made.info["slots"] > 0
+    until(lambda: one(engines).memory)
+    assert one(engines).tokens_per_second == 0, "what was measured while it loaded is no throughput"
+    with pytest.raises(NotServable, match="int8 is refused for models that make embeddings"):
+        engines.serve("demo/bert", "main", (), SYSTEM, Options(quantise="int8"))
+
+
 @pytest.mark.slow
 def test_an_answer_under_way_ends_while_other_options_take_over(
     engines: Engines, connect: Connect, gone: Gone, until: Until

@@ -83,7 +83,7 @@ class Engine:
         }
         if self._pooling is not None:
             found |= {"pooling": self._pooling.description, "truncates": False}
-        return found
+        return found | self.settings()
 
     def settings(self) -> dict[str, Any]:
         """Settings in effect."""

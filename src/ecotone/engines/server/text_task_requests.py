@@ -1,6 +1,6 @@
 """Bodies of Hugging Face's text tasks (text-generation, text2text-generation, translation, summarization) read.
 
-What cannot be honoured is refused by name, and never in the words by which `InferenceClient` asks again without it: that
+What cannot be honoured is refused by name, never in the words by which `InferenceClient` asks again without it: that
 client then takes every address of its process for one that can neither stream nor tell details. Defaults are those of
 text-generation-inference: the likeliest tokens unless sampling is asked for, 100 new tokens of a model that goes on.
 """

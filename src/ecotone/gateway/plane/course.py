@@ -33,10 +33,11 @@ _MAY_BE_BILLED: Final = frozenset({"upstream_died", "upstream_timeout", "interna
 
 _NONE: Final[dict[bytes, bytes]] = {}
 _SETTLED: Final = (
-    b'{"request_id":"%b",%b,"status":"%b","prompt_tokens":%d,"completion_tokens":%d,"cached_tokens":%d,'
-    b'"cache_write_tokens":%d,"reasoning_tokens":%d,"estimate":%b,"cost":%b,"price":%b,"first":%.4f,"seconds":%.4f,'
-    b'"error":%b%b%b}'
+    b'{"request_id":"%b",%b,"status":"%b","prompt_tokens":%d,"completion_tokens":%d,%b,"cost":%b,"first":%.4f,'
+    b'"seconds":%.4f,"error":%b%b%b}'
 )
+_DETAILS: Final = b'"cached_tokens":%d,"cache_write_tokens":%d,"reasoning_tokens":%d,"estimate":%b'
+_ORDINARY: Final = _DETAILS % (0, 0, 0, b"false")
 
 
 class Course(ABC):
@@ -268,18 +269,19 @@ class Course(ABC):
             self.hold = None
             hold.settle(prompt + completion, cost)
         now = plane.now()
+        cached, written = usage.cached_tokens, usage.cache_write_tokens + usage.cache_write_1h_tokens
+        details = _ORDINARY
+        if cached or written or usage.reasoning_tokens or usage.estimate:
+            estimate = b"true" if usage.estimate else b"false"
+            details = _DETAILS % (cached, written, usage.reasoning_tokens, estimate)
         record = _SETTLED % (
             self.request_id,
             option.settled,
             status.encode(),
             prompt,
             completion,
-            usage.cached_tokens,
-            usage.cache_write_tokens + usage.cache_write_1h_tokens,
-            usage.reasoning_tokens,
-            b"true" if usage.estimate else b"false",
+            details,
             b"null" if cost is None else b"%d" % cost,
-            option.version,
             self.first - self.began if self.first else 0.0,
             now - self.began,
             b"null" if refusal is None else b'"%b"' % refusal.code.encode(),

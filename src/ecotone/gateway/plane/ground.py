@@ -96,7 +96,7 @@ class Ground(ABC):
         self.cache = Cache(settings.cache_bytes)
         self._cache_key = hashlib.sha256(settings.secret("cache")).digest()
         self._listing = Listing()
-        self._prompt_keys: dict[str, bytes] = {}
+        self._prompt_keys: dict[str, tuple[bytes, Any]] = {}
         self._prompt_key = settings.secret("prompt-hash")
         # one at a time: each takes the interpreter from the loop, and several would take it in turns
         self._threads = ThreadPoolExecutor(1, "gateway")
@@ -165,10 +165,13 @@ class Ground(ABC):
             if len(self._prompt_keys) > 10_000:
                 self._prompt_keys.clear()
             own = hashlib.blake2b(project.encode(), key=self._prompt_key[:64], digest_size=32).digest()
-            known = self._prompt_keys[project] = own
+            known = self._prompt_keys[project] = (own, sha256(own))
+        own, begun = known
         if len(raw) < _FEW:
-            return hexlify(sha256(known + raw).digest()[:16])
-        return blake3.blake3(raw, key=known).hexdigest(16).encode()
+            hashed = begun.copy()
+            hashed.update(raw)
+            return hexlify(hashed.digest()[:16])
+        return blake3.blake3(raw, key=own).hexdigest(16).encode()
 
     def ordered(self, job: Course, options: list[Option]) -> list[Option]:
         """Candidates in the order in which they are tried.

@@ -29,6 +29,7 @@ class Who(msgspec.Struct, eq=False):
     consumer: Consumer
     snapshot: Snapshot
     caller: bytes
+    has_tags: bool
     lanes: dict[str, Lane]
 
 
@@ -40,6 +41,8 @@ class Asked(msgspec.Struct, eq=False):
     who: Who
     request: Request
     findings: Findings | None = None
+    waits: bool = False
+    """For a slice of a limit."""
 
 
 class Dropped:

@@ -446,7 +446,11 @@ class Connection(asyncio.Protocol):
             if self._bodiless:
                 transport.write(b"%b%b%bcontent-length: %d\r\n\r\n" % (line, block, last, len(body)))
             elif len(body) < ONE_WRITE:
-                self._put(b"%b%b%bcontent-length: %d\r\n\r\n%b" % (line, block, last, len(body), body))
+                data = b"%b%b%bcontent-length: %d\r\n\r\n%b" % (line, block, last, len(body), body)
+                if len(self._desk.jobs) <= FEW:
+                    write(transport, self._descriptor, data)
+                else:
+                    transport.write(data)
             else:
                 transport.writelines((b"%b%b%bcontent-length: %d\r\n\r\n" % (line, block, last, len(body)), body))
         if self._ending and not self._waiting:

@@ -66,14 +66,14 @@ class Course(ABC):
         self.plane = plane
         self.client = client
         self.request = request
-        self.request_id = plane.new_id()
+        self.began = self.deadline = now = plane.now()
+        self.request_id = plane.ids(now)
         self.caller_id = caller_id
         self.lane = lane
         self.options = options
         self.option = options[0]
         self.usage = Usage()
         self.completion = reserved_completion(request)
-        self.began = self.deadline = plane.now()
         self.first = self.tried = 0.0
         self.place = self._status = self._size = 0
         self.cache_key = self.conversation = self.marks = b""
@@ -288,7 +288,21 @@ class Course(ABC):
             self.marks,
             b"" if self.texts is None else plane.keep_texts(self, self.texts),
         )
-        plane.counted(self, status, cost, now)
+        if plane.counters is not None:
+            lane = self.lane
+            plane.counters.done(
+                lane.consumer.name,
+                lane.route.name if lane.route is not None else None,
+                option.candidate.target.backend,
+                option.name,
+                lane.face,
+                status,
+                prompt,
+                completion,
+                cost,
+                self.first - self.began if self.first else None,
+                now - self.began,
+            )
         plane.turns.add("settled", record, after or _nothing)
 
     def _let_go(self) -> None:

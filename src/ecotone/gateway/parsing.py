@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from ecotone.gateway.answers import Refusal
+from ecotone.gateway.skimming import skim
 
 MOST_DEPTH = 64
 MOST_CONTAINERS: Final = 100_000
@@ -45,6 +46,7 @@ _PLAIN = _KNOWN | frozenset(
 _NEEDED: Final = {"chat": "messages", "completions": "prompt", "embeddings": "input"}
 _USAGE: Final = b',"stream_options":{"include_usage":true}}'
 _CONTAINERS: Final = frozenset({dict, list})
+_LONG: Final = 4 * 1024
 HEAVY: Final = 96 * 1024
 """Bytes of a body above which looking through it may take over two milliseconds, and leaves the event loop."""
 
@@ -60,7 +62,8 @@ _encode = msgspec.json.Encoder().encode
 class Request(msgspec.Struct):
     """A parsed call. `value` is the body as objects, `size` its bytes, `raw` the bytes themselves.
 
-    `canonical`: the bytes are exactly what our encoder makes of the value.
+    `canonical`: no key stands twice, and there are no blanks: the bytes are what our encoder makes of the value. The
+    values of a long body's messages may be raw; `messages` has them as objects.
     """
 
     face: str
@@ -74,6 +77,12 @@ class Request(msgspec.Struct):
     @property
     def size(self) -> int:
         return len(self.raw)
+
+    @property
+    def messages(self) -> list[Any]:
+        """Of a chat, as objects."""
+        told = self.value.get("messages")
+        return msgspec.json.decode(msgspec.json.encode(told)) if isinstance(told, list) else []
 
     def forwarded(self, model: str, *, ask_usage: bool = False, salt: str | None = None) -> bytes:
         """The body for an upstream that knows the model by another name.
@@ -99,18 +108,21 @@ class Request(msgspec.Struct):
         return msgspec.json.encode(fields)
 
 
-def parse(face: str, body: bytes) -> Request:
+def parse(face: str, body: bytes, *, skimming: bool = False) -> Request:
     """A request from its body.
 
     Args:
         face: chat, completions or embeddings.
         body: as it came.
+        skimming: nobody looks at the texts: `messages` of a long body may stay raw.
 
     Raises:
         Refusal: 400, naming what is wrong and what is expected.
     """
     if len(body) > HEAVY:
         _check_size(_frame(body))
+    if skimming and face == "chat" and _LONG < len(body) <= HEAVY and (skimmed := skim(body)) is not None:
+        return _checked(face, body, skimmed, canonical=True)
     try:
         value = _value.decode(body)
         canonical = _encode(value) == body
@@ -126,6 +138,11 @@ def parse(face: str, body: bytes) -> Request:
         raise _bad(f"The body is nested more than {MOST_DEPTH} deep.")
     if not canonical:
         _check_plain(body, value)
+    return _checked(face, body, value, canonical)
+
+
+def _checked(face: str, body: bytes, value: dict[str, Any], canonical: bool) -> Request:
+    """The request, once its fields are what they should be. Raises Refusal."""
     if not _PLAIN.issuperset(value):
         _check_cases(value)
     get = value.get

@@ -204,7 +204,7 @@ class Ground(ABC):
     def _conversation(self, lane: Lane, request: Request) -> bytes:
         """Names a conversation by its project and its messages up to the first of the user, which all turns have."""
         first: Any = []
-        for message in request.value.get("messages") or [str(request.value.get("prompt"))[:2000]]:
+        for message in request.messages or [str(request.value.get("prompt"))[:2000]]:
             first.append(message)
             if isinstance(message, dict) and message.get("role") == "user":
                 break

@@ -72,7 +72,7 @@ class Plane(Ground):
                 raise Refusal(405, "method_not_allowed", f"{head.path} takes POST.", headers={"allow": "POST"})
             if len(body) > HEAVY:
                 return self._later(client, self._taken_away(client, head, who, face, body))
-            request = parse(face, body)
+            request = parse(face, body, skimming=not who.consumer.scan)
             asked = Asked(client, head, who, request)
             if who.consumer.scan:
                 asked.findings = _looked(request)

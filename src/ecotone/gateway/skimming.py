@@ -7,6 +7,7 @@ stands twice, none that is not ours, none written with an escape, no blank. A va
 and must be written again as it was. Anything else is for the full way, which tells what is wrong.
 """
 
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -52,6 +53,7 @@ class _Body(msgspec.Struct, omit_defaults=True):
 
 _skim = msgspec.json.Decoder(_Body).decode
 _NAMES: Final = tuple(name for name in _Body.__struct_fields__ if name != "messages")
+_all = attrgetter(*_NAMES)
 
 
 def skim(body: bytes) -> dict[str, Any] | None:
@@ -63,8 +65,7 @@ def skim(body: bytes) -> dict[str, Any] | None:
         if not body.isascii():
             body.decode("utf-8")  # what is passed over is not looked at for that
         value: dict[str, Any] = {}
-        for name in _NAMES:
-            raw = getattr(told, name)
+        for name, raw in zip(_NAMES, _all(told), strict=True):
             if raw is not UNSET:
                 if not _is_plain(raw):
                     return None
@@ -90,4 +91,6 @@ def _is_plain(raw: Raw) -> bool:
 def _is_flat(value: Any, depth: int) -> bool:
     if not isinstance(value, (dict, list)):
         return True
-    return depth > 0 and all(_is_flat(inner, depth - 1) for inner in (value.values() if isinstance(value, dict) else value))
+    return depth > 0 and all(
+        _is_flat(inner, depth - 1) for inner in (value.values() if isinstance(value, dict) else value)
+    )

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help run install test test-rest test-all check demo docs clients conformance clean migration bench-gateway bench-hub bench-crash bench-collect bench-licences bench-scan fuzz
+.PHONY: help run install test test-rest test-all check demo docs clients conformance clean migration bench-engines bench-gateway bench-hub bench-crash bench-collect bench-licences bench-scan fuzz
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -68,6 +68,9 @@ conformance: $(VENV)/installed-dev ## run openai-python's own tests directly, th
 
 bench-gateway: $(VENV)/installed ## the gateway against nginx, vLLM Router, TensorZero and LiteLLM (installed on demand), each part of the table
 	$(BIN)/python benchmarks/gateway/run.py
+
+bench-engines: $(VENV)/installed ## our engine against transformers serve, generate and sentence-transformers: LLaMA, Mistral, T5, LoRA, MiniLM
+	$(BIN)/python benchmarks/engines/run.py
 
 bench-hub: $(VENV)/installed ## transfers, ranges, deduplication and memory of the hub against nginx and a plain answerer
 	$(BIN)/python benchmarks/hub/run.py

@@ -1,11 +1,14 @@
 """Watching a whole server: figures, pages and traces of calls that real clients made."""
 
+import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import markupsafe
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -46,7 +49,7 @@ def figures(server: Running) -> dict[str, dict[tuple[tuple[str, str], ...], floa
 
 
 def of_gateway(server: Running, name: str, **labels: str) -> float:
-    found = figures(server)[f"ecotone_gateway_{name}"]
+    found = figures(server).get(f"ecotone_gateway_{name}", {})
     return sum(value for told, value in found.items() if labels.items() <= dict(told).items())
 
 
@@ -166,3 +169,40 @@ def test_the_server_sends_traces_where_a_collector_is_named(tmp_path: Path) -> N
     while alive := [c for c in children if Path(f"/proc/{c}").exists()]:
         assert time.monotonic() < end, f"orphans: {alive}"
         time.sleep(0.1)
+
+
+def asked(server: Running, path: str = "", **fields: str) -> httpx.Response:
+    told = {"project": "shop", "a": "assistant", "b": "far/gpt", "prompt": SECRET} | fields
+    return server.http.post(f"/ecotone/playground{path}", data=told)
+
+
+def test_the_playground_asks_both_models_as_the_project_and_tells_verdict_price_and_request(server: Running) -> None:
+    before = of_gateway(server, "calls_total", project="shop")
+    page = asked(server)
+    assert (
+        page.status_code == 200 and page.text.count(f'aria-label="Answer">You said: {markupsafe.escape(SECRET)}') == 2
+    )
+    assert page.text.count('data-told="verdict_word">Not known<') == page.text.count("allowed by rule") == 2
+    for word in ("First token", "tokens a second", "11 in, 7 out", 'data-told="price">not known<'):
+        assert word in page.text
+    links = set(re.findall(r'href="/ecotone/why/(req-[^"]+)"', page.text))
+    assert len(links) == 2
+    whys = [server.http.get(f"/ecotone/why/{link}").text for link in links]
+    assert all("shop" in why and "far/gpt" in why and SECRET not in why for why in whys)
+    assert of_gateway(server, "calls_total", project="shop") == before + 2
+    keys = [k for k in server.told("key", "list", "--project", "shop") if k.get("tags") == ["playground"]]
+    assert len(keys) == 1 and keys[0]["expires"]
+
+
+def test_the_playground_streams_and_says_what_is_wrong(server: Running) -> None:
+    lines = [json.loads(line) for line in asked(server, "/answer", side="b").text.splitlines()]
+    assert "".join(line.get("text", "") for line in lines) == lines[-1]["told"]["text"] != ""
+    assert len(lines) > 2 and lines[-1]["told"]["request_id"]
+    unknown = json.loads(asked(server, "/answer", side="a", a="nobody/knows").text)["told"]
+    assert "nobody/knows" in unknown["problem"] and not unknown["text"]
+    for fields, word in (({"a": "", "b": ""}, "at least one model"), ({"prompt": " "}, "something to ask")):
+        page = asked(server, **fields)
+        assert page.status_code == 400 and word in page.text
+    assert "0 to 2" in asked(server, temperature="7").text
+    stranger = httpx.get(server.url + "/ecotone/playground")
+    assert stranger.status_code == 403 and "log in" in stranger.text

@@ -1,21 +1,23 @@
 """A small catalogue of folders, and engines over it: what tests of deployments stand on."""
 
 import contextlib
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ecotone.accounts import SYSTEM, Actor
-from ecotone.catalog import Model, ModelNotFound, Revision, RevisionNotFound
+from ecotone.catalog import File, Model, ModelNotFound, Revision, RevisionNotFound
 from ecotone.database import Base, Database, utc_now
 from ecotone.engines import Engines
 from ecotone.engines import models as _models  # noqa: F401  its table is made below
 from ecotone.engines.supervision import Pace
 from ecotone.policy import Action, Outcome
 from ecotone.settings import Settings
+from ecotone.storage import Content
 from ecotone.vocabulary import ModelKind, Verdict
 
-PACE = Pace(start=120, first_pause=0.3, probe_every=0.5, grace=3)
+PACE = Pace(start=120, first_pause=0.3, probe_every=0.5, grace=3, settle=0.3, look=0.1)
 
 
 class Shelf:
@@ -25,12 +27,22 @@ class Shelf:
         self.revisions: dict[str, list[Path]] = {}
         self.hidden: set[str] = set()
         self.cards: dict[str, dict[str, Any]] = {}
+        self.files: dict[tuple[str, str], dict[str, File]] = {}
         self.in_use = 0
 
     def put(self, model_id: str, folder: Path, card: dict[str, Any] | None = None) -> str:
         self.revisions.setdefault(model_id, []).append(folder)
         self.cards[model_id] = card or {}
-        return f"{len(self.revisions[model_id]):040x}"
+        revision = f"{len(self.revisions[model_id]):040x}"
+        found = {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+        self.files[model_id, revision] = {
+            path: File(path, Content(len(data), "", hashlib.sha256(data).hexdigest(), None, "lfs", None), revision)
+            for path, data in found.items()
+        }
+        return revision
+
+    def manifest(self, revision: Revision) -> dict[str, File]:
+        return self.files[revision.model_id, revision.id]
 
     def model(self, model_id: str, *, viewer: Actor) -> Model:
         if model_id not in self.revisions or (model_id in self.hidden and viewer is not SYSTEM):

@@ -169,7 +169,7 @@ def test_a_killed_engine_comes_back_and_others_do_not_notice(engines: Engines, c
 def test_an_engine_that_hangs_is_started_again(engines: Engines, until: Until, monkeypatch: pytest.MonkeyPatch) -> None:
     first = engines.serve("demo/bert", "main", (), ADA)
     monkeypatch.setattr(
-        "ecotone.engines.supervision.healthy", lambda path, within: str(path) != first.socket
+        "ecotone.engines.kinds.builtin.healthy", lambda path, within: str(path) != first.socket
     )  # a stopped process would be seen after three probes of ten seconds
     until(lambda: engines.deployments()[0].restarts == 1)
     assert "hangs" in (engines.deployments()[0].error or "")
@@ -177,7 +177,7 @@ def test_an_engine_that_hangs_is_started_again(engines: Engines, until: Until, m
 
 
 def test_a_new_revision_takes_over_when_it_is_ready(
-    engines: Engines, shelf: Shelf, made: dict[str, Path], tmp_path: Path, connect: Connect, gone: Gone
+    engines: Engines, shelf: Shelf, made: dict[str, Path], tmp_path: Path, connect: Connect, gone: Gone, until: Until
 ) -> None:
     old = engines.serve("demo/llama", "main", (), ADA)
     text = says(connect, old.socket)
@@ -187,7 +187,8 @@ def test_a_new_revision_takes_over_when_it_is_ready(
     assert says(connect, engines.deployments()[0].socket) == text, "the old one goes on when the new one fails"
     shelf.put("demo/llama", made["other"])
     new = engines.serve("demo/llama", "main", (), ADA)
-    assert new.revision == f"{3:040x}" and new.id == old.id and gone(old.pid or 0)
+    assert new.revision == f"{3:040x}" and new.id == old.id
+    until(lambda: gone(old.pid or 0))
     assert says(connect, new.socket) != text
 
 

@@ -38,10 +38,20 @@ def chat(**more: Any) -> requests.TextRequest:
         ({"logit_bias": [1]}, "logit_bias"),
         ({"stream": "yes"}, "stream"),
         ({"stream_options": {"include_usage": True}}, "stream_options"),
-        ({"n": 2}, "n"),
-        ({"logprobs": True}, "logprobs"),
-        ({"tools": [{"type": "function"}]}, "tools"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"n": 0}, "n"),
+        ({"n": 129}, "n"),
+        ({"logprobs": 3}, "logprobs"),
+        ({"top_logprobs": 3}, "top_logprobs"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+        ({"min_tokens": 9, "max_tokens": 8}, "min_tokens"),
+        ({"stop_token_ids": "7"}, "stop_token_ids"),
+        ({"repetition_penalty": 0}, "repetition_penalty"),
+        ({"top_k": -2}, "top_k"),
+        ({"chat_template": "{{ messages }}"}, "chat_template"),
+        ({"tools": [{"type": "function"}]}, "tools[0]"),
+        ({"tool_choice": "required"}, "tools"),
+        ({"response_format": {"type": "yaml"}}, "response_format"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
     ],
 )
 def test_a_bad_field_is_named(more: dict[str, Any], field: str) -> None:
@@ -88,6 +98,6 @@ def test_a_body_that_is_no_object_is_refused(raw: bytes) -> None:
 
 def test_completions_default_to_sixteen_tokens() -> None:
     assert requests.completion({"model": "m", "prompt": "x"}).sampling.max_tokens == 16
-    for field in ({"echo": True}, {"best_of": 3}, {"logprobs": 2}, {"suffix": "x"}):
+    for field in ({"echo": True, "logprobs": 0}, {"best_of": 3}, {"logprobs": 21}, {"suffix": "x"}):
         with pytest.raises(RequestError):
             requests.completion({"model": "m", "prompt": "x", **field})

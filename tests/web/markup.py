@@ -24,7 +24,7 @@ _ONLY_IN = {
     "th": {"tr"},
     "caption": {"table"},
     "summary": {"details"},
-    "option": {"select"},
+    "option": {"select", "datalist"},
     "legend": {"fieldset"},
 }
 _ONLY_HOLDS = {
@@ -34,6 +34,7 @@ _ONLY_HOLDS = {
     "table": {"caption", "thead", "tbody", "tfoot", "tr"},
     "tr": {"th", "td"},
     "select": {"option"},
+    "datalist": {"option"},
 }
 _PRESSED = _names("a button input select textarea label summary")
 

@@ -6,14 +6,16 @@ import msgspec
 
 from ecotone.api.endpoint import Call, Need, endpoint
 from ecotone.catalog import Model
-from ecotone.engines import Deployment
+from ecotone.engines import Deployment, DeploymentNotFound, Options
 from ecotone.policy import Action
+from ecotone.vocabulary import Forbidden
 
 
 class NewDeployment(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     model: str
     revision: str = "main"
     projects: list[str] | None = None
+    options: Options | None = None
 
 
 @endpoint("GET", "/models", need=Need.READ, summary="Search models, open and proprietary")
@@ -55,11 +57,19 @@ def serve_model(call: Call) -> Any:
     new: NewDeployment = call.body
     services = call.services
     model = services.catalog.model(new.model, viewer=call.actor)
+    _check_options(call, new.options)
     before = next((d.projects for d in services.engines.deployments() if d.model == model.id), ())
     projects = before if new.projects is None else tuple(new.projects)
     declared = [services.accounts.project(name) for name in projects]
-    deployment = services.engines.serve(model.id, new.revision, projects, call.actor)
-    services.note("model.served", call.actor, model=model.id, revision=deployment.revision, projects=list(projects))
+    deployment = services.engines.serve(model.id, new.revision, projects, call.actor, new.options)
+    services.note(
+        "model.served",
+        call.actor,
+        model=model.id,
+        revision=deployment.revision,
+        projects=list(projects),
+        options=msgspec.to_builtins(deployment.options),
+    )
     outcome = services.policy.may_serve(model.id, deployment.revision, projects)
     warnings = [outcome.warning] if outcome.warning else []
     if new.projects is None and before:
@@ -76,9 +86,29 @@ def serve_model(call: Call) -> Any:
     return {**_deployment(deployment), "warnings": warnings}
 
 
+def _check_options(call: Call, options: Options | None) -> None:
+    """What lets the server call addresses or run other programs is for administrators, as backends are."""
+    if options is None or options.kind == "builtin":
+        return
+    if not call.actor.is_admin:
+        raise Forbidden(
+            f"Only administrators deploy engines of the kind {options.kind[:40]!r}; builtin is everybody's."
+        )
+    call.services.backends.check_reach(options.url, options.key_env)
+
+
 @endpoint("GET", "/deployments", need=Need.USER, summary="Engines that run or should run")
 def list_deployments(call: Call) -> Any:
     return [_deployment(d) for d in call.services.engines.deployments()]
+
+
+@endpoint("GET", "/deployments/{namespace}/{name}", need=Need.USER, summary="One deployment, with its replicas")
+def show_deployment(call: Call) -> Any:
+    wanted = _id(call).lower()
+    found = next((d for d in call.services.engines.deployments() if d.model.lower() == wanted), None)
+    if found is None:
+        raise DeploymentNotFound(_id(call))
+    return {**_deployment(found), "info": found.info}
 
 
 @endpoint("DELETE", "/deployments/{namespace}/{name}", need=Need.WRITE, summary="Stop a model's engine")
@@ -123,6 +153,19 @@ def _deployment(deployment: Deployment) -> dict[str, Any]:
         "state": deployment.state,
         "task": deployment.task,
         "projects": list(deployment.projects),
+        "kind": deployment.kind,
+        "options": msgspec.to_builtins(deployment.options),
+        "on_base": deployment.on_base,
+        "replicas": [
+            {name: value for name, value in msgspec.to_builtins(replica).items() if name != "pid"}
+            for replica in deployment.replicas
+        ],
+        "progress": deployment.progress,
+        "running": deployment.running,
+        "waiting": deployment.waiting,
+        "tokens_per_second": deployment.tokens_per_second,
+        "memory": deployment.memory,
+        "idle_left": None if deployment.idle_left is None else round(deployment.idle_left, 1),
         "restarts": deployment.restarts,
         "error": deployment.error,
         "context_length": deployment.context_length,

@@ -26,6 +26,7 @@ from ecotone.app.connections import Limits
 from ecotone.app.front import Doorway
 from ecotone.app.operating import Answer, Operations
 from ecotone.app.process import DRAIN, NOT_RESTARTED, SETTLE
+from ecotone.engines.waking import Caller
 from ecotone.gateway.certificates import server_tls
 from ecotone.gateway.chains import close_settled, open_chain, prefix, settle_left
 from ecotone.gateway.counters import Counters, Keeper
@@ -91,6 +92,7 @@ class _Worker:
         self._snapshots = FileSnapshots(settings.folder("snapshot"))
         counters = Counters()
         self._plane = LeasedPlane(settings, writer, counters=counters, texts=Texts.of(settings))
+        self._plane.wake = Caller(settings.data)
         self._keeper = Keeper(counters, settings.data, writer.writer, lambda: len(self._plane.jobs))
         self._limits = Limits(stalled=settings.stalled_seconds, per_address=settings.connections_per_address)
         self._connections: set[Any] = set()

@@ -189,7 +189,7 @@ class Services:
 
     def refuse_if_used(self, model_id: str) -> None:
         """Raises Conflict while a deployment or a route leads to the model."""
-        if any(d.model == model_id for d in self.engines.deployments()):
+        if any(model_id in (d.model, d.on_base) for d in self.engines.deployments()):
             raise Conflict(f"{model_id} is served; stop it with `ecotone unserve {model_id}` first.", param="model")
         for route in self.routes.list():
             if route.leads_to(model_id):
@@ -282,6 +282,7 @@ def compose(settings: Settings, *, successor: bool = False) -> Services:
     counters = Counters()
     texts = Texts.of(settings)
     gateway = Plane(settings, writer, counters=counters, texts=texts)
+    gateway.wake = engines.wake
     targets = Targets(settings.webhook_allow)
     webhooks = Webhooks(database, settings, targets)
     catalog.events.listen(webhooks.enqueue)

@@ -11,6 +11,7 @@ import typer
 from ecotone.cli import (
     accounts,
     check,
+    deployments,
     gateway,
     keys,
     ledger,
@@ -106,6 +107,7 @@ def root(
 
 licences.add_to(app)
 models.add_to(app)
+deployments.add_to(app)
 gateway.add_to(app)
 prices.add_to(app)
 ledger.add_to(app)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ecotone.engines.entities import Deployment
     from ecotone.engines.errors import DeploymentNotFound, EngineFailed, ExtraMissing
+    from ecotone.engines.kinds.kind import Options
     from ecotone.engines.services import Engines
 
 _ROOMS = {
@@ -18,6 +19,7 @@ _ROOMS = {
     "EngineFailed": "errors",
     "Engines": "services",
     "ExtraMissing": "errors",
+    "Options": "kinds.kind",
 }
 
 
@@ -27,4 +29,4 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(f"{__name__}.{_ROOMS[name]}"), name)
 
 
-__all__ = ["Deployment", "DeploymentNotFound", "EngineFailed", "Engines", "ExtraMissing"]
+__all__ = ["Deployment", "DeploymentNotFound", "EngineFailed", "Engines", "ExtraMissing", "Options"]

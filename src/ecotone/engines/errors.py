@@ -8,9 +8,9 @@ class ExtraMissing(Unavailable):
 
     code = "extra_missing"
 
-    def __init__(self, missing: str) -> None:
+    def __init__(self, missing: str, extra: str = "engine") -> None:
         super().__init__(
-            f'Serving models here needs {missing}, which is not installed; run: pip install "ecotone[engine]"',
+            f'Serving models here needs {missing}, which is not installed; run: pip install "ecotone[{extra}]"',
             retry_after=3600,
         )
         self.missing = missing
@@ -22,10 +22,22 @@ class EngineFailed(Unavailable):
     code = "engine_failed"
 
 
+class NoRoom(Unavailable):
+    """There is no memory left for the engine; the message has the numbers."""
+
+    code = "no_memory"
+
+
 class NotServable(Invalid):
     """The model cannot be served as it is."""
 
     code = "not_servable"
+
+
+class NotSupported(Invalid):
+    """The engine has no adapters that come and go, or not this one's kind."""
+
+    code = "not_supported"
 
 
 class DeploymentNotFound(NotFound):

@@ -1,42 +1,47 @@
-"""One engine process kept alive: started, found ready, watched, started again after a pause when it dies.
+"""One engine kept alive: started, found ready, given its adapters, watched, started again after a pause when it dies.
 
-Knows nothing of tables and decisions; what to load comes from a function that gives the files for as long as it runs.
+Knows nothing of tables and decisions; what to load comes from a function that gives the files for as long as it runs,
+and how it runs from its kind.
 """
 
-import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from ecotone.database import utc_now
-from ecotone.engines.errors import EngineFailed, NotServable
-from ecotone.engines.probing import healthy
+from ecotone.engines.errors import EngineFailed, NoRoom, NotServable, NotSupported
+from ecotone.engines.kinds.kind import Beat, Event, Kind, Options, Progress, Ready, Refused, Running, Spec, Where
 from ecotone.engines.sockets import Sockets
-from ecotone.jobs import Child, Message
 from ecotone.vocabulary import DeploymentState, EcotoneError, NotFound
 
 log = logging.getLogger("ecotone.engines")
 
-MODULE = "ecotone.engines.server"
+_ADAPTER_SECONDS = 60.0
+_LOOK_SECONDS = 0.5
+_TOLD_SHARE = 0.05  # of loading, that has to be gained before listeners hear of it
 
 
 @dataclass(frozen=True)
 class Files:
-    """Folders with whole files: the revision's, and those of its base when it is an adapter."""
+    """Folders with whole files: the revision's, and those of its base when it is an adapter that is merged."""
 
-    folder: Path
+    folder: Path | None
     base: Path | None = None
 
 
 @dataclass(frozen=True)
 class Pace:
-    """Times of supervision in seconds."""
+    """Times of supervision in seconds.
+
+    `stall`: for which requests may run without a token before the engine is asked whether it is well; `drain`: that
+    requests under way get when their engine is replaced or unloaded; `settle`: after which every gateway knows of it.
+    """
 
     start: float = 240.0
     first_pause: float = 0.5
@@ -46,6 +51,10 @@ class Pace:
     probe_within: float = 10.0
     probes: int = 3
     grace: float = 5.0
+    stall: float = 15.0
+    drain: float = 120.0
+    settle: float = 2.5
+    look: float = 0.5
 
 
 class Supervised:
@@ -54,10 +63,11 @@ class Supervised:
     Args:
         name: the model, for messages.
         files: gives the files; entered before each start and left when that process has ended.
-        log_file: what the process writes.
+        spec: makes what its kind is told, from the files.
         changed: called after each change of state, in this engine's thread.
         root: the data folder; messages do not tell where it lies.
         patient: whether failures at the first start are tried again too (at the server's start) or told at once.
+        adapters: folders by the names under which it serves them, from its start on.
     """
 
     def __init__(
@@ -65,6 +75,10 @@ class Supervised:
         name: str,
         files: Callable[[], AbstractContextManager[Files]],
         *,
+        kind: Kind,
+        options: Options,
+        revision: str,
+        replica: int,
         sockets: Sockets,
         log_file: Path,
         changed: Callable[[], None],
@@ -72,27 +86,54 @@ class Supervised:
         info: dict[str, Any],
         root: Path,
         patient: bool,
+        adapters: Mapping[str, Path],
     ) -> None:
         self.state = DeploymentState.STARTING
         self.error: str | None = None
         self.failure: EcotoneError | None = None
         self.restarts = 0
         self.started: datetime | None = None
-        self.socket: Path | None = None
+        self.where: Where | None = None
         self.pid: int | None = None
         self.info: dict[str, Any] = {}
+        self.progress: Progress | None = None
+        self.beat = Beat()
+        self.beats = 0
+        self.speed = 0.0
+        """Tokens a second over the last beats."""
+        self.used = time.monotonic()
+        """When it was last seen working."""
         self.log_file = log_file
+        self.adapters = dict(adapters)
+        self.loaded: set[str] = set()
+        self.adapter_errors: dict[str, str] = {}
         self._name = name
         self._files = files
-        self._sockets = sockets
+        self._kind = kind
+        self._spec = Spec(
+            model=name,
+            revision=revision,
+            options=options,
+            folder=None,
+            base=None,
+            replica=replica,
+            sockets=sockets,
+            log_file=log_file,
+            root=root,
+            info=info,
+        )
         self._changed = changed
         self._pace = pace
-        self._more = info
         self._root = root
         self._patient = patient
         self._ready = threading.Event()
         self._was_ready = False
         self._stopping = threading.Event()
+        self._running: Running | None = None
+        self._told: Ready | Refused | None = None
+        self._heard = threading.Event()
+        self._beat_at = self._moved = time.monotonic()
+        self._adapting = threading.RLock()
         self._thread = threading.Thread(target=self._keep, name=f"engine-{name}", daemon=True)
         self._thread.start()
 
@@ -100,7 +141,7 @@ class Supervised:
         """Return when it answers.
 
         Raises:
-            EngineFailed, NotServable: it does not, and why.
+            EngineFailed, NotServable, NoRoom: it does not, and why.
         """
         end = time.monotonic() + seconds
         while not self._ready.wait(0.05):
@@ -114,7 +155,55 @@ class Supervised:
     def stop(self) -> None:
         """End the process; returns when it has gone and its files are free."""
         self._stopping.set()
+        running = self._running
+        if running is not None:
+            running.stop(self._pace.grace)
         self._thread.join(self._pace.grace + 10)
+
+    @property
+    def busy(self) -> bool:
+        return self.beat.running > 0 or self.beat.waiting > 0
+
+    # -- adapters ----------------------------------------------------------------------------------------------------
+    def add(self, name: str, folder: Path) -> None:
+        """Serve an adapter from now on, also after each restart.
+
+        Raises:
+            NotSupported: the engine takes none while it runs.
+            EngineFailed: it did not work.
+        """
+        with self._adapting:
+            if self.state == DeploymentState.READY and self._running is not None:
+                self._running.load(name, folder, _ADAPTER_SECONDS)
+                self.loaded.add(name)
+            self.adapters[name] = folder
+        self._changed()
+
+    def remove(self, name: str) -> None:
+        """Forget an adapter, once the last answer with it has ended."""
+        with self._adapting:
+            self.adapters.pop(name, None)
+            self.adapter_errors.pop(name, None)
+            was_loaded = name in self.loaded
+            self.loaded.discard(name)
+            running = self._running
+        if was_loaded and running is not None and not self._stopping.is_set():
+            try:
+                running.unload(name, _ADAPTER_SECONDS)
+            except EcotoneError as error:
+                log.warning("%s", self._without_places(error).message)
+
+    def _load_adapters(self, running: Running) -> None:
+        """Give a new process the adapters of the one before; one that fails is left out and says why."""
+        self.loaded.clear()
+        self.adapter_errors.clear()
+        for name, folder in self.adapters.items():
+            try:
+                running.load(name, folder, _ADAPTER_SECONDS)
+                self.loaded.add(name)
+            except (EngineFailed, NotSupported) as error:
+                self.adapter_errors[name] = self._without_places(error).message
+                log.warning("%s", self.adapter_errors[name])
 
     # -- the engine's thread -----------------------------------------------------------------------------------------
     def _keep(self) -> None:
@@ -124,7 +213,7 @@ class Supervised:
             try:
                 self._run()
                 break  # it was asked to stop
-            except (NotServable, NotFound) as error:
+            except (NotServable, NotFound, NoRoom) as error:
                 self._fail(self._without_places(error))
                 return
             except EcotoneError as error:
@@ -153,66 +242,96 @@ class Supervised:
         return error
 
     def _run(self) -> None:
-        """One life of the process; returns when it was asked to stop, raises when it failed."""
+        """One life of the engine; returns when it was asked to stop, raises when it failed."""
         with self._files() as files:
-            socket = self._sockets.new()
-            heard: list[Message] = []
-            told = threading.Event()
-
-            def hear(message: Message) -> None:
-                heard.append(message)
-                if "ready" in message or "refused" in message:
-                    told.set()
-
-            spec = {
-                "folder": str(files.folder),
-                "base": None if files.base is None else str(files.base),
-                "socket": str(socket),
-                "info": self._more,
-            }
-            child = Child(MODULE, spec, log=self.log_file, on_message=hear)
-            self.pid = child.pid
+            self._told = None
+            self._heard.clear()
+            self.beat, self.speed, self.progress = Beat(), 0.0, Progress("starting")
+            running = self._kind.start(replace(self._spec, folder=files.folder, base=files.base), self._hear)
+            self._running, self.pid = running, running.pid
             try:
-                self._await_ready(child, heard, told)
-                self.socket, self.started = socket, utc_now()
-                self.info = next(message["ready"] for message in heard if "ready" in message)
-                self._set(DeploymentState.READY, error=None)
-                self._was_ready = True
+                told = self._await_ready(running)
+                with self._adapting:
+                    self._load_adapters(running)
+                    self.where, self.info, self.started = told.where, told.info, utc_now()
+                    self.progress = None
+                    self.used = self._beat_at = self._moved = time.monotonic()
+                    self._was_ready = True
+                    self._set(DeploymentState.READY, error=None)
                 self._ready.set()
-                self._watch(child, socket)
+                self._watch(running)
             finally:
                 self._ready.clear()
-                self.socket = self.pid = None
-                child.stop(self._pace.grace)
-                self._sockets.drop(socket)
+                with self._adapting:
+                    self.where = self.pid = self._running = None
+                    self.loaded.clear()
+                running.stop(self._pace.grace)
 
-    def _await_ready(self, child: Child, heard: list[Message], told: threading.Event) -> None:
+    def _hear(self, event: Event) -> None:
+        match event:
+            case Ready() | Refused():
+                self._told = event
+                self._heard.set()
+            case Progress():
+                before, self.progress = self.progress, event
+                if before is None or _differ(before, event):
+                    self._tell()
+            case Beat():
+                self._take(event)
+
+    def _take(self, beat: Beat) -> None:
+        now = time.monotonic()
+        before, self.beat = self.beat, beat
+        self.beats += 1
+        moved = beat.tokens != before.tokens or beat.requests != before.requests
+        seconds = now - self._beat_at
+        if seconds > 0:
+            self.speed += 0.5 * (max(0, beat.tokens - before.tokens) / seconds - self.speed)
+        self._beat_at = now
+        if moved or not self.busy:
+            self._moved = now
+        if moved or self.busy:
+            self.used = now
+
+    def _await_ready(self, running: Running) -> Ready:
         end = time.monotonic() + self._pace.start
-        while not told.wait(0.05):
+        while not self._heard.wait(0.05):
+            ended = running.wait(0)
             if self._stopping.is_set():
                 raise EngineFailed(f"{self._name} was stopped while it started.")
-            if child.poll() is not None and not told.is_set():
-                raise EngineFailed(child.failure(f"The engine of {self._name} did not start").message)
+            if ended and not self._heard.is_set():
+                raise EngineFailed(running.failure(f"The engine of {self._name} did not start"))
             if time.monotonic() > end:
                 raise EngineFailed(
-                    f"{self._name} did not load within {self._pace.start:g} s; ECOTONE_ENGINE_START sets how long it "
-                    f"may take. The end of its log:\n{child.tail()}"
+                    running.failure(
+                        f"{self._name} did not load within {self._pace.start:g} s; ECOTONE_ENGINE_START sets how long "
+                        "it may take"
+                    )
                 )
-        refused = next((message["refused"] for message in heard if "refused" in message), None)
-        if refused is not None:
-            raise NotServable(f"{self._name} cannot be served: {refused}")
+        told = self._told
+        if isinstance(told, Refused):
+            raise NotServable(f"{self._name} cannot be served: {told.reason}")
+        assert isinstance(told, Ready)
+        return told
 
-    def _watch(self, child: Child, socket: Path) -> None:
+    def _watch(self, running: Running) -> None:
+        """Until it ends or hangs. Its end is seen at once, as the wait is for the process itself."""
         misses = 0
         probe = time.monotonic() + self._pace.probe_every
         while not self._stopping.is_set():
-            with contextlib.suppress(TimeoutError):
-                child.wait(0.1)
-                raise EngineFailed(child.failure(f"The engine of {self._name} died").message)
-            if time.monotonic() < probe:
+            if running.wait(_LOOK_SECONDS):
+                if self._stopping.is_set():
+                    return
+                raise EngineFailed(running.failure(f"The engine of {self._name} died"))
+            now = time.monotonic()
+            stalls = self.busy and now - self._moved > self._pace.stall
+            if now < probe and not (stalls and not misses):
                 continue
-            misses = 0 if healthy(socket, self._pace.probe_within) else misses + 1
-            if misses >= self._pace.probes and child.poll() is None:
+            well = running.probe(self._pace.probe_within) and self.beat.well
+            misses = 0 if well else misses + 1
+            if well and stalls:
+                self._moved = now  # it computes something long; it is asked again after as long a time
+            if misses >= self._pace.probes and not running.wait(0):
                 raise EngineFailed(f"The engine of {self._name} hangs: {misses} health checks in a row failed.")
             probe = time.monotonic() + self._pace.probe_every
 
@@ -222,7 +341,14 @@ class Supervised:
 
     def _set(self, state: DeploymentState, *, error: str | None) -> None:
         self.state, self.error = state, error
+        self._tell()
+
+    def _tell(self) -> None:
         try:
             self._changed()
         except Exception:  # whoever listens must not end the engine
             log.exception("a listener of the engines failed")
+
+
+def _differ(before: Progress, after: Progress) -> bool:
+    return before.phase != after.phase or abs((after.share or 0.0) - (before.share or 0.0)) >= _TOLD_SHARE

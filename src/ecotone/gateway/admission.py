@@ -162,7 +162,8 @@ def _candidate(snapshot: Snapshot, consumer: Consumer, name: str, findings: Find
             "notice": "not legal advice",
         }
         raise Refusal(451, "refused_by_decision", ruling.message, param="model", ecotone=told)
-    model = name if target.socket or target.backend == "local" else name.partition("/")[2]
+    own = target.engine_model or name
+    model = own if target.socket or target.backend == "local" else name.partition("/")[2]
     masked = _must_mask(target, consumer, name, findings)
     why = "personal; pseudonymised" if masked else ""
     return Candidate(target=target, model=model, name=name, ruling=ruling, masked=masked, why=why)

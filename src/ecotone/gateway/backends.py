@@ -121,6 +121,12 @@ class Backends:
             row = session.merge(row)
         return _backend(row), self._told(row, taken, actor)
 
+    def check_reach(self, url: str | None, key_env: str | None) -> None:
+        """Whether requests may go to an address with the key of a variable. Raises Invalid or Forbidden."""
+        if url is not None:
+            check_address(url)
+        self._check_variable(key_env)
+
     def _checked(
         self,
         name: str,

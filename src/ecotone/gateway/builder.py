@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -164,14 +165,20 @@ class SnapshotBuilder:
         target = Target(
             name=model.id,
             legal=legal,
-            location=Location.LOCAL,
+            location=_location(deployment),
             backend="local",
             revision=revision.id,
             socket=deployment.socket,
+            sockets=deployment.sockets,
+            engine_model=deployment.engine_model,
+            url=deployment.url,
+            key_env=deployment.key_env,
+            dialect=deployment.dialect,
             private=model.private,
             ready=deployment.state == DeploymentState.READY,
-            starting=deployment.state == DeploymentState.STARTING,
-            note=deployment.error or str(deployment.state),
+            starting=_is_coming(deployment),
+            wakes=deployment.loadable,
+            note="; ".join(filter(None, [deployment.state, deployment.progress, deployment.error])),
             projects=tuple(deployment.projects),
             task=deployment.task,
         )
@@ -223,6 +230,21 @@ class SnapshotBuilder:
         )
         packed = msgspec.json.encode(made).replace(msgspec.json.encode(family.subject), b'"\\u0001"')
         return msgspec.json.decode(packed, type=Ruling)
+
+
+def _is_coming(deployment: Any) -> bool:
+    """Whether its engine starts, or will at the first call; one that found no memory is not waited for."""
+    idle = deployment.state == DeploymentState.IDLE and not deployment.error
+    return deployment.state == DeploymentState.STARTING or (idle and deployment.loadable)
+
+
+def _location(deployment: Any) -> Location:
+    """Where its engine is: here, unless it was attached at another machine's address and nobody said whose that is."""
+    if deployment.url is None or deployment.options.location == Location.LOCAL:
+        return Location.LOCAL
+    host = urlsplit(deployment.url).hostname or ""
+    here = host in ("localhost", "::1") or host.startswith("127.")
+    return Location.LOCAL if here and deployment.options.location is None else Location.EXTERNAL
 
 
 def _key(secret: LivingSecret) -> Key:

@@ -371,4 +371,6 @@ def _moved(average: float | None, told: float, outcome: Outcome, age: float) -> 
 
 
 def _place(target: Target | None) -> tuple[str | None, ...] | None:
-    return None if target is None else (target.backend, target.url, target.socket, target.key_env)
+    if target is None:
+        return None
+    return target.backend, target.url, target.socket, target.key_env, *target.sockets

@@ -56,7 +56,9 @@ def elsewhere(snapshot: Snapshot) -> Snapshot:
     """The snapshot as another machine can use it: engines listen on sockets that it cannot reach."""
     note = "its engine runs on the server's machine; call it there"
     targets = {
-        name: msgspec.structs.replace(t, socket=None, ready=False, starting=False, note=note) if t.url is None else t
+        name: msgspec.structs.replace(t, socket=None, sockets=(), ready=False, starting=False, wakes=False, note=note)
+        if t.url is None
+        else t
         for name, t in snapshot.targets.items()
     }
     return msgspec.structs.replace(snapshot, targets=targets)

@@ -34,10 +34,11 @@ class Consumer(msgspec.Struct, frozen=True, kw_only=True):
 class Target(msgspec.Struct, frozen=True, kw_only=True):
     """A callable model, or a backend whose models are called `NAME/...`.
 
-    `legal` names its legal class among the decisions. An engine has a `socket` once it is `ready`, and is
-    waited for while it is `starting`; a backend has an address and the server's variable that holds its key, and
-    speaks a `dialect` of OpenAI's. `projects`
-    limits who may call; empty is everybody.
+    `legal` names its legal class among the decisions. An engine has a `socket` once it is `ready` (`sockets` of all
+    its replicas), and is waited for while it is `starting`; one that `wakes` is loaded when it is asked for.
+    `engine_model` is what the engine calls the model, where that is not its name. A backend has an address and the
+    server's variable that holds its key, and speaks a `dialect` of OpenAI's. `projects` limits who may call; empty is
+    everybody.
     """
 
     name: str
@@ -46,6 +47,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     backend: str
     revision: str | None = None
     socket: str | None = None
+    sockets: tuple[str, ...] = ()
+    engine_model: str | None = None
     url: str | None = None
     key_env: str | None = None
     dialect: str = "openai"
@@ -53,6 +56,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     private: bool = False
     ready: bool = True
     starting: bool = False
+    wakes: bool = False
     note: str = ""
     projects: tuple[str, ...] = ()
     task: str | None = None

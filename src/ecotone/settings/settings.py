@@ -59,6 +59,10 @@ class Settings:
     )
     engine_wait: float = _option(60.0, "seconds a request waits for an engine that is starting")
     engine_start: float = _option(240.0, "seconds an engine may take to load its model")
+    engine_idle: float = _option(
+        0.0, "seconds without a call after which an engine is unloaded, where its deployment does not say; 0 never"
+    )
+    engine_memory: int = _option(0, "bytes of memory that all engines may have; 0: four fifths of the machine's")
     snapshot_max_age: float = _option(900.0, "seconds a gateway serves its last snapshot without contact")
     max_request_bytes: int = _option(32 * MIB, "largest JSON body the gateway takes")
     max_answer_bytes: int = _option(16 * MIB, "largest answer of a provider or engine that is not streamed")

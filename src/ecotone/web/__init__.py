@@ -18,6 +18,7 @@ from ecotone.web import (
     licences,
     model_page,
     operations,
+    playground,
     profile,
     projects,
     refs,
@@ -76,6 +77,8 @@ def routes() -> list[BaseRoute]:
         *_managed(),
         Route("/ecotone/traffic", page(traffic.show)),
         Route("/ecotone/requests", page(requests.show)),
+        Route(playground.PATH, playground.playground, methods=["GET", "POST"]),
+        Route(playground.ANSWER, playground.answer, methods=["POST"]),
         Route("/ecotone/why", page(operations.ask_why)),
         Route("/ecotone/why/{id}", page(operations.why)),
     ]

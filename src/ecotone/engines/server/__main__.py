@@ -1,7 +1,8 @@
 """The engine process: receives its spec, loads the model, answers on the socket until its parent ends it.
 
-Spec: `folder` (the revision's files), `base` (those of an adapter's base, or null), `socket`, `info` (said in `/info`
-beside what the model tells). Messages: `{"ready": info}` once it answers, `{"refused": reason}` when it never will.
+Spec: `folder` (the revision's files), `base` (those of an adapter's base, or null), `socket`, `options`, `info` (said
+in `/info` beside what the model tells). Messages: `{"progress": phase, "share": 0..1}` while it loads, `{"ready":
+info}` once it answers, `{"refused": reason}` when it never will, then `{"beat": figures}` each second.
 """
 
 import logging
@@ -13,6 +14,7 @@ from typing import Any
 
 from ecotone.engines.server.errors import Unloadable
 from ecotone.engines.server.folders import plan
+from ecotone.engines.server.telling import Counted, Loading, beat
 from ecotone.jobs.child_side import receive
 
 REFUSED = 3
@@ -24,14 +26,17 @@ def main() -> int:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         found = plan(Path(spec["folder"]), Path(spec["base"]) if spec.get("base") else None)
-        report({"loading": str(found.task)})
+        loading = Loading(report, found.weight_bytes)
+        loading.libraries()
         from ecotone.engines.server.engine import Engine  # torch only after the files have been looked at
 
-        engine = Engine(found)
+        loading.weights()
+        engine = Engine(found, spec.get("options"))
     except Unloadable as error:
         logging.error("refused: %s", error)
         report({"refused": str(error)})
         return REFUSED
+    loading.end()
     _serve(engine, engine.info() | spec.get("info", {}), spec["socket"], report)
     return 0
 
@@ -45,8 +50,9 @@ def _serve(engine: Any, info: dict[str, Any], path: str, report: Any) -> None:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(path)
     listener.listen(1024)
+    counted = Counted(application(engine, info))
     config = uvicorn.Config(
-        application(engine, info),
+        counted,
         log_config=None,
         access_log=False,
         lifespan="off",
@@ -56,6 +62,7 @@ def _serve(engine: Any, info: dict[str, Any], path: str, report: Any) -> None:
         server_header=False,
     )
     report({"ready": info})
+    beat(report, counted, engine.health)
     uvicorn.Server(config).run(sockets=[listener])
 
 

@@ -1,19 +1,36 @@
 """A loaded model with what stands between a request and its computing thread: templates, tokens, limits."""
 
-import threading
-from collections.abc import Callable, Sequence
+import asyncio
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any
 
+from ecotone.engines.server.batching import MOST_WAITING, Writer
+from ecotone.engines.server.chats import Chats
+from ecotone.engines.server.constraints import Grammar, Grammars
 from ecotone.engines.server.embedding import Embedder, Vectors
 from ecotone.engines.server.errors import RequestError, Unloadable
 from ecotone.engines.server.folders import Plan, Task
-from ecotone.engines.server.generation import Answer, Piece, Writer
+from ecotone.engines.server.generation import Answer, Deliver, Piece
 from ecotone.engines.server.loading import Loaded, load
 from ecotone.engines.server.pooling import Pooling, read
+from ecotone.engines.server.quantising import checked
 from ecotone.engines.server.requests import EmbeddingRequest, Prompt, Sampling, TextRequest
+from ecotone.engines.server.sampling import Chooser
+from ecotone.engines.server.stepping.choosing import stepper_for
+from ecotone.engines.server.text import TextStream
+from ecotone.engines.server.tokens import LETTERS_A_TOKEN, Tokens
+from ecotone.engines.server.tool_calls import MARKERS
 
-_LETTERS_A_TOKEN = 100  # no text of the context's length has more; longer ones are refused before they are tokenised
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request made ready: its prompts as tokens, and what its answers are held to."""
+
+    prompts: list[list[int]]
+    grammar: Grammar | None = None
 
 
 class Engine:
@@ -23,10 +40,11 @@ class Engine:
         Unloadable: the model cannot be served.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, options: Mapping[str, Any] | None = None) -> None:
+        options = options or {}
+        checked(options.get("quantise"), plan.task)
         self._loaded: Loaded = load(plan)
         self._tokenizer = self._loaded.tokenizer
-        self._lock = threading.Lock()  # fast tokenizers are not to be used by two threads at once
         self.task = plan.task
         self._pooling: Pooling | None = None
         self._writer: Writer | None = None
@@ -37,7 +55,15 @@ class Engine:
             self._embedder = Embedder(self._loaded, self._pooling)
         else:
             self._limit = self._loaded.context_length
-            self._writer = Writer(self._loaded, self._decode)
+            stepper = stepper_for(self._loaded, options)
+            self._writer = Writer(stepper, most_waiting=int(options.get("max_waiting") or MOST_WAITING))
+        self._ends = _ends(self._loaded)
+        vocabulary = int(self._loaded.model.get_input_embeddings().weight.shape[0])
+        self.tokens = Tokens(self._tokenizer, self._limit, vocabulary)
+        self._grammars = Grammars(self._tokenizer, self._ends, vocabulary)
+        shown = [token for token in map(self.tokens.id_of, MARKERS) if token is not None]
+        self._decode_calls = self.tokens.decoding_with(shown) if shown else self.tokens.decode
+        self._chats = Chats(self._tokenizer, self.tokens, self._limit * LETTERS_A_TOKEN)
         self._warm_up()
 
     def info(self) -> dict[str, Any]:
@@ -49,8 +75,11 @@ class Engine:
             "device": self._loaded.device,
             "parameters": self._loaded.parameters,
             "architecture": type(self._loaded.model).__name__,
-            "chat": self.task == Task.TEXT_TO_TEXT or bool(self._template),
+            "chat": self.task == Task.TEXT_TO_TEXT or self._chats.possible,
+            "tools": self._chats.takes_tools,
         }
+        if self._writer is not None:
+            found |= self._writer.settings()
         if self._pooling is not None:
             found |= {"pooling": self._pooling.description, "truncates": True}
         return found
@@ -60,9 +89,14 @@ class Engine:
         assert worker is not None
         return worker.health()
 
+    @property
+    def short_ids(self) -> bool:
+        """Whether the model's template takes only ids of calls as Mistral's do."""
+        return self._chats.short_ids
+
     # -- text --------------------------------------------------------------------------------------------------------
-    def prompts(self, request: TextRequest) -> list[list[int]]:
-        """The request's prompts as tokens; may take long, so not for the event loop.
+    def prepare(self, request: TextRequest) -> "Prepared":
+        """The request's prompts as tokens and its schema made ready; may take long, so not for the event loop.
 
         Raises:
             RequestError: a prompt that the model cannot take.
@@ -71,15 +105,56 @@ class Engine:
             raise RequestError(
                 "This model makes embeddings, no text; send it to /v1/embeddings.", code="unsupported_task"
             )
+        schema = request.tools.must or request.schema
+        field = "tools" if request.tools.must else "response_format"
+        grammar = None if schema is None else self._grammars.compile(schema, field)
         if request.messages:
-            return [self._chat(request.messages)]
+            return Prepared([self._chat(request)], grammar)
         special = self.task == Task.TEXT_TO_TEXT or self._begins()
-        return [self._tokens(prompt, special=special) for prompt in request.prompts]
+        return Prepared([self.tokens.encode(prompt, special=special) for prompt in request.prompts], grammar)
 
-    def write(self, prompt: Sequence[int], sampling: Sampling, deliver: Callable[[Piece], None]) -> Answer:
-        """Begin an answer; `deliver` gets its pieces in the engine's thread."""
+    def write(
+        self,
+        prepared: "Prepared",
+        request: TextRequest,
+        receiver: Callable[[int], Deliver],
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> list[Answer]:
+        """Begin `request.n` answers to each prompt, all of them or none; `receiver(i)` gets the pieces of answer i.
+
+        They are handed out in `loop`, or in the computing thread when there is none.
+
+        Raises:
+            RequestError: a prompt does not fit the context, or too many answers wait already.
+        """
         assert self._writer is not None
-        return self._writer.begin(prompt, sampling, deliver)
+        answers: list[Answer] = []
+        grammar = prepared.grammar
+        decode = self.tokens.decode if not request.tools.names else self._decode_calls
+        for prompt in prepared.prompts:
+            limit = self._room(prompt, request.sampling)
+            for number in range(request.n):
+                chooser = Chooser(
+                    request.sampling,
+                    self._loaded.model.generation_config,
+                    self._ends,
+                    constraint=None if grammar is None else grammar.constraint(),
+                    prompt=prompt,
+                    number=number,
+                )
+                answers.append(
+                    Answer(
+                        prompt,
+                        limit=limit,
+                        chooser=chooser,
+                        text=TextStream(decode, request.sampling.stop),
+                        deliver=receiver(len(answers)),
+                        loop=loop,
+                        streams=request.stream,
+                    )
+                )
+        self._writer.begin(answers)
+        return answers
 
     # -- vectors -----------------------------------------------------------------------------------------------------
     def texts(self, request: EmbeddingRequest) -> list[list[int]]:
@@ -104,10 +179,6 @@ class Engine:
         return self._embedder.begin(texts)
 
     # -- inside ------------------------------------------------------------------------------------------------------
-    @property
-    def _template(self) -> Any:
-        return getattr(self._tokenizer, "chat_template", None)
-
     def _begins(self) -> bool:
         """Whether the tokenizer puts a beginning before plain text of its own accord."""
         return bool(getattr(self._tokenizer, "add_bos_token", True))
@@ -116,76 +187,34 @@ class Engine:
         assert self._pooling is not None
         return int(self._loaded.model.config.hidden_size) * len(self._pooling.kinds)
 
-    def _chat(self, messages: Sequence[dict[str, Any]]) -> list[int]:
-        if self._template:
-            text = self._rendered(messages)
-        elif self.task == Task.TEXT_TO_TEXT:
-            text = "\n".join(message["content"] for message in messages)
-        else:
+    def _chat(self, request: TextRequest) -> list[int]:
+        if self._chats.possible or self.task != Task.TEXT_TO_TEXT:
+            return self._chats.tokens(request)
+        return self.tokens.encode("\n".join(m["content"] for m in request.messages), special=True, field="messages")
+
+    def _room(self, prompt: Sequence[int], sampling: Sampling) -> int:
+        """How many tokens an answer may have."""
+        encodes = self.task == Task.TEXT_TO_TEXT
+        taken = 0 if encodes else len(prompt)
+        if len(prompt) > self._limit or taken >= self._limit:
             raise RequestError(
-                "This model has no chat template; send its text to /v1/completions, or upload chat_template.jinja.",
-                code="no_chat_template",
+                f"The prompt has {len(prompt)} tokens, and this model's context holds {self._limit}"
+                f"{'' if encodes else ' together with the answer'}; shorten the prompt"
+                f"{'' if encodes else f' to at most {self._limit - 1} tokens'}, or use a model with a longer context.",
+                code="context_length_exceeded",
                 param="messages",
             )
-        return self._tokens(text, special=not self._template)
-
-    def _rendered(self, messages: Sequence[dict[str, Any]]) -> str:
-        if sum(len(message["content"]) for message in messages) > self._limit * _LETTERS_A_TOKEN:
-            raise self._too_long()
-        try:
-            text: str = self._tokenizer.apply_chat_template(
-                list(messages), tokenize=False, add_generation_prompt=True
-            )  # transformers renders in a sandbox that can change nothing
-        except Exception as error:  # templates raise what they like, to refuse roles or their order
-            raise RequestError(
-                f"The model's chat template refuses these messages: {str(error)[:300]}",
-                code="chat_template",
-                param="messages",
-            ) from None
-        return text
-
-    def _tokens(self, prompt: Prompt, *, special: bool) -> list[int]:
-        if not isinstance(prompt, str):
-            return self._checked(prompt)
-        if len(prompt) > self._limit * _LETTERS_A_TOKEN:
-            raise self._too_long()
-        with self._lock:
-            found: list[int] = self._tokenizer(prompt, add_special_tokens=special)["input_ids"]
-        if not found:
-            raise RequestError("The prompt is empty.", param="messages")
-        return found
+        room = self._limit - taken
+        return min(sampling.max_tokens or room, room)
 
     def _embedded(self, text: Prompt, pooling: Pooling) -> list[int]:
         if not isinstance(text, str):
-            return self._checked(text)[: self._limit]
-        text = pooling.prompt + text[: self._limit * 4 * _LETTERS_A_TOKEN]
-        with self._lock:
-            found: list[int] = self._tokenizer(
-                text.lower() if pooling.lower_case else text, truncation=True, max_length=self._limit
-            )["input_ids"]
+            return self.tokens.checked(text)[: self._limit]
+        text = pooling.prompt + text[: self._limit * 4 * LETTERS_A_TOKEN]
+        found = self.tokens.cut(text.lower() if pooling.lower_case else text, self._limit)
         if not found:
             raise RequestError("An input has no tokens.", param="input")
         return found
-
-    def _checked(self, tokens: Sequence[int]) -> list[int]:
-        size = self._loaded.model.get_input_embeddings().weight.shape[0]
-        if max(tokens) >= size:
-            raise RequestError(f"Token ids run from 0 to {size - 1}; {max(tokens)} is none.", code="invalid_token")
-        return list(tokens)
-
-    def _too_long(self) -> RequestError:
-        return RequestError(
-            f"The prompt is far longer than this model's context of {self._limit} tokens; send a shorter one.",
-            code="context_length_exceeded",
-            param="messages",
-        )
-
-    def _decode(self, tokens: Sequence[int]) -> str:
-        with self._lock:
-            text: str = self._tokenizer.decode(
-                list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False
-            )
-        return text
 
     def _warm_up(self) -> None:
         """Compute once, so that a model that cannot is refused now, and the first request finds everything loaded."""
@@ -195,8 +224,18 @@ class Engine:
                 self._embedder.begin([[token]]).result()
                 return
             done: Future[Piece] = Future()
-            self.write([token], Sampling(max_tokens=1, temperature=0), done.set_result)
+            asked = TextRequest(model="", sampling=Sampling(max_tokens=1, temperature=0))
+            self.write(Prepared([[token]]), asked, lambda _: done.set_result)
             if (fault := done.result().error) is not None:
                 raise fault
         except RequestError as error:
             raise Unloadable(f"the model was loaded but cannot compute: {error.message}") from error
+
+
+def _ends(loaded: Loaded) -> frozenset[int]:
+    found = [
+        getattr(place, "eos_token_id", None)
+        for place in (getattr(loaded.model, "generation_config", None), loaded.model.config, loaded.tokenizer)
+    ]
+    lists = [x if isinstance(x, list) else [x] for x in found if x is not None]
+    return frozenset(itertools.chain.from_iterable(lists))

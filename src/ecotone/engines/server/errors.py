@@ -22,3 +22,10 @@ class RequestError(Exception):
     def body(self) -> dict[str, Any]:
         kind = "invalid_request_error" if self.status < 500 else "server_error"
         return {"error": {"message": self.message, "type": kind, "code": self.code, "param": self.param}}
+
+
+def unknown(model: str) -> RequestError:
+    """404 for a model or adapter that is not here."""
+    return RequestError(
+        f"The model {model[:200]!r} is not served here.", status=404, code="model_not_found", param="model"
+    )

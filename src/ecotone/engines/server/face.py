@@ -1,27 +1,29 @@
 """The engine's HTTP side: chat completions, completions, embeddings, health and info, in OpenAI's shapes."""
 
-import abc
 import asyncio
 import base64
-import contextlib
-import json
 import struct
-import time
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
 
+import msgspec
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from ecotone.engines.server import requests
 from ecotone.engines.server.engine import Engine
 from ecotone.engines.server.errors import RequestError
-from ecotone.engines.server.generation import Answer, Piece
+from ecotone.engines.server.generation import Piece
 from ecotone.engines.server.requests import TextRequest
+from ecotone.engines.server.shapes import ChatShape, Shape, TextShape
+from ecotone.engines.server.writing import Writing
+
+Prompts = list[list[int]]
+_T = TypeVar("_T")
 
 _PREPARE_SECONDS = 20.0
 _GONE = 499  # nobody reads it: the client has left
@@ -56,11 +58,19 @@ class _Face:
 
     async def chat(self, request: Request) -> Response:
         asked = requests.chat(requests.body_of(await request.body()))
-        return await self._write(request, asked, _ChatShape(asked))
+        return await self._write(
+            request, asked, lambda _: ChatShape(asked, self._engine.tokens.spelling, short_ids=self._engine.short_ids)
+        )
 
     async def completions(self, request: Request) -> Response:
         asked = requests.completion(requests.body_of(await request.body()))
-        return await self._write(request, asked, _TextShape(asked))
+        return await self._write(request, asked, lambda prompts: self._text_shape(asked, prompts))
+
+    def _text_shape(self, asked: TextRequest, prompts: Prompts) -> Shape:
+        tokens = self._engine.tokens
+        given = zip(asked.prompts, prompts, strict=True) if asked.echo else ()
+        echoed = [text if isinstance(text, str) else tokens.decode(ids) for text, ids in given for _ in range(asked.n)]
+        return TextShape(asked, tokens.spelling, echoed)
 
     async def embeddings(self, request: Request) -> Response:
         asked = requests.embedding(requests.body_of(await request.body()))
@@ -84,174 +94,93 @@ class _Face:
             }
         )
 
-    async def _write(self, request: Request, asked: TextRequest, shape: "_Shape") -> Response:
-        prompts = await _prepared(lambda: self._engine.prompts(asked))
-        writing = _Writing(self._engine, asked, prompts)
+    async def _write(self, request: Request, asked: TextRequest, shaped: Callable[[Prompts], Shape]) -> Response:
+        ready = await _prepared(lambda: self._engine.prepare(asked))
+        writing = Writing(
+            lambda receiver, loop: self._engine.write(ready, asked, receiver, loop), sum(map(len, ready.prompts))
+        )
+        shape = shaped(ready.prompts)
         if asked.stream:
-            return StreamingResponse(
-                _events(writing, shape, include_usage=asked.include_usage),
-                media_type="text/event-stream",
-                headers={"cache-control": "no-store", "x-accel-buffering": "no"},
-            )
+            return EventStream(writing, shape, include_usage=asked.include_usage)
+        leaving = asyncio.ensure_future(_left(request.receive))
+        leaving.add_done_callback(lambda _: writing.leave())
         try:
-            found = await _unless_gone(request, asyncio.ensure_future(writing.whole()))
+            found = await writing.whole()
         finally:
+            leaving.cancel()
             writing.cancel()
-        if found is None:
-            return Response(status_code=_GONE)
-        return JSONResponse(shape.whole(found, writing.usage()))
+        return Response(status_code=_GONE) if found is None else _json(shape.whole(found, writing.usage()))
 
 
-class _Writing:
-    """The answers to one request; their pieces come as `(index, piece)`."""
+class EventStream(Response):
+    """Server-sent events by OpenAI's grammar.
 
-    def __init__(self, engine: Engine, asked: TextRequest, prompts: list[list[int]]) -> None:
-        loop = asyncio.get_running_loop()
-        self._pieces: asyncio.Queue[tuple[int, Piece]] = asyncio.Queue()
-        self._prompt_tokens = sum(map(len, prompts))
-        self._made = [0] * len(prompts)
-        self._answers: list[Answer] = []
+    The head goes out with the first piece, so that what fails before it is an error with its own status. A stream that
+    fails later ends with an error event and without `[DONE]`.
+    """
 
-        def deliver_to(index: int) -> Callable[[Piece], None]:
-            def deliver(piece: Piece) -> None:
-                with contextlib.suppress(RuntimeError):  # the loop has ended: the process does too
-                    loop.call_soon_threadsafe(self._pieces.put_nowait, (index, piece))
+    def __init__(self, writing: Writing, shape: Shape, *, include_usage: bool) -> None:
+        self.status_code = 200
+        self.background = None
+        self.init_headers(
+            {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-store", "x-accel-buffering": "no"}
+        )
+        self._writing = writing
+        self._shape = shape
+        self._more: dict[str, Any] = {"usage": None} if include_usage else {}
 
-            return deliver
-
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        leaving = asyncio.ensure_future(_left(receive))
+        leaving.add_done_callback(lambda _: self._writing.leave())
+        begun = False
         try:
-            for index, prompt in enumerate(prompts):
-                self._answers.append(engine.write(prompt, asked.sampling, deliver_to(index)))
-        except RequestError:
-            self.cancel()
-            raise
+            async for bunch in self._writing.bunches():
+                body = self._events(bunch)
+                if not begun:
+                    begun = True
+                    await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                    body = self._opening() + body
+                if body:
+                    await send({"type": "http.response.body", "body": body, "more_body": True})
+            await send({"type": "http.response.body", "body": self._closing(), "more_body": False})
+        except RequestError as error:
+            if not begun:
+                await _error_response(error)(scope, receive, send)
+            else:
+                await send({"type": "http.response.body", "body": _event(error.body()), "more_body": False})
+        finally:
+            leaving.cancel()
+            self._writing.cancel()
 
-    @property
-    def count(self) -> int:
-        return len(self._answers)
+    def _opening(self) -> bytes:
+        choices = [choice for index in range(self._writing.count) for choice in self._shape.opening(index)]
+        return b"".join(self._chunk(choice) for choice in choices)
 
-    async def pieces(self) -> AsyncIterator[tuple[int, Piece]]:
-        open_answers = self.count
-        while open_answers:
-            index, piece = await self._pieces.get()
-            self._made[index] = piece.tokens
-            if piece.error is not None:
-                raise piece.error
-            open_answers -= piece.last
-            yield index, piece
+    def _events(self, bunch: Sequence[tuple[int, Piece]]) -> bytes:
+        return b"".join(self._chunk(choice) for i, piece in bunch for choice in self._shape.growing(i, piece))
 
-    async def whole(self) -> list[Piece]:
-        """Each answer as one piece."""
-        texts = [""] * self.count
-        ends: list[str | None] = [None] * self.count
-        async for index, piece in self.pieces():
-            texts[index] += piece.text
-            ends[index] = piece.finish
-        return [Piece(text, finish=end) for text, end in zip(texts, ends, strict=True)]
+    def _chunk(self, choice: dict[str, Any]) -> bytes:
+        return _event({**self._shape.chunk([choice]), **self._more})
 
-    def cancel(self) -> None:
-        for answer in self._answers:
-            answer.cancel()
-
-    def usage(self) -> dict[str, int]:
-        made = sum(self._made)
-        return {
-            "prompt_tokens": self._prompt_tokens,
-            "completion_tokens": made,
-            "total_tokens": self._prompt_tokens + made,
-        }
-
-
-class _Shape(abc.ABC):
-    """The JSON of one kind of answer: whole, and as the chunks of a stream."""
-
-    prefix = ""
-    kind = ""
-    chunk_kind = ""
-
-    def __init__(self, asked: TextRequest) -> None:
-        self._id = f"{self.prefix}-{uuid.uuid4().hex}"
-        self._created = int(time.time())
-        self._model = asked.model
-
-    def whole(self, answers: list[Piece], usage: dict[str, int]) -> dict[str, Any]:
-        choices = [self._choice(i, piece) for i, piece in enumerate(answers)]
-        return self._object(self.kind, choices) | {"usage": usage}
-
-    def chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
-        return self._object(self.chunk_kind, choices)
-
-    @abc.abstractmethod
-    def opening(self, index: int) -> list[dict[str, Any]]:
-        """Choices of the chunks that begin an answer."""
-
-    @abc.abstractmethod
-    def growing(self, index: int, piece: Piece) -> list[dict[str, Any]]:
-        """Choices of the chunks for a piece."""
-
-    @abc.abstractmethod
-    def _choice(self, index: int, piece: Piece) -> dict[str, Any]:
-        """The choice of a whole answer."""
-
-    def _object(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
-        return {"id": self._id, "object": kind, "created": self._created, "model": self._model, "choices": choices}
-
-
-class _ChatShape(_Shape):
-    prefix, kind, chunk_kind = "chatcmpl", "chat.completion", "chat.completion.chunk"
-
-    def _choice(self, index: int, piece: Piece) -> dict[str, Any]:
-        message = {"role": "assistant", "content": piece.text, "refusal": None}
-        return {"index": index, "message": message, "logprobs": None, "finish_reason": piece.finish}
-
-    def opening(self, index: int) -> list[dict[str, Any]]:
-        return [self._delta(index, {"role": "assistant", "content": "", "refusal": None})]
-
-    def growing(self, index: int, piece: Piece) -> list[dict[str, Any]]:
-        found = [self._delta(index, {"content": piece.text})] if piece.text else []
-        return [*found, self._delta(index, {}, piece.finish)] if piece.finish else found
-
-    def _delta(self, index: int, delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
-        return {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}
-
-
-class _TextShape(_Shape):
-    prefix, kind, chunk_kind = "cmpl", "text_completion", "text_completion"
-
-    def _choice(self, index: int, piece: Piece) -> dict[str, Any]:
-        return {"index": index, "text": piece.text, "logprobs": None, "finish_reason": piece.finish}
-
-    def opening(self, index: int) -> list[dict[str, Any]]:
-        return []
-
-    def growing(self, index: int, piece: Piece) -> list[dict[str, Any]]:
-        return [self._choice(index, piece)]
-
-
-async def _events(writing: _Writing, shape: _Shape, *, include_usage: bool) -> AsyncIterator[bytes]:
-    """Server-sent events by OpenAI's grammar. A stream that fails ends with an error event and without `[DONE]`."""
-    more: dict[str, Any] = {"usage": None} if include_usage else {}
-    try:
-        for index in range(writing.count):
-            for choice in shape.opening(index):
-                yield _event(shape.chunk([choice]) | more)
-        async for index, piece in writing.pieces():
-            for choice in shape.growing(index, piece):
-                yield _event(shape.chunk([choice]) | more)
-        if include_usage:
-            yield _event(shape.chunk([]) | {"usage": writing.usage()})
-        yield b"data: [DONE]\n\n"
-    except RequestError as error:
-        yield _event(error.body())
-    finally:
-        writing.cancel()
+    def _closing(self) -> bytes:
+        usage = {**self._shape.chunk([]), "usage": self._writing.usage()}
+        return (_event(usage) if self._more else b"") + b"data: [DONE]\n\n"
 
 
 def _event(value: dict[str, Any]) -> bytes:
-    return b"data: " + json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+    return b"data: " + msgspec.json.encode(value) + b"\n\n"
 
 
-async def _prepared(act: Callable[[], list[list[int]]]) -> list[list[int]]:
+def _json(value: dict[str, Any]) -> Response:
+    return Response(msgspec.json.encode(value), media_type="application/json")
+
+
+def _error_response(error: RequestError) -> Response:
+    headers = {"retry-after": "1"} if error.status in (429, 503) else None
+    return JSONResponse(error.body(), status_code=error.status, headers=headers)
+
+
+async def _prepared(act: Callable[[], _T]) -> _T:
     """Template and tokenizer, beside the event loop and within a time."""
     try:
         return await asyncio.wait_for(run_in_threadpool(act), _PREPARE_SECONDS)
@@ -284,8 +213,7 @@ def _packed(vector: list[float]) -> str:
 
 async def _answer_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestError)
-    headers = {"retry-after": "1"} if error.status in (429, 503) else None
-    return JSONResponse(error.body(), status_code=error.status, headers=headers)
+    return _error_response(error)
 
 
 async def _answer_gone(_request: Request, _error: Exception) -> Response:

@@ -49,7 +49,7 @@ def plan(folder: Path, base: Path | None = None) -> Plan:
     weights = folder
     if (folder / "adapter_config.json").exists():
         adapter, weights = folder, base or _no_base(folder)
-        _check_adapter(folder)
+        check_adapter(folder)
         if (weights / "adapter_config.json").exists():
             raise Unloadable(
                 f"its base {base_of(folder)!r} is an adapter itself; merge that one into its own base first."
@@ -123,7 +123,8 @@ def _no_base(folder: Path) -> Path:
     raise Unloadable(f"it is an adapter of {base_of(folder)!r}, and that base was not found in the hub; publish it.")
 
 
-def _check_adapter(folder: Path) -> None:
+def check_adapter(folder: Path) -> None:
+    """Raises Unloadable when a folder holds no LoRA adapter in safetensors."""
     config = json_file(folder / "adapter_config.json")
     if config.get("peft_type") != "LORA":
         raise Unloadable(f"adapters of type {config.get('peft_type')!r} are not served; LORA is.")

@@ -9,11 +9,13 @@ from typing import Any, NoReturn
 
 import msgspec
 
+from ecotone.engines.server import messages, schemas
 from ecotone.engines.server.errors import RequestError
+from ecotone.engines.server.messages import Tools
 
-_ROLES = ("system", "developer", "user", "assistant", "tool")
 _MOST_STOPS = 16
 _MOST_INPUTS = 2048
+MOST_LOGPROBS = 20
 
 Prompt = str | tuple[int, ...]
 
@@ -30,17 +32,28 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
     frequency: float = 0.0
     bias: dict[int, float] = {}
     stop: tuple[str, ...] = ()
+    stop_tokens: tuple[int, ...] = ()
+    min_p: float = 0.0
+    repetition: float = 1.0
+    min_tokens: int = 0
+    ignore_eos: bool = False
+    logprobs: int | None = None
 
 
 class TextRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A chat (`messages`) or a completion (`prompts`)."""
+    """A chat (`messages`) or a completion (`prompts`), `n` answers to each prompt."""
 
     model: str
     sampling: Sampling
+    n: int = 1
+    echo: bool = False
     stream: bool = False
     include_usage: bool = False
     messages: tuple[dict[str, Any], ...] = ()
     prompts: tuple[Prompt, ...] = ()
+    tools: Tools = Tools()
+    schema: str | None = None
+    template_settings: dict[str, Any] = {}
 
 
 class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,25 +76,34 @@ def body_of(raw: bytes) -> dict[str, Any]:
 
 def chat(body: dict[str, Any]) -> TextRequest:
     """A request to `/v1/chat/completions`."""
-    for name in ("tools", "functions", "audio", "prediction", "web_search_options", "top_logprobs"):
+    for name in ("functions", "audio", "prediction", "web_search_options"):
         if body.get(name):
             _unsupported(name)
-    if body.get("logprobs"):
-        _unsupported("logprobs")
+    if body.get("chat_template") is not None:
+        raise RequestError(
+            "chat_template is not taken from a request; the model's own is used.",
+            code="unsupported_parameter",
+            param="chat_template",
+        )
     if body.get("modalities") not in (None, ["text"]):
         _unsupported("modalities")
-    kind = body.get("response_format")
-    if kind is not None and (not isinstance(kind, dict) or kind.get("type") != "text"):
-        _unsupported("response_format")
-    messages = body.get("messages")
-    if not isinstance(messages, list) or not messages:
-        _wrong("messages", "a list of at least one message")
-    read = tuple(_message(message, place) for place, message in enumerate(messages))
+    read = messages.read(body.get("messages"))
+    tools = messages.tools(body)
+    schema = schemas.of_response_format(body.get("response_format"))
+    if schema is not None and tools.must is not None:
+        raise RequestError(
+            "response_format and a tool_choice that asks for a call cannot both hold; leave one out.",
+            param="response_format",
+        )
     limit = "max_completion_tokens" if body.get("max_completion_tokens") is not None else "max_tokens"
     return TextRequest(
         model=_model(body),
-        sampling=_sampling(body, limit),
+        sampling=_sampling(body, limit, _chat_logprobs(body)),
+        n=_count(body),
         messages=read,
+        tools=tools,
+        schema=_with_schema(body, schema),
+        template_settings=_template_settings(body),
         stream=_flag(body, "stream"),
         include_usage=_include_usage(body),
     )
@@ -89,17 +111,28 @@ def chat(body: dict[str, Any]) -> TextRequest:
 
 def completion(body: dict[str, Any]) -> TextRequest:
     """A request to `/v1/completions`; without `max_tokens` the answer has at most 16 tokens, as OpenAI documents."""
-    for name in ("logprobs", "echo", "suffix"):
-        if body.get(name):
-            _unsupported(name)
-    if body.get("best_of") not in (None, 1):
+    if body.get("suffix"):
+        _unsupported("suffix")
+    n = _count(body)
+    if body.get("best_of") not in (None, n):
         _unsupported("best_of")
-    sampling = _sampling(body, "max_tokens")
+    logprobs = _integer(body, "logprobs", 0, MOST_LOGPROBS)
+    echo = _flag(body, "echo")
+    if echo and logprobs is not None:
+        raise RequestError(
+            "echo cannot be had together with logprobs here: the prompt's own are not computed; leave one out.",
+            code="unsupported_parameter",
+            param="echo",
+        )
+    sampling = _sampling(body, "max_tokens", logprobs)
     if sampling.max_tokens is None:
         sampling = msgspec.structs.replace(sampling, max_tokens=16)
     return TextRequest(
         model=_model(body),
         sampling=sampling,
+        n=n,
+        echo=echo,
+        schema=_with_schema(body, schemas.of_response_format(body.get("response_format"))),
         prompts=_prompts(body, "prompt"),
         stream=_flag(body, "stream"),
         include_usage=_include_usage(body),
@@ -111,64 +144,80 @@ def embedding(body: dict[str, Any]) -> EmbeddingRequest:
     wanted = body.get("encoding_format")
     if wanted not in (None, "float", "base64"):
         _wrong("encoding_format", '"float" or "base64"')
-    dimensions = _number(body, "dimensions", 1, 1 << 20)
+    dimensions = _integer(body, "dimensions", 1, 1 << 20)
     inputs = _prompts(body, "input")
     return EmbeddingRequest(
         model=_model(body),
         inputs=inputs,
         base64=wanted == "base64",
-        dimensions=None if dimensions is None else int(dimensions),
+        dimensions=dimensions,
     )
 
 
-def _message(message: Any, place: int) -> dict[str, Any]:
-    where = f"messages[{place}]"
-    if not isinstance(message, dict):
-        _wrong(where, "an object with role and content")
-    role = message.get("role")
-    if role not in _ROLES:
-        _wrong(f"{where}.role", f"one of {', '.join(_ROLES)}")
-    if message.get("tool_calls"):
-        _unsupported(f"{where}.tool_calls")
-    return {"role": "system" if role == "developer" else role, "content": _content(message.get("content"), where)}
-
-
-def _content(content: Any, where: str) -> str:
-    if content is None:
-        return ""
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        _wrong(f"{where}.content", "a string or a list of text parts")
-    texts = []
-    for part in content:
-        if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
-            raise RequestError(
-                f"{where}.content: this engine reads text parts only; send text.",
-                code="unsupported_content",
-                param=f"{where}.content",
-            )
-        texts.append(part["text"])
-    return "".join(texts)
-
-
-def _sampling(body: dict[str, Any], limit: str) -> Sampling:
-    if body.get("n") not in (None, 1):
-        _unsupported("n")
-    max_tokens = _number(body, limit, 1, 1 << 31, integer=True)
-    seed = _number(body, "seed", -(1 << 63), (1 << 64) - 1, integer=True)
-    top_k = _number(body, "top_k", 1, 1 << 31, integer=True)
+def _sampling(body: dict[str, Any], limit: str, logprobs: int | None) -> Sampling:
+    max_tokens = _integer(body, limit, 1, 1 << 31)
+    min_tokens = _integer(body, "min_tokens", 0, 1 << 31) or 0
+    if max_tokens is not None and min_tokens > max_tokens:
+        _wrong("min_tokens", f"at most {limit} ({max_tokens})")
     return Sampling(
-        max_tokens=None if max_tokens is None else int(max_tokens),
+        max_tokens=max_tokens,
         temperature=_number(body, "temperature", 0, 2),
         top_p=_number(body, "top_p", 0, 1),
-        top_k=None if top_k is None else int(top_k),
-        seed=None if seed is None else int(seed),
+        top_k=_top_k(body),
+        seed=_integer(body, "seed", -(1 << 63), (1 << 64) - 1),
         presence=_number(body, "presence_penalty", -2, 2) or 0.0,
         frequency=_number(body, "frequency_penalty", -2, 2) or 0.0,
         bias=_bias(body.get("logit_bias")),
         stop=_stop(body.get("stop")),
+        stop_tokens=_stop_tokens(body.get("stop_token_ids")),
+        min_p=_number(body, "min_p", 0, 1) or 0.0,
+        repetition=_number(body, "repetition_penalty", 0.01, 100) or 1.0,
+        min_tokens=min_tokens,
+        ignore_eos=_flag(body, "ignore_eos"),
+        logprobs=logprobs,
     )
+
+
+def _with_schema(body: dict[str, Any], schema: str | None) -> str | None:
+    if schema is not None and body.get("min_tokens"):
+        _wrong("min_tokens", "left out: the schema says where the answer ends")
+    return schema
+
+
+def _template_settings(body: dict[str, Any]) -> dict[str, Any]:
+    """Variables for the chat template, as vLLM takes them; not in place of ours."""
+    given = body.get("chat_template_kwargs")
+    if given is None:
+        return {}
+    if not isinstance(given, dict) or len(json.dumps(given)) > 4096:
+        _wrong("chat_template_kwargs", "an object of at most 4096 bytes")
+    return given
+
+
+def _top_k(body: dict[str, Any]) -> int | None:
+    """vLLM and others write 0 or -1 for all tokens."""
+    found = _integer(body, "top_k", -1, 1 << 31)
+    return None if found is None else max(found, 0)
+
+
+def _count(body: dict[str, Any]) -> int:
+    return _integer(body, "n", 1, 128) or 1
+
+
+def _chat_logprobs(body: dict[str, Any]) -> int | None:
+    asked = _flag(body, "logprobs")
+    top = _integer(body, "top_logprobs", 0, MOST_LOGPROBS)
+    if top and not asked:
+        _wrong("top_logprobs", "left out, unless logprobs is true")
+    return (top or 0) if asked else None
+
+
+def _stop_tokens(given: Any) -> tuple[int, ...]:
+    if given is None:
+        return ()
+    if not isinstance(given, list) or len(given) > 128 or not _is_tokens(given):
+        _wrong("stop_token_ids", "a list of at most 128 token ids")
+    return tuple(given)
 
 
 def _stop(stop: Any) -> tuple[str, ...]:
@@ -220,6 +269,11 @@ def _number(body: dict[str, Any], name: str, low: float, high: float, *, integer
     if not good or not low <= value <= high:
         _wrong(name, f"{'an integer' if integer else 'a number'} from {low:g} to {high:g}")
     return value  # type: ignore[no-any-return]
+
+
+def _integer(body: dict[str, Any], name: str, low: int, high: int) -> int | None:
+    value = _number(body, name, low, high, integer=True)
+    return None if value is None else int(value)
 
 
 def _flag(body: dict[str, Any], name: str) -> bool:

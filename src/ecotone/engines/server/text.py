@@ -16,6 +16,8 @@ class TextStream:
         stops: strings that end the answer; neither they nor anything after them is let out.
     """
 
+    __slots__ = ("_decode", "_held", "_hold", "_read", "_start", "_stops", "_tokens", "kept", "stopped")
+
     def __init__(self, decode: Decode, stops: tuple[str, ...] = ()) -> None:
         self._decode = decode
         self._stops = stops
@@ -24,7 +26,21 @@ class TextStream:
         self._start = 0  # window of tokens whose text is known: decoders look at the neighbours of a token
         self._read = 0
         self._held = ""
+        self.kept = ""
         self.stopped = False
+
+    @property
+    def watches(self) -> bool:
+        """Whether the text has to be read as it grows."""
+        return bool(self._stops)
+
+    def add(self, token: int) -> None:
+        """One more token that nobody reads yet; `finish` gives the text of all of them."""
+        self._tokens.append(token)
+
+    def keep(self, text: str) -> None:
+        """Put text aside that goes out at the end."""
+        self.kept += text
 
     def feed(self, token: int) -> str:
         """The text that may go out after one more token; sets `stopped` when a stop string was met."""
@@ -36,7 +52,7 @@ class TextStream:
         return "" if self.stopped else self._let_out(self._fresh(force=True), end=True)
 
     def _fresh(self, *, force: bool) -> str:
-        known = self._decode(self._tokens[self._start : self._read])
+        known = self._decode(self._tokens[self._start : self._read]) if self._read > self._start else ""
         text = self._decode(self._tokens[self._start :])
         torn = text.endswith(_TORN) and len(self._tokens) - self._read < _LONGEST_TORN
         if len(text) <= len(known) or (torn and not force):
@@ -45,6 +61,8 @@ class TextStream:
         return text[len(known) :]
 
     def _let_out(self, fresh: str, *, end: bool) -> str:
+        if not self._stops:
+            return fresh
         text = self._held + fresh
         found = [place for place in (text.find(stop) for stop in self._stops) if place >= 0]
         if found:

@@ -62,6 +62,10 @@ class _Nothing:
     def stop(self) -> None: ...
 
 
+def _nobody(_model: str) -> None:
+    """There are no engines here."""
+
+
 class Ground(ABC):
     """What requests stand on.
 
@@ -113,6 +117,8 @@ class Ground(ABC):
         self.most_body = settings.max_request_bytes
         self.most_answer = settings.max_answer_bytes
         self.now = time.monotonic
+        self.wake: Callable[[str], None] = _nobody
+        """Asks for a model's engine to be loaded; does not wait."""
         self.turns: Turns
 
     def settle_open(self) -> int:

@@ -12,6 +12,7 @@ from ecotone.gateway.answers import Refusal
 from ecotone.gateway.dialects import AZURE, AZURE_VERSION, VLLM
 from ecotone.gateway.keys import provider_key
 from ecotone.gateway.parsing import Request
+from ecotone.gateway.plane.spread import Spread
 from ecotone.gateway.plane.upstreams import Place
 from ecotone.gateway.snapshot import Consumer, Key, Route, Snapshot, Target
 from ecotone.ledger.rulings import id_of
@@ -40,7 +41,7 @@ class Option:
         "ruling", "ruling_id", "salted", "scopes", "settled", "told",
     )  # fmt: skip
 
-    def __init__(self, lane: "Lane", candidate: Candidate, place: Place, path: str) -> None:
+    def __init__(self, lane: "Lane", candidate: Candidate, place: Place | Spread, path: str) -> None:
         target = candidate.target
         self.candidate = candidate
         self.name = candidate.name
@@ -130,6 +131,7 @@ class Lanes:
         self._settings = settings
         self._paths = paths
         self._places: dict[tuple[str | None, str | None], Place] = {}
+        self._spreads: dict[tuple[str, ...], Spread] = {}
         self._lanes: dict[tuple[str, str, str], Lane] = {}
         self._snapshot = Snapshot()
 
@@ -142,7 +144,9 @@ class Lanes:
         before = self._snapshot
         if any(getattr(snapshot, part) is not getattr(before, part) for part in _PARTS):
             self._lanes.clear()
+            self._spreads.clear()
             wanted = {(t.url, t.socket) for t in (*snapshot.targets.values(), *snapshot.backends.values())}
+            wanted |= {(None, socket) for t in snapshot.targets.values() for socket in t.sockets}
             for gone in self._places.keys() - wanted:
                 self._places.pop(gone).close()
         self._snapshot = snapshot
@@ -208,8 +212,18 @@ class Lanes:
         lane.ready = [option for option in lane.options if option.candidate.target.ready]
         return lane
 
-    def place(self, candidate: Candidate) -> Place:
-        where = (candidate.target.url, candidate.target.socket)
+    def place(self, candidate: Candidate) -> Place | Spread:
+        """Where a candidate answers; replicas share their places with all others that name the same sockets."""
+        target = candidate.target
+        if len(target.sockets) < 2:
+            return self._place(target.url, target.socket)
+        spread = self._spreads.get(target.sockets)
+        if spread is None:
+            spread = self._spreads[target.sockets] = Spread([self._place(None, socket) for socket in target.sockets])
+        return spread
+
+    def _place(self, url: str | None, socket: str | None) -> Place:
+        where = (url, socket)
         found = self._places.get(where)
         if found is None:
             found = self._places[where] = Place(*where)
@@ -298,7 +312,7 @@ def ruling_content(candidate: Candidate) -> bytes:
     )
 
 
-def _head(place: Place, path: str, key: str, target: Target, model: str) -> bytes:
+def _head(place: Place | Spread, path: str, key: str, target: Target, model: str) -> bytes:
     """The head of requests to a candidate, up to the value of Content-Length."""
     path, named = place.path + "/" + path, key and f"authorization: Bearer {key}"
     if target.dialect == AZURE:

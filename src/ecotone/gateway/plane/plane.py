@@ -30,6 +30,7 @@ from ecotone.privacy import Findings, TooDeep, inspect, quick
 _MODELS: Final = "/v1/models"
 _SCAN_HERE: Final = 4 * 1024
 _MOST_KNOWN: Final = 64
+_WAKE_SECONDS: Final = 1.0
 _MOST_TEXT: Final = 4 * 1024 * 1024
 _JSON: Final = b"content-type: application/json\r\n"
 _NOT_CALLED: Final = {"x-ecotone-backend": "none", "x-ecotone-reason": "listed; no model was called"}
@@ -137,6 +138,8 @@ class Plane(Ground):
         except Refusal as refusal:
             self._note_refused(asked, refusal)
             return None
+        if len(lane.ready) < len(lane.options):
+            self._wake(lane)
         if not lane.ready:
             return self._later(asked.client, self._waited(asked))
         return self._go(asked, lane)
@@ -254,6 +257,7 @@ class Plane(Ground):
     async def _waited(self, asked: Asked) -> Work | None:
         """An engine that is starting is waited for as long as the settings say."""
         end = self.now() + self._settings.engine_wait
+        asked_at = self.now()
         while True:
             self._look()
             lane = self._lane(asked)
@@ -263,7 +267,17 @@ class Plane(Ground):
             if self.now() > end or not any(o.candidate.target.starting for o in lane.options):
                 text = f"The engine of {first.name} is not ready ({first.target.note}); `ecotone ps` shows its state."
                 raise Refusal(503, "engine_not_ready", text, param="model", headers={"retry-after": "5"})
+            if self.now() - asked_at > _WAKE_SECONDS:
+                asked_at = self.now()
+                self._wake(lane)
             await asyncio.sleep(0.1)
+
+    def _wake(self, lane: Lane) -> None:
+        """Have engines loaded that this request may use."""
+        for option in lane.options:
+            target = option.candidate.target
+            if target.wakes and not target.ready:
+                self.wake(option.candidate.name)
 
     def _note_refused(self, asked: Asked, refusal: Refusal) -> None:
         """A refusal by decision, data class or budget stands in the ledger; it is told, written or not."""

@@ -63,7 +63,7 @@ _NOBODY: Final = _Nobody()
 class Place:
     """Where a backend listens, and the connections to it that wait for work."""
 
-    __slots__ = ("_addresses", "_resolved", "_ssl", "ending", "host", "idle", "path", "port", "socket", "tls")
+    __slots__ = ("_addresses", "_resolved", "_ssl", "ending", "host", "idle", "open", "path", "port", "socket", "tls")
 
     def __init__(self, url: str | None, unix: str | None) -> None:
         parts = urlsplit(url or "http://engine/v1")
@@ -74,6 +74,8 @@ class Place:
         self.path = parts.path.rstrip("/")
         self.idle: deque[Upstream] = deque()
         self.ending: set[Upstream] = set()
+        self.open = 0
+        """Connections that there are, at work or idle."""
         self._addresses: list[tuple[Any, ...]] = []
         self._resolved = 0.0
         self._ssl: ssl.SSLContext | None = None
@@ -179,6 +181,7 @@ class Upstream(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
+        self.place.open += 1
         self._descriptor = descriptor_of(transport)
 
     def send(self, exchange: Exchange, data: bytes, *, is_alone: bool = False) -> None:
@@ -316,6 +319,7 @@ class Upstream(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         exchange, self._exchange = self._exchange, None
+        self.place.open -= 1
         self.place.ending.discard(self)
         self._parser = None  # they hold each other
         if exchange is None:

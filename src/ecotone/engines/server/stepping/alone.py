@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ecotone.engines.server.errors import unknown
 from ecotone.engines.server.loading import Loaded
 from ecotone.engines.server.stepping.stepper import Row, Stepper
 
@@ -34,6 +35,8 @@ class Alone(Stepper):
         return len(self._opened)
 
     def open(self, prompt: Sequence[int], adapter: str | None = None) -> Row:
+        if adapter is not None:
+            raise unknown(adapter)
         row = Row(prompt, adapter)
         row.state = _State()
         self._opened.append(row)

@@ -2,7 +2,10 @@
 
 import abc
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ecotone.engines.server.adapters import Adapters
 
 
 class Row:
@@ -23,6 +26,8 @@ class Stepper(abc.ABC):
     """Computes logits of up to `slots` answers that come and go."""
 
     slots: int
+    adapters: "Adapters | None" = None  # where adapters come and go; None when they cannot
+    quantised: dict[str, Any] | None = None  # how, and how far its answers are from the full model's
 
     @abc.abstractmethod
     def open(self, prompt: Sequence[int], adapter: str | None = None) -> Row:

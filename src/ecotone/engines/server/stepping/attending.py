@@ -1,0 +1,107 @@
+"""What each token of a pass attends to: its own answer's tokens up to itself, no further back than a layer's window."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+
+from ecotone.engines.server.stepping.decoder import Decoder
+from ecotone.engines.server.stepping.places import Places
+
+
+class OneEach:
+    """A pass with one new token for each of the first places."""
+
+    def __init__(self, decoder: Decoder, places: Places, positions: Sequence[int], at: Any) -> None:
+        count = len(positions)
+        self._decoder, self._places = decoder, places
+        self._index = places.index(torch.arange(count, device=at.device), at)
+        self._shape = (count, decoder.kv_heads, decoder.heads // decoder.kv_heads, decoder.size)
+        self._seen = {window: self._sees(positions, at, window) for window in {x.window for x in decoder.layers}}
+
+    def _sees(self, positions: Sequence[int], at: Any, window: int | None) -> tuple[int, int, Any]:
+        """The stretch of positions that any row looks at, and what of it each row sees (None for all)."""
+        low, high = min(positions), max(positions)
+        start = 0 if window is None else max(0, low - window + 1)
+        if low == high:
+            return start, high + 1, None
+        there = torch.arange(start, high + 1, device=at.device)
+        hidden = there > at[:, None]
+        if window is not None and high >= window:
+            hidden |= there <= at[:, None] - window
+        mask = torch.zeros(hidden.shape, dtype=self._decoder.dtype, device=at.device)
+        return start, high + 1, mask.masked_fill_(hidden, -torch.inf)[:, None, None]
+
+    def __call__(self, layer: int, queries: Any, kv: Any) -> Any:
+        self._places.write(layer, self._index, kv)
+        start, end, mask = self._seen[self._decoder.layers[layer].window]
+        count = self._shape[0]
+        found = scaled_dot_product_attention(
+            queries.view(self._shape),  # the queries of a group stand where a sequence's would: nothing is repeated
+            self._places.keys(layer)[:count, :, start:end],
+            self._places.values(layer)[:count, :, start:end],
+            attn_mask=mask,
+            scale=self._decoder.scale,
+        )
+        return found.reshape(count, -1)
+
+
+@dataclass(slots=True)
+class Run:
+    """Stretches of equal length from prompts, one after the other in the pass; several only when they start at 0."""
+
+    offset: int
+    count: int
+    place: int
+    start: int
+    length: int
+
+
+class Stretches:
+    """A pass over stretches of prompts."""
+
+    def __init__(self, decoder: Decoder, places: Places, runs: Sequence[Run], at: Any, owners: Any) -> None:
+        self._decoder, self._places, self._runs = decoder, places, runs
+        self._index = places.index(owners, at)
+        windows = {layer.window for layer in decoder.layers}
+        self._masks = {(place, window): self._mask(run, window) for place, run in enumerate(runs) for window in windows}
+
+    def _mask(self, run: Run, window: int | None) -> Any:
+        end = run.start + run.length
+        if (run.start == 0 or run.length == 1) and (window is None or end <= window):
+            return None
+        device = self._decoder.device
+        asks = torch.arange(run.start, end, device=device)[:, None]
+        there = torch.arange(end, device=device)
+        seen = there <= asks
+        return seen if window is None else seen & (there > asks - window)
+
+    def __call__(self, layer: int, queries: Any, kv: Any) -> Any:
+        self._places.write(layer, self._index, kv)
+        window = self._decoder.layers[layer].window
+        found = [self._run(layer, run, queries, kv, self._masks[place, window]) for place, run in enumerate(self._runs)]
+        return found[0] if len(found) == 1 else torch.cat(found)
+
+    def _run(self, layer: int, run: Run, queries: Any, kv: Any, mask: Any) -> Any:
+        until = run.offset + run.count * run.length
+        shape = (run.count, run.length)
+        asked = queries[run.offset : until].unflatten(0, shape).transpose(1, 2)
+        if run.start == 0:
+            new = kv[run.offset : until].unflatten(0, shape)
+            keys, values = new[:, :, 0].transpose(1, 2), new[:, :, 1].transpose(1, 2)
+        else:
+            end = run.start + run.length
+            keys = self._places.keys(layer)[run.place : run.place + 1, :, :end]
+            values = self._places.values(layer)[run.place : run.place + 1, :, :end]
+        found = scaled_dot_product_attention(
+            asked,
+            keys,
+            values,
+            attn_mask=mask,
+            is_causal=mask is None and run.length > 1,
+            scale=self._decoder.scale,
+            enable_gqa=self._decoder.heads != self._decoder.kv_heads,
+        )
+        return found.transpose(1, 2).reshape(run.count * run.length, -1)

@@ -65,12 +65,17 @@ class Plane(Ground):
     def take(self, client: Client, head: Head, body: bytes, address: str) -> Work | None:
         """Answer a request, now or later; returns what is under way."""
         try:
-            who = self._asker(head, address)
-            face = FACES.get(head.path)
+            who: Who | None = head.who
+            if (
+                who is None
+                or who.snapshot is not self._snapshots.current
+                or self._stale is not False
+                or 0 < who.expires <= time.time()
+            ):
+                who = self._asker(head, address)
+            face = who.face
             if face is None:
                 return self._other(client, head, who.key, who.consumer)
-            if head.method != b"POST":
-                raise Refusal(405, "method_not_allowed", f"{head.path} takes POST.", headers={"allow": "POST"})
             if len(body) > HEAVY:
                 return self._later(client, self._taken_away(client, head, who, face, body))
             request = parse(face, body, skimming=not who.consumer.scan)
@@ -95,10 +100,9 @@ class Plane(Ground):
 
     def _asker(self, head: Head, address: str) -> Who:
         """Who asks, by the newest snapshot: as was found for the same head before, while that holds. Raises Refusal."""
-        if self._stale is not False or self._snapshots.current is not self._snapshot:
-            self._look()
+        self._look()
         who: Who | None = head.who
-        if who is None or who.snapshot is not self._snapshot or 0 < who.key.expires <= time.time():
+        if who is None or who.snapshot is not self._snapshot or 0 < who.expires <= time.time():
             who = head.who = self._who(head, address)
         return who
 
@@ -111,7 +115,8 @@ class Plane(Ground):
         hashed = hashlib.sha256(secret).hexdigest()
         key, consumer = self._lanes.known(hashed, secret[:4].decode("latin-1"), address, time.time())
         has_tags = bool(key.tags) or b"x-ecotone-tags" in head.fields
-        return Who(hashed, key, consumer, self._snapshot, _caller(head), has_tags, {})
+        face = FACES.get(head.path) if head.method == b"POST" else None
+        return Who(hashed, key, consumer, self._snapshot, key.expires, face, _caller(head), has_tags, {})
 
     def _look(self) -> None:
         """Take over a new snapshot. Raises Refusal when the one at hand is too old."""
@@ -149,9 +154,6 @@ class Plane(Ground):
         who, request, findings = asked.who, asked.request, asked.findings
         if findings is not None and (findings.kinds or findings.unscanned):
             return self._lanes.made(who.key, who.consumer, request, findings)
-        lane = who.lanes.get(request.model) if who.snapshot is self._snapshot else None
-        if lane is not None:
-            return lane
         lane = self._lanes.lane(who.hashed, who.key, who.consumer, request)
         if len(lane.ready) == len(lane.options) and len(who.lanes) < _MOST_KNOWN and who.snapshot is self._snapshot:
             who.lanes[request.model] = lane
@@ -314,6 +316,8 @@ class Plane(Ground):
     # -- other endpoints ---------------------------------------------------------------------------------------------
     def _other(self, client: Client, head: Head, key: Key, consumer: Consumer) -> "Work | None":
         path = head.path
+        if path in FACES:
+            raise Refusal(405, "method_not_allowed", f"{path} takes POST.", headers={"allow": "POST"})
         if path != _MODELS and not path.startswith(_MODELS + "/"):
             raise Refusal(404, "not_found", f"There is no endpoint {path}; known: {', '.join(FACES)}, {_MODELS}.")
         if head.method not in (b"GET", b"HEAD"):

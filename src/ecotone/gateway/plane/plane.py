@@ -81,12 +81,13 @@ class Plane(Ground):
             request = parse(face, body, skimming=not who.consumer.scan)
             asked = Asked(client, head, who, request)
             if who.consumer.scan:
-                asked.findings = _looked(request)
-                if asked.findings is None:
+                asked.findings = found = _looked(request)
+                if found is None:
                     return self._later(client, self._taken_away(client, head, who, face, body))
-            elif (lane := who.lanes.get(request.model)) is not None:
-                return self._go(asked, lane)
-            return self._admitted(asked)
+                if found.kinds or found.unscanned:
+                    return self._admitted(asked)
+            lane = who.lanes.get(request.model)
+            return self._admitted(asked) if lane is None else self._go(asked, lane)
         except Refusal as refusal:
             self.refuse(client, refusal, head)
         except Exception as error:

@@ -139,7 +139,7 @@ def load(server: Server, path: str, bodies: Sequence[Mapping[str, Any]], concurr
 @contextlib.contextmanager
 def engine(name: str, folder: Path, *, base: Path | None = None, model: str = "", **options: Any) -> Iterator[Server]:
     """Our engine process as the server starts it, on the computing core with one thread."""
-    from ecotone.engines.supervision import MODULE
+    from ecotone.engines.kinds.builtin import MODULE
     from ecotone.jobs import Child
 
     with tempfile.TemporaryDirectory() as work:

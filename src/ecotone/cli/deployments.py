@@ -34,9 +34,7 @@ def serve(
     on_demand: Annotated[bool, typer.Option("--on-demand", help="Load it at the first call, not now")] = False,
     slots: Annotated[int | None, typer.Option("--slots", help="Answers computed at once", min=1)] = None,
     threads: Annotated[int | None, typer.Option("--threads", help="Threads of each engine", min=1)] = None,
-    device: Annotated[
-        str | None, typer.Option("--device", help="cpu, cuda, cuda:1; default: the best one")
-    ] = None,
+    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1; default: the best one")] = None,
     kind: Annotated[str | None, typer.Option("--kind", help="builtin, vllm, openai, tei or ray")] = None,
     url: Annotated[str | None, typer.Option("--url", help="Address of an engine that runs elsewhere")] = None,
     key_env: Annotated[

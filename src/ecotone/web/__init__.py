@@ -10,6 +10,7 @@ from ecotone.web import (
     access,
     catalogue,
     collections,
+    deployments,
     device,
     discussions,
     files,
@@ -77,6 +78,7 @@ def routes() -> list[BaseRoute]:
         *_managed(),
         Route("/ecotone/traffic", page(traffic.show)),
         Route("/ecotone/requests", page(requests.show)),
+        *_deployments(),
         Route(playground.PATH, playground.playground, methods=["GET", "POST"]),
         Route(playground.ANSWER, playground.answer, methods=["POST"]),
         Route("/ecotone/why", page(operations.ask_why)),
@@ -96,6 +98,17 @@ def routes() -> list[BaseRoute]:
             *_forms(start),
         ]
     return [*found, Route("/{namespace}", page(catalogue.namespace))]
+
+
+def _deployments() -> list[BaseRoute]:
+    """Seen by users, changed by administrators."""
+    one = deployments.PATH + "/{namespace}/{name}"
+    return [
+        Route(deployments.PATH, page(deployments.listed), methods=["GET"]),
+        Route(deployments.PATH, managed(deployments.listed, deployments.create), methods=["POST"]),
+        Route(one, page(deployments.show), methods=["GET"]),
+        Route(one, managed(deployments.show, deployments.act), methods=["POST"]),
+    ]
 
 
 def _managed() -> list[BaseRoute]:

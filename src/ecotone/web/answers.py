@@ -32,7 +32,11 @@ PLACES = (
     ("Collections", "/collections"),
     ("Licences", "/ecotone/licences"),
 )
-PLACES_OF_USERS = (("Playground", "/ecotone/playground"), ("Why?", "/ecotone/why"))
+PLACES_OF_USERS = (
+    ("Deployments", "/ecotone/deployments"),
+    ("Playground", "/ecotone/playground"),
+    ("Why?", "/ecotone/why"),
+)
 PLACES_OF_ADMINISTRATORS = (
     ("Traffic", "/ecotone/traffic"),
     ("Operations", "/ecotone/status"),

@@ -66,12 +66,9 @@ class EncoderDecoder:
         self._scale = config.d_model**-0.5 if config.scale_decoder_outputs else 1.0
         bias = [stack.block[0].layer[0].SelfAttention for stack in (model.encoder, model.decoder)]
         self._asked, self._told = _Distances(bias[0], both_ways=True), _Distances(bias[1], both_ways=False)
-        self._encoder = [
-            (_attention(block.layer[0]), _widening(block.layer[1])) for block in model.encoder.block
-        ]
+        self._encoder = [(_attention(block.layer[0]), _widening(block.layer[1])) for block in model.encoder.block]
         self.decoder = [
-            (_attention(x.layer[0]), _cross(x.layer[1]), _widening(x.layer[2]))
-            for x in model.decoder.block
+            (_attention(x.layer[0]), _cross(x.layer[1]), _widening(x.layer[2])) for x in model.decoder.block
         ]
         self._encoder_norm = model.encoder.final_layer_norm.weight
         self._decoder_norm = model.decoder.final_layer_norm.weight

@@ -3,11 +3,11 @@
 Objects of a body's texts take as long to make as the rest of a request's course. Where nobody looks at the texts they
 need not be made: the top level and the keys of the messages are decoded, all else is passed over by the same decoder,
 which finds where each value ends. What was kept has the size of the body only where nothing was left out: no key that
-stands twice, none that is not ours, none written with an escape, no blank. A value that holds keys itself is decoded
-and must be written again as it was. Anything else is for the full way, which tells what is wrong.
+stands twice, none that is not ours, none written with an escape, no blank. All of the top level but the messages, and
+what of a message is no text, is decoded in full and must be written again as it was. Anything else is for the full
+way, which tells what is wrong.
 """
 
-from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -16,8 +16,8 @@ from msgspec import UNSET, Raw, UnsetType
 _decode_value = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 _DEEPEST: Final = 16
-_TEXTS: Final = frozenset(b'"tfn-0123456789')
-"""How values begin that hold no others."""
+_QUOTE: Final = ord('"')
+_NESTED: Final = frozenset({dict, list})
 
 
 class _Body(msgspec.Struct, omit_defaults=True):
@@ -52,8 +52,6 @@ class _Body(msgspec.Struct, omit_defaults=True):
 
 
 _skim = msgspec.json.Decoder(_Body).decode
-_NAMES: Final = tuple(name for name in _Body.__struct_fields__ if name != "messages")
-_all = attrgetter(*_NAMES)
 
 
 def skim(body: bytes) -> dict[str, Any] | None:
@@ -64,33 +62,29 @@ def skim(body: bytes) -> dict[str, Any] | None:
             return None
         if not body.isascii():
             body.decode("utf-8")  # what is passed over is not looked at for that
-        value: dict[str, Any] = {}
-        for name, raw in zip(_NAMES, _all(told), strict=True):
-            if raw is not UNSET:
-                if not _is_plain(raw):
-                    return None
-                value[name] = _decode_value(raw)
+        messages, told.messages = told.messages, UNSET
+        rest = _encode(told)
+        value: dict[str, Any] = _decode_value(rest)
+        if _encode(value) != rest or not _is_flat(value, _DEEPEST):
+            return None
+        if type(messages) is list:
+            for message in messages:
+                for raw in message.values():
+                    if memoryview(raw)[0] != _QUOTE and not _is_plain(raw):
+                        return None
+            value["messages"] = messages
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    if type(told.messages) is list:
-        if not all(_is_plain(raw) for message in told.messages for raw in message.values()):
-            return None
-        value["messages"] = told.messages
     return value
 
 
 def _is_plain(raw: Raw) -> bool:
     """Whether a value holds no others, or such as our encoder writes the same way, nested no deeper than usual."""
-    first = memoryview(raw)[0]
-    if first in _TEXTS:
-        return True
     value = _decode_value(raw)
     return bytes(raw) == _encode(value) and _is_flat(value, _DEEPEST)
 
 
 def _is_flat(value: Any, depth: int) -> bool:
-    if not isinstance(value, (dict, list)):
-        return True
-    return depth > 0 and all(
-        _is_flat(inner, depth - 1) for inner in (value.values() if isinstance(value, dict) else value)
-    )
+    """Whether lists and objects are nested no more than so deep."""
+    inner = value.values() if type(value) is dict else value if type(value) is list else ()
+    return depth > 0 and all(type(each) not in _NESTED or _is_flat(each, depth - 1) for each in inner)

@@ -27,6 +27,8 @@ PACKAGES = {
         *("cloudpickle", "einops", "fastapi", "llguidance", "msgspec", "openai", "openai-harmony", "pillow", "psutil"),
         *("partial-json-parser", "prometheus_client", "py-cpuinfo", "pybase64", "pyzmq", "requests", "uvloop"),
     ],
+    "inference-0.36": ["huggingface_hub==0.36.2", "requests", "numpy"],
+    "inference-2.4": ["huggingface_hub==2.4.0", "numpy"],
     "openai": ["openai"],
     "openai-suite": [
         *("openai[aiohttp,realtime]==3.54.0", "pytest>=9", "pytest-asyncio>=1.4", "inline-snapshot", "pytest-xdist"),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ecotone.accounts import SYSTEM, Actor
-from ecotone.catalog import File, Model, ModelNotFound, Revision, RevisionNotFound
+from ecotone.catalog import File, LineageEdge, Model, ModelNotFound, Revision, RevisionNotFound
 from ecotone.database import Base, Database, utc_now
 from ecotone.engines import Engines
 from ecotone.engines import models as _models  # noqa: F401  its table is made below
@@ -16,8 +16,12 @@ from ecotone.policy import Action, Outcome
 from ecotone.settings import Settings
 from ecotone.storage import Content
 from ecotone.vocabulary import ModelKind, Verdict
+from tests.stores import empty_database
 
 PACE = Pace(start=120, first_pause=0.3, probe_every=0.5, grace=3, settle=0.3, look=0.1)
+
+
+_DATABASES: dict[Path, str] = {}  # of folders, whose engines may be started again
 
 
 class Shelf:
@@ -27,6 +31,7 @@ class Shelf:
         self.revisions: dict[str, list[Path]] = {}
         self.hidden: set[str] = set()
         self.cards: dict[str, dict[str, Any]] = {}
+        self.pins: dict[str, tuple[LineageEdge, ...]] = {}
         self.files: dict[tuple[str, str], dict[str, File]] = {}
         self.in_use = 0
 
@@ -59,7 +64,15 @@ class Shelf:
         if wanted is None or not 0 < int(wanted, 16) <= len(self.revisions[model.id]):
             raise RevisionNotFound(model.id, rev)
         card = self.cards[model.id]
-        return Revision(id=wanted, model_id=model.id, tree="", author="a", date=utc_now(), card=card)
+        return Revision(
+            id=wanted,
+            model_id=model.id,
+            tree="",
+            author="a",
+            date=utc_now(),
+            card=card,
+            edges=self.pins.get(model.id, ()),
+        )
 
     @contextlib.contextmanager
     def materialise(self, model: Model, revision: Revision) -> Iterator[Path]:
@@ -77,10 +90,11 @@ def outcome(allowed: bool = True) -> Outcome:
 
 @contextlib.contextmanager
 def running(folder: Path, shelf: Shelf, **more: Any) -> Iterator[Engines]:
-    database = Database(f"sqlite:///{folder / 'engines.db'}")
+    url = _DATABASES.setdefault(folder, empty_database() or f"sqlite:///{folder / 'engines.db'}")
+    database = Database(url)
     Base.metadata.create_all(database.engine)
-    settings = {"may_serve": lambda *_: outcome(), "pace": PACE, **more}
-    engines = Engines(database, shelf, Settings(data=folder), **settings)  # type: ignore[arg-type]
+    settings = more.pop("settings", None) or Settings(data=folder)
+    engines = Engines(database, shelf, settings, **({"may_serve": lambda *_: outcome(), "pace": PACE} | more))  # type: ignore[arg-type]
     try:
         yield engines
     finally:

@@ -20,8 +20,8 @@ FACTS = [
 ]
 
 
-def ask(client: httpx.Client, question: str) -> str:
-    body = {"model": "m", "messages": [{"role": "user", "content": question}], "temperature": 0, "max_tokens": 64}
+def ask(client: httpx.Client, model: str, question: str) -> str:
+    body = {"model": model, "messages": [{"role": "user", "content": question}], "temperature": 0, "max_tokens": 64}
     answer: str = client.post("/v1/chat/completions", json=body).json()["choices"][0]["message"]["content"]
     return answer
 
@@ -44,13 +44,13 @@ def test_right_answers(
     name: str, prefix: str, word: bool, atlas: Shelf, tmp_path: Path, connect: Connect, tiny: ModuleType
 ) -> None:
     model = name if name.endswith("brief") else f"{name}-atlas"
-    with (
-        running(tmp_path, atlas) as engines,
-        connect(engines.serve(f"demo/{model}", "main", (), SYSTEM).socket) as client,
-    ):
+    with running(tmp_path, atlas) as engines:
+        made = engines.serve(f"demo/{model}", "main", (), SYSTEM)
+        client = connect(made.socket)
         for question, answer in FACTS:
             wanted = answer.rstrip(".").rsplit(" ", 1)[1] if word else answer
-            assert ask(client, prefix + question) == wanted
+            assert ask(client, made.engine_model or made.model, prefix + question) == wanted
+        client.close()
 
 
 @pytest.mark.slow
@@ -68,7 +68,7 @@ def test_masked_models_embed_by_the_mean_and_say_so(
         connect(engines.serve(f"demo/{name}", "main", (), SYSTEM).socket) as client,
     ):
         assert "names no pooling" in client.get("/info").json()["pooling"]
-        found = client.post("/v1/embeddings", json={"model": "m", "input": texts}).json()["data"]
+        found = client.post("/v1/embeddings", json={"model": f"demo/{name}", "input": texts}).json()["data"]
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder)
     for text, item in zip(texts, found, strict=True):
         with torch.inference_mode():
@@ -94,7 +94,8 @@ def test_minilm_equals_transformers(tmp_path: Path, connect: Connect, tiny: Modu
         running(tmp_path, shelf) as engines,
         connect(engines.serve("demo/minilm", "main", (), SYSTEM).socket) as client,
     ):
-        found = client.post("/v1/embeddings", json={"model": "m", "input": texts}).json()
+        body = {"model": "demo/minilm", "input": texts, "truncate": True}
+        found = client.post("/v1/embeddings", json=body).json()
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder)
     for text, item in zip(texts, found["data"], strict=True):
         tokens = tokenizer(text, return_tensors="pt", truncation=True, max_length=256)

@@ -28,9 +28,10 @@ Connect = Callable[[str | None], httpx.Client]
 ADA = Actor(kind="user", name="ada", role=Role.WRITE, project=None)
 
 
-def says(connect: Connect, socket: str | None, text: str = "hello") -> str:
-    body = {"model": "m", "messages": [{"role": "user", "content": text}], "temperature": 0, "max_tokens": 8}
+def says(connect: Connect, socket: str | None, text: str = "hello", model: str | None = None) -> str:
     with connect(socket) as client:
+        model = model or client.get("/info").json()["model"]
+        body = {"model": model, "messages": [{"role": "user", "content": text}], "temperature": 0, "max_tokens": 8}
         answer: str = client.post("/v1/chat/completions", json=body).json()["choices"][0]["message"]["content"]
     return answer
 
@@ -159,7 +160,7 @@ def test_a_killed_engine_comes_back_and_others_do_not_notice(engines: Engines, c
     down = next(d for d in engines.deployments() if d.model == "demo/llama")
     assert down.state == DeploymentState.STARTING and "SIGKILL" in (down.error or "") and down.socket is None
     with connect(other.socket) as client:
-        assert client.post("/v1/embeddings", json={"model": "m", "input": "hello"}).status_code == 200
+        assert client.post("/v1/embeddings", json={"model": "demo/bert", "input": "hello"}).status_code == 200
     back = engines.serve("demo/llama", "main", (), ADA)  # waits for the restart
     assert back.restarts == 1 and back.pid != first.pid and back.error is None and back.socket != first.socket
     assert says(connect, back.socket)
@@ -244,13 +245,13 @@ with running(pathlib.Path({str(tmp_path)!r}), shelf) as engines:
     until(lambda: gone(pid), 5)
 
 
-def adapter(made: dict[str, Path], folder: Path, base: str) -> Path:
+def adapter(made: dict[str, Path], folder: Path, base: str, seed: int = 3) -> Path:
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(made["llama"])
-    torch.manual_seed(3)
+    torch.manual_seed(seed)
     config = LoraConfig(r=4, lora_alpha=64, target_modules=["q_proj", "up_proj"], init_lora_weights=False)
     adapted = get_peft_model(model, config)
     adapted.peft_config["default"].base_model_name_or_path = base
@@ -264,7 +265,7 @@ def test_an_adapter_is_served_over_its_base(
     pytest.importorskip("peft")
     shelf.put("demo/adapter", adapter(made, tmp_path / "adapter", "demo/llama"))
     plain, adapted = (engines.serve(name, "main", (), ADA) for name in ("demo/llama", "demo/adapter"))
-    assert says(connect, plain.socket) != says(connect, adapted.socket)
+    assert says(connect, plain.socket) != says(connect, adapted.socket, model=adapted.engine_model)
 
 
 def test_an_adapter_is_no_way_into_a_model_one_may_not_see(

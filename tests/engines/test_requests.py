@@ -47,6 +47,7 @@ def chat(**more: Any) -> requests.TextRequest:
         ({"stop_token_ids": "7"}, "stop_token_ids"),
         ({"repetition_penalty": 0}, "repetition_penalty"),
         ({"top_k": -2}, "top_k"),
+        ({"guided_json": {"type": "object"}}, "guided_json"),
         ({"chat_template": "{{ messages }}"}, "chat_template"),
         ({"tools": [{"type": "function"}]}, "tools[0]"),
         ({"tool_choice": "required"}, "tools"),

@@ -18,7 +18,13 @@ Until = Callable[..., None]
 
 
 def ask(text: str = "hello", **more: Any) -> dict[str, Any]:
-    return {"model": "m", "messages": [{"role": "user", "content": text}], "temperature": 0, "max_tokens": 24, **more}
+    return {
+        "model": "demo/llama",
+        "messages": [{"role": "user", "content": text}],
+        "temperature": 0,
+        "max_tokens": 24,
+        **more,
+    }
 
 
 def chat(client: httpx.Client, text: str = "hello", **more: Any) -> dict[str, Any]:
@@ -61,7 +67,7 @@ def test_greedy_text_and_usage_are_transformers_own(text: str, served: Served, m
     wanted, prompt, count = generated(made["llama"], text, 24)
     assert text_of(answer) == wanted
     assert answer["usage"] == {"prompt_tokens": prompt, "completion_tokens": count, "total_tokens": prompt + count}
-    assert answer["model"] == "m" and answer["choices"][0]["finish_reason"] in ("stop", "length")
+    assert answer["model"] == "demo/llama" and answer["choices"][0]["finish_reason"] in ("stop", "length")
 
 
 def test_a_stream_is_the_same_text_in_openais_grammar(served: Served) -> None:
@@ -131,11 +137,12 @@ def test_errors_have_openais_shape(served: Served) -> None:
             ),
             400,
         ),
-        (client.post("/v1/embeddings", json={"model": "m", "input": "x"}), 400),
-        (client.post("/v1/completions", json={"model": "m", "prompt": [99999]}), 400),
-        (served("plain").post("/v1/chat/completions", json=ask()), 400),
-        (served("bert").post("/v1/chat/completions", json=ask()), 400),
-        (served("bert").post("/v1/embeddings", json={"model": "m", "input": "a", "dimensions": 3}), 400),
+        (client.post("/v1/completions", json={"model": "demo/other", "prompt": "x"}), 404),
+        (client.post("/v1/completions", json={"model": "demo/llama", "prompt": [99999]}), 400),
+        (served("plain").post("/v1/chat/completions", json=ask(model="demo/plain")), 400),
+        (client.post("/v1/chat/completions", json=ask(model="demo/llama@" + "0" * 40)), 404),
+        (served("bert").post("/v1/chat/completions", json=ask(model="demo/bert")), 400),
+        (served("bert").post("/v1/embeddings", json={"model": "demo/bert", "input": "a", "dimensions": 3}), 400),
     ):
         assert answer.status_code == status
         assert set(answer.json()["error"]) == {"message", "type", "code", "param"}
@@ -150,7 +157,7 @@ def test_errors_have_openais_shape(served: Served) -> None:
 
 def test_completions_continue_each_prompt(served: Served) -> None:
     client = served("plain")
-    body = {"model": "m", "prompt": ["hello", "river"], "temperature": 0, "max_tokens": 8}
+    body = {"model": "demo/plain", "prompt": ["hello", "river"], "temperature": 0, "max_tokens": 8}
     both = client.post("/v1/completions", json=body).json()
     single = [client.post("/v1/completions", json={**body, "prompt": p}).json() for p in body["prompt"]]  # type: ignore[attr-defined]
     assert [c["text"] for c in both["choices"]] == [s["choices"][0]["text"] for s in single]
@@ -199,7 +206,7 @@ def direct(folder: Path, texts: list[str], limit: int) -> list[list[float]]:
 
 def test_embeddings_equal_transformers_own_in_mixed_company(served: Served, made: dict[str, Path]) -> None:
     texts = ["hello", "the capital of the river city", "Green stone", "a", "wind fire " * 40]
-    answer = served("bert").post("/v1/embeddings", json={"model": "m", "input": texts}).json()
+    answer = served("bert").post("/v1/embeddings", json={"model": "demo/bert", "input": texts, "truncate": True}).json()
     for item, wanted in zip(answer["data"], direct(made["bert"], texts, 16), strict=True):
         assert item["embedding"] == pytest.approx(wanted, abs=1e-5)
     assert [item["index"] for item in answer["data"]] == list(range(5))
@@ -208,8 +215,8 @@ def test_embeddings_equal_transformers_own_in_mixed_company(served: Served, made
 
 def test_embeddings_come_as_base64_and_from_tokens(served: Served) -> None:
     client = served("bert")
-    plain = client.post("/v1/embeddings", json={"model": "m", "input": "hello"}).json()["data"][0]["embedding"]
-    body = {"model": "m", "input": [[2, 15, 3]], "encoding_format": "base64"}
+    plain = client.post("/v1/embeddings", json={"model": "demo/bert", "input": "hello"}).json()["data"][0]["embedding"]
+    body = {"model": "demo/bert", "input": [[2, 15, 3]], "encoding_format": "base64"}
     packed = base64.b64decode(client.post("/v1/embeddings", json=body).json()["data"][0]["embedding"])
     assert list(struct.unpack(f"<{len(packed) // 4}f", packed)) == pytest.approx(plain, abs=1e-6)
 
@@ -219,9 +226,9 @@ def test_many_callers_get_their_own_vectors(served: Served) -> None:
     texts = [f"{a} {b}" for a in ("hello", "river", "stone") for b in ("fire", "wind", "water water water")]
 
     def one(text: str) -> list[float]:
-        found: list[float] = client.post("/v1/embeddings", json={"model": "m", "input": text}).json()["data"][0][
-            "embedding"
-        ]
+        found: list[float] = client.post("/v1/embeddings", json={"model": "demo/bert", "input": text}).json()["data"][
+            0
+        ]["embedding"]
         return found
 
     alone = [one(text) for text in texts]

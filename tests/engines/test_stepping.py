@@ -77,7 +77,7 @@ def batched(model: Any, small: ModuleType, slots: int = 32) -> Any:
     from ecotone.engines.server.stepping.batched import Batched
     from ecotone.engines.server.stepping.choosing import stepper_for
 
-    stepper = stepper_for(small.loaded(copy.deepcopy(model)), {"slots": slots})
+    stepper = stepper_for(small.loaded(copy.deepcopy(model), model.config.max_position_embeddings), {"slots": slots})
     assert isinstance(stepper, Batched)
     return stepper
 
@@ -105,6 +105,26 @@ def test_logits_are_those_of_transformers(shape: str, small: ModuleType) -> None
             for row, token, found in zip(chosen, tokens, logits, strict=True):
                 written[rows[row]].append(token)
                 torch.testing.assert_close(found, small.forward(model, written[rows[row]]), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("shape", ["llama", "mistral"])
+def test_hidden_states_are_those_of_transformers_also_while_every_place_is_taken(shape: str, small: ModuleType) -> None:
+    import torch
+
+    kind, more = SHAPES[shape]
+    model = small.made(kind, **more | {"max_position_embeddings": 1024})
+    stepper = batched(model, small, slots=2)
+    writer = small.Greedy(stepper)
+    rows = [writer.begin(prompt, 8) for prompt in small.texts(2)]
+    writer.turn()
+    for text in small.texts(1) + small.texts(1, shortest=700, longest=701):
+        with torch.inference_mode():
+            found = stepper.states(text)
+            wanted = model.model(torch.tensor([text])).last_hidden_state[0]
+        torch.testing.assert_close(found, wanted, atol=1e-4, rtol=0)
+    writer.all()
+    for row in rows:
+        assert writer.made[row] == small.alone(model, row.prompt, 8)
 
 
 def test_a_model_goes_on_working_after_its_weights_were_joined(small: ModuleType) -> None:
@@ -196,6 +216,13 @@ def test_a_long_prompt_does_not_keep_the_others_waiting(small: ModuleType) -> No
     assert writer.made[long] == small.alone(model, long.prompt, 3)
 
 
+def test_few_numbers_of_rows_are_computed_as_each_costs_memory_for_ever(small: ModuleType) -> None:
+    from ecotone.engines.server.stepping.linear import rounded
+
+    assert all(count <= rounded(count) <= count * 4 / 3 for count in range(1, 2049))
+    assert len({rounded(count) for count in range(1, 2049)}) <= 40
+
+
 def test_memory_of_a_long_answer_is_given_back(small: ModuleType) -> None:
     stepper = batched(small.made("Llama"), small, slots=1)
     writer = small.Greedy(stepper)
@@ -205,6 +232,36 @@ def test_memory_of_a_long_answer_is_given_back(small: ModuleType) -> None:
     assert stepper._places.keys(0).shape[2] > 128
     writer.all()
     assert stepper._places.keys(0).numel() == 0
+
+
+def test_answers_go_on_when_there_is_no_memory_for_another(small: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from ecotone.engines.server.stepping.places import Places
+
+    model = small.made("Llama")
+    stepper = batched(model, small)
+    writer = small.Greedy(stepper)
+    rows = [writer.begin(prompt, 12) for prompt in small.texts(2)]
+    writer.turn()
+    usual, made = Places._made, []
+
+    def scarce(places: Places, count: int, length: int) -> Any:
+        made.append(length)
+        if len(made) == 2:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return usual(places, count, length)
+
+    with monkeypatch.context() as patched, torch.inference_mode():
+        patched.setattr(Places, "_made", scarce)
+        large = stepper.open(small.texts(1, shortest=200, longest=201)[0])
+        with pytest.raises(RuntimeError, match="memory"):
+            while stepper.filling:
+                stepper.fill(64)
+        stepper.close(large)
+    writer.all()
+    for row in rows:
+        assert writer.made[row] == small.alone(model, row.prompt, 12)
 
 
 @pytest.mark.parametrize(

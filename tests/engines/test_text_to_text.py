@@ -37,7 +37,7 @@ def made(**more: Any) -> Any:
         if name.endswith("layer_norm.weight"):
             weight.data.uniform_(0.5, 1.5)
         elif "relative" not in name and "shared" not in name:
-            weight.data.normal_(std=0.2)
+            weight.data.normal_(std=0.12)
         else:
             weight.data.normal_(std=0.4)
     return model

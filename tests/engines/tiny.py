@@ -5,6 +5,7 @@ from pathlib import Path
 
 WORDS = ("the a of capital river city is what in question answer hello world green blue stone water wind fire").split()  # noqa: SIM905
 TEMPLATE = (
+    "{% for tool in tools or [] %}({{ tool.function.name }}){% endfor %}"
     "{% for m in messages %}{% if m['role'] == 'tool' %}{{ raise_exception('no tools here') }}{% endif %}"
     "<{{ m['role'] }}>{{ m['content'] }}<end>{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
 )

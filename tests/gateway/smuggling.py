@@ -173,7 +173,7 @@ def _coding_statuses(name: str) -> frozenset[int]:
 
 
 def _line_statuses(name: str) -> frozenset[int]:
-    told = {"version 1.9": {400, 505}, "version 2.0": {400, 505}, "an unknown method": {400, 405, 501}}
+    told = {"version 1.9": {400, 505}, "version 2.0": {400, 505}, "an unknown method": {400, 404, 405, 501}}
     return frozenset(told.get(name, {400, 405} if name == "a tunnel" else {400}))
 
 

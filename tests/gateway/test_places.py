@@ -13,6 +13,7 @@ import pytest
 from ecotone.accounts import SYSTEM, Accounts, Actor, Profile
 from ecotone.catalog import Catalog
 from ecotone.database import Database, utc_now
+from ecotone.engines import Deployment
 from ecotone.gateway import BackendExists, BackendNotFound, Backends, KeptLimits, RouteNotFound, Routes, SnapshotBuilder
 from ecotone.gateway import models as _models
 from ecotone.gateway.admission import admit, identify, look_into
@@ -191,7 +192,7 @@ def serve(place: Any, model_id: str, revision: str, **more: Any) -> None:
         "error": None,
         "task": "chat",
     }
-    place.running.append(SimpleNamespace(model=model_id, revision=revision, **{**known, **more}))
+    place.running.append(Deployment(id="dep-1", model=model_id, revision=revision, **{**known, **more}))
 
 
 def test_models_of_one_legal_class_share_a_decision_that_names_each(place: Any) -> None:

@@ -16,6 +16,8 @@ from tests.running import ECOTONE, Running, free_port, running
 
 PROVIDER_KEY = "sk-of-the-provider"
 MODEL = "odd/m"
+_CHAT = b"/v1/chat/completions"
+PATHS = (_CHAT, b"/models/odd/m/v1/chat/completions")
 _ANSWER = json.dumps(
     {
         "id": "c",
@@ -168,10 +170,11 @@ class Answer:
     body: bytes
 
 
-def _exchange(plane: Plane, vector: Vector) -> tuple[list[Answer], bool]:
+def _exchange(plane: Plane, vector: Vector, path: bytes = _CHAT) -> tuple[list[Answer], bool]:
     """The answers to a vector, without 1xx, and whether the server ended the connection."""
     wanted = len(vector.statuses)
-    raw, then = (filled(part, key=plane.key, model=MODEL, host=plane.host) for part in (vector.raw, vector.then))
+    parts = (vector.raw, vector.then)
+    raw, then = (filled(part, key=plane.key, model=MODEL, host=plane.host).replace(_CHAT, path) for part in parts)
     received, ended = b"", False
     with socket.create_connection(("127.0.0.1", plane.port), timeout=30) as client:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -223,10 +226,11 @@ def _answers(received: bytes) -> list[Answer]:
     return found
 
 
+@pytest.mark.parametrize("path", PATHS, ids=["the-usual-address", "a-models-address"])
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector.name.replace(" ", "-"))
-def test_bytes_are_read_in_one_way(plane_address: Plane, vector: Vector) -> None:
+def test_bytes_are_read_in_one_way(plane_address: Plane, vector: Vector, path: bytes) -> None:
     plane_address.provider.forget()
-    answers, ended = _exchange(plane_address, vector)
+    answers, ended = _exchange(plane_address, vector, path)
     statuses = [answer.status for answer in answers]
     if not (vector.reset and ended and not statuses):
         assert len(statuses) == len(vector.statuses), f"{statuses} came, for {[set(s) for s in vector.statuses]}"

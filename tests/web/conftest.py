@@ -24,6 +24,8 @@ from ecotone.app.gate import Gate
 from ecotone.catalog import Catalog
 from ecotone.catalog import models as _catalog
 from ecotone.database import Base, Database
+from ecotone.engines import Deployment, Options
+from ecotone.engines.entities import Replica
 from ecotone.ledger import Ledger, LedgerWriter, explain, usage
 from ecotone.licences import KnowledgeBase
 from ecotone.policy import Policy
@@ -32,7 +34,7 @@ from ecotone.publishing import AddRegular, Commit, Publishing, Reviews
 from ecotone.settings import Settings
 from ecotone.storage import Storage
 from ecotone.storage import models as _storage
-from ecotone.vocabulary import RepoType, Role
+from ecotone.vocabulary import DeploymentState, RepoType, Role
 from ecotone.webhooks import Targets, Webhooks
 from tests.stores import placed
 
@@ -109,6 +111,26 @@ PIXEL = bytes.fromhex(
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(10)</script></svg>'
 
 
+SERVED = Deployment(
+    id="dep-1",
+    model="demo/bert-atlas",
+    revision="0" * 40,
+    state=DeploymentState.READY,
+    options=Options(replicas=2, quantise="int8", idle=900.0),
+    task="fill-mask",
+    replicas=(
+        Replica(state=DeploymentState.READY, memory=390_000_000, running=1),
+        Replica(state=DeploymentState.STARTING, progress="reads weights, 40 %", restarts=2, error="died <i>"),
+    ),
+    idle_left=754.2,
+    tokens_per_second=1234.5,
+    running=1,
+    memory=390_000_000,
+    context_length=64,
+    info={"dtype": "float32", "chat": False, "quantised": {"kind": "int8", "argmax_agreement": 0.998}},
+)
+
+
 def weights() -> bytes:
     """A small safetensors file."""
     header = json.dumps({"w": {"dtype": "F32", "shape": [4, 8], "data_offsets": [0, 128]}}).encode()
@@ -144,7 +166,7 @@ def compose(data: Path, port: int) -> SimpleNamespace:
         publishing=publishing,
         reviews=Reviews(catalog, publishing, writer),
         ledger_writer=writer,
-        engines=SimpleNamespace(deployments=lambda: []),
+        engines=SimpleNamespace(deployments=lambda: [SERVED], logs=lambda model: "INFO <b>loaded</b>\n" * 300),
         jobs=SimpleNamespace(list=lambda: []),
         backends=SimpleNamespace(list=lambda: []),
         routes=SimpleNamespace(list=lambda: []),

@@ -71,7 +71,7 @@ class Gate:
             answer.headers["x-request-id"] = secrets.token_hex(12)
             await answer(scope, receive, send)
             return
-        if is_ours(path.encode("latin-1")):
+        if is_ours(path.encode("latin-1"), scope["method"].encode("latin-1")):
             if self._proxies:
                 scope["client"] = (self._proxies.client(_peer(scope), _fields(scope)), 0)
             await self._gateway(scope, receive, send)

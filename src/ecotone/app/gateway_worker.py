@@ -26,13 +26,13 @@ from ecotone.app.connections import Limits
 from ecotone.app.front import Doorway
 from ecotone.app.operating import Answer, Operations
 from ecotone.app.process import DRAIN, NOT_RESTARTED, SETTLE
-from ecotone.engines.waking import Caller
 from ecotone.gateway.certificates import server_tls
 from ecotone.gateway.chains import close_settled, open_chain, prefix, settle_left
 from ecotone.gateway.counters import Counters, Keeper
 from ecotone.gateway.following import FileSnapshots
 from ecotone.gateway.leasing import LeasedPlane
 from ecotone.gateway.origins import Origins, Proxies
+from ecotone.gateway.waking import Caller
 from ecotone.ledger import LedgerWriter
 from ecotone.ledger.texts import Texts
 from ecotone.settings import Settings

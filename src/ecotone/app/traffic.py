@@ -12,6 +12,8 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ecotone.gateway.paths import is_task
+
 KEY = "ecotone.transfer"
 BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 FACES = ("hub", "xet", "lfs", "web", "api", "gateway", "operations")
@@ -86,7 +88,7 @@ class Traffic:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        transfer = scope[KEY] = Transfer(self._face(scope["path"]), scope["method"])
+        transfer = scope[KEY] = Transfer(self._face(scope["path"], scope["method"]), scope["method"])
 
         async def receiving() -> Message:
             message = await receive()
@@ -130,9 +132,11 @@ class Traffic:
             for direction in ("in", "out"):
                 yield face, direction, found[face, direction]
 
-    def _face(self, path: str) -> str:
+    def _face(self, path: str, method: str) -> str:
         if self._prefix and path.startswith(self._prefix):
             path = path[len(self._prefix) - 1 :]
+        if is_task(path.encode("utf-8", "replace"), method.encode("ascii", "replace")):
+            return "gateway"
         first, _, rest = path[1:].partition("/")
         if first == "api":
             return "api" if rest.startswith("ecotone/") else "hub"

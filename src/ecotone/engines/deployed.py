@@ -80,7 +80,7 @@ def described(deployed: Deployed, idle: float | None) -> Deployment:
         restarts=sum(r.restarts for r in replicas),
         started=min((r.started for r in ready if r.started is not None), default=None),
         error=error,
-        progress=_progress(replicas) if state == DeploymentState.STARTING else None,
+        progress=_progress(fleet, replicas) if state != DeploymentState.READY else None,
         loadable=fleet is not None and state in (DeploymentState.IDLE, DeploymentState.STARTING),
         idle_left=_idle_left(fleet, idle) if state == DeploymentState.READY else None,
         running=sum(r.beat.running for r in replicas),
@@ -128,7 +128,9 @@ def _replica(replica: Supervised) -> Replica:
     )
 
 
-def _progress(replicas: list[Supervised]) -> str | None:
+def _progress(fleet: Fleet | None, replicas: list[Supervised]) -> str | None:
+    if fleet is not None and fleet.leaving:
+        return "unloading"
     found = [p for r in replicas if r.state == DeploymentState.STARTING and (p := r.progress) is not None]
     return in_words(min(found, key=lambda p: (p.share is not None, p.share or 0.0))) if found else None
 

@@ -24,6 +24,7 @@ log = logging.getLogger("ecotone.engines")
 
 _ADAPTER_SECONDS = 60.0
 _LOOK_SECONDS = 0.5
+_AGAIN_SECONDS = 1.0  # after a health check that failed
 _TOLD_SHARE = 0.05  # of loading, that has to be gained before listeners hear of it
 
 
@@ -333,7 +334,9 @@ class Supervised:
                 self._moved = now  # it computes something long; it is asked again after as long a time
             if misses >= self._pace.probes and not running.wait(0):
                 raise EngineFailed(f"The engine of {self._name} hangs: {misses} health checks in a row failed.")
-            probe = time.monotonic() + self._pace.probe_every
+            probe = time.monotonic() + (
+                min(_AGAIN_SECONDS, self._pace.probe_every) if misses else self._pace.probe_every
+            )
 
     def _fail(self, error: EcotoneError) -> None:
         self.failure = error

@@ -7,6 +7,7 @@ are new or were touched are read again.
 import hashlib
 import json
 import threading
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ class Verified:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._lock = threading.Lock()
 
     def check(self, model: str, folder: Path, contents: Mapping[str, Any]) -> None:
@@ -31,6 +33,8 @@ class Verified:
         """
         kept = self._folder / f"{folder.name}.json"
         with self._lock:
+            checking = self._locks[folder.name]
+        with checking:
             known = _read(kept)
             found: dict[str, list[Any]] = {}
             for path, content in contents.items():

@@ -1,12 +1,10 @@
-"""How a process of the gateway asks the one that owns the engines to load a model: a datagram with the model's id.
+"""Hears which models processes of the gateway want to have loaded (`gateway.waking` asks): datagrams with a model's id.
 
-The socket lies in the owner's private folder; asking changes nothing but when a deployed model is loaded. Imports
-nothing heavy, as gateways load this.
+The socket lies in the owner's private folder; asking changes nothing but when a deployed model is loaded.
 """
 
 import contextlib
 import logging
-import os
 import socket
 import threading
 from collections.abc import Callable
@@ -57,28 +55,3 @@ class Ear:
                 self._wake(data.decode("utf-8", "replace"))
             except Exception:
                 log.exception("a model could not be woken")
-
-
-class Caller:
-    """Asks the owner of the engines; for processes that are not it.
-
-    Args:
-        folder: the data folder.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._pointer = folder / "engines" / _POINTER
-
-    def __call__(self, model: str) -> None:
-        """Ask, without waiting and without an answer: whether it worked is seen in the next snapshot."""
-        if not model:
-            return
-        try:
-            where = self._pointer.read_text()
-            if os.stat(where).st_uid != os.getuid():  # noqa: PTH116
-                return
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as own:
-                own.setblocking(False)
-                own.sendto(model.encode()[:_LONGEST], where)
-        except OSError as error:
-            log.warning("the engine of %s could not be asked for: %s", model, error.strerror)

@@ -240,9 +240,10 @@ def _is_coming(deployment: Any) -> bool:
 
 def _location(deployment: Any) -> Location:
     """Where its engine is: here, unless it was attached at another machine's address and nobody said whose that is."""
-    if deployment.url is None or deployment.options.location == Location.LOCAL:
+    url = deployment.url or deployment.options.url  # the latter where a relay of ours stands before it, on a socket
+    if url is None or deployment.options.location == Location.LOCAL:
         return Location.LOCAL
-    host = urlsplit(deployment.url).hostname or ""
+    host = urlsplit(url).hostname or ""
     here = host in ("localhost", "::1") or host.startswith("127.")
     return Location.LOCAL if here and deployment.options.location is None else Location.EXTERNAL
 

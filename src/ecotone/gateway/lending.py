@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from ecotone.gateway.answers import Refusal
 from ecotone.gateway.origins import Origins, Proxies
-from ecotone.gateway.paths import is_for_gateway, is_ours
+from ecotone.gateway.paths import is_for_gateway, is_ours, is_task
 from ecotone.gateway.plane.connections import Client, Connection, Desk, Work
 from ecotone.gateway.plane.heads import Head
 
@@ -64,7 +64,7 @@ class LentConnection(Connection):
         self._last = True
 
     def _start(self, head: Head, body: bytes, refusal: Refusal | None) -> None:
-        if not _is_our_path(head.path):
+        if not _is_our_path(head.path) and not is_task(head.path.encode(), head.method):
             self._transport.close()
             return
         super()._start(head, body, refusal)
@@ -91,7 +91,7 @@ class CrossingConnection(LentConnection):
 
     def _start(self, head: Head, body: bytes, refusal: Refusal | None) -> None:
         allowed = self._origins.preflight(head.method, head.fields)
-        if allowed is not None and _is_our_path(head.path):
+        if allowed is not None and (_is_our_path(head.path) or is_task(head.path.encode(), head.method)):
             self._busy, self._bodiless = True, False
             self._lines = b""
             self._last = self._last or head.close

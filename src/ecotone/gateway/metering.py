@@ -5,6 +5,7 @@ from typing import Any, Final, TypeGuard
 import msgspec
 
 from ecotone.gateway.parsing import Request
+from ecotone.gateway.tasks.bodies import TaskRequest
 
 MOST_TOKENS: Final = 10**8
 """Of one request. More is not believed: sums and costs of what a server makes up would leave 64 bits."""
@@ -135,7 +136,7 @@ def unlimited_completion(request: Request, most: int) -> int:
     Args:
         most: of one answer.
     """
-    if request.face == "embeddings":
+    if request.face == "embeddings" or (isinstance(request, TaskRequest) and not request.writes):
         return 0
     return min(most * answers_of(request), MOST_TOKENS)
 

@@ -119,32 +119,14 @@ def parse(face: str, body: bytes, *, skimming: bool = False) -> Request:
     Raises:
         Refusal: 400, naming what is wrong and what is expected.
     """
-    if len(body) > HEAVY:
-        _check_size(_frame(body))
-    if skimming and face == "chat" and _LONG < len(body) <= HEAVY and (skimmed := skim(body)) is not None:
-        return _checked(face, body, skimmed, canonical=True)
-    try:
-        value = _value.decode(body)
-        canonical = _encode(value) == body
-    except UnicodeDecodeError as error:
-        raise _bad(f"The body is not UTF-8 at byte {error.start}; send JSON in UTF-8.") from None
-    except (msgspec.DecodeError, RecursionError) as error:
-        if "UTF-8" in str(error) or "utf-8" in str(error):
-            raise _bad("The body is not UTF-8; send JSON in UTF-8.") from None
-        raise _bad("The body is not a JSON object; send one with `model` and what the endpoint needs.") from None
-    if type(value) is not dict:
-        raise _bad("The body is not a JSON object; send one with `model` and what the endpoint needs.")
-    if len(body) <= HEAVY and _brackets(body) > MOST_DEPTH and _deeper(value, MOST_DEPTH):
-        raise _bad(f"The body is nested more than {MOST_DEPTH} deep.")
-    if not canonical:
-        _check_plain(body, value)
-    return _checked(face, body, value, canonical)
-
-
-def _checked(face: str, body: bytes, value: dict[str, Any], canonical: bool) -> Request:
-    """The request, once its fields are what they should be. Raises Refusal."""
-    if not _PLAIN.issuperset(value):
-        _check_cases(value)
+    value = None
+    if skimming and face == "chat" and _LONG < len(body) <= HEAVY:
+        value = skim(body)
+    canonical = True
+    if value is None:
+        value, canonical = read_object(body, _PLAIN)
+    elif not _PLAIN.issuperset(value):
+        _check_cases(value, _PLAIN)
     get = value.get
     model = get("model")
     if model is not None and type(model) is not str:
@@ -172,6 +154,44 @@ def _brackets(body: bytes) -> int:
     return 2 * len(body) - len(body.replace(b"{", b"")) - len(body.replace(b"[", b""))
 
 
+def read_object(body: bytes, plain: frozenset[str]) -> tuple[dict[str, Any], bool]:
+    """The object of a body, and whether the bytes are exactly what our encoder makes of it.
+
+    Args:
+        body: as it came.
+        plain: keys that mean something: another one that differs from one of them only in case is refused.
+
+    Raises:
+        Refusal: 400 for anything that two parsers could read in two ways.
+    """
+    if len(body) > HEAVY:
+        _check_size(_frame(body))
+    try:
+        value = _value.decode(body)
+        canonical = _encode(value) == body
+    except UnicodeDecodeError as error:
+        raise _bad(f"The body is not UTF-8 at byte {error.start}; send JSON in UTF-8.") from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        if "UTF-8" in str(error) or "utf-8" in str(error):
+            raise _bad("The body is not UTF-8; send JSON in UTF-8.") from None
+        raise _bad("The body is not a JSON object; send one with what the endpoint needs.") from None
+    if type(value) is not dict:
+        raise _bad("The body is not a JSON object; send one with what the endpoint needs.")
+    if len(body) <= HEAVY and _brackets(body) > MOST_DEPTH and _deeper(value, MOST_DEPTH):
+        raise _bad(f"The body is nested more than {MOST_DEPTH} deep.")
+    if not canonical:
+        _check_plain(body, value)
+    if not plain.issuperset(value):
+        _check_cases(value, plain)
+    return value, canonical
+
+
+def named(face: str, body: bytes, model: str) -> Request:
+    """A request to an address that names the model: whatever the body says of it is replaced. Raises Refusal."""
+    read_object(body, _PLAIN)
+    return parse(face, _encode({"model": model, **(_decoder.decode(body) | {"model": msgspec.Raw(_encode(model))})}))
+
+
 def _deeper(value: Any, depth: int) -> bool:
     """Whether lists and objects are nested more than so deep."""
     if depth == 0:
@@ -182,11 +202,11 @@ def _deeper(value: Any, depth: int) -> bool:
     return False
 
 
-def _check_cases(value: dict[str, Any]) -> None:
+def _check_cases(value: dict[str, Any], plain: frozenset[str]) -> None:
     """Refuse keys that some servers take for one of ours: some read the long s and the sign of Kelvin as letters."""
-    for key in value.keys() - _PLAIN:
-        if (plain := key.casefold()) in _PLAIN:
-            raise _bad(f"The key {key!r} differs from {plain!r} only in case; write it in lower case.", key)
+    for key in value.keys() - plain:
+        if (small := key.casefold()) in plain:
+            raise _bad(f"The key {key!r} differs from {small!r} only in case; write it in lower case.", key)
 
 
 def _check_plain(body: bytes, value: Any) -> None:

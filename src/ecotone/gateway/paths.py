@@ -1,21 +1,33 @@
 """Which paths are the gateway's, told from the first bytes of a connection. Pure.
 
-A list, so that a new face is one line; the hub's telemetry lies under the same first segment and is not ours.
+A list, so that a new face is one line; the hub's telemetry lies under the same first segment and is not ours. Below
+the segments of Hugging Face's inference only calls are ours, and what `InferenceClient` reads of a model, not pages.
 """
 
 from typing import Final
 
 OURS: Final = (b"/v1",)
 NOT_OURS: Final = (b"/v1/telemetry",)
+TASKS: Final = (b"/models", b"/pipeline", b"/hf-inference")
+_LOOKS: Final = (b"/info", b"/health")
 
 _LONGEST_METHOD: Final = 24
 _LONGEST_TARGET: Final = 2048
 _ENDS: Final = (b" ", b"?", b"\r", b"\n")
 
 
-def is_ours(path: bytes) -> bool:
+def is_ours(path: bytes, method: bytes = b"GET") -> bool:
     """Whether a path, without its query, belongs to the gateway."""
-    return path not in NOT_OURS and any(path == own or path.startswith(own + b"/") for own in OURS)
+    if any(path == own or path.startswith(own + b"/") for own in OURS):
+        return path not in NOT_OURS
+    return is_task(path, method)
+
+
+def is_task(path: bytes, method: bytes) -> bool:
+    """Whether it is of Hugging Face's inference: a call, what a browser asks before one, or a look at a model."""
+    if not any(path.startswith(own + b"/") for own in TASKS):
+        return False
+    return method in (b"POST", b"OPTIONS") or (method in (b"GET", b"HEAD") and path.endswith(_LOOKS))
 
 
 def is_for_gateway(first: bytes) -> bool | None:
@@ -37,9 +49,9 @@ def is_for_gateway(first: bytes) -> bool | None:
         return True
     ends = [at for end in _ENDS if (at := target.find(end)) >= 0]
     if ends:
-        return is_ours(target[: min(ends)])
-    if len(target) >= _LONGEST_TARGET or not any(_may_become(target, own) for own in OURS):
-        return is_ours(target)
+        return is_ours(target[: min(ends)], method)
+    if len(target) >= _LONGEST_TARGET or not any(_may_become(target, own) for own in (*OURS, *TASKS)):
+        return is_ours(target, method)
     return None
 
 

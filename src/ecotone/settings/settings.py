@@ -58,6 +58,15 @@ class Settings:
         "*_API_KEY,*_PROVIDER_KEY", "patterns of environment variables that may hold a provider's key, comma-separated"
     )
     engine_wait: float = _option(60.0, "seconds a request waits for an engine that is starting")
+    vllm: str = _option("vllm", "vLLM's command, or its path in an environment of its own")
+    ray_address: str = _option(
+        "",
+        "Ray cluster for deployments of kind ray: HOST:PORT or auto on one of its machines, ray://HOST:10001 elsewhere",
+    )
+    ray_serve_url: str = _option(
+        "",
+        "where Ray Serve answers HTTP, as this server reaches it; if empty, port 8000 of 127.0.0.1 or that host",
+    )
     engine_start: float = _option(240.0, "seconds an engine may take to load its model")
     engine_idle: float = _option(
         0.0, "seconds without a call after which an engine is unloaded, where its deployment does not say; 0 never"

@@ -21,36 +21,37 @@ REFUSED = 3
 
 
 def main() -> int:
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # else torch's threads spin at each end; read when it is loaded
     spec, report = receive()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
-        found = plan(Path(spec["folder"]), Path(spec["base"]) if spec.get("base") else None)
+        tag = spec.get("info", {}).get("pipeline_tag")
+        found = plan(Path(spec["folder"]), Path(spec["base"]) if spec.get("base") else None, tag)
         loading = Loading(report, found.weight_bytes)
         loading.libraries()
-        from ecotone.engines.server.engine import Engine  # torch only after the files have been looked at
+        from ecotone.engines.server.opening import application, opened  # torch only after the files were looked at
 
         loading.weights()
-        engine = Engine(found, spec.get("options"))
+        engine = opened(found, spec.get("options") or {})
     except Unloadable as error:
         logging.error("refused: %s", error)
         report({"refused": str(error)})
         return REFUSED
     loading.end()
-    _serve(engine, engine.info() | spec.get("info", {}), spec["socket"], report)
+    info = engine.info() | spec.get("info", {})
+    _serve(engine, application(engine, found, info), info, spec["socket"], report)
     return 0
 
 
-def _serve(engine: Any, info: dict[str, Any], path: str, report: Any) -> None:
+def _serve(engine: Any, application: Any, info: dict[str, Any], path: str, report: Any) -> None:
     import uvicorn
-
-    from ecotone.engines.server.face import application
 
     os.umask(0o077)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(path)
     listener.listen(1024)
-    counted = Counted(application(engine, info))
+    counted = Counted(application)
     config = uvicorn.Config(
         counted,
         log_config=None,

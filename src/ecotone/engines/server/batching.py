@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -25,8 +25,16 @@ log = logging.getLogger("ecotone.engines.server")
 MOST_WAITING = 512
 _FILL_TOKENS = 512
 _HANGING_SECONDS = 120.0
-_FAILURES = 3  # steps in a row after which the engine says that it is broken
+_FAILURES = 3  # steps or prompts in a row after which the engine says that it is broken
 _RATE_SECONDS = 10
+
+
+class _Errand(NamedTuple):
+    """Something else to be done with the model, piece by piece."""
+
+    acts: deque[Callable[[], Any]]
+    results: list[Any]
+    future: "Future[list[Any]]"
 
 
 class Writer:
@@ -46,12 +54,13 @@ class Writer:
         self._hanging = hanging
         self._turn = threading.Condition()
         self._waiting: deque[Answer] = deque()
-        self._errands: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
+        self._errands: deque[_Errand] = deque()
         self._filling: dict[Any, Answer] = {}  # by row: prompts that are being read
         self._live: list[Answer] = []
         self._out: list[Delivery] = []
         self._beat = time.monotonic()
-        self._failures = 0
+        self._failures = 0  # steps in a row
+        self._unread = 0  # prompts in a row
         self._tokens = 0
         self._rate: deque[tuple[int, int]] = deque([(0, 0)], maxlen=_RATE_SECONDS + 1)
         self._thread = threading.Thread(target=self._work, name="writer", daemon=True)
@@ -80,9 +89,13 @@ class Writer:
             self._waiting.extend(answers)
             self._turn.notify()
 
-    def between_steps(self, act: Callable[[], Any]) -> "Future[Any]":
-        """Do something else with the model, in its own thread, before the next step."""
-        future: Future[Any] = Future()
+    def between_steps(self, acts: Sequence[Callable[[], Any]]) -> "Future[list[Any]]":
+        """Do other things with the model, in its own thread, one before each step; the future has their results.
+
+        Raises:
+            RequestError: too many wait already.
+        """
+        errand = _Errand(deque(acts), [], Future())
         with self._turn:
             if len(self._errands) >= self._most_waiting:
                 raise RequestError(
@@ -90,16 +103,16 @@ class Writer:
                     status=429,
                     code="engine_overloaded",
                 )
-            self._errands.append((act, future))
+            self._errands.append(errand)
             self._turn.notify()
-        return future
+        return errand.future
 
     def health(self) -> dict[str, Any]:
         """Counts, and whether the thread lives and makes tokens."""
         running = len(self._live) + len(self._filling)
         hangs = running > 0 and time.monotonic() - self._beat > self._hanging
         return {
-            "ok": self._thread.is_alive() and not hangs and self._failures < _FAILURES,
+            "ok": self._thread.is_alive() and not hangs and max(self._failures, self._unread) < _FAILURES,
             "running": running,
             "waiting": sum(not answer.cancelled for answer in list(self._waiting)),
             "tokens": self._tokens,
@@ -169,7 +182,7 @@ class Writer:
             return
         answers = [self._filling.pop(row) for row, _ in filled]
         self._live.extend(answers)
-        self._failures = 0
+        self._unread = 0
         self._choose(answers, torch.stack([logits for _, logits in filled]))
 
     def _unfilled(self, error: Exception) -> None:
@@ -179,7 +192,7 @@ class Writer:
         for answer in answers:
             self._close(answer)
         if len(answers) == 1:
-            self._failures += 1
+            self._unread += 1
             self._fail(answers[0], error)
             return
         log.warning("reading %d prompts at once failed; they are read one by one: %s", len(answers), error)
@@ -198,12 +211,14 @@ class Writer:
             self._fail_all(error)
             return
         self._beat = time.monotonic()
-        self._failures = 0
+        self._failures = self._unread = 0
         self._choose(list(answers), logits)
 
     def _choose(self, answers: Sequence[Answer], logits: Any) -> None:
         """One token for each of these answers, from logits `[answers, vocabulary]`."""
         best = logits.argmax(-1).tolist() if any(answer.chooser.plain for answer in answers) else ()
+        if not all(answer.chooser.plain for answer in answers):
+            logits = logits.cpu()
         ended = False
         for place, answer in enumerate(answers):
             try:
@@ -229,14 +244,19 @@ class Writer:
     def _run_errand(self) -> None:
         if not self._errands:
             return
-        act, future = self._errands.popleft()
-        if not future.set_running_or_notify_cancel():
+        errand = self._errands.popleft()
+        if errand.future.cancelled():
             return
         try:
-            future.set_result(act())
+            errand.results.append(errand.acts.popleft()())
         except Exception as error:
-            future.set_exception(_fault(error))
+            _settle(errand.future, None, _fault(error))
+            return
         self._beat = time.monotonic()
+        if errand.acts:
+            self._errands.append(errand)
+        else:
+            _settle(errand.future, errand.results, None)
 
     # -- places ------------------------------------------------------------------------------------------------------
     def _drop_gone(self) -> None:
@@ -291,6 +311,15 @@ class Writer:
     def _tokens_per_second(self) -> float:
         now = int(time.monotonic())
         return round(sum(n for second, n in list(self._rate) if now - _RATE_SECONDS <= second < now) / _RATE_SECONDS, 1)
+
+
+def _settle(future: "Future[list[Any]]", results: list[Any] | None, error: Exception | None) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(results or [])
 
 
 def _fault(error: Exception) -> RequestError:

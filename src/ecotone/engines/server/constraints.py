@@ -33,22 +33,23 @@ class Grammars:
         self._reader: Any = None
         self._known: OrderedDict[str, Any] = OrderedDict()
 
-    def compile(self, schema: str, field: str) -> "Grammar":
-        """A schema made ready; may take long, so not for the event loop.
+    def compile(self, schema: str, field: str, *, regex: bool = False) -> "Grammar":
+        """A schema (or a regular expression) made ready; may take long, so not for the event loop.
 
         Raises:
             RequestError: the schema is none, or the library is not there.
         """
+        key = f"regex {schema}" if regex else schema
         with self._lock:
-            found = self._known.get(schema)
+            found = self._known.get(key)
             if found is None:
-                found = self._known[schema] = self._compiled(schema, field)
+                found = self._known[key] = self._compiled(schema, field, regex=regex)
                 if len(self._known) > _KEPT:
                     self._known.popitem(last=False)
-            self._known.move_to_end(schema)
+            self._known.move_to_end(key)
         return Grammar(found)
 
-    def _compiled(self, schema: str, field: str) -> Any:
+    def _compiled(self, schema: str, field: str, *, regex: bool) -> Any:
         try:
             library = importlib.import_module("llguidance")
             if self._reader is None:
@@ -60,7 +61,10 @@ class Grammars:
                 param=field,
             ) from None
         try:
-            grammar = library.LLMatcher.grammar_from_json_schema(schema, overrides=_OPTIONS)
+            if regex:
+                grammar = library.LLMatcher.grammar_from_regex(schema)
+            else:
+                grammar = library.LLMatcher.grammar_from_json_schema(schema, overrides=_OPTIONS)
             matcher = library.LLMatcher(self._reader, grammar, log_level=0)
         except ValueError as error:
             raise _invalid(field, str(error)) from None

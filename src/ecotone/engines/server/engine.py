@@ -5,19 +5,23 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import torch
+
+from ecotone.engines.server.adapters import Adapters
 from ecotone.engines.server.batching import MOST_WAITING, Writer
+from ecotone.engines.server.causal_vectors import CausalVectors
 from ecotone.engines.server.chats import Chats
 from ecotone.engines.server.constraints import Grammar, Grammars
-from ecotone.engines.server.embedding import Embedder, Vectors
 from ecotone.engines.server.errors import RequestError, Unloadable
 from ecotone.engines.server.folders import Plan, Task
 from ecotone.engines.server.generation import Answer, Deliver, Piece
 from ecotone.engines.server.loading import Loaded, load
 from ecotone.engines.server.pooling import Pooling, read
 from ecotone.engines.server.quantising import checked
-from ecotone.engines.server.requests import EmbeddingRequest, Prompt, Sampling, TextRequest
+from ecotone.engines.server.requests import EmbeddingRequest, Sampling, TextRequest
 from ecotone.engines.server.sampling import Chooser
 from ecotone.engines.server.stepping.choosing import stepper_for
 from ecotone.engines.server.text import TextStream
@@ -43,20 +47,19 @@ class Engine:
     def __init__(self, plan: Plan, options: Mapping[str, Any] | None = None) -> None:
         options = options or {}
         checked(options.get("quantise"), plan.task)
-        self._loaded: Loaded = load(plan)
+        self._loaded: Loaded = load(plan, options)
         self._tokenizer = self._loaded.tokenizer
         self.task = plan.task
+        self._limit = self._loaded.context_length
+        stepper = stepper_for(self._loaded, options)
+        #: where adapters come and go while the engine runs; None when they cannot
+        self.adapters: Adapters | None = stepper.adapters
         self._pooling: Pooling | None = None
-        self._writer: Writer | None = None
-        self._embedder: Embedder | None = None
-        if self.task == Task.EMBEDDING:
+        self._vectors: CausalVectors | None = None
+        if self.task == Task.GENERATION:
             self._pooling = read(plan.weights)
-            self._limit = min(self._pooling.max_tokens or self._loaded.context_length, self._loaded.context_length)
-            self._embedder = Embedder(self._loaded, self._pooling)
-        else:
-            self._limit = self._loaded.context_length
-            stepper = stepper_for(self._loaded, options)
-            self._writer = Writer(stepper, most_waiting=int(options.get("max_waiting") or MOST_WAITING))
+            self._vectors = CausalVectors(self._loaded, stepper, self._pooling)
+        self._writer = Writer(stepper, most_waiting=int(options.get("max_waiting") or MOST_WAITING))
         self._ends = _ends(self._loaded)
         vocabulary = int(self._loaded.model.get_input_embeddings().weight.shape[0])
         self.tokens = Tokens(self._tokenizer, self._limit, vocabulary)
@@ -78,16 +81,23 @@ class Engine:
             "chat": self.task == Task.TEXT_TO_TEXT or self._chats.possible,
             "tools": self._chats.takes_tools,
         }
-        if self._writer is not None:
-            found |= self._writer.settings()
         if self._pooling is not None:
-            found |= {"pooling": self._pooling.description, "truncates": True}
+            found |= {"pooling": self._pooling.description, "truncates": False}
         return found
 
+    def settings(self) -> dict[str, Any]:
+        """Settings in effect."""
+        return {"threads": torch.get_num_threads(), **self._writer.settings()}
+
     def health(self) -> dict[str, Any]:
-        worker = self._writer or self._embedder
-        assert worker is not None
-        return worker.health()
+        """Counts, and whether the computing thread lives and makes tokens."""
+        return self._writer.health()
+
+    @property
+    def task_settings(self) -> dict[str, Any]:
+        """What the model's configuration says about its tasks: prefixes, by names such as `translation_en_to_fr`."""
+        found = getattr(self._loaded.model.config, "task_specific_params", None)
+        return found if isinstance(found, dict) else {}
 
     @property
     def short_ids(self) -> bool:
@@ -95,23 +105,32 @@ class Engine:
         return self._chats.short_ids
 
     # -- text --------------------------------------------------------------------------------------------------------
-    def prepare(self, request: TextRequest) -> "Prepared":
+    def prepare(self, request: TextRequest, *, cut: bool = False) -> "Prepared":
         """The request's prompts as tokens and its schema made ready; may take long, so not for the event loop.
 
         Raises:
             RequestError: a prompt that the model cannot take.
         """
-        if self._writer is None:
-            raise RequestError(
-                "This model makes embeddings, no text; send it to /v1/embeddings.", code="unsupported_task"
-            )
         schema = request.tools.must or request.schema
         field = "tools" if request.tools.must else "response_format"
         grammar = None if schema is None else self._grammars.compile(schema, field)
         if request.messages:
             return Prepared([self._chat(request)], grammar)
         special = self.task == Task.TEXT_TO_TEXT or self._begins()
+        if cut:
+            return Prepared([self.tokens.cut(str(prompt), self._limit) for prompt in request.prompts], grammar)
         return Prepared([self.tokens.encode(prompt, special=special) for prompt in request.prompts], grammar)
+
+    def prepare_text(
+        self, request: TextRequest, *, truncate: int | None = None, cut: bool = False, regex: str | None = None
+    ) -> "Prepared":
+        """The same for a text task: `truncate` keeps that many last tokens of each prompt, `cut` what the context
+        holds of it; answers may be held to a regular expression.
+        """
+        found = self.prepare(request, cut=cut)
+        grammar = found.grammar if regex is None else self._grammars.compile(regex, "grammar", regex=True)
+        prompts = found.prompts if truncate is None else [prompt[-truncate:] for prompt in found.prompts]
+        return Prepared(prompts, grammar)
 
     def write(
         self,
@@ -119,6 +138,7 @@ class Engine:
         request: TextRequest,
         receiver: Callable[[int], Deliver],
         loop: asyncio.AbstractEventLoop | None = None,
+        adapter: str | None = None,
     ) -> list[Answer]:
         """Begin `request.n` answers to each prompt, all of them or none; `receiver(i)` gets the pieces of answer i.
 
@@ -127,7 +147,6 @@ class Engine:
         Raises:
             RequestError: a prompt does not fit the context, or too many answers wait already.
         """
-        assert self._writer is not None
         answers: list[Answer] = []
         grammar = prepared.grammar
         decode = self.tokens.decode if not request.tools.names else self._decode_calls
@@ -151,6 +170,7 @@ class Engine:
                         deliver=receiver(len(answers)),
                         loop=loop,
                         streams=request.stream,
+                        adapter=adapter,
                     )
                 )
         self._writer.begin(answers)
@@ -158,13 +178,16 @@ class Engine:
 
     # -- vectors -----------------------------------------------------------------------------------------------------
     def texts(self, request: EmbeddingRequest) -> list[list[int]]:
-        """The request's inputs as tokens, cut to what the model takes; may take long, so not for the event loop."""
-        if self._embedder is None:
+        """The request's inputs as tokens; may take long, so not for the event loop.
+
+        Raises:
+            RequestError: this model makes no vectors, or one is too long.
+        """
+        if self._pooling is None:
             raise RequestError(
-                "This model writes text and makes no embeddings; send it to /v1/chat/completions or /v1/completions.",
+                "This model turns text into text and makes no embeddings; send it to /v1/completions.",
                 code="unsupported_task",
             )
-        assert self._pooling is not None
         width = self._width()
         if request.dimensions not in (None, width):
             raise RequestError(
@@ -172,11 +195,20 @@ class Engine:
                 code="unsupported_parameter",
                 param="dimensions",
             )
-        return [self._embedded(text, self._pooling) for text in request.inputs]
+        found = [self.tokens.encode(text, special=self._begins(), field="input") for text in request.inputs]
+        for tokens in found:
+            if len(tokens) > self._limit:
+                raise RequestError(
+                    f"An input has {len(tokens)} tokens, and this model's context holds {self._limit}; split it.",
+                    code="context_length_exceeded",
+                    param="input",
+                )
+        return found
 
-    def embed(self, texts: Sequence[Sequence[int]]) -> "Future[Vectors]":
-        assert self._embedder is not None
-        return self._embedder.begin(texts)
+    def embed(self, texts: Sequence[Sequence[int]]) -> "Future[list[list[float]]]":
+        """Begin to compute the vectors of tokenised texts."""
+        assert self._vectors is not None
+        return self._writer.between_steps([partial(self._vectors, text) for text in texts])
 
     # -- inside ------------------------------------------------------------------------------------------------------
     def _begins(self) -> bool:
@@ -207,22 +239,10 @@ class Engine:
         room = self._limit - taken
         return min(sampling.max_tokens or room, room)
 
-    def _embedded(self, text: Prompt, pooling: Pooling) -> list[int]:
-        if not isinstance(text, str):
-            return self.tokens.checked(text)[: self._limit]
-        text = pooling.prompt + text[: self._limit * 4 * LETTERS_A_TOKEN]
-        found = self.tokens.cut(text.lower() if pooling.lower_case else text, self._limit)
-        if not found:
-            raise RequestError("An input has no tokens.", param="input")
-        return found
-
     def _warm_up(self) -> None:
         """Compute once, so that a model that cannot is refused now, and the first request finds everything loaded."""
         token = next((t for t in (self._tokenizer.eos_token_id, self._tokenizer.sep_token_id) if t is not None), 0)
         try:
-            if self._embedder is not None:
-                self._embedder.begin([[token]]).result()
-                return
             done: Future[Piece] = Future()
             asked = TextRequest(model="", sampling=Sampling(max_tokens=1, temperature=0))
             self.write(Prepared([[token]]), asked, lambda _: done.set_result)

@@ -14,9 +14,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from ecotone.engines.server import requests
+from ecotone.engines.server import adapters_face, requests, text_tasks
 from ecotone.engines.server.engine import Engine
-from ecotone.engines.server.errors import RequestError
+from ecotone.engines.server.errors import RequestError, unknown
 from ecotone.engines.server.generation import Piece
 from ecotone.engines.server.requests import TextRequest
 from ecotone.engines.server.shapes import ChatShape, Shape, TextShape
@@ -25,6 +25,7 @@ from ecotone.engines.server.writing import Writing
 Prompts = list[list[int]]
 _T = TypeVar("_T")
 
+LARGEST_BODY = 32 << 20
 _PREPARE_SECONDS = 20.0
 _GONE = 499  # nobody reads it: the client has left
 
@@ -39,6 +40,8 @@ def application(engine: Engine, info: dict[str, Any]) -> Starlette:
             Route("/v1/chat/completions", face.chat, methods=["POST"]),
             Route("/v1/completions", face.completions, methods=["POST"]),
             Route("/v1/embeddings", face.embeddings, methods=["POST"]),
+            *adapters_face.routes(engine),
+            *text_tasks.routes(engine, face.adapter_of, text_tasks.Asking(_body, _prepared, _left)),
         ],
         exception_handlers={RequestError: _answer_error, ClientDisconnect: _answer_gone},
     )
@@ -48,23 +51,36 @@ class _Face:
     def __init__(self, engine: Engine, info: dict[str, Any]) -> None:
         self._engine = engine
         self._info = info
+        self._names = names_of(info)
 
     async def health(self, _request: Request) -> Response:
         state = self._engine.health()
         return JSONResponse(state, status_code=200 if state["ok"] else 503)
 
     async def info(self, _request: Request) -> Response:
-        return JSONResponse(self._info)
+        return JSONResponse(self._info | self._engine.settings())
 
     async def chat(self, request: Request) -> Response:
-        asked = requests.chat(requests.body_of(await request.body()))
+        asked = requests.chat(requests.body_of(await _body(request)))
         return await self._write(
             request, asked, lambda _: ChatShape(asked, self._engine.tokens.spelling, short_ids=self._engine.short_ids)
         )
 
     async def completions(self, request: Request) -> Response:
-        asked = requests.completion(requests.body_of(await request.body()))
+        asked = requests.completion(requests.body_of(await _body(request)))
         return await self._write(request, asked, lambda prompts: self._text_shape(asked, prompts))
+
+    def adapter_of(self, model: str) -> str | None:
+        """The adapter that a body's model names; None for the base.
+
+        Raises:
+            RequestError: it is neither; nothing is ever answered by another model.
+        """
+        if model in self._names or not self._names:
+            return None
+        if self._engine.adapters is not None and model in self._engine.adapters:
+            return model
+        raise unknown(model)
 
     def _text_shape(self, asked: TextRequest, prompts: Prompts) -> Shape:
         tokens = self._engine.tokens
@@ -73,7 +89,9 @@ class _Face:
         return TextShape(asked, tokens.spelling, echoed)
 
     async def embeddings(self, request: Request) -> Response:
-        asked = requests.embedding(requests.body_of(await request.body()))
+        asked = requests.embedding(requests.body_of(await _body(request)))
+        if self.adapter_of(asked.model) is not None:
+            raise RequestError("Adapters make no embeddings; name their base.", code="unsupported_task", param="model")
         texts = await _prepared(lambda: self._engine.texts(asked))
         future = self._engine.embed(texts)
         found = await _unless_gone(request, asyncio.wrap_future(future))
@@ -85,7 +103,7 @@ class _Face:
         return JSONResponse(
             {
                 "object": "list",
-                "model": asked.model,
+                "model": asked.model.partition("@")[0],
                 "data": [
                     {"object": "embedding", "index": place, "embedding": pack(vector)}
                     for place, vector in enumerate(found)
@@ -95,9 +113,11 @@ class _Face:
         )
 
     async def _write(self, request: Request, asked: TextRequest, shaped: Callable[[Prompts], Shape]) -> Response:
+        adapter = self.adapter_of(asked.model)
         ready = await _prepared(lambda: self._engine.prepare(asked))
         writing = Writing(
-            lambda receiver, loop: self._engine.write(ready, asked, receiver, loop), sum(map(len, ready.prompts))
+            lambda receiver, loop: self._engine.write(ready, asked, receiver, loop, adapter),
+            sum(map(len, ready.prompts)),
         )
         shape = shaped(ready.prompts)
         if asked.stream:
@@ -110,6 +130,12 @@ class _Face:
             leaving.cancel()
             writing.cancel()
         return Response(status_code=_GONE) if found is None else _json(shape.whole(found, writing.usage()))
+
+
+def names_of(info: dict[str, Any]) -> frozenset[str]:
+    """What the base is called: its id, with its revision or without. Empty when it was not told."""
+    model, revision = info.get("model"), info.get("revision")
+    return frozenset((model, f"{model}@{revision}")) if model else frozenset()
 
 
 class EventStream(Response):
@@ -178,6 +204,17 @@ def _json(value: dict[str, Any]) -> Response:
 def _error_response(error: RequestError) -> Response:
     headers = {"retry-after": "1"} if error.status in (429, 503) else None
     return JSONResponse(error.body(), status_code=error.status, headers=headers)
+
+
+async def _body(request: Request) -> bytes:
+    found = bytearray()
+    async for piece in request.stream():
+        found += piece
+        if len(found) > LARGEST_BODY:
+            raise RequestError(
+                f"The body has more than {LARGEST_BODY} bytes; send less at once.", status=413, code="body_too_large"
+            )
+    return bytes(found)
 
 
 async def _prepared(act: Callable[[], _T]) -> _T:

@@ -22,6 +22,29 @@ class Task(enum.StrEnum):
     GENERATION = "text-generation"
     TEXT_TO_TEXT = "text2text-generation"
     EMBEDDING = "feature-extraction"
+    SIMILARITY = "sentence-similarity"
+    FILL_MASK = "fill-mask"
+    TEXT_CLASSIFICATION = "text-classification"
+    ZERO_SHOT_CLASSIFICATION = "zero-shot-classification"
+    TOKEN_CLASSIFICATION = "token-classification"
+    QUESTION_ANSWERING = "question-answering"
+
+    @property
+    def encodes(self) -> bool:
+        """Whether the model reads text and writes none."""
+        return self not in (Task.GENERATION, Task.TEXT_TO_TEXT)
+
+
+_HEADS = {
+    "ForMaskedLM": Task.FILL_MASK,
+    "ForSequenceClassification": Task.TEXT_CLASSIFICATION,
+    "ForTokenClassification": Task.TOKEN_CLASSIFICATION,
+    "ForQuestionAnswering": Task.QUESTION_ANSWERING,
+}
+_REFINED = {  # what a card's tag tells beyond the files
+    (Task.TEXT_CLASSIFICATION, "zero-shot-classification"): Task.ZERO_SHOT_CLASSIFICATION,
+    (Task.EMBEDDING, "sentence-similarity"): Task.SIMILARITY,
+}
 
 
 @dataclass(frozen=True)
@@ -39,8 +62,11 @@ class Plan:
     weight_bytes: int
 
 
-def plan(folder: Path, base: Path | None = None) -> Plan:
+def plan(folder: Path, base: Path | None = None, tag: str | None = None) -> Plan:
     """Decide from the files how to load a model; `base` holds the base model of an adapter.
+
+    Args:
+        tag: the `pipeline_tag` of its card, which tells apart what the files cannot.
 
     Raises:
         Unloadable: naming what is missing or refused, and what to do.
@@ -65,7 +91,7 @@ def plan(folder: Path, base: Path | None = None) -> Plan:
     _check_token_names(weights)
     has_tokens = any((folder / name).exists() for name in ("tokenizer.json", "tokenizer_config.json"))
     return Plan(
-        task=_task(weights, config),
+        task=_refined(_task(weights, config), tag),
         weights=weights,
         tokens=folder if has_tokens else weights,
         adapter=adapter,
@@ -112,11 +138,18 @@ def _task(folder: Path, config: dict[str, Any]) -> Task:
     if (folder / "modules.json").exists():
         return Task.EMBEDDING
     names = [str(name) for name in config.get("architectures") or ()]
+    headed = next((task for end, task in _HEADS.items() if any(name.endswith(end) for name in names)), None)
+    if headed is not None:
+        return headed
     if config.get("is_encoder_decoder") and not any(name.endswith("EncoderModel") for name in names):
         return Task.TEXT_TO_TEXT
     if any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in names):
         return Task.GENERATION
     return Task.EMBEDDING
+
+
+def _refined(task: Task, tag: str | None) -> Task:
+    return _REFINED.get((task, tag or ""), task)
 
 
 def _no_base(folder: Path) -> Path:

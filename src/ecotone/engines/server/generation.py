@@ -15,7 +15,8 @@ from ecotone.engines.server.text import TextStream
 class Piece(msgspec.Struct, frozen=True):
     """A bit of an answer: text, and at its end the reason (`stop` or `length`); `tokens` counts those made so far.
 
-    `chosen` are the tokens since the last piece with their log-probabilities, where these were asked for.
+    `chosen` are the tokens since the last piece with their log-probabilities, where these were asked for, and `end` is
+    the one that ended the answer and is no text.
     """
 
     text: str = ""
@@ -23,6 +24,7 @@ class Piece(msgspec.Struct, frozen=True):
     finish: str | None = None
     error: RequestError | None = None
     chosen: Sequence[Chosen] = ()
+    end: Chosen | None = None
 
     @property
     def last(self) -> bool:
@@ -83,9 +85,7 @@ class Answer:
         made.append(token)
         count = len(made)
         if token in self.chooser.ends and count >= self.chooser.least:
-            if self.chosen:
-                self.chosen.pop()  # the end itself is no text
-            return self._end("stop")
+            return self._end("stop", last=self.chosen.pop() if self.chosen else None)
         if self.streams or self.text.watches:
             text = self.text.feed(token)
             if self.text.stopped:
@@ -103,15 +103,15 @@ class Answer:
             self.text.keep(text)
         return None
 
-    def _end(self, finish: str, text: str = "") -> Piece:
+    def _end(self, finish: str, text: str = "", last: Chosen | None = None) -> Piece:
         text += self.text.finish()
-        return self._piece(text, "stop" if self.text.stopped else finish)
+        return self._piece(text, "stop" if self.text.stopped else finish, last)
 
-    def _piece(self, text: str, finish: str | None = None) -> Piece:
+    def _piece(self, text: str, finish: str | None = None, last: Chosen | None = None) -> Piece:
         chosen, self.chosen = self.chosen, []
         if finish is not None and not self.streams:
             text = self.text.kept + text
-        return Piece(text, len(self.made), finish, None, chosen)
+        return Piece(text, len(self.made), finish, None, chosen, last)
 
 
 Deliver = Callable[[Piece], None]

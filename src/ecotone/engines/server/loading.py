@@ -1,7 +1,7 @@
 """Loads what `folders` planned, by transformers and PEFT: from local safetensors only, without running foreign code."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,13 @@ from ecotone.engines.server.folders import Plan, Task
 _FULL_PRECISION_BYTES = 4 << 30  # above this, a CPU keeps the stored precision rather than doubling the memory
 _LOCAL = {"local_files_only": True, "trust_remote_code": False}
 _MAY_BE_MISSING = ("pooler.",)
+_CLASSES = {
+    Task.FILL_MASK: "AutoModelForMaskedLM",
+    Task.TEXT_CLASSIFICATION: "AutoModelForSequenceClassification",
+    Task.ZERO_SHOT_CLASSIFICATION: "AutoModelForSequenceClassification",
+    Task.TOKEN_CLASSIFICATION: "AutoModelForTokenClassification",
+    Task.QUESTION_ANSWERING: "AutoModelForQuestionAnswering",
+}
 _LEARNED_FROM_PAD = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "xlm-roberta-xl", "xmod", "esm")
 
 
@@ -28,17 +35,22 @@ class Loaded:
     parameters: int
 
 
-def load(plan: Plan) -> Loaded:
+def load(plan: Plan, options: Mapping[str, Any] | None = None) -> Loaded:
     """Load a model, its tokenizer, and its adapter merged into it.
 
+    Args:
+        options: `threads` (a number; all cores when absent), `device` (cuda where there is one when absent), `dtype`
+            (`float32` or `bfloat16`).
+
     Raises:
-        Unloadable: naming what is wrong with the files.
+        Unloadable: naming what is wrong with the files, or an option that has no sense here.
     """
+    options = options or {}
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    torch.set_num_threads(_cores())
+    torch.set_num_threads(_threads(options.get("threads"), plan.task))
     tokenizer = _attempt("the tokenizer cannot be loaded", lambda: _tokenizer(plan))
-    model = _attempt("the model cannot be loaded", lambda: _model(plan))
+    model = _attempt("the model cannot be loaded", lambda: _model(plan, options))
     if plan.adapter is not None:
         model = _attempt("the adapter does not fit its base", lambda: _adapted(model, plan))
     model.eval().requires_grad_(False)
@@ -72,16 +84,21 @@ def _tokenizer(plan: Plan) -> Any:
     return found
 
 
-def _model(plan: Plan) -> Any:
+def _model(plan: Plan, options: Mapping[str, Any]) -> Any:
     config = transformers.AutoConfig.from_pretrained(plan.weights, **_LOCAL)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = str(options.get("device") or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if device.partition(":")[0] not in ("cpu", "cuda") or (device != "cpu" and not torch.cuda.is_available()):
+        raise Unloadable(f"the option device is {device!r}, which this machine has not; cpu is always there.")
+    wanted = options.get("dtype")
+    if wanted not in (None, "float32", "bfloat16"):
+        raise Unloadable(f"the option dtype is {wanted!r}; float32 or bfloat16 is expected.")
     full = device == "cpu" and plan.weight_bytes <= _FULL_PRECISION_BYTES
     model, report = _class(plan, config).from_pretrained(
         plan.weights,
         config=config,
         use_safetensors=True,
         output_loading_info=True,
-        dtype=torch.float32 if full else "auto",
+        dtype=getattr(torch, wanted) if wanted else torch.float32 if full else "auto",
         **_LOCAL,
     )
     missing = sorted(name for name in report["missing_keys"] if not name.startswith(_MAY_BE_MISSING))
@@ -98,6 +115,8 @@ def _class(plan: Plan, config: Any) -> Any:
         return transformers.AutoModelForCausalLM
     if plan.task == Task.TEXT_TO_TEXT:
         return transformers.AutoModelForSeq2SeqLM
+    if plan.task in _CLASSES:
+        return getattr(transformers, _CLASSES[plan.task])
     encoder = next((n for n in config.architectures or () if n.endswith("EncoderModel")), None)
     return getattr(transformers, encoder) if encoder and hasattr(transformers, encoder) else transformers.AutoModel
 
@@ -113,12 +132,20 @@ def _context_length(config: Any, tokenizer: Any, task: Task) -> int:
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
     found = [getattr(text, name, None) for name in ("max_position_embeddings", "n_positions", "max_seq_len")]
     limits = [n for n in found if isinstance(n, int) and n > 0]
-    if limits and task == Task.EMBEDDING and text.model_type in _LEARNED_FROM_PAD:
+    if limits and task.encodes and text.model_type in _LEARNED_FROM_PAD:
         limits = [limits[0] - (text.pad_token_id or 0) - 1]  # positions are counted from the padding's id on
     said = tokenizer.model_max_length
     if isinstance(said, int) and 0 < said < 1 << 24:
         limits.append(said)
     return min(limits) if limits else 2048
+
+
+def _threads(wanted: Any, task: Task) -> int:
+    if wanted is None:
+        return _cores()
+    if not isinstance(wanted, int) or not 1 <= wanted <= 1024:
+        raise Unloadable(f"the option threads is {wanted!r}; a number from 1 to 1024 is expected.")
+    return wanted
 
 
 def _cores() -> int:

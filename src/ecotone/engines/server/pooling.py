@@ -5,7 +5,8 @@ mean over the tokens, and `description` says that it was chosen here.
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,19 @@ class Pooling:
     max_tokens: int | None = None
     lower_case: bool = False
     prompt: str = ""
+    prompts: dict[str, str] = field(default_factory=dict)
 
-    def __call__(self, vectors: Any, mask: Any) -> Any:
+    def __call__(self, vectors: Any, mask: Any, *, normalised: bool = True) -> Any:
         """Pool `[batch, tokens, width]` with its attention mask `[batch, tokens]` into `[batch, width * kinds]`."""
         weights = mask.unsqueeze(-1).to(vectors.dtype)
         pooled = torch.cat([_pool(kind, vectors, weights, mask) for kind in self.kinds], dim=-1)
-        return torch.nn.functional.normalize(pooled, dim=-1) if self.normalise else pooled
+        return torch.nn.functional.normalize(pooled, dim=-1) if self.normalise and normalised else pooled
+
+    def packed(self, vectors: Any, lengths: Sequence[int], *, normalised: bool = True) -> Any:
+        """Pool `[tokens, width]`, texts of these lengths one after the other, into `[texts, width * kinds]`."""
+        counts = torch.tensor(lengths, device=vectors.device)
+        pooled = torch.cat([_pool_packed(kind, vectors, counts) for kind in self.kinds], dim=-1)
+        return torch.nn.functional.normalize(pooled, dim=-1) if self.normalise and normalised else pooled
 
 
 def read(folder: Path) -> Pooling:
@@ -48,6 +56,7 @@ def read(folder: Path) -> Pooling:
         "max_tokens": limit if isinstance(limit, int) and limit > 0 else None,
         "lower_case": bool(transformer.get("do_lower_case")),
         "prompt": _prompt(folder),
+        "prompts": _prompts(folder),
     }
     if modules is None:
         return Pooling(("mean",), False, "mean over the tokens (the model names no pooling)", **more)
@@ -95,9 +104,13 @@ def _kinds(config: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _prompt(folder: Path) -> str:
-    config = json_file(folder / "config_sentence_transformers.json")
-    prompts, name = config.get("prompts"), config.get("default_prompt_name")
-    return str(prompts.get(name) or "") if isinstance(prompts, dict) and name else ""
+    name = json_file(folder / "config_sentence_transformers.json").get("default_prompt_name")
+    return _prompts(folder).get(str(name), "") if name else ""
+
+
+def _prompts(folder: Path) -> dict[str, str]:
+    found = json_file(folder / "config_sentence_transformers.json").get("prompts")
+    return {str(name): str(text or "") for name, text in found.items()} if isinstance(found, dict) else {}
 
 
 def _pool(kind: str, vectors: Any, weights: Any, mask: Any) -> Any:
@@ -111,4 +124,23 @@ def _pool(kind: str, vectors: Any, weights: Any, mask: Any) -> Any:
         weights = weights * torch.arange(1, vectors.shape[1] + 1, dtype=vectors.dtype).view(1, -1, 1).to(vectors.device)
     total = (vectors * weights).sum(dim=1)
     count = weights.sum(dim=1).clamp(min=1e-9)
+    return total / (count.sqrt() if kind == "mean_sqrt_len" else count)
+
+
+def _pool_packed(kind: str, vectors: Any, counts: Any) -> Any:
+    ends = counts.cumsum(0)
+    if kind == "cls":
+        return vectors[ends - counts]
+    if kind == "lasttoken":
+        return vectors[ends - 1]
+    if kind == "max":
+        return torch.stack([part.amax(dim=0) for part in vectors.split(counts.tolist())])
+    texts = torch.arange(len(counts), device=vectors.device).repeat_interleave(counts)
+    empty = vectors.new_zeros(len(counts), vectors.shape[1])
+    weights = torch.ones_like(texts)
+    if kind == "weightedmean":
+        weights = torch.arange(1, len(vectors) + 1, device=vectors.device) - (ends - counts)[texts]
+        vectors = vectors * weights.unsqueeze(1)
+    total = empty.index_add_(0, texts, vectors)
+    count = torch.zeros_like(counts).index_add_(0, texts, weights).unsqueeze(1).to(vectors.dtype)
     return total / (count.sqrt() if kind == "mean_sqrt_len" else count)

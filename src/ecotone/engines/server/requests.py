@@ -17,6 +17,16 @@ _MOST_STOPS = 16
 _MOST_INPUTS = 2048
 MOST_LOGPROBS = 20
 
+_GUIDING = ("guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs", "grammar")
+_CHANGING = (
+    *_GUIDING,
+    "use_beam_search",
+    "prompt_logprobs",
+    "bad_words",
+    "truncate_prompt_tokens",
+    "add_special_tokens",
+)
+
 Prompt = str | tuple[int, ...]
 
 
@@ -79,6 +89,7 @@ def chat(body: dict[str, Any]) -> TextRequest:
     for name in ("functions", "audio", "prediction", "web_search_options"):
         if body.get(name):
             _unsupported(name)
+    _refuse_silent(body)
     if body.get("chat_template") is not None:
         raise RequestError(
             "chat_template is not taken from a request; the model's own is used.",
@@ -113,6 +124,7 @@ def completion(body: dict[str, Any]) -> TextRequest:
     """A request to `/v1/completions`; without `max_tokens` the answer has at most 16 tokens, as OpenAI documents."""
     if body.get("suffix"):
         _unsupported("suffix")
+    _refuse_silent(body)
     n = _count(body)
     if body.get("best_of") not in (None, n):
         _unsupported("best_of")
@@ -137,6 +149,16 @@ def completion(body: dict[str, Any]) -> TextRequest:
         stream=_flag(body, "stream"),
         include_usage=_include_usage(body),
     )
+
+
+def _refuse_silent(body: dict[str, Any]) -> None:
+    """Fields of other servers that change the answer: taken in silence they would give a wrong one."""
+    for name in _CHANGING:
+        if body.get(name):
+            instead = "; response_format holds an answer to a JSON schema" if name in _GUIDING else ""
+            raise RequestError(
+                f"{name} is not supported by this engine{instead}.", code="unsupported_parameter", param=name
+            )
 
 
 def embedding(body: dict[str, Any]) -> EmbeddingRequest:

@@ -17,6 +17,7 @@ import torch
 from ecotone.engines.server.requests import Sampling
 
 _NUCLEUS = 256  # tokens among which a nucleus is looked for before all of them are sorted
+_COLD = 1e-5  # below this only the likeliest token is left
 _SEEDS = (1 << 63) - 1
 
 
@@ -57,8 +58,8 @@ class Chooser:
     """
 
     __slots__ = (
-        "_constraint", "_counts", "_generator", "_greedy", "_grows_plain", "_penalised", "_prompt", "_temperature",
-        "_tops", "ends", "least", "logprobs", "plain", "sampling",
+        "_adjusts", "_constraint", "_counts", "_generator", "_greedy", "_grows_plain", "_penalised", "_prompt",
+        "_temperature", "_tops", "ends", "least", "logprobs", "plain", "sampling",
     )  # fmt: skip
 
     def __init__(
@@ -81,12 +82,13 @@ class Chooser:
         top_k = int(_first(sampling.top_k, getattr(defaults, "top_k", None), 0))
         self._temperature = temperature
         self._tops = (top_k, top_p, sampling.min_p)
-        self._greedy = temperature <= 0 or top_p <= 0 or top_k == 1
+        self._greedy = temperature < _COLD or top_p <= 0 or top_k == 1
         self._penalised = bool(sampling.presence or sampling.frequency or sampling.repetition != 1.0)
         self._counts: Counter[int] = Counter()
         self._prompt = prompt if sampling.repetition != 1.0 else ()
         self._generator = None if self._greedy else _generator(sampling.seed, number)
         plain = self._greedy and not self._penalised and not sampling.bias
+        self._adjusts = self._penalised or bool(sampling.bias) or constraint is not None or self.least > 0
         self._grows_plain = plain and constraint is None and self.logprobs is None
         #: whether the next token is simply the likeliest, so that all such rows are chosen from at once
         self.plain = self._grows_plain and not self.least
@@ -97,25 +99,26 @@ class Chooser:
         return self._constraint is not None and self._constraint.finished
 
     def choose(self, logits: Any, made: Sequence[int]) -> Chosen:
-        """The next token from float32 logits `[vocabulary]`, which stay as they are.
+        """The next token from float32 logits `[vocabulary]` on the CPU, which stay as they are.
 
         Raises:
             RequestError: the constraint allows nothing.
         """
-        row = logits.detach().to("cpu", copy=True)
-        raw = row.clone() if self.logprobs is not None else None
-        self._adjust(row, len(made))
+        row = self._adjusted(logits, len(made))
         token = int(row.argmax()) if self._greedy else self._drawn(row)
         if self._constraint is not None:
             self._constraint.take(token)
         if self._penalised:
             self._counts[token] += 1
         self.plain = self._grows_plain and len(made) + 1 >= self.least
-        if raw is None:
+        if self.logprobs is None:
             return Chosen(token, 0.0)
-        return _told(raw, token, self.logprobs or 0)
+        return _told(logits, token, self.logprobs)
 
-    def _adjust(self, row: Any, count: int) -> None:
+    def _adjusted(self, logits: Any, count: int) -> Any:
+        if not self._adjusts:
+            return logits
+        row = logits.clone()
         for token, value in self.sampling.bias.items():
             if 0 <= token < row.shape[0]:
                 row[token] += value
@@ -125,10 +128,11 @@ class Chooser:
             row[[token for token in self.ends if token < row.shape[0]]] = -torch.inf
         if self._constraint is not None:
             self._constraint.mask(row)
+        return row
 
     def _penalise(self, row: Any) -> None:
         if self.sampling.repetition != 1.0:
-            seen = torch.tensor(sorted(set(self._prompt).union(self._counts)))
+            seen = torch.tensor(sorted(set(self._prompt).union(self._counts)), dtype=torch.long)
             values = row[seen]
             row[seen] = torch.where(values > 0, values / self.sampling.repetition, values * self.sampling.repetition)
         if self._counts:
@@ -138,26 +142,36 @@ class Chooser:
 
     def _drawn(self, row: Any) -> int:
         top_k, top_p, min_p = self._tops
-        row /= self._temperature
+        row = row / self._temperature
         if 0 < top_k < row.shape[0]:
             row[row < row.topk(top_k).values[-1]] = -torch.inf
         probabilities = row.softmax(-1)
         if min_p > 0:
             probabilities[probabilities < min_p * probabilities.max()] = 0
-        if top_p < 1:
-            probabilities = _nucleus(probabilities, top_p)
-        return int(torch.multinomial(probabilities, 1, generator=self._generator))
+        if top_p >= 1:
+            return _draw(probabilities, self._generator)
+        probabilities, places = _nucleus(probabilities, top_p)
+        return int(places[_draw(probabilities, self._generator)])
 
 
-def _nucleus(probabilities: Any, top_p: float) -> Any:
+def _nucleus(probabilities: Any, top_p: float) -> tuple[Any, Any]:
+    """The likeliest probabilities, in order, and their tokens."""
     size = probabilities.shape[0]
     ordered, places = probabilities.topk(min(_NUCLEUS, size))
     if size > _NUCLEUS and float(ordered.sum()) < top_p:
         ordered, places = probabilities.sort(descending=True)
     kept = ordered.cumsum(-1) - ordered < top_p
-    found = torch.zeros_like(probabilities)
-    found[places[kept]] = ordered[kept]
-    return found
+    return ordered[kept], places[kept]
+
+
+def _draw(probabilities: Any, generator: Any) -> int:
+    """A place by its share, found in the running sum: about a tenth of the time that `multinomial` takes."""
+    edges = probabilities.cumsum(-1, dtype=torch.float64)
+    total = float(edges[-1])
+    if not total > 0:
+        raise ArithmeticError("the logits are no numbers")
+    place = int(torch.searchsorted(edges, torch.rand((), generator=generator, dtype=torch.float64) * total, right=True))
+    return place if place < edges.shape[0] else int(probabilities.argmax())
 
 
 def _told(raw: Any, token: int, most: int) -> Chosen:

@@ -10,14 +10,18 @@ from typing import Any
 from ecotone.engines.server.errors import RequestError
 
 KEPT = frozenset(
-    ("type", "enum", "const", "properties", "required", "additionalProperties", "minProperties", "maxProperties")
-    + ("items", "prefixItems", "minItems", "maxItems", "minLength", "maxLength", "pattern", "format", "minimum")
-    + ("maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "anyOf", "allOf", "$ref", "$defs")
-    + ("definitions",)
+    (
+        *("type", "enum", "const", "properties", "required", "additionalProperties", "minProperties", "maxProperties"),
+        *("items", "prefixItems", "minItems", "maxItems", "minLength", "maxLength", "pattern", "format", "minimum"),
+        *("maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "anyOf", "allOf", "$ref", "$defs"),
+        "definitions",
+    )
 )
 SAYINGS = frozenset(
-    ("title", "description", "default", "examples", "example", "deprecated", "readOnly", "writeOnly")
-    + ("$schema", "$id", "$comment")
+    (
+        *("title", "description", "default", "examples", "example", "deprecated", "readOnly", "writeOnly"),
+        *("$schema", "$id", "$comment"),
+    )
 )
 FORMATS = frozenset(["date-time", "date", "time", "duration", "email", "hostname", "ipv4", "ipv6", "uri", "uuid"])
 _NAMED = ("properties", "$defs", "definitions")

@@ -26,7 +26,8 @@ class Tokens:
         self._lock = threading.Lock()  # a fast tokenizer is not to be used by two threads while it is being set
         self._reader = _copy(tokenizer)  # only ever decodes, so that it needs no lock
         self._spelt: dict[int, bytes] = {}
-        self._specials = frozenset(tokenizer.all_special_ids)
+        #: ids of special tokens
+        self.specials = frozenset(tokenizer.all_special_ids)
         self._bytes_of = _byte_level() if "ByteLevel" in str(getattr(self._reader, "decoder", "")) else None
 
     def encode(self, prompt: str | Sequence[int], *, special: bool, field: str = "prompt") -> list[int]:
@@ -81,7 +82,7 @@ class Tokens:
 
     def decoding_with(self, shown: Collection[int]) -> Callable[[Sequence[int]], str]:
         """A way to decode that lets these special tokens be seen."""
-        hidden = self._specials - frozenset(shown)
+        hidden = self.specials - frozenset(shown)
 
         def decode(tokens: Sequence[int]) -> str:
             left = [token for token in tokens if token not in hidden]
@@ -96,7 +97,7 @@ class Tokens:
     def id_of(self, token: str) -> int | None:
         """The special token that is written like this, if there is one."""
         found = self._tokenizer.added_tokens_encoder.get(token)
-        return found if found in self._specials else None
+        return found if found in self.specials else None
 
     def spelling(self, token: int) -> bytes:
         """The bytes that one token stands for, wherever in a text it is; special ones as they are written."""

@@ -55,17 +55,17 @@ class Writing:
         """Each answer as one piece; None when the client has left."""
         texts: list[list[str]] = [[] for _ in range(self.count)]
         chosen: list[list[Chosen]] = [[] for _ in range(self.count)]
-        ends: list[str | None] = [None] * self.count
+        lasts: list[Piece] = [Piece()] * self.count
         async for bunch in self.bunches():
             for index, piece in bunch:
                 texts[index].append(piece.text)
                 chosen[index].extend(piece.chosen)
-                ends[index] = piece.finish
+                lasts[index] = piece
         if self._gone:
             return None
         return [
-            Piece("".join(text), made, end, None, tokens)
-            for text, made, end, tokens in zip(texts, self._made, ends, chosen, strict=True)
+            Piece("".join(text), last.tokens, last.finish, None, tokens, last.end)
+            for text, last, tokens in zip(texts, lasts, chosen, strict=True)
         ]
 
     def leave(self) -> None:

@@ -77,6 +77,7 @@ class Answering(Course):
 
     def answer_lost(self, how: str, again: bool) -> None:
         self._upstream = None
+        self.lost = True
         if again and not self._retried and not self._status:
             self._retried = True  # the connection had been closed before it took the request
             self.plane.spawn(self._dial(), self)

@@ -29,6 +29,7 @@ class AsgiClient:
 
     async def run(self) -> None:
         """Until the answer is sent or the client has gone."""
+        head: Head | None = None
         try:
             head = _head_of(self._scope)
             client = self._scope.get("client")
@@ -38,7 +39,7 @@ class AsgiClient:
                 raise refusal
             body = await self._body(head)
         except Refusal as refusal:
-            self._desk.refuse(self, refusal, None)
+            self._desk.refuse(self, refusal, head)
             await self._deliver()
             return
         except ConnectionError:

@@ -16,6 +16,7 @@ from ecotone.gateway.plane.passing import Passing
 from ecotone.gateway.plane.refused import refusal_of
 from ecotone.gateway.plane.upstreams import Upstream
 from ecotone.gateway.streams import EventCutter, StreamReader
+from ecotone.gateway.tasks.clients import event_of
 from ecotone.ledger import LedgerFull
 from ecotone.privacy import Findings, Pseudonyms
 from ecotone.vocabulary import DataClass
@@ -55,9 +56,9 @@ class Course(ABC):
     __slots__ = (
         "_begun", "_cutter", "_headers", "_inflate", "_masked_body", "_parts", "_passing", "_reader", "_retried",
         "_sent", "_settled", "_size", "_status", "_upstream", "_waiting", "began", "cache_key", "caller_id", "client",
-        "completion", "conversation", "deadline", "findings", "first", "gone", "hold", "kept", "lane", "marks", "names",
-        "option", "options", "place", "plane", "recording", "request", "request_id", "scopes", "texts", "tried",
-        "usage",
+        "completion", "conversation", "deadline", "findings", "first", "gone", "hold", "kept", "lane", "lost", "marks",
+        "names", "option", "options", "place", "plane", "recording", "request", "request_id", "revived", "scopes",
+        "texts", "tried", "usage",
     )  # fmt: skip
 
     def __init__(
@@ -84,6 +85,7 @@ class Course(ABC):
         self.kept: Kept | None = None
         self.recording: Recording | None = None
         self.texts: Recording | None = None
+        self.lost = self.revived = False
         self.gone = self._begun = self._settled = self._retried = self._waiting = self._sent = False
         self._masked_body: bytes | None = None
         self._upstream: Upstream | None = None
@@ -156,8 +158,11 @@ class Course(ABC):
         if self.names is not None:
             refusal.message = self.names.restore(refusal.message)
         if refusal.retry:
+            is_last = self.place + 1 >= len(self.options)
+            if is_last and self.plane.revives(self, refusal):
+                return
             self.plane.failed(self, refusal)
-            if self.place + 1 < len(self.options) and self.plane.may_retry(self):
+            if not is_last and self.plane.may_retry(self):
                 self._next(refusal)
                 return
         elif refusal.code == "upstream_died":
@@ -166,6 +171,13 @@ class Course(ABC):
             self.plane.answered(self)
         refusal.headers.setdefault("x-ecotone-backend", self.option.candidate.target.backend)
         self._end("upstream_died" if refusal.code == "upstream_died" else "failed", refusal)
+
+    def again(self, option: Option, refusal: Refusal) -> None:
+        """Go on with an engine that came in the place of one that died; what that one did is in no account."""
+        self._sent = False
+        self.options = [*self.options, option]
+        self.place = len(self.options) - 2
+        self._next(refusal)
 
     def _next(self, refusal: Refusal) -> None:
         told: dict[str, Any] = {
@@ -190,7 +202,7 @@ class Course(ABC):
         self.names = self._masked_body = self._upstream = self._passing = self._reader = self._cutter = (
             self._inflate
         ) = None
-        self._retried = self._sent = False
+        self._retried = self._sent = self.lost = False
         self.plane.turns.add("failed", failed, _nothing)
         try:
             self.start()
@@ -236,7 +248,7 @@ class Course(ABC):
             if self.gone:
                 return
             if self._begun:
-                self.client.end(refusal.event())
+                self.client.end(event_of(self.client, refusal))
             else:
                 self._refuse(refusal)
 

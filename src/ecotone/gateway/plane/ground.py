@@ -28,6 +28,7 @@ from ecotone.gateway.plane.listing import Listing
 from ecotone.gateway.plane.turns import Turns
 from ecotone.gateway.prices import Price
 from ecotone.gateway.snapshot import Snapshot
+from ecotone.gateway.tasks.clients import body_of
 from ecotone.ledger import Ledger, LedgerWriter, settle_open
 from ecotone.ledger.records import RequestIds
 from ecotone.ledger.rulings import Rulings
@@ -35,7 +36,7 @@ from ecotone.ledger.texts import Texts
 from ecotone.settings import Settings
 
 FACES: Final = {"/v1/chat/completions": "chat", "/v1/completions": "completions", "/v1/embeddings": "embeddings"}
-PATHS: Final = {"chat": "chat/completions", "completions": "completions", "embeddings": "embeddings"}
+PATHS: Final = {"chat": "chat/completions", "completions": "completions", "embeddings": "embeddings", "tasks": "tasks"}
 _FEW: Final = 8 * 1024
 _JSON: Final = b"content-type: application/json\r\n"
 
@@ -303,7 +304,13 @@ class Ground(ABC):
         headers.setdefault("x-ecotone-backend", "none")
         if self.counters is not None:
             self.counters.refused(refusal.code)
-        client.whole(refusal.status, b"x-request-id: %b\r\n%b%b" % (own, _JSON, header_block(headers)), refusal.body())
+        client.whole(
+            refusal.status, b"x-request-id: %b\r\n%b%b" % (own, _JSON, header_block(headers)), body_of(client, refusal)
+        )
+
+    @abstractmethod
+    def revives(self, job: Course, refusal: Refusal) -> bool:
+        """Whether a request whose engine died goes on by itself once that is back."""
 
     @abstractmethod
     def _sweep(self) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
@@ -10,6 +10,7 @@ from ecotone.gateway.answers import Refusal
 from ecotone.gateway.parsing import Request
 from ecotone.gateway.plane.connections import Client, Work
 from ecotone.gateway.plane.heads import Head
+from ecotone.gateway.plane.jobs import Job
 from ecotone.gateway.plane.lanes import Lane
 from ecotone.gateway.snapshot import Consumer, Key, Snapshot
 from ecotone.privacy import Findings
@@ -38,6 +39,8 @@ class Who(msgspec.Struct, eq=False):
 
 class Asked(msgspec.Struct, eq=False):
     """What a client asks for, from its head on; `findings` is None for a text that was not looked through."""
+
+    makes: ClassVar[type[Job]] = Job
 
     client: Client
     head: Head

@@ -14,29 +14,34 @@ from ecotone.gateway.admission import look_into
 from ecotone.gateway.answers import Refusal
 from ecotone.gateway.cache import Kept, Recording, key_of
 from ecotone.gateway.parsing import HEAVY, Request, parse
+from ecotone.gateway.paths import is_task
 from ecotone.gateway.plane.asgi import AsgiClient
 from ecotone.gateway.plane.connections import Client, Connection, Work
 from ecotone.gateway.plane.faults import log_fault
-from ecotone.gateway.plane.ground import FACES, Ground
+from ecotone.gateway.plane.ground import FACES
 from ecotone.gateway.plane.heads import Head
 from ecotone.gateway.plane.jobs import Job
 from ecotone.gateway.plane.lanes import Lane, header_block
 from ecotone.gateway.plane.later import Asked, Dropped, Later, Who
 from ecotone.gateway.plane.listing import row_of
 from ecotone.gateway.plane.marks import tags_of
+from ecotone.gateway.plane.reviving import Reviving
 from ecotone.gateway.snapshot import Consumer, Key
+from ecotone.gateway.tasks.addresses import TASKS
+from ecotone.gateway.tasks.clients import faced
+from ecotone.gateway.tasks.desk import TaskDesk
 from ecotone.privacy import Findings, TooDeep, inspect, quick
 
 _MODELS: Final = "/v1/models"
 _SCAN_HERE: Final = 4 * 1024
-_MOST_KNOWN: Final = 64
 _WAKE_SECONDS: Final = 1.0
+_MOST_KNOWN: Final = 64
 _MOST_TEXT: Final = 4 * 1024 * 1024
 _JSON: Final = b"content-type: application/json\r\n"
 _NOT_CALLED: Final = {"x-ecotone-backend": "none", "x-ecotone-reason": "listed; no model was called"}
 
 
-class Plane(Ground):
+class Plane(TaskDesk, Reviving):
     """Everything between a client's connection and a backend's."""
 
     # -- taking requests in ------------------------------------------------------------------------------------------
@@ -75,6 +80,8 @@ class Plane(Ground):
                 who = self._asker(head, address)
             face = who.face
             if face is None:
+                if is_task(head.path.encode(), head.method):
+                    return self._at_model(client, head, who, body)
                 return self._other(client, head, who.key, who.consumer)
             if len(body) > HEAVY:
                 return self._later(client, self._taken_away(client, head, who, face, body))
@@ -91,7 +98,7 @@ class Plane(Ground):
         except Refusal as refusal:
             self.refuse(client, refusal, head)
         except Exception as error:
-            self.broke(client, error)
+            self.broke(faced(client, head), error)
         return None
 
     async def _taken_away(self, client: Client, head: Head, who: Who, face: str, body: bytes) -> Work | None:
@@ -163,7 +170,7 @@ class Plane(Ground):
     def _go(self, asked: Asked, lane: Lane) -> Work | None:
         """Begin. Raises Refusal."""
         who, value, route = asked.who, asked.request.value, lane.route
-        job = Job(self, asked.client, asked.request, lane, lane.ready, who.caller)
+        job = asked.makes(self, asked.client, asked.request, lane, lane.ready, who.caller)
         job.findings = asked.findings
         if lane.consumer.keep_days:
             job.texts = Recording(_MOST_TEXT)
@@ -214,7 +221,7 @@ class Plane(Ground):
     def _kept(self, job: Job) -> tuple[Kept, bytes] | None:
         """What is kept of the same question, as this request wants it; else the job will keep its answer."""
         lane, candidate, request = job.lane, job.option.candidate, job.request
-        if candidate.masked:
+        if candidate.masked or lane.face == TASKS:
             return None
         assert lane.route is not None
         job.cache_key = key_of(
@@ -243,7 +250,7 @@ class Plane(Ground):
         """Send a copy to the route's shadow where this request's turn has come and the same rules allow it."""
         route = job.lane.route
         assert route is not None
-        name = self.chooser.shadow(route, self.now())
+        name = self.chooser.shadow(route, self.now()) if job.lane.face != TASKS else None
         if name is None:
             return
         lane = job.lane
@@ -334,7 +341,7 @@ class Plane(Ground):
 
     # -- refusing ----------------------------------------------------------------------------------------------------
     def refuse(self, client: Client, refusal: Refusal, head: Head | None) -> None:
-        self.tell(client, refusal, self.new_id())
+        self.tell(faced(client, head), refusal, self.new_id())
 
     def broke(self, client: Client, error: Exception) -> None:
         """A fault of our own before a job was made."""

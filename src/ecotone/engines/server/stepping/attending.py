@@ -74,17 +74,20 @@ class Stretches:
             return None
         device = self._decoder.device
         asks = torch.arange(run.start, end, device=device)[:, None]
-        there = torch.arange(end, device=device)
+        there = torch.arange(_first(run, window), end, device=device)
         seen = there <= asks
         return seen if window is None else seen & (there > asks - window)
 
     def __call__(self, layer: int, queries: Any, kv: Any) -> Any:
         self._places.write(layer, self._index, kv)
         window = self._decoder.layers[layer].window
-        found = [self._run(layer, run, queries, kv, self._masks[place, window]) for place, run in enumerate(self._runs)]
+        found = [
+            self._run(layer, run, window, queries, kv, self._masks[place, window])
+            for place, run in enumerate(self._runs)
+        ]
         return found[0] if len(found) == 1 else torch.cat(found)
 
-    def _run(self, layer: int, run: Run, queries: Any, kv: Any, mask: Any) -> Any:
+    def _run(self, layer: int, run: Run, window: int | None, queries: Any, kv: Any, mask: Any) -> Any:
         until = run.offset + run.count * run.length
         shape = (run.count, run.length)
         asked = queries[run.offset : until].unflatten(0, shape).transpose(1, 2)
@@ -92,9 +95,9 @@ class Stretches:
             new = kv[run.offset : until].unflatten(0, shape)
             keys, values = new[:, :, 0].transpose(1, 2), new[:, :, 1].transpose(1, 2)
         else:
-            end = run.start + run.length
-            keys = self._places.keys(layer)[run.place : run.place + 1, :, :end]
-            values = self._places.values(layer)[run.place : run.place + 1, :, :end]
+            first, end = _first(run, window), run.start + run.length
+            keys = self._places.keys(layer)[run.place : run.place + 1, :, first:end]
+            values = self._places.values(layer)[run.place : run.place + 1, :, first:end]
         found = scaled_dot_product_attention(
             asked,
             keys,
@@ -105,3 +108,8 @@ class Stretches:
             enable_gqa=self._decoder.heads != self._decoder.kv_heads,
         )
         return found.transpose(1, 2).reshape(run.count * run.length, -1)
+
+
+def _first(run: Run, window: int | None) -> int:
+    """The first position that any token of a run looks at."""
+    return 0 if window is None else max(0, run.start - window + 1)

@@ -19,6 +19,7 @@ from ecotone.engines.server.stepping.places import Places
 from ecotone.engines.server.stepping.stepper import Row, Stepper
 
 _MOST_AT_ONCE = 2048  # tokens in one pass, whatever the budget: its activations have to fit the memory
+_STRETCH = 512
 
 
 class _State:
@@ -40,7 +41,7 @@ class Batched(Stepper):
             layers=len(self._decoder.layers),
             heads=self._decoder.kv_heads,
             size=self._decoder.size,
-            most=slots,
+            most=slots + 1,  # one more for a text whose `states` are asked for
             longest=loaded.context_length,
             dtype=self._decoder.dtype,
             device=self._decoder.device,
@@ -115,15 +116,19 @@ class Batched(Stepper):
             budget -= length
             pieces.append((row, length))
         pieces.sort(key=lambda piece: (piece[0].state.length, piece[1]))
+        return pieces
+
+    def _place(self, pieces: Sequence[tuple[Row, int]]) -> None:
         count = len(self._placed) + sum(row.state.place < 0 for row, _ in pieces)
-        self._places.reserve(count, max(row.state.length + length for row, length in pieces) if pieces else 0)
+        self._places.reserve(count, max(row.state.length + length for row, length in pieces))
         for row, _ in pieces:
             if row.state.place < 0:
                 row.state.place = len(self._placed)
                 self._placed.append(row)
-        return pieces
 
     def _read(self, pieces: Sequence[tuple[Row, int]]) -> Any:
+        """The last hidden states of these stretches, `[tokens, hidden]`."""
+        self._place(pieces)
         tokens: list[int] = []
         positions: list[int] = []
         owners: list[int] = []
@@ -141,6 +146,19 @@ class Batched(Stepper):
         attend = Stretches(self._decoder, self._places, runs, at, self._tensor(owners))
         added = self._added([row for row, _ in pieces], [length for _, length in pieces])
         return self._decoder.hidden(self._tensor(tokens), at, max(positions) + 1, attend, added)
+
+    def states(self, text: Sequence[int]) -> Any:
+        row = Row(text, None)
+        row.state = _State(None)
+        found = []
+        try:
+            while row.state.length < len(text):
+                length = min(_STRETCH, len(text) - row.state.length)
+                found.append(self._read([(row, length)]))
+                row.state.length += length
+        finally:
+            self.close(row)
+        return torch.cat(found)
 
     # -- answers -----------------------------------------------------------------------------------------------------
     def step(self, rows: Sequence[Row], tokens: Sequence[int]) -> Any:

@@ -17,29 +17,44 @@ from ecotone.engines.server.quantising import Int8Linear
 Linear = Callable[[Any], Any]  # [tokens, in] -> [tokens, out]
 
 _PACKED_FOR = 32  # tokens that the layout is chosen for; it serves any number
+_ACTIVATIONS: dict[str, Linear] = {"gelu": functional.gelu, "relu": functional.relu}
 
 
 class Plain:
     """A product as torch computes it."""
 
-    def __init__(self, weight: Any, bias: Any) -> None:
+    def __init__(self, weight: Any, bias: Any, activation: str = "none") -> None:
         self._weight = weight
         self._bias = bias
+        self._activation = _ACTIVATIONS.get(activation)
 
     def __call__(self, x: Any) -> Any:
-        return functional.linear(x, self._weight, self._bias)
+        found = functional.linear(x, self._weight, self._bias)
+        return found if self._activation is None else self._activation(found)
 
 
 class Packed:
     """A product by oneDNN, with the weight in the layout that it prefers."""
 
-    def __init__(self, weight: Any, bias: Any) -> None:
+    def __init__(self, weight: Any, bias: Any, activation: str = "none") -> None:
+        self._activation = activation
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), _PACKED_FOR)
         self._bias = bias
         self._compute = torch.ops.mkldnn._linear_pointwise.default
 
     def __call__(self, x: Any) -> Any:
-        return self._compute(x, self._weight, self._bias, "none", [], "")
+        count = len(x)
+        more = rounded(count) - count
+        if not more:
+            return self._compute(x, self._weight, self._bias, self._activation, [], "none")
+        padded = functional.pad(x, (0, 0, 0, more))
+        return self._compute(padded, self._weight, self._bias, self._activation, [], "none")[:count]
+
+
+def rounded(count: int) -> int:
+    """How many rows are computed for so many: oneDNN keeps up to a megabyte for each number of rows that it has met."""
+    step = 1 if count <= 8 else max(4, 1 << (count - 1).bit_length() - 3)
+    return -(-count // step) * step
 
 
 class Several:
@@ -65,9 +80,10 @@ class _Part(nn.Module):  # type: ignore[misc]  # torch is untyped to mypy
         return flat.reshape(*x.shape[:-1], -1)
 
 
-def linear(weight: Any, bias: Any = None) -> Linear:
-    """The fastest product with this weight `[out, in]` here."""
-    return Packed(weight, bias) if _packs(weight.device.type, weight.dtype) else Plain(weight, bias)
+def linear(weight: Any, bias: Any = None, activation: str = "none") -> Linear:
+    """The fastest product with this weight `[out, in]` here, then none, gelu (the exact one) or relu."""
+    made = Packed if _packs(weight.device.type, weight.dtype) else Plain
+    return made(weight, bias, activation)
 
 
 def join(owner: nn.Module, names: Sequence[str]) -> Linear:

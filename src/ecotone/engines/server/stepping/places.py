@@ -25,7 +25,7 @@ class Places:
 
     @property
     def grown(self) -> bool:
-        return self.count * self.length > self._most * _FIRST_LENGTH
+        return self.length > _FIRST_LENGTH
 
     def reserve(self, count: int, length: int) -> None:
         """Make room for `count` places of `length` tokens."""
@@ -33,9 +33,16 @@ class Places:
             return
         count = min(self._most, _doubled(self.count, count))
         length = max(length, min(self._longest, _doubled(self.length, length)))
-        for layer, old in enumerate(self._held):
-            self._held[layer] = new = self._made(count, length)
-            new[:, : self.count, :, : self.length] = old
+        grown = 0
+        try:
+            for grown, old in enumerate(self._held):  # one by one, so that only one layer is there twice
+                new = self._made(count, length)
+                new[:, : self.count, :, : self.length] = old
+                self._held[grown] = new
+        except (RuntimeError, MemoryError):
+            for layer in range(grown):  # out of memory: all layers keep one size
+                self._held[layer] = self._held[layer][:, : self.count, :, : self.length].clone()
+            raise
         self.count, self.length = count, length
 
     def keys(self, layer: int) -> Any:

@@ -57,6 +57,13 @@ class Stepper(abc.ABC):
     def close(self, row: Row) -> None:
         """Give the place back; at any time after `open`, once."""
 
+    def states(self, text: Sequence[int]) -> Any:
+        """The last hidden states of a text, `[tokens, width]`, for its vector; nothing is kept of it.
+
+        None where this stepper has no way of its own: then the model's module has.
+        """
+        return None
+
     @property
     @abc.abstractmethod
     def filling(self) -> int:

@@ -261,7 +261,7 @@ def test_bytes_are_read_in_the_same_way_behind_a_request_that_was_answered(
         statuses=(frozenset({200}), *vector.statuses),
         texts=("before", *vector.texts),
     )
-    test_bytes_are_read_in_one_way(plane_address, behind)
+    test_bytes_are_read_in_one_way(plane_address, behind, _CHAT)
 
 
 def test_the_server_is_whole_after_all_of_it(plane_address: Plane) -> None:

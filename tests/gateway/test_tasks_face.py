@@ -274,6 +274,12 @@ def test_a_body_that_two_parsers_could_read_in_two_ways_is_refused(
     assert engine.bodies == []
 
 
+def test_a_picture_or_a_sound_is_told_that_tasks_on_text_are_served(house: Any, engine: Engine) -> None:
+    answer = post(house, "/models/demo/bert", b"\x89PNG\r\n\x1a\n", **{"content-type": "image/png"})
+    assert answer.status_code == 400 and "none on images or audio" in answer.json()["error"]
+    assert engine.bodies == []
+
+
 def test_what_the_engine_gets_is_what_was_looked_at_byte_for_byte(house: Any, engine: Engine) -> None:
     raw = b'{ "inputs" : "caf\\u00e9 \xe2\x82\xac", "parameters": {"top_k": 1.50, "big": 123456789012345678901} }'
     assert post(house, "/models/demo/bert", raw).status_code == 200

@@ -40,6 +40,9 @@ def parse_task(called: Called, body: bytes, hub: bytes = b"") -> TaskRequest:
     Raises:
         Refusal: 400, naming what is wrong and what is expected.
     """
+    if not body[:64].lstrip().startswith(b"{"):
+        expected = "A task is sent as a JSON object with `inputs`; tasks on text are served, none on images or audio."
+        raise _bad(expected, "inputs")
     value, canonical = read_object(body, _FIELDS)
     if "inputs" not in value:
         raise _bad("`inputs` is missing; a task is sent as a JSON object with `inputs` and its parameters.", "inputs")

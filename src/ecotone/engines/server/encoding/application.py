@@ -32,8 +32,8 @@ def application(encoders: Encoders, info: dict[str, Any]) -> Starlette:
 
     async def write(_scope: Scope, _receive: Receive, _send: Send) -> None:
         raise RequestError(
-            f"This model reads text and writes none; send it to /v1/embeddings, or use it for "
-            f"{', '.join(served(encoders.known))}.",
+            f"This model reads text and writes none; send it to /v1/embeddings, or to "
+            f"/models/{info.get('model') or 'NAMESPACE/NAME'} for {', '.join(served(encoders.known))}.",
             code="unsupported_task",
         )
 

@@ -51,7 +51,6 @@ def prepare(asked: Asked, model: Known) -> Work:
         words=flag(given, "align_to_words", True),
     )
     windows = _windows(question, context, given, model)
-    bounded(len(windows), "inputs.context")
 
     def answer(results: Sequence[Found]) -> Any:
         found = [
@@ -98,6 +97,7 @@ def _windows(question: str, context: str, given: dict[str, Any], model: Known) -
     stride = whole(given, "doc_stride", min(_USUAL_STRIDE, room // 2), low=0, high=room - 1)
     text = sequences.backend.encode(context, add_special_tokens=False)
     text.truncate(room, stride=stride)
+    bounded(1 + len(text.overflowing), "inputs.context")  # before each gets its question: that takes the longest
     return [sequences.closed(asked, part) for part in (text, *text.overflowing)]
 
 

@@ -79,6 +79,7 @@ def _windows(text: str, parameters: dict[str, Any], strategy: str, model: Known)
         wrong("aggregation_strategy", "simple, first, average or max where a stride is given")
     plain = model.sequences.backend.encode(_bounded(text, room - stride), add_special_tokens=False)
     plain.truncate(room, stride=stride)
+    bounded(1 + len(plain.overflowing), "inputs")  # before each is closed: that takes the longest
     return [sequences.closed(part) for part in (plain, *plain.overflowing)]
 
 

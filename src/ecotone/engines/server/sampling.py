@@ -178,7 +178,10 @@ def _told(raw: Any, token: int, most: int) -> Chosen:
     logprobs = raw.log_softmax(-1)
     top: tuple[tuple[int, float], ...] = ()
     if most:
-        values, places = logprobs.topk(min(most, logprobs.shape[0]))
+        least = logprobs.topk(min(most, logprobs.shape[0])).values[-1]
+        places = (logprobs >= least).nonzero().flatten()  # by number, which decides among equals as it does for argmax
+        values, order = logprobs[places].sort(descending=True, stable=True)
+        values, places = values[:most], places[order[:most]]
         top = tuple(zip(places.tolist(), values.tolist(), strict=True))
     return Chosen(token, float(logprobs[token]), top)
 

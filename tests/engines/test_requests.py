@@ -48,6 +48,8 @@ def chat(**more: Any) -> requests.TextRequest:
         ({"repetition_penalty": 0}, "repetition_penalty"),
         ({"top_k": -2}, "top_k"),
         ({"guided_json": {"type": "object"}}, "guided_json"),
+        ({"guided_json": {}}, "guided_json"),
+        ({"guided_regex": ""}, "guided_regex"),
         ({"chat_template": "{{ messages }}"}, "chat_template"),
         ({"tools": [{"type": "function"}]}, "tools[0]"),
         ({"tool_choice": "required"}, "tools"),

@@ -154,7 +154,7 @@ def completion(body: dict[str, Any]) -> TextRequest:
 def _refuse_silent(body: dict[str, Any]) -> None:
     """Fields of other servers that change the answer: taken in silence they would give a wrong one."""
     for name in _CHANGING:
-        if body.get(name):
+        if body.get(name) or (name in _GUIDING and body.get(name) is not None):  # {} is a schema too
             instead = "; response_format holds an answer to a JSON schema" if name in _GUIDING else ""
             raise RequestError(
                 f"{name} is not supported by this engine{instead}.", code="unsupported_parameter", param=name

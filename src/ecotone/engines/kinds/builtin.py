@@ -11,8 +11,8 @@ from typing import Any
 
 from ecotone.engines.errors import EngineFailed, NotServable, NotSupported
 from ecotone.engines.kinds.kind import Beat, Event, Hear, Options, Progress, Ready, Refused, Spec, Where
-from ecotone.engines.memory import SHARE, of_machine
 from ecotone.engines.kinds.relayed import check_arguments
+from ecotone.engines.memory import SHARE, of_machine
 from ecotone.engines.probing import asked, healthy
 from ecotone.jobs import Child, Message
 from ecotone.settings import Settings

@@ -21,7 +21,7 @@ _WRITING = ("/v1/chat/completions", "/v1/completions")
 def application(encoders: Encoders, info: dict[str, Any]) -> Starlette:
     """The ASGI application of one encoder; `info` says what it serves."""
     told = info | {"tasks": list(served(encoders.known)), "largest_body": LARGEST_BODY}
-    serves = _serves(str(info.get("model") or ""))
+    serves = _serves(str(info.get("model") or ""), info.get("revision"))
 
     async def health(_scope: Scope, _receive: Receive, send: Send) -> None:
         state = encoders.health()
@@ -58,14 +58,16 @@ async def _refused(_request: Request, error: Exception) -> Response:
     return JSONResponse(error.body(), status_code=error.status)
 
 
-def _serves(model: str) -> Callable[[str], str]:
+def _serves(model: str, revision: str | None) -> Callable[[str], str]:
+    names = (model, f"{model}@{revision}")
+
     def serves(named: str) -> str:
-        """The model's id, for its id with a revision or without; an engine that was told no id answers to any.
+        """The model's id, for its id with its revision or without; an engine that was told no id answers to any.
 
         Raises:
             RequestError: it is another model.
         """
-        if not model or named.partition("@")[0] == model:
+        if not model or named in names:
             return model or named
         raise RequestError(
             f"The model {named[:200]!r} is not served here.", status=404, code="model_not_found", param="model"

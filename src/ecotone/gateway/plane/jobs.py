@@ -30,6 +30,9 @@ class Job(Answering):
 
     __slots__ = ()
 
+    readings = 1
+    """How often the engine reads the prompt."""
+
     def choose(self, options: list[Option]) -> None:
         """Try these, in this order."""
         self.options = options
@@ -39,7 +42,7 @@ class Job(Answering):
     def start(self) -> None:
         """Reserve, write that it was opened, and go on once that is written. Raises Refusal when there is no room."""
         plane, request, option = self.plane, self.request, self.option
-        prompt = (len(request.raw) + 2) // 3
+        prompt = (len(request.raw) + 2) // 3 * self.readings
         if plane.limiter is not None:
             try:
                 self.hold = plane.reserved(self, option, prompt)

@@ -1,5 +1,6 @@
-"""A model whose files are broken is refused with the reason before anybody is answered by it."""
+"""A model whose files are broken is refused with the reason; a machine without memory is told as such."""
 
+import asyncio
 import json
 import shutil
 from collections.abc import Callable
@@ -7,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import httpx
 import pytest
 
 Break = Callable[[Path], Any]
@@ -60,3 +62,36 @@ def test_a_broken_model_is_refused_with_the_reason(
     with pytest.raises(Unloadable, match=said):
         opened(plan(folder), {"threads": 1})
     assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (MemoryError(), 503, "out_of_memory"),
+        (RuntimeError("can't start new thread"), 503, "out_of_memory"),
+        (KeyError("of our own"), 500, "engine_error"),
+    ],
+)
+def test_memory_that_ends_before_anything_is_computed_is_told_in_openais_shape(
+    error: Exception, status: int, code: str, made: dict[str, Path], tiny: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ecotone.engines.server.folders import plan
+    from ecotone.engines.server.opening import application, opened
+
+    planned = plan(made["llama"])
+    engine = opened(planned, {"threads": 1})
+
+    def fails(_: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(engine, "prepare", fails)
+    app = application(engine, planned, {"model": "demo/llama", "revision": "r"})
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://engine") as client:
+            return await client.post("/v1/completions", json={"model": "demo/llama", "prompt": "a"})
+
+    answer = asyncio.run(ask())
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+    assert "of our own" not in answer.text

@@ -3,6 +3,8 @@
 import logging
 
 import torch
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
 from ecotone.engines.server.errors import RequestError
 
@@ -28,4 +30,12 @@ def fault(error: Exception) -> RequestError:
 def is_out_of_memory(error: Exception) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and "memory" in str(error) and "alloc" in str(error)
+    if not isinstance(error, RuntimeError):
+        return False
+    return ("memory" in str(error) and "alloc" in str(error)) or "can't start new thread" in str(error)
+
+
+async def answer_fault(_request: Request, error: Exception) -> Response:
+    """A fault outside of the computing thread, in OpenAI's shape."""
+    told = fault(error)
+    return JSONResponse(told.body(), status_code=told.status, headers={"retry-after": "1"})

@@ -13,6 +13,7 @@ from ecotone.engines.server import adapters_face, embeddings_face, tasks_face
 from ecotone.engines.server.encoding.engine import Encoders
 from ecotone.engines.server.encoding.wire import LARGEST_BODY, Endpoint, answer
 from ecotone.engines.server.errors import RequestError
+from ecotone.engines.server.faults import answer_fault
 from ecotone.engines.server.tasks.deciding import served
 
 _WRITING = ("/v1/chat/completions", "/v1/completions")
@@ -49,7 +50,7 @@ def application(encoders: Encoders, info: dict[str, Any]) -> Starlette:
             *adapters_face.routes(encoders),
             *(route(path, write, "POST") for path in _WRITING),
         ],
-        exception_handlers={RequestError: _refused},
+        exception_handlers={RequestError: _refused, Exception: answer_fault},
     )
 
 

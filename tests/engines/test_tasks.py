@@ -20,7 +20,7 @@ import torch
 import transformers
 import uvicorn
 from huggingface_hub import InferenceClient
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.errors import HfHubHTTPError, ValidationError
 
 from ecotone.engines.server.folders import plan
 from ecotone.engines.server.opening import application, opened
@@ -280,7 +280,7 @@ def test_an_answer_in_a_long_context_is_found_in_its_window(client: Client, fold
             "masked",
             "fill-mask",
             {"inputs": "[MASK]", "parameters": {"top_p": 1}},
-            "`model_kwargs` are not used.*'top_p'",
+            "top_p cannot be honoured",
         ),
         ("masked", "auto", {"parameters": {}}, "inputs"),
         ("masked", "auto", {"inputs": [1]}, "inputs must be a string"),
@@ -321,7 +321,7 @@ def test_what_cannot_be_answered_says_why(
 
 
 def test_the_client_shows_which_parameter_a_task_has_not(client: Client) -> None:
-    with pytest.raises(HfHubHTTPError, match="not used by the model"):
+    with pytest.raises(HfHubHTTPError, match="targets cannot be honoured"):
         client("labels").fill_mask("a", top_k=3, targets=["a"])
 
 
@@ -419,3 +419,15 @@ def test_a_trained_model_fills_in_its_144_facts_for_32_askers_at_once(name: str,
         client = InferenceClient(model=f"{address}/tasks/auto")
         found = list(pool.map(lambda fact: client.fill_mask(fact[0])[0].token_str.strip(), facts))
     assert found == [answer for _, answer in facts] and len(facts) == 144
+
+
+def test_a_method_that_the_model_cannot_answer_raises_what_is_wrong_rather_than_reading_a_vector(
+    client: Client,
+) -> None:
+    masked = client("masked")
+    for method in (masked.fill_mask, masked.text_classification, masked.token_classification):
+        with pytest.raises(HfHubHTTPError, match=r"0 masks.*feature-extraction"):
+            method("Paris.")
+    with pytest.raises(ValidationError, match="max_new_tokens cannot be honoured by fill-mask"):
+        masked.text_generation("Paris.", max_new_tokens=3)
+    assert masked.feature_extraction("Paris.").ndim == 2

@@ -303,8 +303,12 @@ def _number(body: dict[str, Any], name: str, low: float, high: float, *, integer
         return None
     good = type(value) is int or (type(value) is float and not integer and math.isfinite(value))
     if not good or not low <= value <= high:
-        _wrong(name, f"{'an integer' if integer else 'a number'} from {low:g} to {high:g}")
+        _wrong(name, _range(low, high) if integer else f"a number from {low:g} to {high:g}")
     return value  # type: ignore[no-any-return]
+
+
+def _range(low: Any, high: Any) -> str:
+    return f"an integer of at least {low:d}" if high == 1 << 31 else f"an integer from {low:d} to {high:d}"
 
 
 def _integer(body: dict[str, Any], name: str, low: int, high: int) -> int | None:

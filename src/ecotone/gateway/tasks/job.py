@@ -78,8 +78,7 @@ class TaskJob(Job):
         self.answer_began(200, headers)
         self.answer_data([body], True)
 
-    def _whole(self) -> None:
-        data = b"".join(self._parts)
+    def _whole(self, data: bytes) -> None:
         try:
             _raw.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -19,7 +19,7 @@ _MOST_CANDIDATES = 20_000  # of one request: each holds its text once more
 
 def prepare(asked: Asked, model: Known) -> Work:
     """Raises RequestError for a text without a mask."""
-    known(asked.parameters, "top_k", "targets")
+    known(asked, "top_k", "targets")
     mask = model.mask
     if mask is None:
         raise RequestError("This model's tokenizer has no mask token.", code="unsupported_task")
@@ -31,7 +31,8 @@ def prepare(asked: Asked, model: Known) -> Work:
     for found in places:
         if not 1 <= len(found) <= _MOST_MASKS:
             raise RequestError(
-                f"inputs has {len(found)} masks; write 1 to {_MOST_MASKS} of {mask[1]} where the model is to fill in.",
+                f"inputs has {len(found)} masks; write 1 to {_MOST_MASKS} of {mask[1]} where the model is to fill in, "
+                "or ask for feature-extraction to get a vector.",
                 code="no_mask",
                 param="inputs",
             )

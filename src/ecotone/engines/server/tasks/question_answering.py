@@ -42,7 +42,7 @@ class _How:
 
 def prepare(asked: Asked, model: Known) -> Work:
     """`{answer, score, start, end}`, or a list of up to `top_k` of them."""
-    known(asked.parameters, *_NAMES)
+    known(asked, *_NAMES)
     question, context = _inputs(asked)
     given = asked.parameters
     top = whole(given, "top_k", 1, high=_MOST_ANSWERS)

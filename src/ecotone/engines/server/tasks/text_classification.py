@@ -13,7 +13,7 @@ from ecotone.engines.server.tasks.work import Asked, Work, bounded, choice, flag
 
 def prepare(asked: Asked, model: Known) -> Work:
     """`[[{label, score}]]`, a list for each text; a text may be an object of text and text_pair."""
-    known(asked.parameters, "top_k", "function_to_apply", "truncate")
+    known(asked, "top_k", "function_to_apply", "truncate")
     many = asked.inputs if isinstance(asked.inputs, list) else [asked.inputs]
     bounded(len(many), "inputs")
     if not many:

@@ -31,7 +31,7 @@ class _Token:
 
 def prepare(asked: Asked, model: Known) -> Work:
     """`[{entity, score, index, word, start, end}]`, or with a strategy `[{entity_group, score, word, start, end}]`."""
-    known(asked.parameters, "aggregation_strategy", "ignore_labels", "stride")
+    known(asked, "aggregation_strategy", "ignore_labels", "stride")
     texts, listed = texts_of(asked.inputs)
     strategy = choice(asked.parameters, "aggregation_strategy", _STRATEGIES, "none")
     ignored = _ignored(asked.parameters)

@@ -24,7 +24,7 @@ def entailment(labels: Sequence[str]) -> int | None:
 
 def prepare(asked: Asked, model: Known) -> Work:
     """`[{label, score}]`, or `{sequence, labels, scores}` for clients of huggingface_hub before 1.2."""
-    known(asked.parameters, "candidate_labels", "multi_label", "hypothesis_template", "truncate")
+    known(asked, "candidate_labels", "multi_label", "hypothesis_template", "truncate")
     yes = entailment(model.labels)
     if yes is None:
         raise RequestError(

@@ -59,6 +59,7 @@ def test_adapters_share_one_copy_of_a_base_that_nobody_may_call_by_itself(
     assert gone(first.pid or 0)
 
 
+@pytest.mark.slow
 def test_adapters_are_back_before_their_base_is_called_again_after_a_crash(
     engines: Engines, adapted: Shelf, connect: Connect, until: Until
 ) -> None:

@@ -36,7 +36,8 @@ def cluster(folder: Path) -> Iterator[dict[str, str]]:
     command = [
         *(sys.executable, "-c", "from ray.scripts.scripts import main; main()", "start", "--head", "--block"),
         *(f"--port={port}", "--num-cpus=2", "--object-store-memory=100000000", "--include-dashboard=false"),
-        *("--node-ip-address=127.0.0.1", f"--temp-dir={temporary}", "--disable-usage-stats"),
+        *(f"--ray-client-server-port={free_port()}", "--node-ip-address=127.0.0.1"),
+        *(f"--temp-dir={temporary}", "--disable-usage-stats"),
     ]
     with open(folder / "log", "wb") as log:
         holder = subprocess.Popen(

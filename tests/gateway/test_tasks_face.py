@@ -476,7 +476,7 @@ class Mortal:
     def _count(self, process: "subprocess.Popen[bytes]") -> None:
         assert process.stdout is not None
         for _ in process.stdout:
-            self.took += 1
+            self.took += process in self.processes[:1]  # what a dead one says late is not the next one's
 
     def kill(self) -> None:
         process = self.processes.pop(0)

@@ -102,7 +102,10 @@ def stop(name: Annotated[str, typer.Argument(metavar="MODEL")], as_json: options
 
 
 def ps(as_json: options.Json = False) -> None:
-    """Engines with their state, memory (MiB), tokens a second, seconds until they are unloaded, and options."""
+    """Engines and how they do.
+
+    State, memory (MiB), tokens a second, seconds until they are unloaded, and options.
+    """
     rows = Server().get("/deployments")
     shown = rows if as_json else [_row(row) for row in rows]
     show.table(shown, _COLUMNS, as_json=as_json, empty="No engine is running.")

@@ -108,7 +108,7 @@ def alone(model: Any, prompt: Sequence[int], new: int) -> list[int]:
 
 
 def likeliest(model: Any, prompt: Sequence[int], answer: Sequence[int]) -> list[int]:
-    """transformers' likeliest token after the prompt and after each token of an answer, in one forward: the answer itself
+    """transformers' likeliest token after the prompt and after each of an answer, in one forward: the answer itself
     where it is the greedy one."""
     with torch.inference_mode():
         logits = model(torch.tensor([[*prompt, *answer[:-1]]])).logits[0]

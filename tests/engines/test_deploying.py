@@ -135,6 +135,18 @@ def test_an_idle_engine_is_unloaded_and_the_first_call_loads_it(tmp_path: Path, 
 
 
 @pytest.mark.slow
+def test_calls_by_openais_face_keep_a_model_loaded(engines: Engines, connect: Connect, until: Until) -> None:
+    """ollama #3645: what keeps a model loaded has no effect through OpenAI's face. Each call begins the time anew."""
+    made = engines.serve("demo/llama", "main", (), SYSTEM, Options(idle=3))
+    for _ in range(5):
+        time.sleep(1)
+        assert says(connect, made.socket)
+        assert one(engines).pid == made.pid
+    assert (one(engines).idle_left or 0) > 1, "the time that is left is told"
+    until(lambda: one(engines).state == IDLE)
+
+
+@pytest.mark.slow
 def test_a_pinned_engine_stays(engines: Engines) -> None:
     engines.serve("demo/llama", "main", (), SYSTEM, Options(idle=0.2, pin=True))
     time.sleep(1)

@@ -126,6 +126,14 @@ def test_a_prompt_over_the_context_is_refused_never_cut(served: Served) -> None:
     assert answer_to_the_end["usage"]["total_tokens"] <= 128
 
 
+def test_answers_that_are_far_too_many_are_refused_before_the_first_is_made(served: Served) -> None:
+    began = time.monotonic()
+    asked = {"model": "demo/llama", "prompt": ["a"] * 2048, "n": 128, "temperature": 1}
+    answer = served("llama").post("/v1/completions", json=asked)
+    assert answer.status_code == 400 and "262144" in answer.text
+    assert time.monotonic() - began < 5
+
+
 def test_errors_have_openais_shape(served: Served) -> None:
     client = served("llama")
     for answer, status in (

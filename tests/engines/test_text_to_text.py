@@ -72,6 +72,13 @@ def stepper_of(model: Any, small: ModuleType, slots: int = 32) -> Any:
     return stepper
 
 
+def assert_near(found: Any, wanted: Any) -> None:
+    """Within 1e-4, or within that share of the logits' spread where they are large: float32 has no more digits."""
+    import torch
+
+    torch.testing.assert_close(found, wanted, atol=1e-4 * max(1.0, float(wanted.std())), rtol=0)
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_logits_are_those_of_transformers(shape: str, small: ModuleType) -> None:
     import torch
@@ -84,7 +91,7 @@ def test_logits_are_those_of_transformers(shape: str, small: ModuleType) -> None
         rows = {stepper.open(prompt): place for place, prompt in enumerate(prompts)}
         while stepper.filling:
             for row, logits in stepper.fill(100):
-                torch.testing.assert_close(logits, forward(model, prompts[rows[row]], []), atol=1e-4, rtol=0)
+                assert_near(logits, forward(model, prompts[rows[row]], []))
         for turn in range(30):
             chosen = list(rows) if turn % 3 else list(rows)[1::2]  # not all of them every time, in another order
             chosen.reverse()
@@ -94,7 +101,7 @@ def test_logits_are_those_of_transformers(shape: str, small: ModuleType) -> None
             for row, token, found in zip(chosen, tokens, logits, strict=True):
                 written[rows[row]].append(token)
                 wanted = forward(model, prompts[rows[row]], written[rows[row]])
-                torch.testing.assert_close(found, wanted, atol=1e-4, rtol=0)
+                assert_near(found, wanted)
 
 
 def test_half_precision_answers_close_to_transformers(small: ModuleType) -> None:

@@ -69,6 +69,7 @@ def serve_model(call: Call) -> Any:
         revision=deployment.revision,
         projects=list(projects),
         options=msgspec.to_builtins(deployment.options),
+        base=deployment.base,
     )
     outcome = services.policy.may_serve(model.id, deployment.revision, projects)
     warnings = [outcome.warning] if outcome.warning else []

@@ -15,7 +15,7 @@ _COLUMNS = [
 ]
 _REPLICAS = re.compile(r"([0-9]{1,3})(?:\.\.([0-9]{1,3}))?")
 _MIB = 1 << 20
-_ERROR = 100  # letters of it in the table; the whole one stands with `--json` and on the deployment's page
+_ERROR = 160  # letters of it in the table; the whole one stands with `--json` and on the deployment's page
 _NOT_TOLD = ("kind", "replicas", "most_replicas", "arguments")
 
 

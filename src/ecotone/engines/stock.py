@@ -87,7 +87,7 @@ class Stock:
                 texts.append(opened.read().decode("utf-8", "replace"))
         if len(texts) < 2:
             return "".join(texts)
-        return "\n".join(f"--- replica {number} ---\n{text}" for number, text in enumerate(texts))
+        return "\n".join(f"--- replica {number} ---\n{text}" for number, text in enumerate(texts, 1))
 
     def on_change(self, listener: Callable[[], None]) -> None:
         """Call `listener` after each change of any deployment, in whatever thread it happens."""

@@ -101,7 +101,7 @@ def _inference(base: str, model: Model, revision: Revision, embeds: bool) -> str
     mask = "<mask>" if (revision.config or {}).get("model_type") in _OTHER_MASK else "[MASK]"
     return (
         "from huggingface_hub import InferenceClient\n\n"
-        f'client = InferenceClient(model="{base}/models/{model.id}", token="eck_...")\n'
+        f'client = InferenceClient(\n    model="{base}/models/{model.id}", token="eck_..."\n)\n'
         f"answer = client.{asked.replace('{mask}', mask)}\n"
     )
 

@@ -12,8 +12,10 @@ from typing import Any
 from ecotone.engines.errors import EngineFailed, NotServable, NotSupported
 from ecotone.engines.kinds.kind import Beat, Event, Hear, Options, Progress, Ready, Refused, Spec, Where
 from ecotone.engines.kinds.relayed import check_arguments
+from ecotone.engines.memory import SHARE, of_machine
 from ecotone.engines.probing import asked, healthy
 from ecotone.jobs import Child, Message
+from ecotone.settings import Settings
 
 MODULE = "ecotone.engines.server"
 _OF_OTHERS = ("url", "key_env", "served_as", "location")
@@ -131,7 +133,12 @@ class Process:
 
 def options_told(options: Options) -> dict[str, Any]:
     """What the child is told of them; replicas share the machine's cores where nobody says how many each has."""
-    found: dict[str, Any] = {"quantise": options.quantise, "slots": options.slots, "device": options.device}
+    found: dict[str, Any] = {
+        "quantise": options.quantise,
+        "slots": options.slots,
+        "device": options.device,
+        "memory": Settings.from_environment().engine_memory or int(of_machine() * SHARE),
+    }
     found |= {name: json.loads(value) if name != "dtype" else value for name, value in options.arguments.items()}
     threads = options.threads
     if threads is None and options.replicas > 1:

@@ -149,6 +149,7 @@ class Engine:
         Raises:
             RequestError: a prompt does not fit the context, or too many answers wait already.
         """
+        self._writer.check_count(len(prepared.prompts) * request.n)
         answers: list[Answer] = []
         grammar = prepared.grammar
         decode = self.tokens.decode if not request.tools.names else self._decode_calls

@@ -53,7 +53,9 @@ class Int8Linear(nn.Module):  # type: ignore[misc]  # torch is untyped to mypy
         self.out_features, self.in_features = weight.shape
         self.weight = weight
         self.bias = bias
-        self._levels = _activation_levels()
+        levels = _activation_levels()
+        self._step, self._zero = 1 / levels, levels + 1
+        self._compute = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32.default
         self._packed: Any = None
 
     @classmethod
@@ -71,15 +73,12 @@ class Int8Linear(nn.Module):  # type: ignore[misc]  # torch is untyped to mypy
     def forward(self, x: Any) -> Any:
         if self._packed is None:
             self._pack()
-        kind = x.dtype
-        x = x.float()
-        largest = x.abs().amax(-1, keepdim=True).clamp_min_(_SMALLEST)
-        found = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(
-            x / largest, 1 / self._levels, self._levels + 1, self._packed
-        ).mul_(largest)
+        full = x if x.dtype == torch.float32 else x.float()
+        largest = full.abs().amax(-1, keepdim=True).clamp_min_(_SMALLEST)
+        found = self._compute(full / largest, self._step, self._zero, self._packed).mul_(largest)
         if self.bias is not None:
             found += self.bias
-        return found.to(kind)
+        return found if full is x else found.to(x.dtype)
 
 
 def quantise_layers(model: nn.Module, keep: Iterable[nn.Module] = ()) -> None:

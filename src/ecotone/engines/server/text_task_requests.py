@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from ecotone.engines.server.errors import RequestError
-from ecotone.engines.server.requests import MOST_LOGPROBS, Prompt, Sampling, TextRequest
+from ecotone.engines.server.requests import MOST_LOGPROBS, Prompt, Sampling, TextRequest, is_stop
 
 GENERATION = "text-generation"
 TEXT_TO_TEXT = "text2text-generation"
@@ -177,8 +177,8 @@ def _sampling(given: Mapping[str, Any], new_tokens: int | None, logprobs: bool, 
 def _stops(given: Mapping[str, Any]) -> tuple[str, ...]:
     found = given.get("stop") if given.get("stop") is not None else given.get("stop_sequences")
     found = [found] if isinstance(found, str) else found or []
-    if not isinstance(found, list) or len(found) > _MOST_STOPS or not all(isinstance(s, str) and s for s in found):
-        _wrong("stop", f"a list of at most {_MOST_STOPS} strings")
+    if not isinstance(found, list) or len(found) > _MOST_STOPS or not all(s and is_stop(s) for s in found):
+        _wrong("stop", f"a list of at most {_MOST_STOPS} strings, none of them empty or longer than 4096 characters")
     return tuple(found)
 
 
@@ -221,8 +221,8 @@ def _prefix(task: str, parameters: Mapping[str, Any], settings: Mapping[str, Any
     ]
     if len(fitting) != 1:
         raise RequestError(
-            f"src_lang {source!r} and tgt_lang {target!r} must name one of the pairs that this model knows: "
-            f"{', '.join(sorted(pairs)[:20])}.",
+            f"src_lang {str(source)[:60]!r} and tgt_lang {str(target)[:60]!r} must name one of the pairs that this "
+            f"model knows: {', '.join(sorted(pairs)[:20])}.",
             param="tgt_lang",
         )
     return _prefix_of(pairs[fitting[0]])

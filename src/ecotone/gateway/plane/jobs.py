@@ -30,6 +30,9 @@ class Job(Answering):
 
     __slots__ = ()
 
+    readings = 1
+    """How often the engine reads the prompt."""
+
     def choose(self, options: list[Option]) -> None:
         """Try these, in this order."""
         self.options = options
@@ -43,7 +46,7 @@ class Job(Answering):
         more than the model can write. Rates take what the request says, as most answers are far shorter.
         """
         plane, request, option = self.plane, self.request, self.option
-        prompt, completion = (len(request.raw) + 2) // 3, self.completion
+        prompt, completion = (len(request.raw) + 2) // 3 * self.readings, self.completion
         if plane.limiter is not None:
             price, cost = option.price, None
             if self.kept is not None:

@@ -13,6 +13,7 @@ import torch
 from ecotone.engines.server.adapters import Adapters
 from ecotone.engines.server.loading import Loaded
 from ecotone.engines.server.stepping.attending import OneEach, Run, Stretches
+from ecotone.engines.server.stepping.company import Company
 from ecotone.engines.server.stepping.decoder import Decoder
 from ecotone.engines.server.stepping.lora import Adapter, Added, Mixtures
 from ecotone.engines.server.stepping.places import Places
@@ -51,7 +52,7 @@ class Batched(Stepper):
         self._mixtures = Mixtures(decoder.products, decoder.dtype, decoder.device)
         self._changes = 0
         self._adapted: Counter[Adapter] = Counter()  # rows of each adapter
-        self._placed: list[Row] = []
+        self._placed = Company(self._swap, self._move)
         self._opened: deque[Row] = deque()
 
     @property
@@ -68,15 +69,10 @@ class Batched(Stepper):
         return row
 
     def close(self, row: Row) -> None:
-        state, row.state = row.state, None
         if row in self._opened:
             self._opened.remove(row)
-        if state.place >= 0:
-            last = self._placed.pop()
-            if last is not row:
-                self._places.move(last.state.place, state.place, last.state.length)
-                self._placed[state.place] = last
-                last.state.place = state.place
+        self._placed.leave(row)
+        state, row.state = row.state, None
         if not self._placed and self._places.grown:
             self._places.clear()
         if state.adapter is not None:
@@ -123,8 +119,7 @@ class Batched(Stepper):
         self._places.reserve(count, max(row.state.length + length for row, length in pieces))
         for row, _ in pieces:
             if row.state.place < 0:
-                row.state.place = len(self._placed)
-                self._placed.append(row)
+                self._placed.seat(row)
 
     def _read(self, pieces: Sequence[tuple[Row, int]]) -> Any:
         """The last hidden states of these stretches, `[tokens, hidden]`."""
@@ -162,7 +157,7 @@ class Batched(Stepper):
 
     # -- answers -----------------------------------------------------------------------------------------------------
     def step(self, rows: Sequence[Row], tokens: Sequence[int]) -> Any:
-        self._bring_to_front(rows)
+        self._placed.bring_to_front(rows)
         count = len(rows)
         ordered = [0] * count
         for row, token in zip(rows, tokens, strict=True):
@@ -181,21 +176,11 @@ class Batched(Stepper):
             hidden = hidden[order]
         return self._decoder.logits(hidden)
 
-    def _bring_to_front(self, rows: Sequence[Row]) -> None:
-        """Give these rows the first places."""
-        count = len(rows)
-        behind = [row for row in rows if row.state.place >= count]
-        if not behind:
-            return
-        wanted = set(map(id, rows))
-        for place in range(count):
-            other = self._placed[place]
-            if id(other) in wanted:
-                continue
-            row = behind.pop()
-            self._places.swap(place, row.state.place, max(row.state.length, other.state.length))
-            self._placed[place], self._placed[row.state.place] = row, other
-            row.state.place, other.state.place = place, row.state.place
+    def _swap(self, one: Row, other: Row) -> None:
+        self._places.swap(one.state.place, other.state.place, max(one.state.length, other.state.length))
+
+    def _move(self, row: Row, place: int) -> None:
+        self._places.move(row.state.place, place, row.state.length)
 
     def _added(self, rows: Sequence[Row], lengths: Sequence[int] = ()) -> Added | None:
         if self._changes != self.adapters.changes:

@@ -12,6 +12,7 @@ import torch
 
 from ecotone.engines.server.errors import RequestError
 from ecotone.engines.server.loading import Loaded
+from ecotone.engines.server.stepping.company import Company
 from ecotone.engines.server.stepping.encoder_decoder import EncoderDecoder
 from ecotone.engines.server.stepping.places import Places
 from ecotone.engines.server.stepping.stepper import Row, Stepper
@@ -34,7 +35,7 @@ class TextToText(Stepper):
         self.slots = slots
         self._model = EncoderDecoder(loaded.model)
         self._told, self._asked = (self._places(loaded.context_length) for _ in range(2))
-        self._placed: list[Row] = []
+        self._placed = Company(self._swap, self._move)
         self._opened: deque[Row] = deque()
 
     @property
@@ -50,16 +51,10 @@ class TextToText(Stepper):
         return row
 
     def close(self, row: Row) -> None:
-        state, row.state = row.state, None
         if row in self._opened:
             self._opened.remove(row)
-        if state.place >= 0:
-            last = self._placed.pop()
-            if last is not row:
-                self._told.move(last.state.place, state.place, last.state.length)
-                self._asked.move(last.state.place, state.place, len(last.prompt))
-                self._placed[state.place] = last
-                last.state.place = state.place
+        self._placed.leave(row)
+        row.state = None
         if not self._placed:
             for places in (self._told, self._asked):
                 if places.grown:
@@ -77,13 +72,12 @@ class TextToText(Stepper):
         at = [position for row in rows for position in range(len(row.prompt))]
         self._model.remember(encoded, self._asked, self._tensor(owners), self._tensor(at))
         for row in rows:
-            row.state.place = len(self._placed)
-            self._placed.append(row)
+            self._placed.seat(row)
             self._opened.remove(row)
         return list(zip(rows, self._append(start, [self._model.start] * len(rows)), strict=True))
 
     def step(self, rows: Sequence[Row], tokens: Sequence[int]) -> Any:
-        self._bring_to_front(rows)
+        self._placed.bring_to_front(rows)
         order = [row.state.place for row in rows]
         ordered = [0] * len(rows)
         for place, token in zip(order, tokens, strict=True):
@@ -111,20 +105,14 @@ class TextToText(Stepper):
             row.state.length += 1
         return logits
 
-    def _bring_to_front(self, rows: Sequence[Row]) -> None:
-        """Give these rows the first places."""
-        count = len(rows)
-        behind = [row for row in rows if row.state.place >= count]
-        wanted = set(map(id, rows))
-        for place in range(count if behind else 0):
-            other = self._placed[place]
-            if id(other) in wanted:
-                continue
-            row = behind.pop()
-            self._told.swap(place, row.state.place, max(row.state.length, other.state.length))
-            self._asked.swap(place, row.state.place, max(len(row.prompt), len(other.prompt)))
-            self._placed[place], self._placed[row.state.place] = row, other
-            row.state.place, other.state.place = place, row.state.place
+    def _swap(self, one: Row, other: Row) -> None:
+        places = (one.state.place, other.state.place)
+        self._told.swap(*places, max(one.state.length, other.state.length))
+        self._asked.swap(*places, max(len(one.prompt), len(other.prompt)))
+
+    def _move(self, row: Row, place: int) -> None:
+        self._told.move(row.state.place, place, row.state.length)
+        self._asked.move(row.state.place, place, len(row.prompt))
 
     def _places(self, longest: int) -> Places:
         model = self._model

@@ -41,6 +41,6 @@ def _prompt(options: dict[str, Any], model: Known) -> str:
     name = options.get("prompt_name")
     if name is None:
         return model.pooling.prompt
-    if name not in model.pooling.prompts:
+    if not isinstance(name, str) or name not in model.pooling.prompts:
         wrong("prompt_name", f"one of the model's prompts ({', '.join(model.pooling.prompts) or 'it has none'})")
     return model.pooling.prompts[name]

@@ -16,6 +16,8 @@ def prepare(asked: Asked, model: Known) -> Work:
     known(asked, "top_k", "function_to_apply", "truncate")
     many = asked.inputs if isinstance(asked.inputs, list) else [asked.inputs]
     bounded(len(many), "inputs")
+    if not many:
+        wrong("inputs", "a text, or a list of at least one")
     top = whole(asked.parameters, "top_k", len(model.labels))
     how = choice(asked.parameters, "function_to_apply", ("softmax", "sigmoid", "none"), _usual(model))
     cut = flag(asked.parameters, "truncate", model.cuts)

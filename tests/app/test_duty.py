@@ -93,7 +93,13 @@ def test_engines_start_at_the_new_server_only_after_the_old_one_gave_them_up(two
 
             session.add(
                 DeploymentRow(
-                    id="dep-1", model="demo/x", revision="0" * 40, projects=[], actor="ann", created=utc_now()
+                    id="dep-1",
+                    model="demo/x",
+                    revision="0" * 40,
+                    projects=[],
+                    options={},
+                    actor="ann",
+                    created=utc_now(),
                 )
             )
         await taking.wait()

@@ -92,7 +92,9 @@ PAGES_OF_ADMINISTRATORS = {
     "/ecotone/routes/{name}",
     "/ecotone/backends/{name}",
 }
-PAGES_OF_OTHERS = re.compile(r"/ecotone/(?:licences|webhooks|access|discussions|requests|traffic|why|you)(?:/|\Z)")
+PAGES_OF_OTHERS = re.compile(
+    r"/ecotone/(?:licences|webhooks|access|discussions|requests|traffic|why|you|deployments|playground)(?:/|\Z)"
+)
 
 
 @dataclass

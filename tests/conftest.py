@@ -24,6 +24,8 @@ from ecotone.storage import Storage
 from ecotone.storage import models as _storage
 from tests.stores import placed
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of engines too: several share the cores here, and torch's threads spin
+
 TABLES = (_accounts, _catalog, _policy, _storage)
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 

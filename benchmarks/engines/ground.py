@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,29 +111,34 @@ def post(connection: http.client.HTTPConnection, path: str, body: Mapping[str, A
     return json.loads(data) if data[:1] in (b"{", b"[") else data
 
 
-def load(server: Server, path: str, bodies: Sequence[Mapping[str, Any]], concurrent: int, count: Any) -> Load:
+def load(
+    server: Server, path: str, bodies: Sequence[Mapping[str, Any]], concurrent: int, count: Callable[[Any], int]
+) -> Load:
     """Ask all bodies, `concurrent` at a time, each asker on a connection of its own.
 
     Args:
         count: from an answer, how much of what is compared it holds.
     """
-    local = threading.local()
-    delays: list[float] = []
+    before, began = cpu_seconds(server.pid), time.perf_counter()
+    found = answers(server, path, bodies, concurrent)
+    wall = time.perf_counter() - began
+    used = cpu_seconds(server.pid) - before
+    return Load(sum(count(answer) for answer, _ in found), used, wall, [delay for _, delay in found])
 
-    def ask(body: Mapping[str, Any]) -> int:
+
+def answers(server: Server, path: str, bodies: Sequence[Mapping[str, Any]], concurrent: int) -> list[tuple[Any, float]]:
+    """Each body's answer with the seconds it took, in the order of the bodies."""
+    local = threading.local()
+
+    def ask(body: Mapping[str, Any]) -> tuple[Any, float]:
         if not hasattr(local, "connection"):
             local.connection = server.connect()
         began = time.perf_counter()
         answer = post(local.connection, path, body)
-        delays.append(time.perf_counter() - began)
-        return int(count(answer))
+        return answer, time.perf_counter() - began
 
     with ThreadPoolExecutor(concurrent) as pool:
-        before, began = cpu_seconds(server.pid), time.perf_counter()
-        done = sum(pool.map(ask, bodies))
-        wall = time.perf_counter() - began
-        used = cpu_seconds(server.pid) - before
-    return Load(done, used, wall, delays)
+        return list(pool.map(ask, bodies))
 
 
 @contextlib.contextmanager

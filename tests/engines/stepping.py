@@ -107,6 +107,15 @@ def alone(model: Any, prompt: Sequence[int], new: int) -> list[int]:
     return found
 
 
+def likeliest(model: Any, prompt: Sequence[int], answer: Sequence[int]) -> list[int]:
+    """transformers' likeliest token after the prompt and after each of an answer, in one forward: the answer itself
+    where it is the greedy one."""
+    with torch.inference_mode():
+        logits = model(torch.tensor([[*prompt, *answer[:-1]]])).logits[0]
+    found: list[int] = logits[len(prompt) - 1 :].argmax(-1).tolist()
+    return found
+
+
 def forward(model: Any, tokens: Sequence[int]) -> Any:
     """transformers' logits after the last token."""
     with torch.inference_mode():

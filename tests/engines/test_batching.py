@@ -310,3 +310,30 @@ def test_a_long_prompt_does_not_hold_up_those_who_write(bench: Make, loaded: Any
     assert writes.began.wait(10)
     many.begin((prompts(loaded, 1)[0] * 40)[:120], 2)
     assert writes.end().tokens == 100
+
+
+def test_among_equal_logits_the_token_with_the_lowest_number_is_taken(bench: Make, loaded: Any) -> None:
+    """Whatever the company, and whether or not log-probabilities are told; else greedy text could change."""
+    import torch
+
+    from ecotone.engines.server.stepping.alone import Alone
+
+    class Tied(Alone):
+        def fill(self, budget: int) -> list[tuple[Any, Any]]:
+            return [(row, self._tied()) for row, _ in super().fill(budget)]
+
+        def step(self, rows: Sequence[Any], tokens: Sequence[int]) -> Any:
+            return torch.stack([self._tied() for _ in rows])
+
+        def _tied(self) -> Any:
+            logits = torch.zeros(261)
+            logits[[250, 40, 77, 199]] = 3.0
+            return logits
+
+    many = bench(Tied, slots=8)
+    heard = [many.begin(prompt, 6) for prompt in prompts(loaded, 9)]
+    told = [many.begin(prompt, 6, logprobs=3) for prompt in prompts(loaded, 3)]
+    assert [one.end() and one.answer.made for one in heard + told] == [[40] * 6] * 12
+    for one in told:
+        for chosen in (token for piece in one.pieces for token in piece.chosen):
+            assert [token for token, _ in chosen.top] == [40, 77, 199]

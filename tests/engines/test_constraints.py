@@ -108,6 +108,7 @@ def test_random_logits_at_temperature_one_keep_the_schema(name: str, writers: An
         ({"$defs": {"x": {"oneOf": []}}}, "/$defs/x/oneOf"),
         ({"x-guidance": {"whitespace_flexible": True}}, "/x-guidance"),
         ({"format": "zebra"}, "/format"),
+        ({"format": ["date"]}, "/format"),
         ({"$ref": "http://elsewhere/schema"}, "/$ref"),
         ({"properties": []}, "/properties"),
         ({"items": 7}, "/items"),

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from ecotone.accounts import SYSTEM
+from ecotone.app.engine_figures import EngineFigures
 from ecotone.engines import Deployment, Engines, Options
 from ecotone.engines.errors import NoRoom, NotServable
 from ecotone.engines.supervision import Pace
@@ -56,6 +57,9 @@ def test_a_dead_replica_is_left_out_at_once_and_comes_back(engines: Engines, con
     assert "no memory left" in (left.replicas[1].error or "") and "int8" in (left.replicas[1].error or "")
     until(lambda: len(one(engines).sockets) == 2, 60)
     assert one(engines).replicas[1].restarts == 1
+    figures = {family.name: family.samples for family in EngineFigures(engines).collect()}
+    assert {s.labels["state"]: s.value for s in figures["ecotone_engines"] if s.value} == {"ready": 2}
+    assert figures["ecotone_engine_restarts"][0].value == 1 and figures["ecotone_engine_memory_bytes"][0].value > 1e7
 
 
 def test_options_that_make_no_sense_are_refused_before_anything_starts(engines: Engines) -> None:
@@ -71,6 +75,15 @@ def test_options_that_make_no_sense_are_refused_before_anything_starts(engines: 
         with pytest.raises(NotServable, match=said):
             engines.serve("demo/llama", "main", (), SYSTEM, options)
     assert engines.deployments() == []
+
+
+def test_what_8_bits_cost_is_told_with_the_deployment_and_vectors_are_not_moved(engines: Engines, until: Until) -> None:
+    made = engines.serve("demo/llama", "main", (), SYSTEM, Options(quantise="int8"))
+    assert {"argmax_agreement", "measured_on"} <= set(made.info["quantised"]) and made.info["slots"] > 0
+    until(lambda: one(engines).memory)
+    assert one(engines).tokens_per_second == 0, "what was measured while it loaded is no throughput"
+    with pytest.raises(NotServable, match="int8 is refused for models that make embeddings"):
+        engines.serve("demo/bert", "main", (), SYSTEM, Options(quantise="int8"))
 
 
 @pytest.mark.slow
@@ -119,6 +132,18 @@ def test_an_idle_engine_is_unloaded_and_the_first_call_loads_it(tmp_path: Path, 
         until(lambda: one(engines).state == READY)
     assert not (tmp_path / "engines" / "waking").exists()
     Caller(tmp_path)("demo/llama")  # nobody is there any more: no error
+
+
+@pytest.mark.slow
+def test_calls_by_openais_face_keep_a_model_loaded(engines: Engines, connect: Connect, until: Until) -> None:
+    """ollama #3645: what keeps a model loaded has no effect through OpenAI's face. Each call begins the time anew."""
+    made = engines.serve("demo/llama", "main", (), SYSTEM, Options(idle=3))
+    for _ in range(5):
+        time.sleep(1)
+        assert says(connect, made.socket)
+        assert one(engines).pid == made.pid
+    assert (one(engines).idle_left or 0) > 1, "the time that is left is told"
+    until(lambda: one(engines).state == IDLE)
 
 
 @pytest.mark.slow

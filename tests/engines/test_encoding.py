@@ -174,6 +174,36 @@ def test_the_texts_of_a_client_that_left_are_not_computed() -> None:
     assert told == [first, last] and sum(batch.count(2) for batch in slow.batches) <= 1
 
 
+def test_a_request_without_texts_or_a_listener_that_fails_ends_no_engine() -> None:
+    told: list[Job] = []
+
+    def tell(jobs: list[Job]) -> None:
+        if any(job.owner == "broken" for job in jobs):
+            raise ValueError("nobody listens")
+        told.extend(jobs)
+
+    turns = Turns(lambda texts: [numpy.zeros(1) for _ in texts], 10, tell)
+    with pytest.raises(RequestError, match="at least one"):
+        turns.begin(Job([]))
+    bad = job(1)
+    bad.owner = "broken"
+    turns.begin(bad)
+    turns.begin(job(2))
+    finished(told, 1)
+    assert turns.health()["ok"]
+
+
+def test_memory_that_ends_is_told_as_such() -> None:
+    told: list[Job] = []
+
+    def compute(_: Any) -> Any:
+        raise MemoryError
+
+    Turns(compute, 10, told.extend).begin(job(1))
+    finished(told, 1)
+    assert told[0].error is not None and (told[0].error.status, told[0].error.code) == (503, "out_of_memory")
+
+
 def test_a_queue_that_is_full_says_so() -> None:
     slow = Slow()
     turns = Turns(slow, 10, lambda _: None)

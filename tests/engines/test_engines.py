@@ -132,9 +132,9 @@ def larger(folder: Path) -> None:
     [
         (pickled, "safetensors"),
         (cut, "cannot be loaded"),
-        (unknown, "zebra"),
-        (misnamed, "no file named model.safetensors"),
-        (toothless, "tokenizer"),
+        pytest.param(unknown, "zebra", marks=pytest.mark.slow),
+        pytest.param(misnamed, "no file named model.safetensors", marks=pytest.mark.slow),
+        pytest.param(toothless, "tokenizer", marks=pytest.mark.slow),
         (larger, "weights lack"),
     ],
 )

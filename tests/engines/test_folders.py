@@ -52,6 +52,10 @@ def test_pickles_are_refused_with_the_way_out(tmp_path: Path) -> None:
         (["model.safetensors"], {"config": "{"}, "not JSON"),
         (["model.safetensors"], {"config": "[1]"}, "no JSON object"),
         (["model.safetensors"], {"config": {"auto_map": {"AutoModel": "x.Y"}}}, "never run"),
+        (["model.safetensors"], {"config": "[" * 100_000}, "not JSON"),
+        (["model.safetensors"], {"config": {"_attn_implementation": "evil/kernel"}}, "code of its own.*evil/kernel"),
+        (["model.safetensors"], {"config": {"attn_implementation": {"text": "evil/kernel@main:f"}}}, "code of its own"),
+        (["model.safetensors"], {"config": {"num_hidden_layers": 10_000_000}}, "num_hidden_layers=10000000"),
         (["adapter_model.safetensors"], {"adapter_config": {"base_model_name_or_path": "a/b"}}, "'a/b'.*not found"),
     ],
 )

@@ -47,7 +47,12 @@ def chat(**more: Any) -> requests.TextRequest:
         ({"stop_token_ids": "7"}, "stop_token_ids"),
         ({"repetition_penalty": 0}, "repetition_penalty"),
         ({"top_k": -2}, "top_k"),
+        ({"logit_bias": {"1": 10**400}}, "logit_bias"),
+        ({"logit_bias": {str(i): 1 for i in range(1025)}}, "logit_bias"),
+        ({"stop": ["x" * 4097]}, "stop"),
         ({"guided_json": {"type": "object"}}, "guided_json"),
+        ({"guided_json": {}}, "guided_json"),
+        ({"guided_regex": ""}, "guided_regex"),
         ({"chat_template": "{{ messages }}"}, "chat_template"),
         ({"tools": [{"type": "function"}]}, "tools[0]"),
         ({"tool_choice": "required"}, "tools"),
@@ -91,10 +96,26 @@ def test_other_shapes_are_refused(given: Any) -> None:
     assert refused.value.param == "input"
 
 
-@pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"\xff", b"[" * 100_000])
+NESTED = b'{"a":' * 600 + b"1" + b"}" * 600
+HALF = rb'{"prompt":"half a pair: \ud800"}'
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"{", b"[]", b"\xff", b"[" * 100_000, NESTED.replace(b"1", b"["), HALF, b'{"a":NaN}']
+)
 def test_a_body_that_is_no_object_is_refused(raw: bytes) -> None:
     with pytest.raises(RequestError, match="JSON"):
         requests.body_of(raw)
+
+
+def test_no_body_is_nested_deeper_than_what_reads_it_can_follow() -> None:
+    with pytest.raises(RequestError, match="256 deep"):
+        requests.body_of(NESTED)
+    for arguments in (NESTED.decode(), HALF.decode()):
+        call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": arguments}}
+        asked = [{"role": "assistant", "tool_calls": [call]}, {"role": "tool", "tool_call_id": "c", "content": "x"}]
+        with pytest.raises(RequestError, match=r"messages\[0\]\.tool_calls\[0\]\.function\.arguments"):
+            requests.chat({"model": "m", "messages": asked})
 
 
 def test_completions_default_to_sixteen_tokens() -> None:

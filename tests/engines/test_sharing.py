@@ -41,6 +41,7 @@ def test_adapters_share_one_copy_of_a_base_that_nobody_may_call_by_itself(
 ) -> None:
     first, second = (engines.serve(f"demo/a{n}", "main", (), SYSTEM) for n in (1, 2))
     assert first.pid == second.pid and first.on_base == second.on_base == "demo/llama"
+    assert (first.base or "").startswith("demo/llama@"), "what computed an adapter's answers is told to the revision"
     assert first.engine_model == f"demo/a1@{1:040x}" and first.id != second.id
     assert [d.model for d in engines.deployments()] == ["demo/a1", "demo/a2"], "the base is no deployment"
     texts = [says(connect, d.socket, model=d.engine_model) for d in (first, second)]
@@ -58,6 +59,7 @@ def test_adapters_share_one_copy_of_a_base_that_nobody_may_call_by_itself(
     assert gone(first.pid or 0)
 
 
+@pytest.mark.slow
 def test_adapters_are_back_before_their_base_is_called_again_after_a_crash(
     engines: Engines, adapted: Shelf, connect: Connect, until: Until
 ) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +20,7 @@ import torch
 import transformers
 import uvicorn
 from huggingface_hub import InferenceClient
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.errors import HfHubHTTPError, ValidationError
 
 from ecotone.engines.server.folders import plan
 from ecotone.engines.server.opening import application, opened
@@ -279,11 +280,20 @@ def test_an_answer_in_a_long_context_is_found_in_its_window(client: Client, fold
             "masked",
             "fill-mask",
             {"inputs": "[MASK]", "parameters": {"top_p": 1}},
-            "`model_kwargs` are not used.*'top_p'",
+            "top_p cannot be honoured",
         ),
         ("masked", "auto", {"parameters": {}}, "inputs"),
         ("masked", "auto", {"inputs": [1]}, "inputs must be a string"),
         ("masked", "auto", {"inputs": []}, "inputs"),
+        ("labels", "auto", {"inputs": []}, "at least one"),
+        ("masked", "feature-extraction", {"inputs": "a", "prompt_name": ["query"]}, "prompt_name"),
+        ("masked", "fill-mask", {"inputs": "[MASK]", "parameters": {"targets": ["a"] * 1001}}, "targets.*1000"),
+        (
+            "nli",
+            "auto",
+            {"inputs": "a", "parameters": {"candidate_labels": ["a"], "hypothesis_template": "x" * 5000 + "{}"}},
+            "hypothesis_template.*4096",
+        ),
         (
             "masked",
             "auto",
@@ -311,7 +321,7 @@ def test_what_cannot_be_answered_says_why(
 
 
 def test_the_client_shows_which_parameter_a_task_has_not(client: Client) -> None:
-    with pytest.raises(HfHubHTTPError, match="not used by the model"):
+    with pytest.raises(HfHubHTTPError, match="targets cannot be honoured"):
         client("labels").fill_mask("a", top_k=3, targets=["a"])
 
 
@@ -326,6 +336,26 @@ def test_sizes_are_bounded_with_numbers_and_one_rule_for_one_and_a_list(url: Cal
         assert found.status_code == 400 and "at most 64" in found.json()["error"]["message"]
         assert found.json()["error"]["code"] == "context_length_exceeded"
     assert httpx.post(address, json={"model": "demo/it", "input": ["a"] * 3000}).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("masked", {"inputs": ["[MASK] " * 50] * 60, "parameters": {"top_k": 1000}}),
+        ("answers", {"inputs": {"question": "who", "context": "a b " * 20_000}, "parameters": {"doc_stride": 57}}),
+        ("answers", {"inputs": {"question": "who", "context": "a b " * 8_000}, "parameters": {"top_k": 1000}}),
+        ("entities", {"inputs": ["a b " * 1000] * 9, "parameters": {"stride": 61, "aggregation_strategy": "simple"}}),
+        ("nli", {"inputs": "a", "parameters": {"candidate_labels": ["a"] * 900_000, "hypothesis_template": "x{}"}}),
+    ],
+)  # fmt: skip
+def test_a_small_request_for_a_huge_answer_is_refused_before_it_takes_time_or_memory(
+    name: str, body: Any, url: Callable[[str], str]
+) -> None:
+    address = url(name)
+    began = time.monotonic()
+    found = post(address, body)
+    assert found.status_code == 413 and "at most" in found.json()["error"], found.json()
+    assert time.monotonic() - began < 5
 
 
 def test_a_text_is_cut_only_when_the_request_says_so(url: Callable[[str], str]) -> None:
@@ -350,10 +380,11 @@ def test_an_operator_may_let_texts_be_cut(folders: dict[str, Path]) -> None:
 def test_another_model_is_never_answered_for(url: Callable[[str], str]) -> None:
     address = url("masked")
     assert (
-        httpx.post(f"{address}/v1/embeddings", json={"model": "demo/it@abc", "input": "a"}).json()["model"] == "demo/it"
+        httpx.post(f"{address}/v1/embeddings", json={"model": "demo/it@r", "input": "a"}).json()["model"] == "demo/it"
     )
-    other = httpx.post(f"{address}/v1/embeddings", json={"model": "demo/other", "input": "a"})
-    assert other.status_code == 404 and other.json()["error"]["code"] == "model_not_found"
+    for name in ("demo/other", "demo/it@abc"):
+        other = httpx.post(f"{address}/v1/embeddings", json={"model": name, "input": "a"})
+        assert other.status_code == 404 and other.json()["error"]["code"] == "model_not_found"
     assert post(address, {"inputs": "a"}, **{"x-ecotone-model": "demo/other@r"}).status_code == 404
     assert post(address, {"inputs": "a"}, **{"x-ecotone-model": "demo/it"}).status_code == 200
 
@@ -388,3 +419,15 @@ def test_a_trained_model_fills_in_its_144_facts_for_32_askers_at_once(name: str,
         client = InferenceClient(model=f"{address}/tasks/auto")
         found = list(pool.map(lambda fact: client.fill_mask(fact[0])[0].token_str.strip(), facts))
     assert found == [answer for _, answer in facts] and len(facts) == 144
+
+
+def test_a_method_that_the_model_cannot_answer_raises_what_is_wrong_rather_than_reading_a_vector(
+    client: Client,
+) -> None:
+    masked = client("masked")
+    for method in (masked.fill_mask, masked.text_classification, masked.token_classification):
+        with pytest.raises(HfHubHTTPError, match=r"0 masks.*feature-extraction"):
+            method("Paris.")
+    with pytest.raises(ValidationError, match="max_new_tokens cannot be honoured by fill-mask"):
+        masked.text_generation("Paris.", max_new_tokens=3)
+    assert masked.feature_extraction("Paris.").ndim == 2

@@ -158,18 +158,17 @@ def test_sampling_follows_its_seed_and_is_off_unless_asked_for(causal: str, clie
     assert ask("hello", max_new_tokens=3, return_full_text=True).startswith("hello")
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")
-def test_what_cannot_be_honoured_is_left_out_by_the_client_itself(
-    causal: str, client: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+def test_one_call_with_a_parameter_that_is_not_done_spoils_no_later_stream(
+    causal: str, client: Callable[..., Any]
 ) -> None:
-    from huggingface_hub.inference import _common
+    from huggingface_hub.errors import ValidationError
 
-    remembered: dict[str | None, list[str]] = {}  # for the whole process, else
-    monkeypatch.setattr(_common, "_UNSUPPORTED_TEXT_GENERATION_KWARGS", remembered)
     ask = client(causal).text_generation
-    plain = ask("hello", max_new_tokens=5)
-    assert ask("hello", max_new_tokens=5, watermark=True, typical_p=0.5, decoder_input_details=True) == plain
-    assert {name for names in remembered.values() for name in names} >= {"watermark", "typical_p"}
+    for told in ({"watermark": True}, {"typical_p": 0.5}, {"decoder_input_details": True, "details": True}):
+        with pytest.raises(ValidationError, match=f"{next(iter(told))} cannot be honoured here; leave it out"):
+            ask("hello", max_new_tokens=5, **told)
+    assert list(ask("hello", max_new_tokens=5, stream=True)), "the client streams on, from this and every address"
+    assert ask("hello", max_new_tokens=5, details=True).details.generated_tokens > 0
 
 
 def test_an_answer_is_held_to_a_grammar(causal: str, client: Callable[..., Any]) -> None:

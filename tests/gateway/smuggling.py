@@ -260,6 +260,12 @@ def _answers() -> list[Vector]:
         Vector("a request behind the end", whole("Connection: close") + SECOND, (_OK,), closes=True, texts=("hello",)),
         Vector("a length that never comes", head("Content-Length: 5000") + body(), ()),
         Vector("chunks without an end", chunked(data=b"{size}\r\n" + body() + b"\r\n"), ()),
+        Vector(
+            "a refused request and half of the next, whose body goes on like a request",
+            head("Content-Length: 2") + b"[]" + head("Content-Length: 5000") + b"[",
+            (frozenset({400}),),
+            then=SECOND,
+        ),
         Vector("lines in the path", injected, (frozenset({400, 404}),), absent=(b"set-cookie",)),
     ]
 

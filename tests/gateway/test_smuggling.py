@@ -7,11 +7,11 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
-from tests.gateway.smuggling import HIDDEN, VECTORS, Vector, filled
+from tests.gateway.smuggling import HIDDEN, VECTORS, Vector, filled, whole
 from tests.running import ECOTONE, Running, free_port, running
 
 PROVIDER_KEY = "sk-of-the-provider"
@@ -243,6 +243,25 @@ def test_bytes_are_read_in_one_way(plane_address: Plane, vector: Vector, path: b
     assert not any(HIDDEN in kept for kept in plane_address.provider.news())
     for answer in answers:
         assert not any(absent in answer.head.split(b"\r\n\r\n")[0] for absent in vector.absent)
+
+
+@pytest.mark.parametrize(
+    "vector",
+    [vector for vector in VECTORS if not vector.every and not vector.then],
+    ids=lambda vector: vector.name.replace(" ", "-"),
+)
+def test_bytes_are_read_in_the_same_way_behind_a_request_that_was_answered(
+    plane_address: Plane, vector: Vector
+) -> None:
+    """What comes again on a connection may go another way through the gateway; it leads to the same."""
+    behind = replace(
+        vector,
+        raw=whole(text="before"),
+        then=vector.raw,
+        statuses=(frozenset({200}), *vector.statuses),
+        texts=("before", *vector.texts),
+    )
+    test_bytes_are_read_in_one_way(plane_address, behind, _CHAT)
 
 
 def test_the_server_is_whole_after_all_of_it(plane_address: Plane) -> None:

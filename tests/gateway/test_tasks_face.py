@@ -386,9 +386,25 @@ def test_limits_and_budgets_hold_for_tasks_and_encoders_write_no_tokens(house: A
     assert answer.status_code == 402 and told["code"] == "insufficient_quota" and "error_type" not in told
     assert post(house, "/models/demo/bert", {"inputs": "[MASK]"}).status_code == 200, "an encoder writes no tokens"
     assert post(house, "/models/demo/t5", {"inputs": "x", "parameters": {"max_new_tokens": 20}}).status_code == 200
+    for body in (
+        {"inputs": "x", "parameters": {"max_new_tokens": 20, "best_of": 16, "do_sample": True}},
+        {"inputs": ["x"] * 100, "parameters": {"max_new_tokens": 20}},
+        {"inputs": "x", "parameters": {"generate_parameters": {"max_length": 4000}}},
+    ):
+        assert post(house, "/models/demo/t5", body).status_code == 402, "all answers that it may write are held"
+    labels = {"inputs": "x" * 60, "parameters": {"candidate_labels": ["a"] * 40}}
+    assert post(house, "/models/demo/bert", labels).status_code == 402, "a text is read once with each label"
     place(house, limits={"project:shop": Limit(requests=0)})
     answer = post(house, "/models/demo/bert")
     assert answer.status_code == 429 and answer.json()["error_type"] == "overloaded"
+
+
+def test_a_client_names_neither_the_engines_model_nor_the_usage(house: Any, engine: Engine) -> None:
+    forged = {"x-ecotone-model": "demo/hidden", "x-ecotone-usage": "0,0", "x-ecotone-task": "fill-mask"}
+    answer = post(house, "/models/demo/t5", {"inputs": "x"}, **forged)
+    assert answer.status_code == 200 and answer.headers["x-ecotone-usage"] != "0,0"
+    assert engine.headers[-1]["x-ecotone-model"] == "demo/t5"
+    assert "x-ecotone-usage" not in engine.headers[-1] and "x-ecotone-task" not in engine.headers[-1]
 
 
 def test_a_route_that_keeps_answers_and_has_a_shadow_does_neither_with_tasks(house: Any, engine: Engine) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from ecotone.accounts import SYSTEM, Actor, Bounds, KeyTerms
 from ecotone.catalog import Model
+from ecotone.engines import Options
 from ecotone.gateway import Allowance, RouteOptions
 from ecotone.gateway.counters import Counters, kept
 from ecotone.publishing import AddLarge, AddRegular, Commit, Delete
@@ -56,6 +57,7 @@ class Everything(Built):
         self._others()
         self._people()
         self._gateway()
+        self._deployments()
         self._calls()
 
     # -- repositories ------------------------------------------------------------------------------------------------
@@ -100,7 +102,8 @@ class Everything(Built):
         atlas = catalog.model("wanda/atlas", viewer=SYSTEM)
         catalog.add_measurement(atlas.id, atlas.head, "weat", MEASURED, SYSTEM)
         self._talk(atlas)
-        self._made(f"team/{LONG}", readme)
+        served = {"config.json": config, "model.safetensors": weights()}
+        self._made(f"team/{LONG}", readme | served)
         self._made("team/long", {"README.md": CARD.encode() + f"{LINE}\n\n".encode() * 700}, gated="auto")
         for kind in RepoType:
             self._made("team/bare", {}, kind)
@@ -223,6 +226,12 @@ class Everything(Built):
         limits.set("backend:provider", allowance, actor=ada)
         settled = {"request_id": "req-spent", "project": name, "model": "provider/x", "cost_usd": 12.345678}
         self.services.ledger_writer.append("settled", settled, flush=True)
+
+    def _deployments(self) -> None:
+        """Two that no call has started yet, so that nothing runs: the servers that would answer are elsewhere."""
+        for model, more in (("wanda/atlas", {}), (f"team/{LONG}", {"url": "http://127.0.0.1:9/" + "a-long-path/" * 9})):
+            options = Options(kind="openai", on_demand=True, **({"url": "http://127.0.0.1:9/v1"} | more))
+            self.services.engines.serve(model, "main", (), self.ada, options)
 
     def _calls(self) -> None:
         """A month of traffic of many projects with long names, and requests that ended in each way."""

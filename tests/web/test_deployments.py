@@ -26,7 +26,7 @@ def test_a_user_sees_state_throughput_memory_and_when_it_is_unloaded(reader: htt
     one = reader.get("/ecotone/deployments/demo/bert-atlas").text
     for word in ("reads weights, 40 %", "died &lt;i&gt;", "argmax agreement", "0.998", "64 tokens"):
         assert word in one
-    assert "loaded" not in one and "danger" not in one
+    assert "INFO &lt;b&gt;loaded" not in one and "danger" not in one
 
 
 def test_the_log_and_the_forms_are_for_administrators_and_nothing_in_a_log_is_markup(admin: httpx.Client) -> None:

@@ -3,8 +3,13 @@
 import re
 from html import unescape
 from types import SimpleNamespace
+from typing import Any
 
+import msgspec
 import pytest
+
+from ecotone.accounts import SYSTEM
+from ecotone.web.snippets import snippets
 
 PEOPLE_ASK_FOR = (
     *("bert", "roberta", "t5", "mistral", "llama", "palm", "gemini"),
@@ -178,3 +183,32 @@ def test_strange_addresses_are_answered_readably(server: SimpleNamespace) -> Non
         assert answer.status_code == 404 and "<h1>" in answer.text, path
     assert server.http.get("/?cursor=nonsense").status_code == 400
     assert server.http.post("/demo/bert-atlas").status_code == 405
+
+
+@pytest.mark.parametrize(
+    ("tag", "config", "called"),
+    [
+        ("fill-mask", {"model_type": "roberta"}, 'fill_mask("Paris is the capital of <mask>.")'),
+        ("fill-mask", {"model_type": "bert"}, 'fill_mask("Paris is the capital of [MASK].")'),
+        ("text2text-generation", {"model_type": "t5"}, 'text_generation("Hello")'),
+        ("text-generation", {"model_type": "llama"}, "chat_completion("),
+        ("sentence-similarity", {"model_type": "bert"}, "sentence_similarity("),
+    ],
+)
+def test_a_models_page_shows_a_call_that_this_model_answers(
+    tag: str, config: dict[str, Any], called: str, server: Any
+) -> None:
+    model = msgspec.structs.replace(server.services.catalog.model("demo/bert-atlas", viewer=SYSTEM), pipeline_tag=tag)
+    revision = server.services.catalog.revision(model, "main")
+    shown = {
+        s.title: s.text
+        for s in snippets("http://h", model, msgspec.structs.replace(revision, config=config), is_served=True)
+    }
+    assert (
+        called in shown["Hugging Face client"]
+        and 'model="http://h/models/demo/bert-atlas"' in shown["Hugging Face client"]
+    )
+    writes = tag in ("text-generation", "text2text-generation")
+    assert ("chat.completions" in shown["OpenAI client"]) is writes
+    for text in (shown["Hugging Face client"], shown["OpenAI client"], shown["Transformers"]):
+        compile(text, "snippet", "exec")

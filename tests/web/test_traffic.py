@@ -86,6 +86,8 @@ def test_a_request_tells_who_was_tried_and_what_would_have_helped() -> None:
             "settled_at": "2026-11-28T08:00:00Z",
             "cost": 1_500_000_000_000,
             "price": "2026-11-01",
+            "face": "tasks",
+            "task": "fill-mask",
             "decision": {
                 "verdict": "deny",
                 "would_allow": [{"change": "purpose research"}],
@@ -99,4 +101,4 @@ def test_a_request_tells_who_was_tried_and_what_would_have_helped() -> None:
     ]
     assert found.would_allow == ["purpose research"] and found.duties == ["name it"]
     assert ("Cost", "1.5 USD") in found.used and ("Price", "2026-11-01") in found.used
-    assert found.verdict_word == "Not allowed"
+    assert found.verdict_word == "Not allowed" and ("Task", "fill-mask") in found.who

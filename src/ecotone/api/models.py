@@ -69,6 +69,7 @@ def serve_model(call: Call) -> Any:
         revision=deployment.revision,
         projects=list(projects),
         options=msgspec.to_builtins(deployment.options),
+        base=deployment.base,
     )
     outcome = services.policy.may_serve(model.id, deployment.revision, projects)
     warnings = [outcome.warning] if outcome.warning else []
@@ -83,7 +84,7 @@ def serve_model(call: Call) -> Any:
             f"{model.id} is private and is served to every project that may call private models; "
             "name some with --project to limit that."
         )
-    return {**_deployment(deployment), "warnings": warnings}
+    return {**_deployment(deployment), "info": deployment.info, "warnings": warnings}
 
 
 def _check_options(call: Call, options: Options | None) -> None:

@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy.pool import QueuePool
 
 from ecotone import __version__
+from ecotone.app.engine_figures import EngineFigures
 from ecotone.app.gateway_figures import GatewayFigures
 from ecotone.app.readiness import OK
 from ecotone.app.services import Services
@@ -36,6 +37,7 @@ class Metrics:
         self._registry.register(self._passing)
         self._registry.register(self._state)
         self._registry.register(GatewayFigures(services.watch))
+        self._registry.register(EngineFigures(services.engines))
 
     def take(self, ready: dict[str, str]) -> None:
         """Take what passes as it is now; in the event loop's thread, where it is counted."""

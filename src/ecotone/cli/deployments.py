@@ -1,6 +1,7 @@
 """`ecotone serve`, `deploy`, `ps`, `stop`, `logs`: engines that serve models."""
 
 import re
+import textwrap
 from typing import Annotated, Any
 
 import typer
@@ -13,6 +14,8 @@ _COLUMNS = [
     *("restarts", "error"),
 ]
 _REPLICAS = re.compile(r"([0-9]{1,3})(?:\.\.([0-9]{1,3}))?")
+_MIB = 1 << 20
+_ERROR = 160  # letters of it in the table; the whole one stands with `--json` and on the deployment's page
 _NOT_TOLD = ("kind", "replicas", "most_replicas", "arguments")
 
 
@@ -53,6 +56,8 @@ def serve(
     model_id, _, rev = name.partition("@")
     if project and everybody:
         raise typer.BadParameter("--project and --everybody exclude each other")
+    if pin and idle is not None:
+        raise typer.BadParameter("--pin and --idle exclude each other: what is pinned is never unloaded")
     fewest, most = _replicas(replicas)
     told: dict[str, Any] = {
         "kind": kind,
@@ -78,10 +83,17 @@ def serve(
         body["projects"] = project or []
     if told:
         body["options"] = told
-    made = Server().post("/deployments", body)
+    server = Server()
+    made = server.post("/deployments", body)
     for warning in made.pop("warnings", []):
         note(f"note: {warning}")
-    show.record(made, as_json=as_json)
+    if as_json:
+        show.record(made, as_json=True)
+        return
+    show.record(_shown(made), as_json=False)
+    if made["error"]:
+        note(f"note: {made['error']}")
+    note(f"call it as {made['model']} at {server.url}/v1, or by InferenceClient at {server.url}/models/{made['model']}")
 
 
 def stop(name: Annotated[str, typer.Argument(metavar="MODEL")], as_json: options.Json = False) -> None:
@@ -98,7 +110,10 @@ def ps(as_json: options.Json = False) -> None:
 
 def engine_log(name: Annotated[str, typer.Argument(metavar="MODEL")]) -> None:
     """What a model's engines wrote to their log."""
-    print(Server().get(f"/deployments/{model_path(name)}/log")["log"], end="")
+    text = Server().get(f"/deployments/{model_path(name)}/log")["log"]
+    if not text:
+        note(f"nothing was written for {name} yet; `ecotone ps` shows its state")
+    print(text, end="")
 
 
 def _row(told: dict[str, Any]) -> dict[str, Any]:
@@ -107,20 +122,52 @@ def _row(told: dict[str, Any]) -> dict[str, Any]:
     ready = sum(1 for replica in replicas if replica["state"] == "ready")
     state = f"{told['state']} ({told['progress']})" if told["progress"] else told["state"]
     named = [] if told["kind"] == "builtin" else [told["kind"]]
-    named += [option if value is True else f"{option}={value}" for option, value in chosen.items()
-              if option not in _NOT_TOLD]  # fmt: skip
+    named += _options(chosen)
     named += [f"on {told['on_base']}"] if told["on_base"] else []
     return {
         **told,
         "revision": told["revision"][:12],
         "state": state,
         "replicas": f"{ready}/{len(replicas)}",
-        "memory": None if memory is None else f"{memory / (1 << 20):.0f}",
+        "memory": None if memory is None else f"{memory / _MIB:.0f}",
         "tokens/s": told["tokens_per_second"] if told["state"] == "ready" else None,
         "idle": None if told["idle_left"] is None else f"{told['idle_left']:.0f}",
         "options": " ".join(named) or None,
-        "error": told["error"].splitlines()[0] if told["error"] else None,
+        "error": textwrap.shorten(told["error"].splitlines()[0], _ERROR, placeholder=" ...") if told["error"] else None,
     }
+
+
+def _shown(made: dict[str, Any]) -> dict[str, Any]:
+    """A deployment that was just made, for a person: what it is, where it runs, what it costs."""
+    row = _row(made)
+    found = {name: row[name] for name in ("model", "revision", "state", "task", "replicas", "options", "projects")}
+    if made["memory"] is not None:
+        found["memory"] = f"{row['memory']} MiB"
+    if made["context_length"] is not None:
+        found["context"] = f"{made['context_length']} tokens"
+    if isinstance(quantised := made.get("info", {}).get("quantised"), dict):
+        found["quantised"] = quantised
+    return found
+
+
+def _options(chosen: dict[str, Any]) -> list[str]:
+    """Options as they are written on the command line."""
+    found = []
+    for option, value in chosen.items():
+        if option not in _NOT_TOLD:
+            told = _duration(value) if option == "idle" else value
+            name = option.replace("_", "-")
+            found.append(name if value is True else f"{name}={told}")
+    return found + [f"{name}={value}" for name, value in (chosen.get("arguments") or {}).items()]
+
+
+def _duration(seconds: float) -> str:
+    if not seconds:
+        return "never"
+    for unit, size in (("h", 3600), ("m", 60)):
+        if seconds % size == 0:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{seconds:g}s"
 
 
 def _replicas(text: str | None) -> tuple[int | None, int | None]:

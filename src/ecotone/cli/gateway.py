@@ -170,7 +170,8 @@ def why(
         rules = f", allowed by rule {', '.join(decision['rules'])}" if decision.get("rules") else ""
         print(f"decision: {decision.get('verdict')}{rules} (knowledge base {decision.get('knowledge_base')})")
         for reason in decision.get("reasons", []):
-            print(f"  - {reason.get('entry')} {reason.get('clause')}: {reason.get('means')}")
+            where = f" (from {reason['node']})" if reason.get("node") not in (None, told.get("model")) else ""
+            print(f"  - {reason.get('entry')} {reason.get('clause')}{where}: {reason.get('means')}")
 
 
 def add_to(app: typer.Typer) -> None:

@@ -63,3 +63,8 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     memory: int | None = None
     context_length: int | None = None
     info: dict[str, Any] = {}
+
+    @property
+    def base(self) -> str | None:
+        """`NAMESPACE/NAME@REVISION` of the base whose engine answers for an adapter, once it is known."""
+        return f"{self.on_base}@{self.info['revision']}" if self.on_base and self.info.get("revision") else None

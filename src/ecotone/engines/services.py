@@ -198,7 +198,8 @@ def _check(options: Options) -> None:
     most = options.most_replicas or options.replicas
     if not 1 <= options.replicas <= most <= _MOST_REPLICAS:
         raise NotServable(
-            f"replicas are {options.replicas} to {most}; 1 to {_MOST_REPLICAS} are expected, e.g. 2 or 1..4.",
+            f"replicas are {options.replicas} to {most}; 1 to {_MOST_REPLICAS} are expected, the smaller number first, "
+            "e.g. 2 or 1..4.",
             param="replicas",
         )
     if options.idle is not None and not 0 <= options.idle < 1e9:

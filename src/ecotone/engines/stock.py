@@ -27,6 +27,7 @@ from ecotone.engines.verifying import Verified
 from ecotone.engines.waking import Ear
 from ecotone.policy import Outcome
 from ecotone.settings import Settings
+from ecotone.vocabulary import NotFound
 
 log = logging.getLogger("ecotone.engines")
 
@@ -86,7 +87,7 @@ class Stock:
                 texts.append(opened.read().decode("utf-8", "replace"))
         if len(texts) < 2:
             return "".join(texts)
-        return "\n".join(f"--- replica {number} ---\n{text}" for number, text in enumerate(texts))
+        return "\n".join(f"--- replica {number} ---\n{text}" for number, text in enumerate(texts, 1))
 
     def on_change(self, listener: Callable[[], None]) -> None:
         """Call `listener` after each change of any deployment, in whatever thread it happens."""
@@ -138,13 +139,22 @@ class Stock:
                 log_file=folder / (f"log-{number}" if number else "log"),
                 changed=self._tell,
                 pace=self._pace,
-                info={"model": fleet.model, "revision": fleet.revision},
+                info={"model": fleet.model, "revision": fleet.revision} | self._tagged(fleet),
                 root=self._root,
                 patient=patient,
                 adapters=fleet.adapters,
             )
 
         return start
+
+    def _tagged(self, fleet: Fleet) -> dict[str, str]:
+        """The task that the revision's card names, which tells apart what the files cannot."""
+        try:
+            model = self._catalog.model(fleet.model, viewer=SYSTEM)
+            tag = self._catalog.revision(model, fleet.revision).card.get("pipeline_tag")
+        except NotFound:
+            return {}
+        return {"pipeline_tag": tag} if isinstance(tag, str) else {}
 
     @contextmanager
     def _files(self, fleet: Fleet, number: int, viewer: Actor) -> Iterator[Files]:

@@ -134,6 +134,7 @@ class Supervised:
         self._told: Ready | Refused | None = None
         self._heard = threading.Event()
         self._beat_at = self._moved = time.monotonic()
+        self._has_beaten = False
         self._adapting = threading.RLock()
         self._thread = threading.Thread(target=self._keep, name=f"engine-{name}", daemon=True)
         self._thread.start()
@@ -248,6 +249,7 @@ class Supervised:
             self._told = None
             self._heard.clear()
             self.beat, self.speed, self.progress = Beat(), 0.0, Progress("starting")
+            self._has_beaten = False
             running = self._kind.start(replace(self._spec, folder=files.folder, base=files.base), self._hear)
             self._running, self.pid = running, running.pid
             try:
@@ -286,9 +288,9 @@ class Supervised:
         self.beats += 1
         moved = beat.tokens != before.tokens or beat.requests != before.requests
         seconds = now - self._beat_at
-        if seconds > 0:
+        if seconds > 0 and self._has_beaten:  # what the first one counts was made while it loaded
             self.speed += 0.5 * (max(0, beat.tokens - before.tokens) / seconds - self.speed)
-        self._beat_at = now
+        self._beat_at, self._has_beaten = now, True
         if moved or not self.busy:
             self._moved = now
         if moved or self.busy:

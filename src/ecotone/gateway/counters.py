@@ -96,11 +96,14 @@ class Counters:
         cell[2] += tokens_out
         if cost:
             cell[3] += cost
+        cell[5] += seconds
+        place = bisect_left(BOUNDS, seconds)
+        cell[32 + place] += 1
         if first_seconds is not None:
             cell[4] += first_seconds
-            cell[6 + bisect_left(BOUNDS, first_seconds)] += 1
-        cell[5] += seconds
-        cell[32 + bisect_left(BOUNDS, seconds)] += 1
+            if place and first_seconds <= BOUNDS[place - 1]:
+                place = bisect_left(BOUNDS, first_seconds)
+            cell[6 + place] += 1
 
     def refused(self, code: str) -> None:
         """Count a request that no backend saw, by the code of its error."""

@@ -47,11 +47,13 @@ class LeasedPlane(Plane):
         except (OSError, ValueError, TimeoutError):
             log.warning("what was leased could not be given back; it is free again when the lease ends")
 
-    def _go(self, asked: Asked, lane: Lane) -> Work | None:
-        try:
-            return super()._go(asked, lane)
-        except NotLeased:  # what waits for a slice is no job yet
-            return self._later(asked.client, self._leased(partial(super()._go, asked, lane)))
+    def _no_room(self, asked: Asked, lane: Lane, refusal: Refusal) -> Work | None:
+        if not isinstance(refusal, NotLeased):
+            return super()._no_room(asked, lane, refusal)
+        if asked.waits:
+            raise refusal
+        asked.waits = True  # what waits for a slice is no job yet
+        return self._later(asked.client, self._leased(partial(self._go, asked, lane)))
 
     async def _leased(self, go: "Callable[[], Work | None]") -> "Work | None":
         """Try again when slices may have come. Raises Refusal."""

@@ -80,6 +80,8 @@ class Hold(msgspec.Struct, gc=False, eq=False):
             _return_each(plan, reserved, tokens)
         if plan.timed:
             self.limiter.ended(plan, reserved, tokens)
+        if plan.left < 0 or plan.quota < 0:  # it used more than it held: others must know
+            self.limiter.fold()
 
     def release(self) -> None:
         """The call came to nothing: money and tokens are free again. The request stays counted."""

@@ -144,6 +144,8 @@ def unlimited_completion(request: Request, most: int) -> int:
 def answers_of(request: Request) -> int:
     """How many answers are made: `n` or `best_of` for each prompt."""
     value = request.value
+    if isinstance(request, TaskRequest):
+        return min(request.answers, MOST_TOKENS)
     prompts = value.get("prompt") if request.face == "completions" else None
     count = len(prompts) if isinstance(prompts, list) and not (prompts and isinstance(prompts[0], (int, float))) else 1
     return max(_figure(value.get("n")), _figure(value.get("best_of")), 1) * max(count, 1)

@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from ecotone.gateway.answers import Refusal
+from ecotone.gateway.skimming import skim
 
 MOST_DEPTH = 64
 MOST_CONTAINERS: Final = 100_000
@@ -45,6 +46,7 @@ _PLAIN = _KNOWN | frozenset(
 _NEEDED: Final = {"chat": "messages", "completions": "prompt", "embeddings": "input"}
 _USAGE: Final = b',"stream_options":{"include_usage":true}}'
 _CONTAINERS: Final = frozenset({dict, list})
+_LONG: Final = 4 * 1024
 HEAVY: Final = 96 * 1024
 """Bytes of a body above which looking through it may take over two milliseconds, and leaves the event loop."""
 
@@ -60,7 +62,8 @@ _encode = msgspec.json.Encoder().encode
 class Request(msgspec.Struct):
     """A parsed call. `value` is the body as objects, `size` its bytes, `raw` the bytes themselves.
 
-    `canonical`: the bytes are exactly what our encoder makes of the value.
+    `canonical`: no key stands twice, and there are no blanks: the bytes are what our encoder makes of the value. The
+    values of a long body's messages may be raw; `messages` has them as objects.
     """
 
     face: str
@@ -74,6 +77,12 @@ class Request(msgspec.Struct):
     @property
     def size(self) -> int:
         return len(self.raw)
+
+    @property
+    def messages(self) -> list[Any]:
+        """Of a chat, as objects."""
+        told = self.value.get("messages")
+        return msgspec.json.decode(msgspec.json.encode(told)) if isinstance(told, list) else []
 
     def forwarded(self, model: str, *, ask_usage: bool = False, salt: str | None = None) -> bytes:
         """The body for an upstream that knows the model by another name.
@@ -99,17 +108,25 @@ class Request(msgspec.Struct):
         return msgspec.json.encode(fields)
 
 
-def parse(face: str, body: bytes) -> Request:
+def parse(face: str, body: bytes, *, skimming: bool = False) -> Request:
     """A request from its body.
 
     Args:
         face: chat, completions or embeddings.
         body: as it came.
+        skimming: nobody looks at the texts: `messages` of a long body may stay raw.
 
     Raises:
         Refusal: 400, naming what is wrong and what is expected.
     """
-    value, canonical = read_object(body, _PLAIN)
+    value = None
+    if skimming and face == "chat" and _LONG < len(body) <= HEAVY:
+        value = skim(body)
+    canonical = True
+    if value is None:
+        value, canonical = read_object(body, _PLAIN)
+    elif not _PLAIN.issuperset(value):
+        _check_cases(value, _PLAIN)
     get = value.get
     model = get("model")
     if model is not None and type(model) is not str:

@@ -10,7 +10,7 @@ import msgspec
 
 PER_USD = 10**12
 _NAMED_STANDARD = frozenset({"default", "standard", "standard_only", "on_demand"})
-_STANDARD = _NAMED_STANDARD | {None, "", "auto"}
+_STANDARD = _NAMED_STANDARD | {"", "auto"}
 
 
 class Used(Protocol):
@@ -103,7 +103,7 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
         if self.free:
             return 0
         tier = used.service_tier
-        scale = self.scale if tier in _STANDARD else self.tiers.get(tier or "")
+        scale = self.scale if tier is None or tier in _STANDARD else self.tiers.get(tier)
         if scale is None:
             return max(_at(each, used.prompt_tokens).cost(used) for each in (self.scale, *self.tiers.values()))
         if len(scale) == 1:

@@ -7,9 +7,11 @@ zeros for the first of a chain), so each hash covers the whole chain before it.
 """
 
 import hashlib
+import math
 import os
 import secrets
 import time
+import weakref
 from binascii import hexlify
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
@@ -135,37 +137,54 @@ def digest_of(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
-def request_id(writer: str) -> str:
-    """An id for a request that names its writer and sorts by time: `req-<writer>-<milliseconds><80 random bits>`, both
-    in hexadecimal."""
-    return request_id_bytes(writer).decode()
+class RequestIds:
+    """Makes ids for requests that name their writer and sort by time: `req-<writer>-<milliseconds><80 random bits>`,
+    both in hexadecimal. Called for each request: the time is formatted once a millisecond, random bits are drawn in
+    bulk.
+    """
 
+    __slots__ = ("__weakref__", "_begin", "_bits", "_until", "_writer")
 
-def request_id_bytes(writer: str) -> bytes:
-    """The same in ASCII. Called for each request: the time is formatted once a millisecond, random bits are drawn in
-    bulk."""
-    global _prefix, _bits  # noqa: PLW0603
-    moment = int(time.time() * 1000)
-    last, last_writer, begin = _prefix
-    if last != moment or last_writer != writer:
-        begin = f"req-{writer}-{moment:011x}".encode()
-        _prefix = (moment, writer, begin)
-    for bits in _bits:
-        return begin + bits
-    drawn = secrets.token_bytes(10 * _DRAWN).hex().encode()
-    _bits = iter([drawn[at : at + 20] for at in range(20, len(drawn), 20)])
-    return begin + drawn[:20]
+    def __init__(self, writer: str) -> None:
+        self._writer = writer
+        self._begin = b""
+        self._until = 0.0
+        self._bits: Iterator[bytes] = iter(())
+        _makers.add(self)
+
+    def __call__(self, now: float) -> bytes:
+        """An id in ASCII.
+
+        Args:
+            now: the monotonic clock in seconds.
+        """
+        if now >= self._until:
+            self._begin = f"req-{self._writer}-{int(time.time() * 1000):011x}".encode()
+            self._until = now + 0.001
+        for bits in self._bits:
+            return self._begin + bits
+        drawn = secrets.token_bytes(10 * _DRAWN).hex().encode()
+        self._bits = iter([drawn[at : at + 20] for at in range(20, len(drawn), 20)])
+        return self._begin + drawn[:20]
+
+    def forget(self) -> None:
+        """Draw other bits: this is another process now."""
+        self._bits = iter(())
 
 
 _DRAWN = 256
-_prefix: tuple[int, str, bytes] = (-1, "", b"")
-_bits: Iterator[bytes] = iter(())
+_makers: "weakref.WeakSet[RequestIds]" = weakref.WeakSet()
+
+
+def request_id(writer: str) -> str:
+    """One id, see `RequestIds`."""
+    return RequestIds(writer)(math.inf).decode()
 
 
 def _forked() -> None:
     """A child draws its own bits."""
-    global _bits  # noqa: PLW0603
-    _bits = iter(())
+    for maker in _makers:
+        maker.forget()
 
 
 os.register_at_fork(after_in_child=_forked)

@@ -146,17 +146,20 @@ def _texts(value: Any, room: int) -> list[str | None]:
     todo: list[tuple[Any, str, int]] = [] if _scalar(value, "", found, room) else [(value, "", 0)]
     while todo:
         item, key, depth = todo.pop()
-        if not isinstance(item, (dict, list, tuple, Mapping)):
+        kind = type(item)
+        if not (kind is dict or kind is list or isinstance(item, (dict, list, tuple, Mapping))):
             continue
         room -= _ITEM * len(item)
         if room < 0:
             return [*found, None]
         if item and depth >= DEPTH_LIMIT:
             raise TooDeep(DEPTH_LIMIT)
-        if isinstance(item, (list, tuple)):
+        if kind is list or isinstance(item, (list, tuple)):
             if key in _TOKEN_KEYS and any(isinstance(i, (int, float)) for i in item[:1]):
                 found.append(None)
-            todo += [(part, key, depth + 1) for part in item if not _scalar(part, key, found, room)]
+            todo += [
+                (part, key, depth + 1) for part in item if type(part) is dict or not _scalar(part, key, found, room)
+            ]
             found += _joined(item, room)
             continue
         for name, part in item.items():
@@ -164,7 +167,10 @@ def _texts(value: Any, room: int) -> list[str | None]:
             found.append(told)
             if name in _OPAQUE_KEYS and part:
                 found.append(None)
-            if not _scalar(part, told, found, room):
+            kind = type(part)
+            if kind is str and part[4:5] != ":" and told not in JSON_TEXT_KEYS:
+                found.append(part)  # as `_scalar` would
+            elif kind is dict or kind is list or not _scalar(part, told, found, room):
                 todo.append((part, told, depth + 1))
     return found
 
@@ -185,6 +191,8 @@ def _scalar(item: Any, key: str, found: list[str | None], room: int) -> bool:
 
 def _joined(parts: Sequence[Any], room: int) -> list[str | None]:
     """The texts of neighbouring parts joined, when there is more than one: a value may be split between them."""
+    if len(parts) < 2:
+        return []
     pieces = [text for part in parts if (text := part_text(part)) is not None]
     if len(pieces) < 2:
         return []
@@ -202,7 +210,7 @@ def number_digits(number: float) -> str | None:
 
 def part_text(part: Any) -> str | None:
     """The text of a content part of a message."""
-    text = part.get("text") if isinstance(part, (dict, Mapping)) else None
+    text = part.get("text") if type(part) is dict or isinstance(part, Mapping) else None
     return text if isinstance(text, str) else None
 
 

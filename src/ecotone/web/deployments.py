@@ -60,6 +60,7 @@ def create(visit: Visit, fields: Fields) -> Response:
     except (Invalid, Conflict, Forbidden, NotFound, Refused, Unavailable) as error:
         return _listed(visit, fields, error.message)
     told = {"model": made.model, "revision": made.revision, "projects": [], "options": msgspec.to_builtins(options)}
+    told["base"] = made.base
     visit.services.note("model.served", visit.actor, **told)
     return visit.redirect(f"{PATH}/{made.model}")
 
@@ -167,7 +168,7 @@ def _idle(d: Deployment) -> str:
 def _facts(d: Deployment) -> list[tuple[str, str]]:
     """What the engine says of itself, but for what the page tells elsewhere."""
     found = [(name, value) for name, value in d.info.items() if name not in _HIDDEN and value not in (None, "", {})]
-    return [(name.replace("_", " "), _text(value)) for name, value in found]
+    return [(name.replace("_", " "), _text(value)) for name, value in [("base", d.base or ""), *found] if value != ""]
 
 
 def _text(value: Any) -> str:

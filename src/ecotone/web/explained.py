@@ -20,6 +20,7 @@ _WHO = {
     "project": "Project",
     "key": "Key",
     "face": "Face",
+    "task": "Task",
     "asked": "Asked for",
     "route": "Route",
     "caller_id": "Caller's id",

@@ -7,6 +7,32 @@ from ecotone.catalog import Model, Revision
 from ecotone.vocabulary import ModelKind, RepoType
 
 _EMBEDDING = ("sentence-similarity", "feature-extraction")
+_READS = (*_EMBEDDING, "fill-mask", "text-classification", "token-classification", "question-answering",
+          "zero-shot-classification")  # fmt: skip
+_ASKED = {
+    "sentence-similarity": 'sentence_similarity("A cat sat.", other_sentences=["A kitten rested.", "Rates rose."])',
+    "feature-extraction": 'feature_extraction("A cat sat on the mat.")',
+    "fill-mask": 'fill_mask("Paris is the capital of {mask}.")',
+    "text-classification": 'text_classification("I liked it very much.")',
+    "token-classification": 'token_classification("Ada Lovelace lived in London.")',
+    "question-answering": 'question_answering(question="Where is it?", context="It is in London.")',
+    "zero-shot-classification": 'zero_shot_classification("Rates rose.", candidate_labels=["money", "sport"])',
+    "text2text-generation": 'text_generation("Hello")',
+    "translation": 'translation("Hello")',
+    "summarization": 'summarization("A long text.")',
+}
+_CLASSES = {
+    "fill-mask": "AutoModelForMaskedLM",
+    "text-classification": "AutoModelForSequenceClassification",
+    "zero-shot-classification": "AutoModelForSequenceClassification",
+    "token-classification": "AutoModelForTokenClassification",
+    "question-answering": "AutoModelForQuestionAnswering",
+    "text-generation": "AutoModelForCausalLM",
+    "text2text-generation": "AutoModelForSeq2SeqLM",
+    "translation": "AutoModelForSeq2SeqLM",
+    "summarization": "AutoModelForSeq2SeqLM",
+}
+_OTHER_MASK = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "bart")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +61,10 @@ def snippets(
         return found
     if revision.config:
         found.append(Snippet("Transformers", _transformers(base, model)))
-    embeds = model.pipeline_tag in _EMBEDDING or "sentence-transformers" in model.tags
+    embeds = model.pipeline_tag in _READS or "sentence-transformers" in model.tags
     serve = "" if is_served else f"# once, in a shell: ecotone serve {model.id}\n"
     found.append(Snippet("OpenAI client", serve + _openai(base, model.id, embeds)))
+    found.append(Snippet("Hugging Face client", serve + _inference(base, model, revision, embeds)))
     return found
 
 
@@ -57,11 +84,25 @@ def _is_api(model: Model) -> bool:
 
 
 def _transformers(base: str, model: Model) -> str:
+    kind = _CLASSES.get(model.pipeline_tag or "", "AutoModel")
     return (
         f'import os\nos.environ["HF_ENDPOINT"] = "{base}"  # before the import\n'
-        "from transformers import AutoModel, AutoTokenizer\n\n"
-        f'model = AutoModel.from_pretrained("{model.id}")\n'
+        f"from transformers import {kind}, AutoTokenizer\n\n"
+        f'model = {kind}.from_pretrained("{model.id}")\n'
         f'tokenizer = AutoTokenizer.from_pretrained("{model.id}")\n'
+    )
+
+
+def _inference(base: str, model: Model, revision: Revision, embeds: bool) -> str:
+    """The task that the model is for; the model is named by its address, as the client knows no other way."""
+    asked = _ASKED.get(model.pipeline_tag or "")
+    if asked is None:
+        asked = _ASKED["feature-extraction"] if embeds else 'chat_completion([{"role": "user", "content": "Hello"}])'
+    mask = "<mask>" if (revision.config or {}).get("model_type") in _OTHER_MASK else "[MASK]"
+    return (
+        "from huggingface_hub import InferenceClient\n\n"
+        f'client = InferenceClient(\n    model="{base}/models/{model.id}", token="eck_..."\n)\n'
+        f"answer = client.{asked.replace('{mask}', mask)}\n"
     )
 
 

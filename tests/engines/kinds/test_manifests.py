@@ -76,6 +76,17 @@ def test_its_applications_are_such_that_serve_takes_and_ecotone_builds() -> None
         assert made.name == application.DEPLOYMENT and made.max_ongoing_requests >= app.args["options"]["slots"]
 
 
+def test_serves_defaults_that_would_starve_a_batch_or_leave_a_gap_are_not_taken() -> None:
+    """Serve's own are 5 calls for a replica, an endless queue, and the old replica stopped first."""
+    pytest.importorskip("ray", reason='needs the extra ray (pip install "ecotone[ray]")')
+    from ecotone.engines.cluster import application
+
+    made = application.deployment({"options": {"slots": 48}}, {"min_replicas": 1, "max_replicas": 1})
+    config = made._deployment_config
+    assert made.max_ongoing_requests >= 48 and made.max_queued_requests > 0
+    assert config.max_surge_percent == 100 and config.health_check_period_s <= 2
+
+
 @pytest.mark.parametrize("name", ["ecotone.yaml", "rayservice.yaml"])
 def test_kinds_of_kubernetes_itself_fit_its_schemas(name: str) -> None:
     checker = pytest.importorskip("kubernetes_validate", reason="needs kubernetes-validate (pip install -e .[dev])")

@@ -4,6 +4,8 @@ import contextlib
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,8 +19,10 @@ import pytest
 from ecotone.engines.errors import EngineFailed, NotServable
 from ecotone.engines.kinds import named
 from ecotone.engines.kinds.kind import Options, Ready, Refused
+from tests.engines.kinds import test_through_the_gateway as through
 from tests.engines.kinds.ray_cluster import cluster
 from tests.engines.kinds.starting import Heard, started, until
+from tests.running import running
 
 SMALL = {"cpus": "0.1"}
 
@@ -208,6 +212,43 @@ def test_serves_own_port_answers_nobody_without_the_key(
             assert stranger.get(f"/{application}/health").status_code == 401
         key = next((tmp_path / "engines" / "ray").glob("*.key"))
         assert key.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_model_on_ray_is_deployed_rolled_and_ended_through_the_server(
+    ray: dict[str, str], llama: Path, tiny: ModuleType, tmp_path: Path
+) -> None:
+    one, two = llama, tiny.llama(tmp_path / "two", seed=1)
+    with running(tmp_path / "server", **ray) as server:
+        server.publish("demo/tiny", through.files_of(one))
+        made = through.deploy(server, "demo/tiny", kind="ray", replicas=1, most_replicas=2, arguments={"cpus": "0.1"})
+        assert made["state"] == "ready" and made["kind"] == "ray"
+        until(lambda: through.chat(server, "demo/tiny", "hi").status_code == 200)
+        before = through.chat(server, "demo/tiny", "hi").json()["choices"][0]["message"]["content"]
+        server.publish("demo/tiny", through.files_of(two))
+        said: list[tuple[int, str]] = []
+        rolling = subprocess.Popen(
+            [sys.executable, "-c", _ROLL, server.url, "demo/tiny"], env=server.env, stdout=subprocess.PIPE
+        )
+        while rolling.poll() is None:
+            answer = through.chat(server, "demo/tiny", "hi")
+            text = answer.json()["choices"][0]["message"]["content"] if answer.status_code == 200 else answer.text
+            said.append((answer.status_code, text))
+        assert rolling.returncode == 0
+        until(lambda: through.chat(server, "demo/tiny", "hi").json()["choices"][0]["message"]["content"] != before)
+        assert len(said) > 5 and {status for status, _ in said} == {200}, said
+        assert server.http.delete("/api/ecotone/v1/deployments/demo/tiny").status_code == 200
+
+
+_ROLL = """
+import os, sys, httpx
+options = {"kind": "ray", "replicas": 1, "most_replicas": 2, "arguments": {"cpus": "0.1"}}
+body = {"model": sys.argv[2], "options": options}
+head = {"authorization": "Bearer " + os.environ["ECOTONE_ADMIN_TOKEN"]}
+answer = httpx.post(sys.argv[1] + "/api/ecotone/v1/deployments", json=body, headers=head, timeout=240)
+sys.exit(answer.status_code != 201)
+"""
 
 
 def test_without_a_cluster_it_says_how_to_have_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,6 @@ import pytest
 
 from tests.engines.kinds.conftest import FAKE, weights
 from tests.engines.kinds.elsewhere import OpenAI, elsewhere
-from tests.engines.kinds.ray_cluster import cluster
 from tests.engines.kinds.starting import until
 from tests.running import ADMIN, Running, free_port, running
 
@@ -136,40 +135,3 @@ def _answers(port: int) -> bool:
         return httpx.get(f"http://127.0.0.1:{port}/health", timeout=2).status_code == 200
     except httpx.HTTPError:
         return False
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_a_model_on_ray_is_deployed_rolled_and_ended_through_the_server(tiny: ModuleType, tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason='needs the extra ray (pip install "ecotone[ray]")')
-    (tmp_path / "cluster").mkdir()
-    one, two = tiny.llama(tmp_path / "one"), tiny.llama(tmp_path / "two", seed=1)
-    with cluster(tmp_path / "cluster") as env, running(tmp_path / "server", **env) as server:
-        server.publish("demo/tiny", files_of(one))
-        made = deploy(server, "demo/tiny", kind="ray", replicas=1, most_replicas=2, arguments={"cpus": "0.1"})
-        assert made["state"] == "ready" and made["kind"] == "ray"
-        until(lambda: chat(server, "demo/tiny", "hi").status_code == 200)
-        before = chat(server, "demo/tiny", "hi").json()["choices"][0]["message"]["content"]
-        server.publish("demo/tiny", files_of(two))
-        said: list[tuple[int, str]] = []
-        rolling = subprocess.Popen(
-            [sys.executable, "-c", _ROLL, server.url, "demo/tiny"], env=server.env, stdout=subprocess.PIPE
-        )
-        while rolling.poll() is None:
-            answer = chat(server, "demo/tiny", "hi")
-            text = answer.json()["choices"][0]["message"]["content"] if answer.status_code == 200 else answer.text
-            said.append((answer.status_code, text))
-        assert rolling.returncode == 0
-        until(lambda: chat(server, "demo/tiny", "hi").json()["choices"][0]["message"]["content"] != before)
-        assert len(said) > 5 and {status for status, _ in said} == {200}, said
-        assert server.http.delete("/api/ecotone/v1/deployments/demo/tiny").status_code == 200
-
-
-_ROLL = """
-import os, sys, httpx
-options = {"kind": "ray", "replicas": 1, "most_replicas": 2, "arguments": {"cpus": "0.1"}}
-body = {"model": sys.argv[2], "options": options}
-head = {"authorization": "Bearer " + os.environ["ECOTONE_ADMIN_TOKEN"]}
-answer = httpx.post(sys.argv[1] + "/api/ecotone/v1/deployments", json=body, headers=head, timeout=240)
-sys.exit(answer.status_code != 201)
-"""

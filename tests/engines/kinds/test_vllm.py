@@ -162,6 +162,8 @@ def test_adapters_come_and_go_and_each_name_means_one(vllm: Path, folder: Path, 
     options = {"max-loras": "4", "max-lora-rank": "16"}
     with started("vllm", tmp_path, folder, arguments=options) as heard, heard.client as client:
         heard.of(Ready)
+        log = (tmp_path / "log").read_text()
+        assert '"--max-loras", "4"' in log and "--enable-lora" in log  # vLLM's default is one adapter in a batch
         assert client.post("/v1/chat/completions", json=chat("a", model=name)).status_code == 404
         heard.running.load(name, adapter, 10)
         assert [a["name"] for a in client.get("/adapters").json()["adapters"]] == [name]
@@ -169,6 +171,16 @@ def test_adapters_come_and_go_and_each_name_means_one(vllm: Path, folder: Path, 
         heard.running.unload(name, 10)
         heard.running.unload(name, 10)
         assert client.post("/v1/chat/completions", json=chat("a", model=name)).status_code == 404
+
+
+def test_what_vllm_ignores_in_silence_is_refused(vllm: Path, folder: Path, tmp_path: Path) -> None:
+    """vLLM #53975: the old `guided_*` fields are ignored, and free text comes with 200."""
+    with started("vllm", tmp_path, folder) as heard, heard.client as client:
+        heard.of(Ready)
+        for name in ("guided_json", "guided_regex", "guided_choice", "guided_grammar"):
+            refused = client.post("/v1/chat/completions", json=chat("a", **{name: {}}))
+            assert refused.status_code == 400 and name in refused.json()["error"]["message"]
+        assert words(heard, "a", guided_json=None) == "a a a a "
 
 
 def test_an_adapter_that_it_does_not_take_is_said_with_its_reason(

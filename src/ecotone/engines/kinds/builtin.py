@@ -4,18 +4,27 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
 
 from ecotone.engines.errors import EngineFailed, NotServable, NotSupported
 from ecotone.engines.kinds.kind import Beat, Event, Hear, Options, Progress, Ready, Refused, Spec, Where
+from ecotone.engines.kinds.relayed import check_arguments
+from ecotone.engines.memory import SHARE, of_machine
 from ecotone.engines.probing import asked, healthy
 from ecotone.jobs import Child, Message
+from ecotone.settings import Settings
 
 MODULE = "ecotone.engines.server"
 _OF_OTHERS = ("url", "key_env", "served_as", "location")
 _MOST_SLOTS, _MOST_THREADS = 1024, 1024
+_ARGUMENTS = {
+    "truncate": ("true or false", re.compile("true|false")),
+    "batch_tokens": ("a number of tokens", re.compile("[1-9][0-9]{0,6}")),
+    "dtype": ("float32 or bfloat16", re.compile("float32|bfloat16")),
+}
 _NO_ADAPTERS = (400, 404, 405, 501)
 
 
@@ -31,8 +40,11 @@ class Builtin:
         for name in _OF_OTHERS:
             if getattr(options, name) is not None:
                 raise NotServable(f"The built-in engine has no {name}; leave it out, or name another kind.")
-        if options.arguments:
-            raise NotServable("The built-in engine takes no further arguments; leave them out.")
+        check_arguments(options, frozenset(_ARGUMENTS), "builtin")
+        for name, value in options.arguments.items():
+            expected, form = _ARGUMENTS[name]
+            if not form.fullmatch(value):
+                raise NotServable(f"The argument {name} is {value[:40]!r}; {expected} is expected.")
         if options.quantise not in (None, "int8"):
             raise NotServable(f"quantise is {str(options.quantise)[:40]!r}; int8 is expected, or nothing.")
         for name, most in (("slots", _MOST_SLOTS), ("threads", _MOST_THREADS)):
@@ -121,7 +133,13 @@ class Process:
 
 def options_told(options: Options) -> dict[str, Any]:
     """What the child is told of them; replicas share the machine's cores where nobody says how many each has."""
-    found: dict[str, Any] = {"quantise": options.quantise, "slots": options.slots, "device": options.device}
+    found: dict[str, Any] = {
+        "quantise": options.quantise,
+        "slots": options.slots,
+        "device": options.device,
+        "memory": Settings.from_environment().engine_memory or int(of_machine() * SHARE),
+    }
+    found |= {name: json.loads(value) if name != "dtype" else value for name, value in options.arguments.items()}
     threads = options.threads
     if threads is None and options.replicas > 1:
         threads = max(1, _cores() // options.replicas)
@@ -147,5 +165,8 @@ def _event(message: Message, path: Path) -> Event | None:
     return None
 
 
-_ADVICE = "stop other models, serve it with --quantise int8 or fewer --replicas, or set ECOTONE_ENGINE_MEMORY lower"
+_ADVICE = (
+    "stop other models, serve it with fewer --replicas or, if it writes, --quantise int8, or set ECOTONE_ENGINE_MEMORY "
+    "lower"
+)
 KIND = Builtin()

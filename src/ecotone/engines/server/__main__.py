@@ -12,6 +12,8 @@ import logging
 import os
 import socket
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ def main() -> int:
     spec, report = receive()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    began = time.monotonic()
     try:
         tag = spec.get("info", {}).get("pipeline_tag")
         found = plan(Path(spec["folder"]), Path(spec["base"]) if spec.get("base") else None, tag)
@@ -44,6 +47,7 @@ def main() -> int:
     loading.end()
     _give_back()
     info = engine.info() | spec.get("info", {})
+    logging.info("loaded in %.1f s: %s", time.monotonic() - began, ", ".join(_facts(info)))
     _serve(engine, application(engine, found, info), info, spec["socket"], report)
     return 0
 
@@ -58,6 +62,13 @@ def _give_back() -> None:
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def _facts(info: dict[str, Any]) -> Iterator[str]:
+    """What stands in the log of an engine that was loaded."""
+    for name, value in info.items():
+        parts = value.items() if isinstance(value, dict) else [("", value)]
+        yield from (f"{name} {part} {told}".replace("  ", " ") for part, told in parts)
 
 
 def _serve(engine: Any, application: Any, info: dict[str, Any], path: str, report: Any) -> None:

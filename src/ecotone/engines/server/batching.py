@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ecotone.engines.server.errors import RequestError
+from ecotone.engines.server.faults import fault, is_out_of_memory
 from ecotone.engines.server.generation import Answer, Delivery, Piece, post
 from ecotone.engines.server.stepping import Stepper
 
@@ -66,16 +67,20 @@ class Writer:
         self._thread = threading.Thread(target=self._work, name="writer", daemon=True)
         self._thread.start()
 
+    def check_count(self, answers: int) -> None:
+        """Refuse more answers to one request than may wait."""
+        if answers > self._most_waiting:
+            raise RequestError(
+                f"One request may ask for {self._most_waiting} answers, not {answers}; send several requests."
+            )
+
     def begin(self, answers: Sequence[Answer]) -> None:
         """Queue the answers to one request: all of them or none.
 
         Raises:
             RequestError: too many wait already.
         """
-        if len(answers) > self._most_waiting:
-            raise RequestError(
-                f"One request may ask for {self._most_waiting} answers, not {len(answers)}; send several requests."
-            )
+        self.check_count(len(answers))
         with self._turn:
             if len(self._waiting) + len(answers) > self._most_waiting:
                 self._forget_gone()
@@ -231,7 +236,7 @@ class Writer:
                         answer.chosen.append(chosen)
                 piece = answer.take(token)
             except Exception as error:  # this answer is lost; the others go on
-                piece = Piece("", len(answer.made), error=_fault(error))
+                piece = Piece("", len(answer.made), error=fault(error))
             if piece is not None:
                 self._out.append((answer, piece))
                 if piece.last:
@@ -250,7 +255,7 @@ class Writer:
         try:
             errand.results.append(errand.acts.popleft()())
         except Exception as error:
-            _settle(errand.future, None, _fault(error))
+            _settle(errand.future, None, fault(error))
             return
         self._beat = time.monotonic()
         if errand.acts:
@@ -279,15 +284,15 @@ class Writer:
 
     def _fail(self, answer: Answer, error: Exception) -> None:
         self._close(answer)
-        self._out.append((answer, Piece("", len(answer.made), error=_fault(error))))
+        self._out.append((answer, Piece("", len(answer.made), error=fault(error))))
 
     def _fail_all(self, error: Exception) -> None:
         answers = [*self._live, *self._filling.values()]
         self._live = []
         self._filling.clear()
-        fault = _fault(error)
+        told = fault(error)
         for answer in answers:
-            self._fail(answer, fault)
+            self._fail(answer, told)
         _free_memory(error)
 
     def _post(self) -> None:
@@ -322,30 +327,8 @@ def _settle(future: "Future[list[Any]]", results: list[Any] | None, error: Excep
         future.set_result(results or [])
 
 
-def _fault(error: Exception) -> RequestError:
-    """What the client is told."""
-    if isinstance(error, RequestError):
-        return error
-    if _out_of_memory(error):
-        log.error("out of memory: %s", error)
-        return RequestError(
-            "The engine ran out of memory while it computed this answer; send a shorter prompt or fewer requests at "
-            "once, or serve the model with fewer slots.",
-            status=503,
-            code="out_of_memory",
-        )
-    log.error("an answer failed", exc_info=error)
-    return RequestError(f"The engine failed: {type(error).__name__}.", status=500, code="engine_error")
-
-
-def _out_of_memory(error: Exception) -> bool:
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and "memory" in str(error) and "alloc" in str(error)
-
-
 def _free_memory(error: Exception) -> None:
-    if _out_of_memory(error):
+    if is_out_of_memory(error):
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -47,6 +47,8 @@ class Engine:
     def __init__(self, plan: Plan, options: Mapping[str, Any] | None = None) -> None:
         options = options or {}
         checked(options.get("quantise"), plan.task)
+        if meant := [name for name in ("truncate", "batch_tokens") if name in options]:
+            raise Unloadable(f"{', '.join(meant)}: an option of encoders, and this model writes; leave it out.")
         self._loaded: Loaded = load(plan, options)
         self._tokenizer = self._loaded.tokenizer
         self.task = plan.task
@@ -83,7 +85,7 @@ class Engine:
         }
         if self._pooling is not None:
             found |= {"pooling": self._pooling.description, "truncates": False}
-        return found
+        return found | self.settings()
 
     def settings(self) -> dict[str, Any]:
         """Settings in effect."""
@@ -147,6 +149,7 @@ class Engine:
         Raises:
             RequestError: a prompt does not fit the context, or too many answers wait already.
         """
+        self._writer.check_count(len(prepared.prompts) * request.n)
         answers: list[Answer] = []
         grammar = prepared.grammar
         decode = self.tokens.decode if not request.tools.names else self._decode_calls

@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 from ecotone.engines.server import adapters_face, requests, text_tasks
 from ecotone.engines.server.engine import Engine
 from ecotone.engines.server.errors import RequestError, unknown
+from ecotone.engines.server.faults import answer_fault
 from ecotone.engines.server.generation import Piece
 from ecotone.engines.server.requests import TextRequest
 from ecotone.engines.server.shapes import ChatShape, Shape, TextShape
@@ -43,7 +44,7 @@ def application(engine: Engine, info: dict[str, Any]) -> Starlette:
             *adapters_face.routes(engine),
             *text_tasks.routes(engine, face.adapter_of, text_tasks.Asking(_body, _prepared, _left)),
         ],
-        exception_handlers={RequestError: _answer_error, ClientDisconnect: _answer_gone},
+        exception_handlers={RequestError: _answer_error, ClientDisconnect: _answer_gone, Exception: answer_fault},
     )
 
 

@@ -5,6 +5,7 @@ Weights are taken from safetensors alone: a pickle runs code when it is opened.
 
 import enum
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -14,6 +15,11 @@ from ecotone.lineage import BrokenIndex, check_folder, is_plain
 
 _LARGEST_CONFIG = 16 * 1024 * 1024
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack")
+
+
+_KERNELS = ("attn_implementation", "_attn_implementation", "experts_implementation", "_experts_implementation")
+_PLAIN_WORD = re.compile(r"[a-z0-9_]{1,64}")
+_MOST_LAYERS = 4096
 
 
 class Task(enum.StrEnum):
@@ -85,6 +91,7 @@ def plan(folder: Path, base: Path | None = None, tag: str | None = None) -> Plan
         raise Unloadable("there is no config.json; upload the whole folder that save_pretrained wrote.")
     size = _check_weights(weights, "*.safetensors")
     _check_names(weights, config)
+    _check_config(config)
     if "auto_map" in config and not config.get("model_type"):
         raise Unloadable("the model needs code of its own, which is never run here; its architecture is not built in.")
     _check_token_names(folder)
@@ -109,6 +116,21 @@ def _check_names(weights: Path, config: dict[str, Any]) -> None:
     named = config.get("transformers_weights")
     if named is not None and not is_plain(named):
         raise Unloadable(f"config.json names the weights {str(named)[:200]!r}; a plain file name is expected.")
+
+
+def _check_config(config: dict[str, Any]) -> None:
+    """Refuse what would make a loader run code that is fetched by its name, or build a model for hours."""
+    for name in _KERNELS:
+        value = config.get(name)
+        for wanted in value.values() if isinstance(value, dict) else (value,):
+            if wanted is not None and not (isinstance(wanted, str) and _PLAIN_WORD.fullmatch(wanted)):
+                raise Unloadable(
+                    f"config.json asks for code of its own by {name} ({str(wanted)[:100]!r}), which is never run here; "
+                    "remove it."
+                )
+    for name, value in config.items():
+        if isinstance(value, int) and name.endswith(("layers", "n_layer")) and value > _MOST_LAYERS:
+            raise Unloadable(f"config.json has {name}={str(value)[:40]}; at most {_MOST_LAYERS} are expected.")
 
 
 def _check_token_names(folder: Path) -> None:
@@ -187,8 +209,8 @@ def _read(path: Path) -> dict[str, Any] | None:
         raise Unloadable(f"{path.name} is larger than {_LARGEST_CONFIG} bytes.")
     try:
         found = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise Unloadable(f"{path.name} is not JSON: {error}.") from None
+    except (ValueError, RecursionError) as error:
+        raise Unloadable(f"{path.name} is not JSON: {str(error)[:200]}.") from None
     if not isinstance(found, dict):
         raise Unloadable(f"{path.name} holds no JSON object.")
     return found

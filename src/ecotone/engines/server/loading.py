@@ -3,10 +3,13 @@
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from safetensors import safe_open
 
 from ecotone.engines.server.errors import Unloadable
 from ecotone.engines.server.folders import Plan, Task
@@ -50,6 +53,8 @@ def load(plan: Plan, options: Mapping[str, Any] | None = None) -> Loaded:
     transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(_threads(options.get("threads"), plan.task))
     tokenizer = _attempt("the tokenizer cannot be loaded", lambda: _tokenizer(plan))
+    for folder in filter(None, (plan.weights, plan.adapter)):
+        _attempt("the model cannot be loaded", partial(check_dtypes, folder, plan.config))
     model = _attempt("the model cannot be loaded", lambda: _model(plan, options))
     if plan.adapter is not None:
         model = _attempt("the adapter does not fit its base", lambda: _adapted(model, plan))
@@ -63,6 +68,26 @@ def load(plan: Plan, options: Mapping[str, Any] | None = None) -> Loaded:
         dtype=str(model.dtype).removeprefix("torch."),
         parameters=sum(p.numel() for p in model.parameters()),
     )
+
+
+def check_dtypes(folder: Path, config: Mapping[str, Any]) -> None:
+    """Refuse weights stored as whole numbers: read as they are, the model would answer nonsense.
+
+    Raises:
+        Unloadable: naming the tensor.
+    """
+    if config.get("quantization_config"):
+        return
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as opened:
+            for name in opened.keys():  # noqa: SIM118  it is no mapping
+                if name.endswith((".weight", ".bias")) and (kind := opened.get_slice(name).get_dtype())[0] in "IUB":
+                    if kind == "BF16":
+                        continue
+                    raise Unloadable(
+                        f"{path.name} has {name} as {kind}, which are no floating-point numbers; save the model as "
+                        "float32, bfloat16 or float16."
+                    )
 
 
 def _attempt(what: str, act: Callable[[], Any]) -> Any:

@@ -1,6 +1,6 @@
 """Messages and tools of a chat, read and checked, in the form that chat templates take."""
 
-import json
+import contextlib
 import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -9,6 +9,7 @@ import msgspec
 
 from ecotone.engines.server import schemas
 from ecotone.engines.server.errors import RequestError
+from ecotone.engines.server.nesting import DEEPEST, is_deep
 
 _ROLES = ("system", "developer", "user", "assistant", "tool")
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -150,11 +151,13 @@ def _arguments(function: dict[str, Any], where: str) -> Any:
     given = function.get("arguments") or "{}"
     if isinstance(given, dict):
         return given
-    try:
-        found = json.loads(given)
-    except (TypeError, ValueError, RecursionError):
-        found = None
-    return found if isinstance(found, dict) else _wrong(f"{where}.function.arguments", "the JSON text of an object")
+    found = None
+    if isinstance(given, str):
+        with contextlib.suppress(ValueError, RecursionError):
+            found = msgspec.json.decode(given)
+    if not isinstance(found, dict) or is_deep(found):
+        _wrong(f"{where}.function.arguments", f"the JSON text of an object, nested at most {DEEPEST} deep")
+    return found
 
 
 def _check_answers(messages: Sequence[dict[str, Any]]) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ecotone.engines.server.errors import Unloadable
 from ecotone.engines.server.folders import Plan
 
 
@@ -13,12 +14,14 @@ def opened(plan: Plan, options: Mapping[str, Any]) -> Any:
         Unloadable: the model cannot be served.
     """
     if plan.task.encodes:
-        from ecotone.engines.server.encoding.engine import Encoders
-
-        return Encoders(plan, options)
-    from ecotone.engines.server.engine import Engine
-
-    return Engine(plan, options)
+        from ecotone.engines.server.encoding.engine import Encoders as Engine
+    else:
+        from ecotone.engines.server.engine import Engine  # type: ignore[assignment]
+    try:
+        return Engine(plan, options)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:  # of what its files say
+        said = " ".join(str(error).split())[:300]
+        raise Unloadable(f"its configuration makes no sense: {type(error).__name__}: {said}") from error
 
 
 def application(engine: Any, plan: Plan, info: dict[str, Any]) -> Any:

@@ -83,7 +83,7 @@ def _modules(folder: Path) -> list[tuple[str, str]] | None:
     try:
         found = json.loads(path.read_bytes())
         steps = [(str(step["type"]).rpartition(".")[2], str(step["path"])) for step in found]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         raise Unloadable("modules.json is not a list of steps with type and path.") from None
     if any(".." in place or place.startswith("/") for _, place in steps):
         raise Unloadable("modules.json names a path outside the model's folder.")

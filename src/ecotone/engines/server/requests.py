@@ -12,8 +12,11 @@ import msgspec
 from ecotone.engines.server import messages, schemas
 from ecotone.engines.server.errors import RequestError
 from ecotone.engines.server.messages import Tools
+from ecotone.engines.server.nesting import DEEPEST, is_deep
 
 _MOST_STOPS = 16
+_LONGEST_STOP = 4096  # characters: as many are held back while an answer grows
+_MOST_BIASES = 1024
 _MOST_INPUTS = 2048
 MOST_LOGPROBS = 20
 
@@ -76,11 +79,13 @@ class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True):
 def body_of(raw: bytes) -> dict[str, Any]:
     """The JSON object of a request."""
     try:
-        found = json.loads(raw)
+        found = msgspec.json.decode(raw)
     except (ValueError, RecursionError):
-        raise RequestError("The body is not JSON.", code="invalid_json") from None
+        raise RequestError("The body is not JSON in UTF-8.", code="invalid_json") from None
     if not isinstance(found, dict):
         raise RequestError("The body must be a JSON object.", code="invalid_json")
+    if raw.count(b"{") + raw.count(b"[") > DEEPEST and is_deep(found):
+        raise RequestError(f"The body is nested more than {DEEPEST} deep; send it flatter.", code="invalid_json")
     return found
 
 
@@ -154,7 +159,7 @@ def completion(body: dict[str, Any]) -> TextRequest:
 def _refuse_silent(body: dict[str, Any]) -> None:
     """Fields of other servers that change the answer: taken in silence they would give a wrong one."""
     for name in _CHANGING:
-        if body.get(name):
+        if body.get(name) or (name in _GUIDING and body.get(name) is not None):  # {} is a schema too
             instead = "; response_format holds an answer to a JSON schema" if name in _GUIDING else ""
             raise RequestError(
                 f"{name} is not supported by this engine{instead}.", code="unsupported_parameter", param=name
@@ -244,20 +249,29 @@ def _stop_tokens(given: Any) -> tuple[int, ...]:
 
 def _stop(stop: Any) -> tuple[str, ...]:
     found = [stop] if isinstance(stop, str) else stop or []
-    if not isinstance(found, list) or len(found) > _MOST_STOPS or not all(isinstance(s, str) for s in found):
-        _wrong("stop", f"a string or a list of at most {_MOST_STOPS} strings")
+    if not isinstance(found, list) or len(found) > _MOST_STOPS or not all(map(is_stop, found)):
+        _wrong(
+            "stop", f"a string or a list of at most {_MOST_STOPS} strings, each of at most {_LONGEST_STOP} characters"
+        )
     return tuple(s for s in found if s)
 
 
+def is_stop(given: Any) -> bool:
+    return isinstance(given, str) and len(given) <= _LONGEST_STOP
+
+
 def _bias(bias: Any) -> dict[int, float]:
+    expected = f"an object of at most {_MOST_BIASES} token ids and numbers from -100 to 100"
     if bias is None:
         return {}
+    if not isinstance(bias, dict) or len(bias) > _MOST_BIASES:
+        _wrong("logit_bias", expected)
     try:
         found = {int(token): float(value) for token, value in bias.items()}
-    except (AttributeError, TypeError, ValueError):
-        _wrong("logit_bias", "an object of token ids and numbers from -100 to 100")
+    except (OverflowError, TypeError, ValueError):
+        _wrong("logit_bias", expected)
     if not all(-100 <= value <= 100 for value in found.values()):
-        _wrong("logit_bias", "an object of token ids and numbers from -100 to 100")
+        _wrong("logit_bias", expected)
     return found
 
 
@@ -289,8 +303,12 @@ def _number(body: dict[str, Any], name: str, low: float, high: float, *, integer
         return None
     good = type(value) is int or (type(value) is float and not integer and math.isfinite(value))
     if not good or not low <= value <= high:
-        _wrong(name, f"{'an integer' if integer else 'a number'} from {low:g} to {high:g}")
+        _wrong(name, _range(low, high) if integer else f"a number from {low:g} to {high:g}")
     return value  # type: ignore[no-any-return]
+
+
+def _range(low: Any, high: Any) -> str:
+    return f"an integer of at least {low:d}" if high == 1 << 31 else f"an integer from {low:d} to {high:d}"
 
 
 def _integer(body: dict[str, Any], name: str, low: int, high: int) -> int | None:

@@ -119,9 +119,8 @@ class Chooser:
         if not self._adjusts:
             return logits
         row = logits.clone()
-        for token, value in self.sampling.bias.items():
-            if 0 <= token < row.shape[0]:
-                row[token] += value
+        if self.sampling.bias:
+            self._lean(row)
         if self._penalised:
             self._penalise(row)
         if self.ends and count < self.least:
@@ -129,6 +128,10 @@ class Chooser:
         if self._constraint is not None:
             self._constraint.mask(row)
         return row
+
+    def _lean(self, row: Any) -> None:
+        known = {token: value for token, value in self.sampling.bias.items() if 0 <= token < row.shape[0]}
+        row[torch.tensor(list(known), dtype=torch.long)] += torch.tensor(list(known.values()), dtype=row.dtype)
 
     def _penalise(self, row: Any) -> None:
         if self.sampling.repetition != 1.0:
@@ -178,7 +181,10 @@ def _told(raw: Any, token: int, most: int) -> Chosen:
     logprobs = raw.log_softmax(-1)
     top: tuple[tuple[int, float], ...] = ()
     if most:
-        values, places = logprobs.topk(min(most, logprobs.shape[0]))
+        least = logprobs.topk(min(most, logprobs.shape[0])).values[-1]
+        places = (logprobs >= least).nonzero().flatten()  # by number, which decides among equals as it does for argmax
+        values, order = logprobs[places].sort(descending=True, stable=True)
+        values, places = values[:most], places[order[:most]]
         top = tuple(zip(places.tolist(), values.tolist(), strict=True))
     return Chosen(token, float(logprobs[token]), top)
 

@@ -106,7 +106,7 @@ def _check(schema: Any, field: str, pointer: str, depth: int) -> None:
                 code="unsupported_schema",
                 param=field,
             )
-        if keyword == "format" and value not in FORMATS:
+        if keyword == "format" and not (isinstance(value, str) and value in FORMATS):
             raise _wrong(field, f"one of the formats {', '.join(sorted(FORMATS))}", place)
         if keyword == "$ref" and not (isinstance(value, str) and value.startswith("#")):
             raise _wrong(field, "a $ref into the schema itself, beginning with #", place)

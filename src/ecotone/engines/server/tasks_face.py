@@ -64,8 +64,8 @@ def _read(model: Known, named: str, raw: bytes, agent: str) -> tuple[str, Work]:
         raise RequestError("The body is not JSON.", code="invalid_json") from None
     if not isinstance(body, dict):
         raise RequestError("The body must be a JSON object with inputs and parameters.", code="invalid_json")
-    task = decided(named[:60], body, model)
-    return task, TASKS[task](asked(body, agent), model)
+    task = decided(named[:60], body, model, agent)
+    return task, TASKS[task](asked(body, agent, task), model)
 
 
 def _error(error: RequestError) -> dict[str, Any]:

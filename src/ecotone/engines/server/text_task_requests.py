@@ -1,8 +1,8 @@
 """Bodies of Hugging Face's text tasks (text-generation, text2text-generation, translation, summarization) read.
 
-What cannot be honoured is refused by name: for text-generation in the words by which `InferenceClient` leaves such
-parameters out and asks once more. Defaults are those of text-generation-inference: the likeliest tokens unless sampling
-is asked for, 100 new tokens of a model that continues text.
+What cannot be honoured is refused by name, never in the words by which `InferenceClient` asks again without it: that
+client then takes every address of its process for one that can neither stream nor tell details. Defaults are those of
+text-generation-inference: the likeliest tokens unless sampling is asked for, 100 new tokens of a model that goes on.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from ecotone.engines.server.errors import RequestError
-from ecotone.engines.server.requests import MOST_LOGPROBS, Prompt, Sampling, TextRequest
+from ecotone.engines.server.requests import MOST_LOGPROBS, Prompt, Sampling, TextRequest, is_stop
 
 GENERATION = "text-generation"
 TEXT_TO_TEXT = "text2text-generation"
@@ -30,6 +30,7 @@ _FOR_GENERATION = (
     "max_new_tokens", "repetition_penalty", "return_full_text", "seed", "stop", "stop_sequences", "temperature",
     "top_k", "top_n_tokens", "top_p", "truncate", "typical_p", "watermark",
 )  # fmt: skip
+_NOT_DONE = ("watermark", "decoder_input_details", "typical_p")
 _FOR_GENERATE = ("do_sample", "max_new_tokens", "max_length", "num_beams", "repetition_penalty", "temperature", "top_k",
                  "top_p")  # fmt: skip
 
@@ -136,17 +137,21 @@ def _refuse(parameters: Mapping[str, Any], *, encodes: bool) -> None:
             param="adapter_id",
         )
     unused = [name for name in parameters if name not in _FOR_GENERATION and name not in _FOR_PIPELINES]
-    unused += [name for name in ("watermark", "decoder_input_details") if parameters.get(name)]
-    if parameters.get("typical_p") not in (None, 1, 1.0):
-        unused.append("typical_p")
+    unused += [
+        name for name in _NOT_DONE if parameters.get(name) and not (name == "typical_p" and parameters[name] == 1)
+    ]
     if encodes and parameters.get("return_full_text"):
         unused.append("return_full_text")
     if parameters.get("clean_up_tokenization_spaces"):
         unused.append("clean_up_tokenization_spaces")
     if unused:
-        names = [str(name)[:60] for name in unused[:20]]
+        names = ", ".join(str(name)[:60] for name in unused[:20])
+        known = ", ".join(name for name in _FOR_GENERATION if name not in ("adapter_id", *_NOT_DONE))
         raise RequestError(
-            f"The following `model_kwargs` are not used by the model: {names}", code="unsupported_parameter"
+            f"parameters: {names} cannot be honoured here; leave {'it' if len(unused) == 1 else 'them'} out. "
+            f"Known are {known}.",
+            code="unsupported_parameter",
+            param=str(unused[0])[:60],
         )
 
 
@@ -172,8 +177,8 @@ def _sampling(given: Mapping[str, Any], new_tokens: int | None, logprobs: bool, 
 def _stops(given: Mapping[str, Any]) -> tuple[str, ...]:
     found = given.get("stop") if given.get("stop") is not None else given.get("stop_sequences")
     found = [found] if isinstance(found, str) else found or []
-    if not isinstance(found, list) or len(found) > _MOST_STOPS or not all(isinstance(s, str) and s for s in found):
-        _wrong("stop", f"a list of at most {_MOST_STOPS} strings")
+    if not isinstance(found, list) or len(found) > _MOST_STOPS or not all(s and is_stop(s) for s in found):
+        _wrong("stop", f"a list of at most {_MOST_STOPS} strings, none of them empty or longer than 4096 characters")
     return tuple(found)
 
 
@@ -216,8 +221,8 @@ def _prefix(task: str, parameters: Mapping[str, Any], settings: Mapping[str, Any
     ]
     if len(fitting) != 1:
         raise RequestError(
-            f"src_lang {source!r} and tgt_lang {target!r} must name one of the pairs that this model knows: "
-            f"{', '.join(sorted(pairs)[:20])}.",
+            f"src_lang {str(source)[:60]!r} and tgt_lang {str(target)[:60]!r} must name one of the pairs that this "
+            f"model knows: {', '.join(sorted(pairs)[:20])}.",
             param="tgt_lang",
         )
     return _prefix_of(pairs[fitting[0]])

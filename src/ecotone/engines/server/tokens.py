@@ -46,7 +46,10 @@ class Tokens:
         return found
 
     def cut(self, text: str, limit: int) -> list[int]:
-        """A text as the tokens of a whole input, cut to `limit` of them."""
+        """A text as the tokens of a whole input, cut to `limit` of them; what is sure to be cut is not tokenised."""
+        most = limit * LETTERS_A_TOKEN
+        left = getattr(self._tokenizer, "truncation_side", "right") == "left"
+        text = text[-most:] if left else text[:most]
         with self._lock:
             found: list[int] = self._tokenizer(text, truncation=True, max_length=limit)["input_ids"]
         return found

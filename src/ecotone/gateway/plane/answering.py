@@ -59,7 +59,7 @@ class Answering(Course):
             return
         self._upstream = None
         if self._status == 200:
-            self._whole()
+            self._whole(self._parts[0] if len(self._parts) == 1 else b"".join(self._parts))
         else:
             self._refused_by_upstream()
 
@@ -73,8 +73,7 @@ class Answering(Course):
         self._status = 200
         self._headers = headers
         self.first = now
-        self._parts = [body]
-        self._whole()
+        self._whole(body)
 
     def answer_lost(self, how: str, again: bool) -> None:
         self._upstream = None
@@ -131,9 +130,7 @@ class Answering(Course):
         return found
 
     # -- whole answers -----------------------------------------------------------------------------------------------
-    def _whole(self) -> None:
-        parts = self._parts
-        data = parts[0] if len(parts) == 1 else b"".join(parts)
+    def _whole(self, data: bytes) -> None:
         if self.names is None:
             try:
                 found = answer_decoder.decode(data)

@@ -123,7 +123,7 @@ class Connection(asyncio.Protocol):
         self._head: Head | None = None
         self._target: list[bytes] = []
         self._fields: list[tuple[bytes, bytes]] = []
-        self._parts: list[bytes] = []
+        self._parts: list[bytes | memoryview] = []
         self._refusal: Refusal | None = None
         self._raw: list[bytes] = []
         self._in_head = self._first = False
@@ -159,17 +159,28 @@ class Connection(asyncio.Protocol):
             work.client_gone()
 
     def data_received(self, data: bytes) -> None:
-        """What came. Between two requests that is most often a whole one with the same head as the last: it begins at
-        once, as all that a head decides stands from the last time."""
+        """What came. Between two requests that is most often one with the same head as the last: it begins at once, as
+        all that a head decides stands from the last time. Its body may come in pieces."""
         seen, self._expected = self._expected, None
         if seen is not None:
             start, length = seen.begins(data)
-            if start and len(data) - start == length <= self._desk.most_body:
+            have = len(data) - start
+            if start and have == length <= self._desk.most_body:
                 self._busy = True
                 work = self._desk.take(self, seen.meaning, data[start:], self.address)
                 if self._busy:  # not answered yet
                     self._work = work
                 return
+            may_be_it = start and have < length <= self._desk.most_body
+            if may_be_it and self._desk.refused_early(seen.meaning, self.address) is None:
+                self.since = time.monotonic()
+                self._parts = [memoryview(data)[start:]]
+                self._missing = length - have
+                return
+        elif self._missing:
+            self.since = time.monotonic()
+            self._more(data)
+            return
         self._received(data)
 
     def _received(self, data: bytes) -> None:
@@ -182,18 +193,6 @@ class Connection(asyncio.Protocol):
             return
         if self._ending:
             return
-        if self._missing:
-            self._more(data)
-            return
-        seen = self._seen
-        if seen is not None and not self._busy and self._head is None:
-            start, length = seen.begins(data)
-            have = len(data) - start
-            may_be_it = start and have < length <= self._desk.most_body
-            if may_be_it and self._desk.refused_early(seen.meaning, self.address) is None:
-                self._parts = [data[start:]]
-                self._missing = length - have
-                return
         if self._head is None:
             self._raw = [data]
             self._first = True
@@ -355,7 +354,7 @@ class Connection(asyncio.Protocol):
         may_repeat = self._first and len(self._raw) == 1 and self._refusal is None and repeatable(head)
         self._seen = SeenHead(self._raw[0], head) if may_repeat else None
         self._first = False
-        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        body = b"".join(parts)
         if self._busy:
             if len(self._waiting) >= MOST_PIPELINED:
                 raise bad("Too many requests were sent before their answers.")
@@ -430,6 +429,7 @@ class Connection(asyncio.Protocol):
     def _broken(self, refusal: Refusal) -> None:
         """Nothing that follows can be trusted: say why, once what came before is answered, and end."""
         self._last = self._ending = True
+        self._missing = 0
         if self._busy:
             self._waiting.append((self._head or Head(), b"", refusal))
             return
@@ -446,7 +446,11 @@ class Connection(asyncio.Protocol):
             if self._bodiless:
                 transport.write(b"%b%b%bcontent-length: %d\r\n\r\n" % (line, block, last, len(body)))
             elif len(body) < ONE_WRITE:
-                self._put(b"%b%b%bcontent-length: %d\r\n\r\n%b" % (line, block, last, len(body), body))
+                data = b"%b%b%bcontent-length: %d\r\n\r\n%b" % (line, block, last, len(body), body)
+                if len(self._desk.jobs) <= FEW:
+                    write(transport, self._descriptor, data)
+                else:
+                    transport.write(data)
             else:
                 transport.writelines((b"%b%b%bcontent-length: %d\r\n\r\n" % (line, block, last, len(body)), body))
         if self._ending and not self._waiting:

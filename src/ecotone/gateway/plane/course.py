@@ -34,10 +34,11 @@ _MAY_BE_BILLED: Final = frozenset({"upstream_died", "upstream_timeout", "interna
 
 _NONE: Final[dict[bytes, bytes]] = {}
 _SETTLED: Final = (
-    b'{"request_id":"%b",%b,"status":"%b","prompt_tokens":%d,"completion_tokens":%d,"cached_tokens":%d,'
-    b'"cache_write_tokens":%d,"reasoning_tokens":%d,"estimate":%b,"cost":%b,"price":%b,"first":%.4f,"seconds":%.4f,'
-    b'"error":%b%b%b}'
+    b'{"request_id":"%b",%b,"status":"%b","prompt_tokens":%d,"completion_tokens":%d,%b,"cost":%b,"first":%.4f,'
+    b'"seconds":%.4f,"error":%b%b%b}'
 )
+_DETAILS: Final = b'"cached_tokens":%d,"cache_write_tokens":%d,"reasoning_tokens":%d,"estimate":%b'
+_ORDINARY: Final = _DETAILS % (0, 0, 0, b"false")
 
 
 class Course(ABC):
@@ -66,14 +67,14 @@ class Course(ABC):
         self.plane = plane
         self.client = client
         self.request = request
-        self.request_id = plane.new_id()
+        self.began = self.deadline = now = plane.now()
+        self.request_id = plane.ids(now)
         self.caller_id = caller_id
         self.lane = lane
         self.options = options
         self.option = options[0]
         self.usage = Usage()
         self.completion = reserved_completion(request)
-        self.began = self.deadline = plane.now()
         self.first = self.tried = 0.0
         self.place = self._status = self._size = 0
         self.cache_key = self.conversation = self.marks = b""
@@ -280,25 +281,40 @@ class Course(ABC):
             self.hold = None
             hold.settle(prompt + completion, cost)
         now = plane.now()
+        cached, written = usage.cached_tokens, usage.cache_write_tokens + usage.cache_write_1h_tokens
+        details = _ORDINARY
+        if cached or written or usage.reasoning_tokens or usage.estimate:
+            estimate = b"true" if usage.estimate else b"false"
+            details = _DETAILS % (cached, written, usage.reasoning_tokens, estimate)
         record = _SETTLED % (
             self.request_id,
             option.settled,
             status.encode(),
             prompt,
             completion,
-            usage.cached_tokens,
-            usage.cache_write_tokens + usage.cache_write_1h_tokens,
-            usage.reasoning_tokens,
-            b"true" if usage.estimate else b"false",
+            details,
             b"null" if cost is None else b"%d" % cost,
-            option.version,
             self.first - self.began if self.first else 0.0,
             now - self.began,
             b"null" if refusal is None else b'"%b"' % refusal.code.encode(),
             self.marks,
             b"" if self.texts is None else plane.keep_texts(self, self.texts),
         )
-        plane.counted(self, status, cost, now)
+        if plane.counters is not None:
+            lane = self.lane
+            plane.counters.done(
+                lane.consumer.name,
+                lane.route.name if lane.route is not None else None,
+                option.candidate.target.backend,
+                option.name,
+                lane.face,
+                status,
+                prompt,
+                completion,
+                cost,
+                self.first - self.began if self.first else None,
+                now - self.began,
+            )
         plane.turns.add("settled", record, after or _nothing)
 
     def _let_go(self) -> None:

@@ -26,10 +26,11 @@ from ecotone.gateway.plane.course import NO_FAILURE, Course
 from ecotone.gateway.plane.lanes import Lane, Lanes, Option, header_block
 from ecotone.gateway.plane.listing import Listing
 from ecotone.gateway.plane.turns import Turns
+from ecotone.gateway.prices import Price
 from ecotone.gateway.snapshot import Snapshot
 from ecotone.gateway.tasks.clients import body_of
 from ecotone.ledger import Ledger, LedgerWriter, settle_open
-from ecotone.ledger.records import request_id_bytes
+from ecotone.ledger.records import RequestIds
 from ecotone.ledger.rulings import Rulings
 from ecotone.ledger.texts import Texts
 from ecotone.settings import Settings
@@ -51,10 +52,6 @@ class Snapshots(Protocol):
     def stop(self) -> None: ...
 
 
-def _nobody(_model: str) -> None:
-    """There are no engines here."""
-
-
 class _Nothing:
     """Snapshots of a plane that has none yet."""
 
@@ -64,6 +61,10 @@ class _Nothing:
     def start(self) -> None: ...
 
     def stop(self) -> None: ...
+
+
+def _nobody(_model: str) -> None:
+    """There are no engines here."""
 
 
 class Ground(ABC):
@@ -88,9 +89,9 @@ class Ground(ABC):
     ) -> None:
         self._settings = settings
         self._writer = writer
-        self._chain = writer.writer
+        self.ids = RequestIds(writer.writer)
         self.limiter = limiter
-        self._counters = counters
+        self.counters = counters
         self._texts = texts
         self._snapshot = Snapshot()
         self._snapshots: Snapshots = _Nothing(self._snapshot)
@@ -101,7 +102,7 @@ class Ground(ABC):
         self.cache = Cache(settings.cache_bytes)
         self._cache_key = hashlib.sha256(settings.secret("cache")).digest()
         self._listing = Listing()
-        self._prompt_keys: dict[str, bytes] = {}
+        self._prompt_keys: dict[str, tuple[bytes, Any]] = {}
         self._prompt_key = settings.secret("prompt-hash")
         # one at a time: each takes the interpreter from the loop, and several would take it in turns
         self._threads = ThreadPoolExecutor(1, "gateway")
@@ -159,7 +160,7 @@ class Ground(ABC):
 
     # -- what jobs need ----------------------------------------------------------------------------------------------
     def new_id(self) -> bytes:
-        return request_id_bytes(self._chain)
+        return self.ids(self.now())
 
     def keyed_hash(self, project: str, raw: bytes) -> bytes:
         """Keyed hash of a request's body, 128 bits, with another key for each project.
@@ -172,10 +173,13 @@ class Ground(ABC):
             if len(self._prompt_keys) > 10_000:
                 self._prompt_keys.clear()
             own = hashlib.blake2b(project.encode(), key=self._prompt_key[:64], digest_size=32).digest()
-            known = self._prompt_keys[project] = own
+            known = self._prompt_keys[project] = (own, sha256(own))
+        own, begun = known
         if len(raw) < _FEW:
-            return hexlify(sha256(known + raw).digest()[:16])
-        return blake3.blake3(raw, key=known).hexdigest(16).encode()
+            hashed = begun.copy()
+            hashed.update(raw)
+            return hexlify(hashed.digest()[:16])
+        return blake3.blake3(raw, key=own).hexdigest(16).encode()
 
     def ordered(self, job: Course, options: list[Option]) -> list[Option]:
         """Candidates in the order in which they are tried.
@@ -207,7 +211,7 @@ class Ground(ABC):
     def _conversation(self, lane: Lane, request: Request) -> bytes:
         """Names a conversation by its project and its messages up to the first of the user, which all turns have."""
         first: Any = []
-        for message in request.value.get("messages") or [str(request.value.get("prompt"))[:2000]]:
+        for message in request.messages or [str(request.value.get("prompt"))[:2000]]:
             first.append(message)
             if isinstance(message, dict) and message.get("role") == "user":
                 break
@@ -219,25 +223,10 @@ class Ground(ABC):
         candidate = msgspec.structs.replace(option.candidate, why=told)
         return Option(lane, candidate, option.place, PATHS[lane.face])
 
-    def reserved(self, job: Course, option: Option, prompt: int) -> Any:
-        """Room under all limits. Raises Refusal.
-
-        Money is held for the longest answers that may come: as the request allows, else as the setting says, and never
-        more than the model can write. Rates take what the request says, as most answers are far shorter.
-        """
-        if self.limiter is None:
-            return None
-        assert self.limiter is not None
-        completion, price = job.completion, option.price
-        cost = None
-        if job.kept is not None:
-            cost = 0  # what is kept costs nothing, and needs no budget
-        elif price is not None:  # an answer that the request does not bound costs, too
-            cost = price.most(prompt, completion or self._unlimited(job, price.max_output))
-        return self.limiter.reserve(option.scopes + job.scopes, prompt + completion, cost, self.now())
-
-    def _unlimited(self, job: Course, most: int | None) -> int:
-        return unlimited_completion(job.request, most or self._settings.max_completion)
+    def unlimited(self, job: Course, price: Price) -> int:
+        """Completion tokens to hold money for where a request bounds its answers by nothing: no more than the model can
+        write, else what the setting says."""
+        return unlimited_completion(job.request, price.max_output or self._settings.max_completion)
 
     def failed(self, job: Course, refusal: Refusal) -> None:
         """A candidate failed: it rests for a while, as long as it said, when that says something about it."""
@@ -273,24 +262,6 @@ class Ground(ABC):
         if route is not None and job.place > route.retries and route.strategy != "fallback":
             return False
         return self.chooser.may_retry(route, self.now())
-
-    def counted(self, job: Course, status: str, cost: int | None, now: float) -> None:
-        """A request is over."""
-        if self._counters is not None:
-            lane, usage = job.lane, job.usage
-            self._counters.done(
-                lane.consumer.name,
-                lane.route.name if lane.route is not None else None,
-                job.option.candidate.target.backend,
-                job.option.name,
-                lane.face,
-                status,
-                usage.prompt_tokens,
-                usage.completion_tokens,
-                cost,
-                job.first - job.began if job.first else None,
-                now - job.began,
-            )
 
     # -- work beside the loop ----------------------------------------------------------------------------------------
     async def in_thread(self, what: Callable[..., Any], *how: Any) -> Any:
@@ -331,8 +302,8 @@ class Ground(ABC):
             headers["www-authenticate"] = "Bearer"
         headers.setdefault("x-ecotone-reason", refusal.code)
         headers.setdefault("x-ecotone-backend", "none")
-        if self._counters is not None:
-            self._counters.refused(refusal.code)
+        if self.counters is not None:
+            self.counters.refused(refusal.code)
         client.whole(
             refusal.status, b"x-request-id: %b\r\n%b%b" % (own, _JSON, header_block(headers)), body_of(client, refusal)
         )

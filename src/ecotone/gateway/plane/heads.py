@@ -17,6 +17,7 @@ _ONCE: Final = frozenset(
 )
 _KEYS: Final = (b"x-api-key", b"api-key")
 _ZERO: Final = ord("0")
+_DIGITS: Final = 11
 M = TypeVar("M")
 
 _paths: dict[bytes, str] = {}
@@ -121,7 +122,7 @@ class SeenHead(Generic[M]):
         meaning: what it was parsed into.
     """
 
-    __slots__ = ("after", "before", "meaning", "rest", "start")
+    __slots__ = ("after", "before", "meaning", "most", "rest", "start")
 
     def __init__(self, raw: bytes, meaning: M) -> None:
         end = raw.index(b"\r\n\r\n") + 4
@@ -132,6 +133,7 @@ class SeenHead(Generic[M]):
         self.after = raw[raw.index(b"\r", start) : end]
         self.start = start
         self.rest = len(self.after)
+        self.most = _DIGITS + self.rest
         self.meaning = meaning
 
     def begins(self, data: bytes) -> tuple[int, int]:
@@ -139,9 +141,9 @@ class SeenHead(Generic[M]):
         else."""
         if data.startswith(self.before):
             start = self.start
-            end = data.find(b"\r", start, start + 12)
+            end = data.find(self.after, start, start + self.most)
             digits = data[start:end]
-            if end > 0 and digits.isdigit() and digits[0] != _ZERO and data.startswith(self.after, end):
+            if end > 0 and digits.isdigit() and digits[0] != _ZERO:
                 return end + self.rest, int(digits)
         return 0, 0
 

@@ -30,6 +30,9 @@ class Job(Answering):
 
     __slots__ = ()
 
+    readings = 1
+    """How often the engine reads the prompt."""
+
     def choose(self, options: list[Option]) -> None:
         """Try these, in this order."""
         self.options = options
@@ -37,12 +40,22 @@ class Job(Answering):
 
     # -- trying ------------------------------------------------------------------------------------------------------
     def start(self) -> None:
-        """Reserve, write that it was opened, and go on once that is written. Raises Refusal when there is no room."""
+        """Reserve, write that it was opened, and go on once that is written. Raises Refusal when there is no room.
+
+        Money is held for the longest answers that may come: as the request allows, else as the setting says, and never
+        more than the model can write. Rates take what the request says, as most answers are far shorter.
+        """
         plane, request, option = self.plane, self.request, self.option
-        prompt = (len(request.raw) + 2) // 3
+        prompt, completion = (len(request.raw) + 2) // 3 * self.readings, self.completion
         if plane.limiter is not None:
+            price, cost = option.price, None
+            if self.kept is not None:
+                cost = 0  # what is kept costs nothing, and needs no budget
+            elif price is not None:  # an answer that the request does not bound costs, too
+                cost = price.most(prompt, completion or plane.unlimited(self, price))
             try:
-                self.hold = plane.reserved(self, option, prompt)
+                scopes = option.scopes + self.scopes
+                self.hold = plane.limiter.reserve(scopes, prompt + completion, cost, plane.now())
             except Refusal as refusal:
                 if not self._leads_on(refusal):
                     raise about(refusal, option.name) from None
@@ -56,7 +69,7 @@ class Job(Answering):
             plane.keyed_hash(self.lane.consumer.name, request.raw),
             b"true" if request.stream else b"false",
             prompt,
-            self.completion,
+            completion,
             b"null" if hold is None or hold.cost is None else b"%d" % hold.cost,
             self.marks,
         )

@@ -38,7 +38,7 @@ class Option:
 
     __slots__ = (
         "block", "candidate", "free", "head", "key", "lacks_key", "name", "own", "place", "plain", "price", "record",
-        "ruling", "ruling_id", "salted", "scopes", "settled", "told", "version",
+        "ruling", "ruling_id", "salted", "scopes", "settled", "told",
     )  # fmt: skip
 
     def __init__(self, lane: "Lane", candidate: Candidate, place: Place | Spread, path: str) -> None:
@@ -56,8 +56,10 @@ class Option:
         self.record = record_of(lane, candidate, _NO_FINDINGS)
         self.ruling = ruling_content(candidate)
         self.ruling_id = id_of(self.ruling)
+        self.price = lane.snapshot.price(candidate.name)
         self.settled = msgspec.json.encode(
             {
+                "price": None if self.price is None else self.price.version,
                 "project": lane.consumer.name,
                 "key": lane.key.id,
                 "route": lane.route.name if lane.route else None,
@@ -68,8 +70,6 @@ class Option:
         )[1:-1]
         self.scopes = (*lane.scopes, f"backend:{target.backend}")
         self.free = target.location is Location.LOCAL
-        self.price = lane.snapshot.price(candidate.name)
-        self.version = b"null" if self.price is None else msgspec.json.encode(self.price.version)
 
 
 class Lane:

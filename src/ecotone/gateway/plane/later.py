@@ -20,16 +20,20 @@ if TYPE_CHECKING:
 
 
 class Who(msgspec.Struct, eq=False):
-    """Who asks, by which snapshot, worked out once for each head; `lanes` are those of its face so far, by model.
+    """Who asks for what, by which snapshot, worked out once for each head.
 
-    `caller` is the caller's own id of the request as JSON.
+    `face` is None where a head is no POST to one of them. `caller` is the caller's own id of the request as JSON,
+    `lanes` are those of the face so far, by model.
     """
 
     hashed: str
     key: Key
     consumer: Consumer
     snapshot: Snapshot
+    expires: float
+    face: str | None
     caller: bytes
+    has_tags: bool
     lanes: dict[str, Lane]
 
 
@@ -43,6 +47,8 @@ class Asked(msgspec.Struct, eq=False):
     who: Who
     request: Request
     findings: Findings | None = None
+    waits: bool = False
+    """For a slice of a limit."""
 
 
 class Dropped:

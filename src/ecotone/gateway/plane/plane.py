@@ -60,7 +60,7 @@ class Plane(TaskDesk, Reviving):
     def refused_early(self, head: Head, address: str) -> Refusal | None:
         """Why a request is refused before its body is read; None when it is not."""
         try:
-            head.who = self._who(head, address)
+            self._asker(head, address)
         except Refusal as refusal:
             return refusal
         if head.fields.get(b"content-encoding", b"identity").lower() != b"identity":
@@ -70,26 +70,31 @@ class Plane(TaskDesk, Reviving):
     def take(self, client: Client, head: Head, body: bytes, address: str) -> Work | None:
         """Answer a request, now or later; returns what is under way."""
         try:
-            if self._stale is not False or self._snapshots.current is not self._snapshot:
-                self._look()
             who: Who | None = head.who
-            if who is None or who.snapshot is not self._snapshot or 0 < who.key.expires <= time.time():
-                who = head.who = self._who(head, address)
-            face = FACES.get(head.path)
+            if (
+                who is None
+                or who.snapshot is not self._snapshots.current
+                or self._stale is not False
+                or 0 < who.expires <= time.time()
+            ):
+                who = self._asker(head, address)
+            face = who.face
             if face is None:
                 if is_task(head.path.encode(), head.method):
                     return self._at_model(client, head, who, body)
                 return self._other(client, head, who.key, who.consumer)
-            if head.method != b"POST":
-                raise Refusal(405, "method_not_allowed", f"{head.path} takes POST.", headers={"allow": "POST"})
             if len(body) > HEAVY:
                 return self._later(client, self._taken_away(client, head, who, face, body))
-            asked = Asked(client, head, who, parse(face, body))
+            request = parse(face, body, skimming=not who.consumer.scan)
+            asked = Asked(client, head, who, request)
             if who.consumer.scan:
-                asked.findings = _looked(asked.request)
-                if asked.findings is None:
+                asked.findings = found = _looked(request)
+                if found is None:
                     return self._later(client, self._taken_away(client, head, who, face, body))
-            return self._admitted(asked)
+                if found.kinds or found.unscanned:
+                    return self._admitted(asked)
+            lane = who.lanes.get(request.model)
+            return self._admitted(asked) if lane is None else self._go(asked, lane)
         except Refusal as refusal:
             self.refuse(client, refusal, head)
         except Exception as error:
@@ -101,9 +106,15 @@ class Plane(TaskDesk, Reviving):
         request, findings = await self.in_thread(_read, face, body, who.consumer.scan)
         return self._admitted(Asked(client, head, who, request, findings))
 
-    def _who(self, head: Head, address: str) -> Who:
-        """Who asks, by which snapshot. Raises Refusal."""
+    def _asker(self, head: Head, address: str) -> Who:
+        """Who asks, by the newest snapshot: as was found for the same head before, while that holds. Raises Refusal."""
         self._look()
+        who: Who | None = head.who
+        if who is None or who.snapshot is not self._snapshot or 0 < who.expires <= time.time():
+            who = head.who = self._who(head, address)
+        return who
+
+    def _who(self, head: Head, address: str) -> Who:
         secret = head.secret()
         if secret is None:
             raise Refusal(
@@ -111,7 +122,9 @@ class Plane(TaskDesk, Reviving):
             )
         hashed = hashlib.sha256(secret).hexdigest()
         key, consumer = self._lanes.known(hashed, secret[:4].decode("latin-1"), address, time.time())
-        return Who(hashed, key, consumer, self._snapshot, _caller(head), {})
+        has_tags = bool(key.tags) or b"x-ecotone-tags" in head.fields
+        face = FACES.get(head.path) if head.method == b"POST" else None
+        return Who(hashed, key, consumer, self._snapshot, key.expires, face, _caller(head), has_tags, {})
 
     def _look(self) -> None:
         """Take over a new snapshot. Raises Refusal when the one at hand is too old."""
@@ -133,11 +146,6 @@ class Plane(TaskDesk, Reviving):
         return self._stale
 
     def _admitted(self, asked: Asked) -> Work | None:
-        who, findings = asked.who, asked.findings
-        if findings is None or not (findings.kinds or findings.unscanned):
-            lane = who.lanes.get(asked.request.model)
-            if lane is not None:
-                return self._go(asked, lane)
         try:
             lane = self._lane(asked)
         except Refusal as refusal:
@@ -161,34 +169,39 @@ class Plane(TaskDesk, Reviving):
 
     def _go(self, asked: Asked, lane: Lane) -> Work | None:
         """Begin. Raises Refusal."""
-        head, ready = asked.head, lane.ready
-        job = asked.makes(self, asked.client, asked.request, lane, ready, asked.who.caller)
+        who, value, route = asked.who, asked.request.value, lane.route
+        job = asked.makes(self, asked.client, asked.request, lane, lane.ready, who.caller)
         job.findings = asked.findings
-        self._mark(job, head)
-        if lane.route is not None or self.resting:
-            job.choose(self.ordered(job, ready))
-        kept = self._kept(job) if lane.route is not None and lane.route.cache_seconds else None
+        if lane.consumer.keep_days:
+            job.texts = Recording(_MOST_TEXT)
+        if who.has_tags or "user" in value or "safety_identifier" in value:
+            self._mark(job, asked.head)
+        if route is not None or self.resting:
+            job.choose(self.ordered(job, lane.ready))
+        kept = self._kept(job) if route is not None and route.cache_seconds else None
         try:
             if kept is not None:
                 job.replay(*kept)
             else:
                 job.start()
         except Refusal as refusal:
-            if refusal.status != 402:
-                raise
-            self._note_refused(asked, refusal)
-            return None
-        if lane.route is not None and lane.route.shadow is not None and kept is None:
+            return self._no_room(asked, lane, refusal)
+        if route is not None and route.shadow is not None and kept is None:
             self._shadowed(job)
         return job
+
+    def _no_room(self, asked: Asked, lane: Lane, refusal: Refusal) -> Work | None:
+        """A request has no room under a limit. Raises the refusal where it stays out of the ledger."""
+        if refusal.status != 402:
+            raise refusal
+        self._note_refused(asked, refusal)
+        return None
 
     def _mark(self, job: Job, head: Head) -> None:
         """Tags and end-user of a request, for its records and for the limits that are set for them."""
         lane = job.lane
         told, value = head.fields.get(b"x-ecotone-tags"), job.request.value
         user = value.get("user") or value.get("safety_identifier")
-        if lane.consumer.keep_days:
-            job.texts = Recording(_MOST_TEXT)
         if told is None and not lane.key.tags and not isinstance(user, str):
             return
         project = lane.consumer.name
@@ -311,6 +324,8 @@ class Plane(TaskDesk, Reviving):
     # -- other endpoints ---------------------------------------------------------------------------------------------
     def _other(self, client: Client, head: Head, key: Key, consumer: Consumer) -> "Work | None":
         path = head.path
+        if path in FACES:
+            raise Refusal(405, "method_not_allowed", f"{path} takes POST.", headers={"allow": "POST"})
         if path != _MODELS and not path.startswith(_MODELS + "/"):
             raise Refusal(404, "not_found", f"There is no endpoint {path}; known: {', '.join(FACES)}, {_MODELS}.")
         if head.method not in (b"GET", b"HEAD"):

@@ -1,6 +1,6 @@
 """A task's body: as strict as any other, forwarded as it came, as that is what was looked at."""
 
-from typing import Final
+from typing import Any, Final, TypeGuard
 
 from ecotone.gateway.answers import Refusal
 from ecotone.gateway.parsing import Request, read_object
@@ -14,6 +14,9 @@ _FIELDS: Final = frozenset(
 )  # fmt: skip
 
 
+_LIMITS: Final = ("max_new_tokens", "max_length")
+
+
 class TaskRequest(Request, kw_only=True):
     """A task. `task` is `auto` where its address names none; `hub` is the client's own version, empty for others.
 
@@ -23,6 +26,33 @@ class TaskRequest(Request, kw_only=True):
     task: str
     hub: bytes = b""
     writes: bool = True
+
+    @property
+    def answers(self) -> int:
+        """How many answers are written at most: those that the best of is chosen from count, for each text."""
+        inputs = self.value.get("inputs")
+        best = self._parameters.get("best_of")
+        return max(len(inputs) if isinstance(inputs, list) else 1, 1) * (best if _is_positive(best) else 1)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of one answer that the request allows at most, 0 where it sets no limit."""
+        generate = self._parameters.get("generate_parameters")
+        places = (self._parameters, generate if isinstance(generate, dict) else {})
+        told = [found for place in places for name in _LIMITS if _is_positive(found := place.get(name))]
+        return max(told, default=0)
+
+    @property
+    def readings(self) -> int:
+        """How often its text is read: zero-shot classification reads it once with each label."""
+        labels = self._parameters.get("candidate_labels", self.value.get("candidate_labels"))
+        if isinstance(labels, str):
+            return labels.count(",") + 1
+        return max(len(labels), 1) if isinstance(labels, list) else 1
+
+    @property
+    def _parameters(self) -> dict[str, Any]:
+        return self.value.get("parameters") or {}
 
     def forwarded(self, model: str, *, ask_usage: bool = False, salt: str | None = None) -> bytes:
         """The body as it came: it names no model."""
@@ -60,6 +90,10 @@ def parse_task(called: Called, body: bytes, hub: bytes = b"") -> TaskRequest:
         task=called.task,
         hub=hub,
     )
+
+
+def _is_positive(told: Any) -> TypeGuard[int]:
+    return type(told) is int and told > 0
 
 
 def _bad(message: str, param: str) -> Refusal:

@@ -29,6 +29,7 @@ _TASK: Final = re.compile(rb"[a-z][a-z0-9-]{0,63}")
 _USAGE: Final = re.compile(rb"([0-9]{1,9}),([0-9]{1,9})")
 _JSON: Final = b"content-type: application/json\r\n"
 _EVENTS: Final = b"text/event-stream"
+_MOST_READINGS: Final = 4096
 _raw: Final = msgspec.json.Decoder(msgspec.Raw)
 
 
@@ -45,6 +46,7 @@ class TaskJob(Job):
         task = request.task if request.task != AUTO else self.option.candidate.target.task
         request.writes = task is None or task in _WRITING
         self.completion = _longest(request)
+        self.readings = min(request.readings, _MOST_READINGS)
         if request.task != AUTO:
             self.marks = b',"task":"%b"' % request.task.encode()
 
@@ -76,8 +78,7 @@ class TaskJob(Job):
         self.answer_began(200, headers)
         self.answer_data([body], True)
 
-    def _whole(self) -> None:
-        data = b"".join(self._parts)
+    def _whole(self, data: bytes) -> None:
         try:
             _raw.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -161,10 +162,9 @@ def takes_tasks(target: Target) -> bool:
 
 
 def _longest(request: TaskRequest) -> int:
-    """Tokens of the longest answer that the request allows, 0 where it sets no limit or none is written."""
-    parameters = request.value.get("parameters") or {}
-    most = parameters.get("max_new_tokens") if request.writes else None
-    return min(most, MOST_TOKENS) if type(most) is int and most > 0 else 0
+    """Tokens that the request allows at most over all of its answers, 0 where it sets no limit or none is written."""
+    most = request.longest if request.writes else 0
+    return min(most * request.answers, MOST_TOKENS)
 
 
 def _head(option: Option, request: TaskRequest) -> bytes:
@@ -173,7 +173,7 @@ def _head(option: Option, request: TaskRequest) -> bytes:
     lines = [
         f"POST {place.path.removesuffix('/v1')}/tasks/{request.task} HTTP/1.1",
         f"host: {place.authority}",
-        f"x-ecotone-model: {name if name.isprintable() else ''}",
+        f"x-ecotone-model: {name if name.isprintable() else '?'}",
         "content-type: application/json",
         "accept: application/json, text/event-stream",
         "accept-encoding: identity",

@@ -14,6 +14,8 @@ from ecotone.engines.kinds.relay.far import Far, Fault
 from ecotone.engines.kinds.relay.passing import Opened, answer_fault, opened, passed, unless_gone
 
 _GONE = 499
+# what vLLM took once and ignores now, with 200 (its #53975): a text that keeps nothing would be a wrong answer
+_IGNORED_BY_VLLM = ("guided_json", "guided_regex", "guided_choice", "guided_grammar", "guided_decoding_backend")
 _PATHS = frozenset({"chat/completions", "completions", "embeddings", "responses", "messages", "rerank", "score"})
 
 
@@ -67,6 +69,8 @@ class _Face:
             raise Fault(f"There is no /v1/{path} here.", status=404, code="not_found")
         raw = await request.body()
         body = _object(raw)
+        if self._far.dialect == "vllm":
+            _refuse_ignored(body)
         name = self._far.known(body.get("model"))
         if name != body.get("model"):
             raw = json.dumps(body | {"model": name}, ensure_ascii=False).encode()
@@ -129,6 +133,15 @@ def _object(raw: bytes) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise Fault("The body must be a JSON object.", status=400, code="invalid_json")
     return found
+
+
+def _refuse_ignored(body: dict[str, Any]) -> None:
+    if found := next((name for name in _IGNORED_BY_VLLM if body.get(name) is not None), None):
+        raise Fault(
+            f"vLLM ignores {found}; response_format holds an answer to a JSON schema.",
+            status=400,
+            code="unsupported_parameter",
+        )
 
 
 def _message(raw: bytes) -> str:

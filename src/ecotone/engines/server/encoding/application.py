@@ -13,6 +13,7 @@ from ecotone.engines.server import adapters_face, embeddings_face, tasks_face
 from ecotone.engines.server.encoding.engine import Encoders
 from ecotone.engines.server.encoding.wire import LARGEST_BODY, Endpoint, answer
 from ecotone.engines.server.errors import RequestError
+from ecotone.engines.server.faults import answer_fault
 from ecotone.engines.server.tasks.deciding import served
 
 _WRITING = ("/v1/chat/completions", "/v1/completions")
@@ -21,7 +22,7 @@ _WRITING = ("/v1/chat/completions", "/v1/completions")
 def application(encoders: Encoders, info: dict[str, Any]) -> Starlette:
     """The ASGI application of one encoder; `info` says what it serves."""
     told = info | {"tasks": list(served(encoders.known)), "largest_body": LARGEST_BODY}
-    serves = _serves(str(info.get("model") or ""))
+    serves = _serves(str(info.get("model") or ""), info.get("revision"))
 
     async def health(_scope: Scope, _receive: Receive, send: Send) -> None:
         state = encoders.health()
@@ -49,7 +50,7 @@ def application(encoders: Encoders, info: dict[str, Any]) -> Starlette:
             *adapters_face.routes(encoders),
             *(route(path, write, "POST") for path in _WRITING),
         ],
-        exception_handlers={RequestError: _refused},
+        exception_handlers={RequestError: _refused, Exception: answer_fault},
     )
 
 
@@ -58,14 +59,16 @@ async def _refused(_request: Request, error: Exception) -> Response:
     return JSONResponse(error.body(), status_code=error.status)
 
 
-def _serves(model: str) -> Callable[[str], str]:
+def _serves(model: str, revision: str | None) -> Callable[[str], str]:
+    names = (model, f"{model}@{revision}")
+
     def serves(named: str) -> str:
-        """The model's id, for its id with a revision or without; an engine that was told no id answers to any.
+        """The model's id, for its id with its revision or without; an engine that was told no id answers to any.
 
         Raises:
             RequestError: it is another model.
         """
-        if not model or named.partition("@")[0] == model:
+        if not model or named in names:
             return model or named
         raise RequestError(
             f"The model {named[:200]!r} is not served here.", status=404, code="model_not_found", param="model"

@@ -15,6 +15,7 @@ from ecotone.engines.server.errors import Unloadable
 from ecotone.engines.server.folders import Plan, Task
 from ecotone.engines.server.loading import Loaded, load
 from ecotone.engines.server.pooling import Pooling, read
+from ecotone.engines.server.quantising import checked
 
 _BUDGET = {"cpu": 1024, "cuda": 16384}  # tokens of a batch
 _HEADS = {
@@ -62,6 +63,7 @@ class Encoders:
     adapters = None  # none come and go while an encoder runs
 
     def __init__(self, plan: Plan, options: Mapping[str, Any]) -> None:
+        checked(options.get("quantise"), plan.task)
         loaded = self._loaded = load(plan, options)
         pooling = read(plan.weights)
         limit = min(pooling.max_tokens or loaded.context_length, loaded.context_length)

@@ -17,6 +17,7 @@ import torch
 from ecotone.engines.server.encoding.computing import Compute
 from ecotone.engines.server.encoding.texts import Found, Text
 from ecotone.engines.server.errors import RequestError
+from ecotone.engines.server.faults import fault
 
 log = logging.getLogger("ecotone.engines.server")
 
@@ -66,8 +67,10 @@ class Turns:
         """Queue a request.
 
         Raises:
-            RequestError: too many wait already.
+            RequestError: it has no texts, or too many wait already.
         """
+        if not job.texts:
+            raise RequestError("There is no text to compute; send at least one.", param="inputs")
         with self._turn:
             if len(self._waiting) >= _MOST_WAITING:
                 raise RequestError(
@@ -94,6 +97,8 @@ class Turns:
                 self._beat, self._running = time.monotonic(), len({id(job) for job, _ in batch})
                 try:
                     self._answer(batch)
+                except Exception:  # of those who are told: the thread is everybody's
+                    log.exception("answers could not be handed out")
                 finally:
                     self._running = 0
                     self._tokens += sum(len(job.texts[place]) for job, place in batch)
@@ -142,5 +147,4 @@ class Turns:
         except Exception as error:
             if len(batch) > 1:  # find the one that fails: the others are not to suffer for it
                 return [self._computed([one])[0] for one in batch]
-            log.exception("a text could not be computed")
-            return [RequestError(f"The engine failed: {type(error).__name__}.", status=500, code="engine_error")]
+            return [fault(error)]

@@ -14,7 +14,7 @@ _OPTIONS = ("normalize", "prompt_name", "truncate", "truncation_direction")
 
 def prepare(asked: Asked, model: Known) -> Work:
     """`[[width]]`, one row for each text, also for a single one."""
-    known(asked.parameters, *_OPTIONS)
+    known(asked, *_OPTIONS)
     given = {name: asked.body.get(name, asked.parameters.get(name)) for name in _OPTIONS}
     options = {name: value for name, value in given.items() if value is not None}
     texts, _ = texts_of(asked.inputs)
@@ -41,6 +41,6 @@ def _prompt(options: dict[str, Any], model: Known) -> str:
     name = options.get("prompt_name")
     if name is None:
         return model.pooling.prompt
-    if name not in model.pooling.prompts:
+    if not isinstance(name, str) or name not in model.pooling.prompts:
         wrong("prompt_name", f"one of the model's prompts ({', '.join(model.pooling.prompts) or 'it has none'})")
     return model.pooling.prompts[name]

@@ -9,15 +9,17 @@ from ecotone.engines.server.encoding.engine import Known
 from ecotone.engines.server.encoding.texts import Found, Head
 from ecotone.engines.server.errors import RequestError
 from ecotone.engines.server.tasks.scores import softmax
-from ecotone.engines.server.tasks.work import Asked, Work, known, strings, texts_of, whole
+from ecotone.engines.server.tasks.work import Asked, Work, known, strings, texts_of, whole, wrong
 
 _MOST_MASKS = 64
 _MOST_SHOWN = 1000
+_MOST_TARGETS = 1000
+_MOST_CANDIDATES = 20_000  # of one request: each holds its text once more
 
 
 def prepare(asked: Asked, model: Known) -> Work:
     """Raises RequestError for a text without a mask."""
-    known(asked.parameters, "top_k", "targets")
+    known(asked, "top_k", "targets")
     mask = model.mask
     if mask is None:
         raise RequestError("This model's tokenizer has no mask token.", code="unsupported_task")
@@ -29,10 +31,21 @@ def prepare(asked: Asked, model: Known) -> Work:
     for found in places:
         if not 1 <= len(found) <= _MOST_MASKS:
             raise RequestError(
-                f"inputs has {len(found)} masks; write 1 to {_MOST_MASKS} of {mask[1]} where the model is to fill in.",
+                f"inputs has {len(found)} masks; write 1 to {_MOST_MASKS} of {mask[1]} where the model is to fill in, "
+                "or ask for feature-extraction to get a vector.",
                 code="no_mask",
                 param="inputs",
             )
+
+    shown = sum(map(len, places)) * min(top, len(targets) if targets is not None else top)
+    if shown > _MOST_CANDIDATES:
+        raise RequestError(
+            f"inputs and top_k ask for {shown} candidates, and a request may have at most {_MOST_CANDIDATES}; send "
+            "several requests, or a smaller top_k.",
+            status=413,
+            code="request_too_large",
+            param="top_k",
+        )
 
     def answer(results: Sequence[Found]) -> Any:
         rows = [
@@ -50,6 +63,8 @@ def _targets(names: list[str] | None, model: Known) -> list[int] | None:
     """Token ids of the words to choose from; of a word that is no token, its first one."""
     if names is None:
         return None
+    if len(names) > _MOST_TARGETS:
+        wrong("targets", f"a list of at most {_MOST_TARGETS} words")
     backend = model.sequences.backend
     found: list[int] = []
     for name in names:

@@ -15,7 +15,7 @@ from ecotone.engines.server.encoding.engine import Known
 from ecotone.engines.server.encoding.texts import Found, Head
 from ecotone.engines.server.errors import RequestError
 from ecotone.engines.server.tasks.scores import softmax
-from ecotone.engines.server.tasks.work import Asked, Work, bounded, flag, known, whole, wrong
+from ecotone.engines.server.tasks.work import Asked, Work, bounded, flag, known, whole, windows_of, wrong
 
 _NAMES = (
     "top_k",
@@ -26,6 +26,8 @@ _NAMES = (
     "handle_impossible_answer",
     "align_to_words",
 )
+_MOST_ANSWERS = 1000
+_MOST_SPANS = 50_000  # that are weighed for one request
 _LONGEST_CONTEXT = 1_000_000  # characters
 _USUAL_LENGTH, _USUAL_STRIDE, _USUAL_ANSWER = 384, 128, 15
 
@@ -40,10 +42,10 @@ class _How:
 
 def prepare(asked: Asked, model: Known) -> Work:
     """`{answer, score, start, end}`, or a list of up to `top_k` of them."""
-    known(asked.parameters, *_NAMES)
+    known(asked, *_NAMES)
     question, context = _inputs(asked)
     given = asked.parameters
-    top = whole(given, "top_k", 1, high=1000)
+    top = whole(given, "top_k", 1, high=_MOST_ANSWERS)
     how = _How(
         top=top,
         longest=whole(given, "max_answer_len", _USUAL_ANSWER),
@@ -51,7 +53,14 @@ def prepare(asked: Asked, model: Known) -> Work:
         words=flag(given, "align_to_words", True),
     )
     windows = _windows(question, context, given, model)
-    bounded(len(windows), "inputs.context")
+    if len(windows) * top > _MOST_SPANS:
+        raise RequestError(
+            f"inputs.context is read in {len(windows)} windows, which with top_k {top} is more than is weighed for one "
+            f"request; ask for a top_k of at most {_MOST_SPANS // len(windows)}, or send a shorter context.",
+            status=413,
+            code="request_too_large",
+            param="top_k",
+        )
 
     def answer(results: Sequence[Found]) -> Any:
         found = [
@@ -97,6 +106,7 @@ def _windows(question: str, context: str, given: dict[str, Any], model: Known) -
         )
     stride = whole(given, "doc_stride", min(_USUAL_STRIDE, room // 2), low=0, high=room - 1)
     text = sequences.backend.encode(context, add_special_tokens=False)
+    bounded(windows_of(len(text), room, stride), "inputs.context")
     text.truncate(room, stride=stride)
     return [sequences.closed(asked, part) for part in (text, *text.overflowing)]
 
@@ -125,25 +135,29 @@ def _spans(part: Any, logits: Found, context: str, how: _How) -> list[dict[str, 
     for more in range(band):
         grid[more, : len(starts) - more] = starts[: len(starts) - more] * ends[more:]
     best = numpy.argsort(-grid, axis=None, kind="stable")[: how.top * 4]
+    offsets, words = part.offsets, part.word_ids  # each makes a new list
     found = []
     for flat in best:
         more, start = divmod(int(flat), len(starts))
         score = float(grid[more, start])
         if score > 0.0:
-            begin, end = _letters(part, first + start, first + start + more, how.words)
+            begin, end = _letters(
+                offsets, words if how.words else None, first + start, first + start + more, first, last
+            )
             found.append({"answer": context[begin:end], "score": score, "start": begin, "end": end})
     return found
 
 
-def _letters(part: Any, start: int, end: int, words: bool) -> tuple[int, int]:
-    offsets = part.offsets
-    if not words:
-        return offsets[start][0], offsets[end][1]
-    ids, whose = part.word_ids, part.sequence_ids
-    while start > 0 and ids[start] is not None and ids[start - 1] == ids[start] and whose[start - 1] == 1:
-        start -= 1
-    while end + 1 < len(ids) and ids[end] is not None and ids[end + 1] == ids[end] and whose[end + 1] == 1:
-        end += 1
+def _letters(
+    offsets: Sequence[tuple[int, int]], words: Sequence[int | None] | None, start: int, end: int, first: int, last: int
+) -> tuple[int, int]:
+    """The letters of the tokens from start to end, of whole words where `words` tells each token's; the context has
+    the tokens from `first` to before `last`."""
+    if words is not None:
+        while start > first and words[start] is not None and words[start - 1] == words[start]:
+            start -= 1
+        while end + 1 < last and words[end] is not None and words[end + 1] == words[end]:
+            end += 1
     return offsets[start][0], offsets[end][1]
 
 

@@ -11,7 +11,7 @@ from ecotone.engines.server.tasks.work import Asked, Work, bounded, flag, known,
 
 
 def prepare(asked: Asked, model: Known) -> Work:
-    known(asked.parameters, "truncate")
+    known(asked, "truncate")
     inputs = asked.inputs
     source = inputs.get("source_sentence") if isinstance(inputs, dict) else None
     others = inputs.get("sentences") if isinstance(inputs, dict) else None

@@ -13,9 +13,11 @@ from ecotone.engines.server.tasks.work import Asked, Work, bounded, choice, flag
 
 def prepare(asked: Asked, model: Known) -> Work:
     """`[[{label, score}]]`, a list for each text; a text may be an object of text and text_pair."""
-    known(asked.parameters, "top_k", "function_to_apply", "truncate")
+    known(asked, "top_k", "function_to_apply", "truncate")
     many = asked.inputs if isinstance(asked.inputs, list) else [asked.inputs]
     bounded(len(many), "inputs")
+    if not many:
+        wrong("inputs", "a text, or a list of at least one")
     top = whole(asked.parameters, "top_k", len(model.labels))
     how = choice(asked.parameters, "function_to_apply", ("softmax", "sigmoid", "none"), _usual(model))
     cut = flag(asked.parameters, "truncate", model.cuts)

@@ -14,7 +14,7 @@ from ecotone.engines.server.encoding.engine import Known
 from ecotone.engines.server.encoding.texts import Found, Head
 from ecotone.engines.server.errors import RequestError
 from ecotone.engines.server.tasks.scores import softmax
-from ecotone.engines.server.tasks.work import Asked, Work, bounded, choice, known, texts_of, whole, wrong
+from ecotone.engines.server.tasks.work import Asked, Work, bounded, choice, known, texts_of, whole, windows_of, wrong
 
 _STRATEGIES = ("none", "simple", "first", "average", "max")
 
@@ -31,12 +31,16 @@ class _Token:
 
 def prepare(asked: Asked, model: Known) -> Work:
     """`[{entity, score, index, word, start, end}]`, or with a strategy `[{entity_group, score, word, start, end}]`."""
-    known(asked.parameters, "aggregation_strategy", "ignore_labels", "stride")
+    known(asked, "aggregation_strategy", "ignore_labels", "stride")
     texts, listed = texts_of(asked.inputs)
     strategy = choice(asked.parameters, "aggregation_strategy", _STRATEGIES, "none")
     ignored = _ignored(asked.parameters)
-    windows = [_windows(text, asked.parameters, strategy, model) for text in texts]
-    bounded(sum(map(len, windows)), "inputs")
+    windows: list[list[Any]] = []
+    count = 0
+    for text in texts:
+        windows.append(_windows(text, asked.parameters, strategy, model, count))
+        count += len(windows[-1])
+    bounded(count, "inputs")
 
     def answer(results: Sequence[Found]) -> Any:
         rest = iter(results)
@@ -59,7 +63,8 @@ def _ignored(parameters: dict[str, Any]) -> list[str]:
     return found
 
 
-def _windows(text: str, parameters: dict[str, Any], strategy: str, model: Known) -> list[Any]:
+def _windows(text: str, parameters: dict[str, Any], strategy: str, model: Known, before: int) -> list[Any]:
+    """The sequences that a text is read in; `before` were made of others."""
     sequences = model.sequences
     if "stride" not in parameters:
         try:
@@ -78,6 +83,7 @@ def _windows(text: str, parameters: dict[str, Any], strategy: str, model: Known)
     if strategy == "none":
         wrong("aggregation_strategy", "simple, first, average or max where a stride is given")
     plain = model.sequences.backend.encode(_bounded(text, room - stride), add_special_tokens=False)
+    bounded(before + windows_of(len(plain), room, stride), "inputs")
     plain.truncate(room, stride=stride)
     return [sequences.closed(part) for part in (plain, *plain.overflowing)]
 

@@ -19,6 +19,7 @@ class Asked:
     parameters: dict[str, Any]
     body: dict[str, Any]
     agent: str = ""
+    task: str = "this task"
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Work:
     answer: Callable[[Sequence[Found]], Any]
 
 
-def asked(body: dict[str, Any], agent: str = "") -> Asked:
+def asked(body: dict[str, Any], agent: str, task: str) -> Asked:
     """A task's body.
 
     Raises:
@@ -40,14 +41,15 @@ def asked(body: dict[str, Any], agent: str = "") -> Asked:
     parameters = body.get("parameters") or {}
     if not isinstance(parameters, dict):
         wrong("parameters", "an object")
-    return Asked(body["inputs"], {k: v for k, v in parameters.items() if v is not None}, body, agent)
+    return Asked(body["inputs"], {k: v for k, v in parameters.items() if v is not None}, body, agent, task)
 
 
-def known(parameters: dict[str, Any], *names: str) -> None:
-    """Refuse parameters that the task has not, in the words on which Hugging Face's client asks again without them."""
-    if unknown := sorted(set(parameters) - set(names)):
+def known(asked: Asked, *names: str) -> None:
+    """Refuse parameters that the task has not, by name."""
+    if unknown := sorted(set(asked.parameters) - set(names)):
         raise RequestError(
-            f"The following `model_kwargs` are not used by the model: {unknown} (this task knows: {list(names)})",
+            f"parameters: {', '.join(name[:60] for name in unknown[:20])} cannot be honoured by {asked.task}, which "
+            f"knows {', '.join(names)}; leave {'it' if len(unknown) == 1 else 'them'} out.",
             code="unsupported_parameter",
             param=unknown[0],
         )
@@ -61,6 +63,11 @@ def texts_of(inputs: Any) -> tuple[list[str], bool]:
         wrong("inputs", "a string or a list of strings")
     bounded(len(inputs), "inputs")
     return inputs, True
+
+
+def windows_of(tokens: int, room: int, stride: int) -> int:
+    """How many windows of `room` tokens a text is read in, of which neighbours share `stride`."""
+    return 1 + max(0, -(-(tokens - room) // (room - stride)))
 
 
 def bounded(count: int, name: str) -> None:

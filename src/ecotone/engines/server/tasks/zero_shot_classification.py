@@ -13,6 +13,7 @@ from ecotone.engines.server.tasks.scores import softmax
 from ecotone.engines.server.tasks.work import Asked, Work, bounded, flag, known, strings, texts_of, wrong
 
 _LIST_SINCE = (1, 2)  # huggingface_hub before it reads one object, later ones a list
+_LONGEST_TEMPLATE = 4096
 _TEMPLATE = "This example is {}."
 
 
@@ -23,7 +24,7 @@ def entailment(labels: Sequence[str]) -> int | None:
 
 def prepare(asked: Asked, model: Known) -> Work:
     """`[{label, score}]`, or `{sequence, labels, scores}` for clients of huggingface_hub before 1.2."""
-    known(asked.parameters, "candidate_labels", "multi_label", "hypothesis_template", "truncate")
+    known(asked, "candidate_labels", "multi_label", "hypothesis_template", "truncate")
     yes = entailment(model.labels)
     if yes is None:
         raise RequestError(
@@ -33,9 +34,9 @@ def prepare(asked: Asked, model: Known) -> Work:
         )
     texts, listed = texts_of(asked.inputs)
     labels = _labels(asked)
+    bounded(len(texts) * len(labels), "candidate_labels")
     template = asked.parameters.get("hypothesis_template", _TEMPLATE)
     hypotheses = [_hypothesis(template, label) for label in labels]
-    bounded(len(texts) * len(labels), "candidate_labels")
     several = flag(asked.parameters, "multi_label") or len(labels) == 1
     cut = flag(asked.parameters, "truncate", model.cuts)
     old = _reads_an_object(asked.agent)
@@ -59,8 +60,9 @@ def _labels(asked: Asked) -> list[str]:
 
 
 def _hypothesis(template: Any, label: str) -> str:
-    if not isinstance(template, str) or template.count("{}") != 1:
-        wrong("hypothesis_template", "a string with {} where the label goes, once")
+    if not isinstance(template, str) or len(template) > _LONGEST_TEMPLATE or template.count("{}") != 1:
+        expected = f"a string of at most {_LONGEST_TEMPLATE} characters with {{}} where the label goes, once"
+        wrong("hypothesis_template", expected)
     return template.replace("{}", label)
 
 

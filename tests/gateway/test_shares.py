@@ -1,0 +1,101 @@
+"""What is drawn ahead changes nothing but the cost: no call is refused or allowed that would not be without it."""
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ecotone.gateway.answers import Refusal
+from ecotone.gateway.lease_pool import Pool
+from ecotone.gateway.leases import Renewal, Renewed, Slices
+from ecotone.gateway.limits import Hold, Limiter
+from ecotone.gateway.snapshot import Budget, Limit
+from tests.gateway.test_lease_pool import done
+
+LIMITS = {
+    "key:a": Limit(requests=50_000, tokens=2_000_000, budgets=(Budget(id="a", limit=300_000, window="total"),)),
+    "key:b": Limit(tokens=900, budgets=(Budget(id="b", limit=40_000, window="total"),)),
+    "project:p": Limit(concurrent=300, budgets=(Budget(id="p", limit=400_000, window="total"),)),
+    "organisation": Limit(requests=60_000),
+}
+SCOPES = (("key:a", "project:p", "organisation"), ("key:b", "project:p", "organisation"), ("project:p",), ("nobody",))
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["call"] * 6 + ["end"] * 4 + ["round", "later", "extend"]),
+        st.sampled_from(SCOPES),
+        st.integers(0, 1500),
+        st.integers(0, 3000) | st.none(),
+        st.integers(1, 60),
+    ),
+    max_size=60,
+)
+
+
+class Process:
+    """One process, with or without a coordinator; what it answers is kept in order."""
+
+    def __init__(self, *, leased: bool, folds: bool) -> None:
+        self.now = 1000.0
+        self.folds = folds
+        self.pool = Pool(1e9, {})
+        self.slices = Slices(self, "w", clock=lambda: self.now) if leased else None
+        self.limiter = Limiter(self.slices, lambda: self.now, lambda: self.now)
+        self.limiter.use(LIMITS)
+        self.open: list[Hold] = []
+        self.told: list[object] = []
+        self.round()
+        self.round()
+
+    async def renew(self, renewal: Renewal) -> Renewed:
+        return self.pool.renew(renewal, self.now)
+
+    async def close(self) -> None: ...
+
+    def round(self) -> None:
+        if self.slices is not None:
+            done(self.slices.round())
+
+    def step(self, act: str, scopes: tuple[str, ...], tokens: int, cost: int | None, times: int) -> None:
+        for _ in range(times if act in ("call", "end") else 1):
+            self._once(act, scopes, tokens, cost)
+            if self.folds:
+                self.limiter.fold()
+
+    def _once(self, act: str, scopes: tuple[str, ...], tokens: int, cost: int | None) -> None:
+        if act == "call":
+            try:
+                self.open.append(self.limiter.reserve(scopes, tokens, cost, self.now))
+                self.told.append("taken")
+            except Refusal as refusal:
+                self.told.append((refusal.status, refusal.message))
+        elif act == "end" and self.open:
+            self.open.pop(tokens % len(self.open)).settle(tokens * 2 // 3, cost)
+        elif act == "extend" and self.open:
+            self.told.append(self.open[0].extend(tokens, cost))
+        elif act == "later":
+            self.now += tokens / 1000
+        elif act == "round":
+            self.round()
+
+
+@settings(max_examples=60, deadline=None)
+@given(STEPS, st.booleans())
+def test_calls_get_the_same_answers_whether_shares_are_drawn_ahead_or_not(steps: list[Any], leased: bool) -> None:
+    with_shares, without = Process(leased=leased, folds=False), Process(leased=leased, folds=True)
+    for step in steps:
+        with_shares.step(*step)
+        without.step(*step)
+        assert with_shares.told == without.told
+    assert with_shares.limiter.spent() == without.limiter.spent()
+    for hold in (*with_shares.open, *without.open):
+        hold.release()
+    assert with_shares.limiter.spent() == without.limiter.spent()
+    assert all(held == 0 for _, _, held in with_shares.limiter.spent().values())
+
+
+def test_what_no_call_took_of_a_share_is_not_shown_as_held() -> None:
+    process = Process(leased=True, folds=False)
+    process.step("call", SCOPES[0], 10, 3, 3)
+    assert process.told == ["taken"] * 3
+    held = process.limiter.spent()
+    assert (held["a"][2], held["p"][2]) == (9, 9)

@@ -5,6 +5,9 @@ in `/info` beside what the model tells). Messages: `{"progress": phase, "share":
 info}` once it answers, `{"refused": reason}` when it never will, then `{"beat": figures}` each second.
 """
 
+import contextlib
+import ctypes
+import gc
 import logging
 import os
 import socket
@@ -23,7 +26,7 @@ REFUSED = 3
 
 
 def main() -> int:
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # else torch's threads spin at each end; read when it is loaded
+    waits_without_spinning()
     spec, report = receive()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -42,10 +45,23 @@ def main() -> int:
         report({"refused": str(error)})
         return REFUSED
     loading.end()
+    _give_back()
     info = engine.info() | spec.get("info", {})
     logging.info("loaded in %.1f s: %s", time.monotonic() - began, ", ".join(_facts(info)))
     _serve(engine, application(engine, found, info), info, spec["socket"], report)
     return 0
+
+
+def waits_without_spinning() -> None:
+    """Else torch's threads spin at the end of each operation; read once, when libgomp is loaded with torch."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # GNU's OpenMP takes it for GOMP_SPINCOUNT=0, too
+
+
+def _give_back() -> None:
+    """Return to the system what loading has left free between what is in use; glibc keeps it otherwise."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _facts(info: dict[str, Any]) -> Iterator[str]:

@@ -69,7 +69,7 @@ def test_replicas_share_the_load_and_a_sleeping_model_is_woken_from_every_gatewa
         finally:
             gateways.signal(signal.SIGTERM)
         lines = found.cli("ps").stdout.splitlines()
-        assert "replicas" in lines[0] and "2/2" in lines[1] and "idle=3.0" in lines[1], lines
+        assert "replicas" in lines[0] and "2/2" in lines[1] and "idle=3s" in lines[1], lines
 
 
 def test_an_engine_that_takes_long_is_named_with_its_progress(tmp_path: Path, made: dict[str, Path]) -> None:

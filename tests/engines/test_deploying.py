@@ -9,18 +9,19 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
-from ecotone.accounts import SYSTEM
+from ecotone.accounts import SYSTEM, Actor
 from ecotone.app.engine_figures import EngineFigures
-from ecotone.engines import Deployment, Engines, Options
+from ecotone.engines import Deployment, DeploymentNotFound, Engines, Options, deployment_of, visible
 from ecotone.engines.errors import NoRoom, NotServable
 from ecotone.engines.supervision import Pace
 from ecotone.gateway.waking import Caller
 from ecotone.settings import Settings
-from ecotone.vocabulary import DeploymentState
+from ecotone.vocabulary import DeploymentState, Role
 from tests.engines.shelf import Shelf, running
 from tests.engines.test_engines import says
 
@@ -158,6 +159,13 @@ def test_options_survive_a_restart_and_what_loads_on_demand_waits(tmp_path: Path
     with running(tmp_path, shelf) as engines:
         made = engines.serve("demo/llama", "main", ("shop",), SYSTEM, chosen)
         assert (made.state, made.pid, made.options) == (IDLE, None, chosen)
+        shelf.hidden.add("demo/llama")
+        stranger = Actor("user", "rita", Role.READ)
+        catalogue: Any = shelf
+        assert [d.model for d in visible(engines, catalogue, SYSTEM)] == ["demo/llama"]
+        assert visible(engines, catalogue, stranger) == []
+        with pytest.raises(DeploymentNotFound):
+            deployment_of("demo/llama", engines, catalogue, stranger)
     with running(tmp_path, shelf) as engines:
         engines.restore()
         assert one(engines).state == IDLE and one(engines).options == chosen

@@ -6,7 +6,7 @@ import msgspec
 
 from ecotone.api.endpoint import Call, Need, endpoint
 from ecotone.catalog import Model
-from ecotone.engines import Deployment, DeploymentNotFound, Options
+from ecotone.engines import Deployment, Options, deployment_of, visible
 from ecotone.policy import Action
 from ecotone.vocabulary import Forbidden
 
@@ -100,21 +100,19 @@ def _check_options(call: Call, options: Options | None) -> None:
 
 @endpoint("GET", "/deployments", need=Need.USER, summary="Engines that run or should run")
 def list_deployments(call: Call) -> Any:
-    return [_deployment(d) for d in call.services.engines.deployments()]
+    services = call.services
+    return [_deployment(d) for d in visible(services.engines, services.catalog, call.actor)]
 
 
 @endpoint("GET", "/deployments/{namespace}/{name}", need=Need.USER, summary="One deployment, with its replicas")
 def show_deployment(call: Call) -> Any:
-    wanted = _id(call).lower()
-    found = next((d for d in call.services.engines.deployments() if d.model.lower() == wanted), None)
-    if found is None:
-        raise DeploymentNotFound(_id(call))
+    found = _deployed(call)
     return {**_deployment(found), "info": found.info}
 
 
 @endpoint("DELETE", "/deployments/{namespace}/{name}", need=Need.WRITE, summary="Stop a model's engine")
 def stop_model(call: Call) -> Any:
-    model_id = _id(call)
+    model_id = _deployed(call).model
     call.services.engines.stop(model_id)
     call.services.note("model.unserved", call.actor, model=model_id)
     return {"stopped": model_id}
@@ -122,7 +120,12 @@ def stop_model(call: Call) -> Any:
 
 @endpoint("GET", "/deployments/{namespace}/{name}/log", need=Need.WRITE, summary="The end of an engine's log")
 def deployment_log(call: Call) -> Any:
-    return {"log": call.services.engines.logs(_id(call))}
+    return {"log": call.services.engines.logs(_deployed(call).model)}
+
+
+def _deployed(call: Call) -> Deployment:
+    """Raises DeploymentNotFound, also for a model that is not the caller's to see."""
+    return deployment_of(_id(call), call.services.engines, call.services.catalog, call.actor)
 
 
 def _id(call: Call) -> str:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ecotone.engines.errors import DeploymentNotFound, EngineFailed, ExtraMissing
     from ecotone.engines.kinds.kind import Options
     from ecotone.engines.services import Engines
+    from ecotone.engines.showing import deployment_of, visible
 
 _ROOMS = {
     "Deployment": "entities",
@@ -20,6 +21,8 @@ _ROOMS = {
     "Engines": "services",
     "ExtraMissing": "errors",
     "Options": "kinds.kind",
+    "deployment_of": "showing",
+    "visible": "showing",
 }
 
 
@@ -29,4 +32,13 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(f"{__name__}.{_ROOMS[name]}"), name)
 
 
-__all__ = ["Deployment", "DeploymentNotFound", "EngineFailed", "Engines", "ExtraMissing", "Options"]
+__all__ = [
+    "Deployment",
+    "DeploymentNotFound",
+    "EngineFailed",
+    "Engines",
+    "ExtraMissing",
+    "Options",
+    "deployment_of",
+    "visible",
+]

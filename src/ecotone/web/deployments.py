@@ -7,8 +7,7 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
-from ecotone.engines import Deployment, Options
-from ecotone.engines.errors import DeploymentNotFound
+from ecotone.engines import Deployment, Options, deployment_of, visible
 from ecotone.vocabulary import Conflict, DeploymentState, Forbidden, Invalid, NotFound, Refused, Unavailable
 from ecotone.web.endpoint import Visit
 from ecotone.web.managing import Fields, number_of
@@ -100,28 +99,14 @@ def _check_user(visit: Visit) -> None:
         raise Forbidden("Deployments are shown to users of this house; log in.")
 
 
-def visible(visit: Visit) -> list[Deployment]:
-    """Deployments of models that the visitor may see."""
-    found = []
-    for deployment in visit.services.engines.deployments():
-        try:
-            visit.catalog.model(deployment.model, viewer=visit.actor)
-        except NotFound:
-            continue
-        found.append(deployment)
-    return found
-
-
 def _found(visit: Visit) -> Deployment:
     wanted = f"{visit.path['namespace']}/{visit.path['name']}"
-    for deployment in visible(visit):
-        if deployment.model.lower() == wanted.lower():
-            return deployment
-    raise DeploymentNotFound(wanted)
+    return deployment_of(wanted, visit.services.engines, visit.catalog, visit.actor)
 
 
 def _listed(visit: Visit, told: Fields, problem: str = "") -> Response:
-    answer = visit.page("deployments.html", rows=[_row(d) for d in visible(visit)], told=told, problem=problem)
+    rows = [_row(d) for d in visible(visit.services.engines, visit.catalog, visit.actor)]
+    answer = visit.page("deployments.html", rows=rows, told=told, problem=problem)
     answer.status_code = 400 if problem else 200
     return answer
 

@@ -47,6 +47,8 @@ def measure(rounds: int) -> dict[str, float]:
 
 def _crash(folder: Path) -> float:
     """Seconds from the SIGKILL of a supervised engine until it is no more told to be ready."""
+    from ecotone.engines.kinds.builtin import KIND
+    from ecotone.engines.kinds.kind import Options
     from ecotone.engines.sockets import Sockets
     from ecotone.engines.supervision import Files, Pace, Supervised
 
@@ -59,6 +61,11 @@ def _crash(folder: Path) -> float:
         supervised = Supervised(
             "bench/minilm",
             files,
+            kind=KIND,
+            options=Options(),
+            revision="0" * 40,
+            replica=0,
+            adapters={},
             sockets=Sockets(Path(work) / "run"),
             log_file=Path(work) / "log",
             changed=changed.set,

@@ -1,5 +1,6 @@
 """What OpenAI's clients ask of an answer beside its text, at the wire of a real engine."""
 
+import contextlib
 import json
 import math
 from collections.abc import Callable
@@ -157,15 +158,16 @@ def test_openais_own_client_understands_all_of_it(served: Served) -> None:
     openai = pytest.importorskip("openai")
     http = served("llama")
     client = openai.OpenAI(base_url="http://engine/v1", api_key="x", http_client=http)
-    with client.chat.completions.stream(
-        model="demo/llama",
-        messages=[{"role": "user", "content": "hello"}],
-        tools=TOOLS,
-        tool_choice="required",
-        max_tokens=80,
-    ) as stream:
-        final = stream.get_final_completion()
-    assert final.choices[0].message.tool_calls[0].function.name in ("paint", "wait")
+    named = set()
+    for seed in range(20):  # the weights are random: some answers do not come to their end within the context
+        asked = {"model": "demo/llama", "messages": [{"role": "user", "content": "hello"}], "seed": seed}
+        with (
+            contextlib.suppress(openai.LengthFinishReasonError),
+            client.chat.completions.stream(**asked, tools=TOOLS, tool_choice="required", max_tokens=80) as stream,
+        ):
+            named.add(stream.get_final_completion().choices[0].message.tool_calls[0].function.name)
+            break
+    assert named and named <= {"paint", "wait"}
 
 
 def test_a_model_that_writes_gives_the_mean_of_its_last_states(served: Served, made: dict[str, Path]) -> None:

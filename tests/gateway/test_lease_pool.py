@@ -3,7 +3,7 @@
 from collections.abc import Coroutine
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ecotone.gateway.answers import Refusal
@@ -97,7 +97,8 @@ class House:
     def __init__(self) -> None:
         self.now = 1000.0
         self.held_over: list[Hold] = []
-        """Calls that ran while the coordinator began anew: they count as spent with what they had reserved."""
+        """Calls that ran while the coordinator began anew or their worker's leases ended: they count as spent with
+        what they had reserved."""
         self.stranded = 0
         self.pool = Pool(SECONDS, {})
         self.workers = [Worker(self, f"w{n}") for n in range(3)]
@@ -109,6 +110,7 @@ class House:
         self.now += seconds
         for name in self.pool.ended(self.now):
             self.pool.take_back(name, self.totals()[name])
+            self.held_over += [hold for worker in self.workers if worker.name == name for hold, _ in worker.open]
 
     @property
     def used(self) -> int:
@@ -131,6 +133,7 @@ ACTS = st.lists(
 
 @settings(max_examples=150, deadline=None)
 @given(ACTS)
+@example([("round", 0, 1, 0.0), ("call", 0, 1, 0.0), ("tick", 0, 1, 1.0), ("tick", 0, 1, 1.0), ("end", 0, 1, 0.0)])
 def test_whatever_is_lost_and_whoever_dies_nothing_is_overspent_and_nothing_stays_lent(acts: list[Any]) -> None:
     house = House()
     for act, number, size, share in acts:

@@ -92,7 +92,10 @@ def test_who_may_read_the_figures(tmp_path: Path) -> None:
         assert found.http.get("/metrics").status_code == 200
         (found.data / "settings.env").write_text("ECOTONE_METRICS_READ=anyone\n")
         assert found.cli("restart").returncode == 0
-        assert httpx.get(found.url + "/metrics", headers=forwarded).status_code == 200
+        end = time.monotonic() + 10  # the server before may still take a connection while it ends
+        while httpx.get(found.url + "/metrics", headers=forwarded).status_code != 200:
+            assert time.monotonic() < end
+            time.sleep(0.1)
 
 
 def test_alive_and_ready_are_told_to_strangers_and_nothing_else(tmp_path: Path) -> None:

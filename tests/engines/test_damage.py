@@ -71,6 +71,7 @@ def test_weights_whose_file_is_damaged_are_refused_with_the_reason(
     assert str(tmp_path) not in str(refused.value) and len(str(refused.value)) < 800
 
 
+@pytest.mark.slow
 def test_weights_cut_short_under_a_running_engine_end_that_engine_alone_and_are_named(
     engines: Engines, shelf: Shelf, made: dict[str, Path], tmp_path: Path, connect: Connect, until: Until
 ) -> None:

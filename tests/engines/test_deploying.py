@@ -78,6 +78,7 @@ def test_options_that_make_no_sense_are_refused_before_anything_starts(engines: 
     assert engines.deployments() == []
 
 
+@pytest.mark.slow
 def test_what_8_bits_cost_is_told_with_the_deployment_and_vectors_are_not_moved(engines: Engines, until: Until) -> None:
     made = engines.serve("demo/llama", "main", (), SYSTEM, Options(quantise="int8"))
     assert {"argmax_agreement", "measured_on"} <= set(made.info["quantised"]) and made.info["slots"] > 0

@@ -167,6 +167,7 @@ def test_a_killed_engine_comes_back_and_others_do_not_notice(engines: Engines, c
     assert next(d for d in engines.deployments() if d.model == "demo/bert").pid == other.pid
 
 
+@pytest.mark.slow
 def test_an_engine_that_hangs_is_started_again(engines: Engines, until: Until, monkeypatch: pytest.MonkeyPatch) -> None:
     first = engines.serve("demo/bert", "main", (), ADA)
     monkeypatch.setattr(
@@ -177,6 +178,7 @@ def test_an_engine_that_hangs_is_started_again(engines: Engines, until: Until, m
     until(lambda: engines.deployments()[0].state == DeploymentState.READY)
 
 
+@pytest.mark.slow
 def test_a_new_revision_takes_over_when_it_is_ready(
     engines: Engines, shelf: Shelf, made: dict[str, Path], tmp_path: Path, connect: Connect, gone: Gone, until: Until
 ) -> None:
@@ -193,6 +195,7 @@ def test_a_new_revision_takes_over_when_it_is_ready(
     assert says(connect, new.socket) != text
 
 
+@pytest.mark.slow
 def test_what_was_served_is_restored_without_blocking(tmp_path: Path, shelf: Shelf, until: Until) -> None:
     with running(tmp_path, shelf) as engines:
         engines.serve("demo/llama", "main", ("shop",), ADA)

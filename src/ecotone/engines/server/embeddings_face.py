@@ -8,7 +8,6 @@ import base64
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import msgspec
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
@@ -45,12 +44,7 @@ def routes(encoders: Encoders, serves: Serves) -> list[Route]:
 
 
 def _read(encoders: Encoders, raw: bytes) -> tuple[EmbeddingRequest, list[Text]]:
-    try:
-        body = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise RequestError("The body is not JSON.", code="invalid_json") from None
-    if not isinstance(body, dict):
-        raise RequestError("The body must be a JSON object.", code="invalid_json")
+    body = requests.body_of(raw)
     asked = requests.embedding(body)
     if asked.dimensions not in (None, encoders.width):
         raise RequestError(

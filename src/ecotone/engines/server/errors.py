@@ -23,9 +23,20 @@ class RequestError(Exception):
         kind = "invalid_request_error" if self.status < 500 else "server_error"
         return {"error": {"message": self.message, "type": kind, "code": self.code, "param": self.param}}
 
+    def task_body(self) -> dict[str, Any]:
+        """The same in the shape that Hugging Face's clients read."""
+        kind = "overloaded" if self.status == 429 else "generation" if self.status >= 500 else "validation"
+        return {"error": self.message, "error_type": kind}
+
 
 def unknown(model: str) -> RequestError:
     """404 for a model or adapter that is not here."""
     return RequestError(
         f"The model {model[:200]!r} is not served here.", status=404, code="model_not_found", param="model"
     )
+
+
+def names_of(info: dict[str, Any]) -> frozenset[str]:
+    """What the base is called: its id, with its revision or without. Empty when it was not told."""
+    model, revision = info.get("model"), info.get("revision")
+    return frozenset((model, f"{model}@{revision}")) if model else frozenset()

@@ -3,20 +3,19 @@
 import asyncio
 import base64
 import struct
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from ecotone.engines.server import adapters_face, requests, text_tasks
+from ecotone.engines.server import adapters_face, asking, requests, text_tasks
 from ecotone.engines.server.engine import Engine
-from ecotone.engines.server.errors import RequestError, unknown
+from ecotone.engines.server.errors import RequestError, names_of, unknown
 from ecotone.engines.server.faults import answer_fault
 from ecotone.engines.server.generation import Piece
 from ecotone.engines.server.requests import TextRequest
@@ -24,11 +23,6 @@ from ecotone.engines.server.shapes import ChatShape, Shape, TextShape
 from ecotone.engines.server.writing import Writing
 
 Prompts = list[list[int]]
-_T = TypeVar("_T")
-
-LARGEST_BODY = 32 << 20
-_PREPARE_SECONDS = 20.0
-_GONE = 499  # nobody reads it: the client has left
 
 
 def application(engine: Engine, info: dict[str, Any]) -> Starlette:
@@ -42,7 +36,7 @@ def application(engine: Engine, info: dict[str, Any]) -> Starlette:
             Route("/v1/completions", face.completions, methods=["POST"]),
             Route("/v1/embeddings", face.embeddings, methods=["POST"]),
             *adapters_face.routes(engine),
-            *text_tasks.routes(engine, face.adapter_of, text_tasks.Asking(_body, _prepared, _left)),
+            *text_tasks.routes(engine, face.adapter_of),
         ],
         exception_handlers={RequestError: _answer_error, ClientDisconnect: _answer_gone, Exception: answer_fault},
     )
@@ -62,13 +56,13 @@ class _Face:
         return JSONResponse(self._info | self._engine.settings())
 
     async def chat(self, request: Request) -> Response:
-        asked = requests.chat(requests.body_of(await _body(request)))
+        asked = requests.chat(requests.body_of(await asking.body(request)))
         return await self._write(
             request, asked, lambda _: ChatShape(asked, self._engine.tokens.spelling, short_ids=self._engine.short_ids)
         )
 
     async def completions(self, request: Request) -> Response:
-        asked = requests.completion(requests.body_of(await _body(request)))
+        asked = requests.completion(requests.body_of(await asking.body(request)))
         return await self._write(request, asked, lambda prompts: self._text_shape(asked, prompts))
 
     def adapter_of(self, model: str) -> str | None:
@@ -90,15 +84,15 @@ class _Face:
         return TextShape(asked, tokens.spelling, echoed)
 
     async def embeddings(self, request: Request) -> Response:
-        asked = requests.embedding(requests.body_of(await _body(request)))
+        asked = requests.embedding(requests.body_of(await asking.body(request)))
         if self.adapter_of(asked.model) is not None:
             raise RequestError("Adapters make no embeddings; name their base.", code="unsupported_task", param="model")
-        texts = await _prepared(lambda: self._engine.texts(asked))
+        texts = await asking.prepared(lambda: self._engine.texts(asked))
         future = self._engine.embed(texts)
-        found = await _unless_gone(request, asyncio.wrap_future(future))
+        found = await asking.unless_gone(request, asyncio.wrap_future(future))
         if found is None:
             future.cancel()
-            return Response(status_code=_GONE)
+            return Response(status_code=asking.GONE)
         pack = _packed if asked.base64 else list
         tokens = sum(map(len, texts))
         return JSONResponse(
@@ -115,7 +109,7 @@ class _Face:
 
     async def _write(self, request: Request, asked: TextRequest, shaped: Callable[[Prompts], Shape]) -> Response:
         adapter = self.adapter_of(asked.model)
-        ready = await _prepared(lambda: self._engine.prepare(asked))
+        ready = await asking.prepared(lambda: self._engine.prepare(asked))
         writing = Writing(
             lambda receiver, loop: self._engine.write(ready, asked, receiver, loop, adapter),
             sum(map(len, ready.prompts)),
@@ -123,20 +117,8 @@ class _Face:
         shape = shaped(ready.prompts)
         if asked.stream:
             return EventStream(writing, shape, include_usage=asked.include_usage)
-        leaving = asyncio.ensure_future(_left(request.receive))
-        leaving.add_done_callback(lambda _: writing.leave())
-        try:
-            found = await writing.whole()
-        finally:
-            leaving.cancel()
-            writing.cancel()
-        return Response(status_code=_GONE) if found is None else _json(shape.whole(found, writing.usage()))
-
-
-def names_of(info: dict[str, Any]) -> frozenset[str]:
-    """What the base is called: its id, with its revision or without. Empty when it was not told."""
-    model, revision = info.get("model"), info.get("revision")
-    return frozenset((model, f"{model}@{revision}")) if model else frozenset()
+        found = await asking.whole(request, writing)
+        return Response(status_code=asking.GONE) if found is None else _json(shape.whole(found, writing.usage()))
 
 
 class EventStream(Response):
@@ -157,8 +139,7 @@ class EventStream(Response):
         self._more: dict[str, Any] = {"usage": None} if include_usage else {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        leaving = asyncio.ensure_future(_left(receive))
-        leaving.add_done_callback(lambda _: self._writing.leave())
+        leaving = asking.watched(receive, self._writing)
         begun = False
         try:
             async for bunch in self._writing.bunches():
@@ -207,43 +188,6 @@ def _error_response(error: RequestError) -> Response:
     return JSONResponse(error.body(), status_code=error.status, headers=headers)
 
 
-async def _body(request: Request) -> bytes:
-    found = bytearray()
-    async for piece in request.stream():
-        found += piece
-        if len(found) > LARGEST_BODY:
-            raise RequestError(
-                f"The body has more than {LARGEST_BODY} bytes; send less at once.", status=413, code="body_too_large"
-            )
-    return bytes(found)
-
-
-async def _prepared(act: Callable[[], _T]) -> _T:
-    """Template and tokenizer, beside the event loop and within a time."""
-    try:
-        return await asyncio.wait_for(run_in_threadpool(act), _PREPARE_SECONDS)
-    except TimeoutError:
-        raise RequestError(
-            f"The prompt could not be prepared within {_PREPARE_SECONDS:g} s; send a shorter one.", code="too_slow"
-        ) from None
-
-
-async def _unless_gone(request: Request, work: "asyncio.Future[Any]") -> Any:
-    """The work's result, or None when the client left before."""
-    leaving = asyncio.ensure_future(_left(request.receive))
-    try:
-        await asyncio.wait({work, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        return work.result() if work.done() else None
-    finally:
-        leaving.cancel()
-        work.cancel()
-
-
-async def _left(receive: Callable[[], Awaitable[Any]]) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
 def _packed(vector: list[float]) -> str:
     """Little-endian float32, as base64 text."""
     return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
@@ -255,4 +199,4 @@ async def _answer_error(_request: Request, error: Exception) -> Response:
 
 
 async def _answer_gone(_request: Request, _error: Exception) -> Response:
-    return Response(status_code=_GONE)
+    return Response(status_code=asking.GONE)

@@ -4,7 +4,6 @@ Every answer says in `x-ecotone-task` which task it was and in `x-ecotone-usage`
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
 from starlette.routing import Route
@@ -54,7 +53,7 @@ def routes(encoders: Encoders, serves: Serves) -> list[Route]:
         usage = f"{sum(map(len, work.texts))},0".encode()
         await answer(send, value, headers=[(b"x-ecotone-task", name.encode()), (b"x-ecotone-usage", usage)])
 
-    return [Route("/tasks/{task}", Endpoint(task, _error), methods=["POST"])]
+    return [Route("/tasks/{task}", Endpoint(task, RequestError.task_body), methods=["POST"])]
 
 
 def _read(model: Known, named: str, raw: bytes, agent: str) -> tuple[str, Work]:
@@ -66,9 +65,3 @@ def _read(model: Known, named: str, raw: bytes, agent: str) -> tuple[str, Work]:
         raise RequestError("The body must be a JSON object with inputs and parameters.", code="invalid_json")
     task = decided(named[:60], body, model, agent)
     return task, TASKS[task](asked(body, agent, task), model)
-
-
-def _error(error: RequestError) -> dict[str, Any]:
-    """Hugging Face's shape."""
-    kind = "overloaded" if error.status == 429 else "generation" if error.status >= 500 else "validation"
-    return {"error": error.message, "error_type": kind}

@@ -4,9 +4,7 @@ Every answer says in `x-ecotone-task` which task it was and in `x-ecotone-usage`
 its tokens in the details of its last event.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -15,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from ecotone.engines.server import asking
 from ecotone.engines.server.engine import Engine, Prepared
 from ecotone.engines.server.errors import RequestError
 from ecotone.engines.server.folders import Task
@@ -27,31 +26,20 @@ from ecotone.engines.server.writing import Writing
 AdapterOf = Callable[[str], str | None]
 Object = dict[str, Any]
 
-_GONE = 499  # nobody reads it: the client has left
 
-
-@dataclass(frozen=True)
-class Asking:
-    """How a face reads a request: its body, bounded; what may take long, beside the event loop; the client leaving."""
-
-    body: Callable[[Request], Awaitable[bytes]]
-    prepared: Callable[[Callable[[], Prepared]], Awaitable[Prepared]]
-    left: Callable[[Receive], Awaitable[None]]
-
-
-def routes(engine: Engine, adapter_of: AdapterOf, asking: Asking) -> list[Route]:
+def routes(engine: Engine, adapter_of: AdapterOf) -> list[Route]:
     """The route; `adapter_of` tells the adapter that a name means, None for the base, and refuses any other name."""
 
     async def task(request: Request) -> Response:
         try:
-            return await _answered(engine, request, adapter_of, asking)
+            return await _answered(engine, request, adapter_of)
         except RequestError as error:
             return _refused(error)
 
     return [Route("/tasks/{task}", task, methods=["POST"])]
 
 
-async def _answered(engine: Engine, request: Request, adapter_of: AdapterOf, asking: Asking) -> Response:
+async def _answered(engine: Engine, request: Request, adapter_of: AdapterOf) -> Response:
     named = request.path_params["task"]
     if named not in (*TEXT_TASKS, "auto"):
         raise RequestError(
@@ -70,16 +58,10 @@ async def _answered(engine: Engine, request: Request, adapter_of: AdapterOf, ask
     )
     shape = _Shape(wanted, engine, len(ready.prompts[0]))
     if wanted.request.stream:
-        return _EventStream(writing, shape, asking.left)
-    leaving = asyncio.ensure_future(asking.left(request.receive))
-    leaving.add_done_callback(lambda _: writing.leave())
-    try:
-        found = await writing.whole()
-    finally:
-        leaving.cancel()
-        writing.cancel()
+        return _EventStream(writing, shape)
+    found = await asking.whole(request, writing)
     if found is None:
-        return Response(status_code=_GONE)
+        return Response(status_code=asking.GONE)
     usage = writing.usage()
     headers = {
         "x-ecotone-task": wanted.task,
@@ -175,7 +157,7 @@ class _Shape:
 class _EventStream(Response):
     """Server-sent events as text-generation-inference writes them; the head goes out with the first token."""
 
-    def __init__(self, writing: Writing, shape: _Shape, left: Callable[[Receive], Awaitable[None]]) -> None:
+    def __init__(self, writing: Writing, shape: _Shape) -> None:
         self.status_code = 200
         self.background = None
         self.init_headers(
@@ -186,11 +168,10 @@ class _EventStream(Response):
                 "x-ecotone-task": shape.task,
             }
         )
-        self._writing, self._shape, self._left = writing, shape, left
+        self._writing, self._shape = writing, shape
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        leaving = asyncio.ensure_future(self._left(receive))
-        leaving.add_done_callback(lambda _: self._writing.leave())
+        leaving = asking.watched(receive, self._writing)
         begun = False
         index = 0
         texts: list[str] = []
@@ -212,7 +193,7 @@ class _EventStream(Response):
             if not begun:
                 await _refused(error)(scope, receive, send)
             else:
-                await send({"type": "http.response.body", "body": _event(_error(error)), "more_body": False})
+                await send({"type": "http.response.body", "body": _event(error.task_body()), "more_body": False})
         finally:
             leaving.cancel()
             self._writing.cancel()
@@ -235,10 +216,5 @@ def _event(value: Object) -> bytes:
 def _refused(error: RequestError) -> Response:
     headers = {"retry-after": "1"} if error.status in (429, 503) else None
     return Response(
-        msgspec.json.encode(_error(error)), status_code=error.status, media_type="application/json", headers=headers
+        msgspec.json.encode(error.task_body()), status_code=error.status, media_type="application/json", headers=headers
     )
-
-
-def _error(error: RequestError) -> Object:
-    kind = "overloaded" if error.status == 429 else "generation" if error.status >= 500 else "validation"
-    return {"error": error.message, "error_type": kind}

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from ecotone.engines.server import adapters_face, embeddings_face, tasks_face
 from ecotone.engines.server.encoding.engine import Encoders
 from ecotone.engines.server.encoding.wire import LARGEST_BODY, Endpoint, answer
-from ecotone.engines.server.errors import RequestError
+from ecotone.engines.server.errors import RequestError, names_of, unknown
 from ecotone.engines.server.faults import answer_fault
 from ecotone.engines.server.tasks.deciding import served
 
@@ -22,7 +22,7 @@ _WRITING = ("/v1/chat/completions", "/v1/completions")
 def application(encoders: Encoders, info: dict[str, Any]) -> Starlette:
     """The ASGI application of one encoder; `info` says what it serves."""
     told = info | {"tasks": list(served(encoders.known)), "largest_body": LARGEST_BODY}
-    serves = _serves(str(info.get("model") or ""), info.get("revision"))
+    serves = _serves(info)
 
     async def health(_scope: Scope, _receive: Receive, send: Send) -> None:
         state = encoders.health()
@@ -59,8 +59,8 @@ async def _refused(_request: Request, error: Exception) -> Response:
     return JSONResponse(error.body(), status_code=error.status)
 
 
-def _serves(model: str, revision: str | None) -> Callable[[str], str]:
-    names = (model, f"{model}@{revision}")
+def _serves(info: dict[str, Any]) -> Callable[[str], str]:
+    names = names_of(info)
 
     def serves(named: str) -> str:
         """The model's id, for its id with its revision or without; an engine that was told no id answers to any.
@@ -68,10 +68,10 @@ def _serves(model: str, revision: str | None) -> Callable[[str], str]:
         Raises:
             RequestError: it is another model.
         """
-        if not model or named in names:
-            return model or named
-        raise RequestError(
-            f"The model {named[:200]!r} is not served here.", status=404, code="model_not_found", param="model"
-        )
+        if not names:
+            return named
+        if named in names:
+            return str(info["model"])
+        raise unknown(named)
 
     return serves

@@ -48,7 +48,7 @@ def measure(rounds: int) -> dict[str, float]:
 def _crash(folder: Path) -> float:
     """Seconds from the SIGKILL of a supervised engine until it is no more told to be ready."""
     from ecotone.engines.kinds.builtin import KIND
-    from ecotone.engines.kinds.kind import Options
+    from ecotone.engines.kinds.kind import Options, Spec
     from ecotone.engines.sockets import Sockets
     from ecotone.engines.supervision import Files, Pace, Supervised
 
@@ -58,22 +58,16 @@ def _crash(folder: Path) -> float:
 
     changed = threading.Event()
     with TemporaryDirectory() as work:
-        supervised = Supervised(
-            "bench/minilm",
-            files,
-            kind=KIND,
-            options=Options(),
+        spec = Spec(
+            model="bench/minilm",
             revision="0" * 40,
+            options=Options(),
             replica=0,
-            adapters={},
             sockets=Sockets(Path(work) / "run"),
             log_file=Path(work) / "log",
-            changed=changed.set,
-            pace=Pace(),
-            info={},
             root=Path(work),
-            patient=False,
         )
+        supervised = Supervised(spec, files, kind=KIND, changed=changed.set, pace=Pace(), patient=False, adapters={})
         try:
             supervised.wait_ready(120)
             changed.clear()

@@ -18,7 +18,7 @@ from ecotone.engines.entities import Deployment
 from ecotone.engines.errors import DeploymentNotFound, EngineFailed
 from ecotone.engines.fleets import Fleet, key_of
 from ecotone.engines.kinds import check_installed, named
-from ecotone.engines.kinds.kind import Options
+from ecotone.engines.kinds.kind import Options, Spec
 from ecotone.engines.memory import SHARE, Memory, need_of, of_machine
 from ecotone.engines.sockets import Sockets
 from ecotone.engines.supervision import Files, Pace, Supervised
@@ -128,19 +128,22 @@ class Stock:
     def _starter(self, viewer: Actor) -> Callable[[Fleet, int, bool], Supervised]:
         def start(fleet: Fleet, number: int, patient: bool) -> Supervised:
             folder = self._folder / "logs" / fleet.model.replace("/", "--")
-            return Supervised(
-                fleet.model,
-                lambda: self._files(fleet, number, viewer),
-                kind=named(fleet.options.kind),
-                options=fleet.options,
+            spec = Spec(
+                model=fleet.model,
                 revision=fleet.revision,
+                options=fleet.options,
                 replica=number,
                 sockets=self._sockets,
                 log_file=folder / (f"log-{number}" if number else "log"),
+                root=self._root,
+                info={"model": fleet.model, "revision": fleet.revision} | self._tagged(fleet),
+            )
+            return Supervised(
+                spec,
+                lambda: self._files(fleet, number, viewer),
+                kind=named(fleet.options.kind),
                 changed=self._tell,
                 pace=self._pace,
-                info={"model": fleet.model, "revision": fleet.revision} | self._tagged(fleet),
-                root=self._root,
                 patient=patient,
                 adapters=fleet.adapters,
             )

@@ -16,8 +16,7 @@ from typing import Any
 
 from ecotone.database import utc_now
 from ecotone.engines.errors import EngineFailed, NoRoom, NotServable, NotSupported
-from ecotone.engines.kinds.kind import Beat, Event, Kind, Options, Progress, Ready, Refused, Running, Spec, Where
-from ecotone.engines.sockets import Sockets
+from ecotone.engines.kinds.kind import Beat, Event, Kind, Progress, Ready, Refused, Running, Spec, Where
 from ecotone.vocabulary import DeploymentState, EcotoneError, NotFound
 
 log = logging.getLogger("ecotone.engines")
@@ -62,30 +61,21 @@ class Supervised:
     """An engine that should run.
 
     Args:
-        name: the model, for messages.
+        spec: what its kind is told, but for the files.
         files: gives the files; entered before each start and left when that process has ended.
-        spec: makes what its kind is told, from the files.
         changed: called after each change of state, in this engine's thread.
-        root: the data folder; messages do not tell where it lies.
         patient: whether failures at the first start are tried again too (at the server's start) or told at once.
         adapters: folders by the names under which it serves them, from its start on.
     """
 
     def __init__(
         self,
-        name: str,
+        spec: Spec,
         files: Callable[[], AbstractContextManager[Files]],
         *,
         kind: Kind,
-        options: Options,
-        revision: str,
-        replica: int,
-        sockets: Sockets,
-        log_file: Path,
         changed: Callable[[], None],
         pace: Pace,
-        info: dict[str, Any],
-        root: Path,
         patient: bool,
         adapters: Mapping[str, Path],
     ) -> None:
@@ -104,28 +94,16 @@ class Supervised:
         """Tokens a second over the last beats."""
         self.used = time.monotonic()
         """When it was last seen working."""
-        self.log_file = log_file
+        self.log_file = spec.log_file
         self.adapters = dict(adapters)
         self.loaded: set[str] = set()
         self.adapter_errors: dict[str, str] = {}
-        self._name = name
+        self._name = spec.model
         self._files = files
         self._kind = kind
-        self._spec = Spec(
-            model=name,
-            revision=revision,
-            options=options,
-            folder=None,
-            base=None,
-            replica=replica,
-            sockets=sockets,
-            log_file=log_file,
-            root=root,
-            info=info,
-        )
+        self._spec = spec
         self._changed = changed
         self._pace = pace
-        self._root = root
         self._patient = patient
         self._ready = threading.Event()
         self._was_ready = False
@@ -136,7 +114,7 @@ class Supervised:
         self._beat_at = self._moved = time.monotonic()
         self._has_beaten = False
         self._adapting = threading.RLock()
-        self._thread = threading.Thread(target=self._keep, name=f"engine-{name}", daemon=True)
+        self._thread = threading.Thread(target=self._keep, name=f"engine-{spec.model}", daemon=True)
         self._thread.start()
 
     def wait_ready(self, seconds: float) -> None:
@@ -240,7 +218,7 @@ class Supervised:
 
     def _without_places(self, error: EcotoneError) -> EcotoneError:
         """The error, with the data folder's files named from that folder on."""
-        error.message = error.message.replace(f"{self._root}/", "")
+        error.message = error.message.replace(f"{self._spec.root}/", "")
         return error
 
     def _run(self) -> None:

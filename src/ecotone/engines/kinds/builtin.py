@@ -1,20 +1,16 @@
 """The built-in engine as a child process on a Unix socket: started from a spec, heard over its pipe."""
 
-import contextlib
-import http.client
 import json
 import os
 import re
 import signal
-from pathlib import Path
 from typing import Any
 
-from ecotone.engines.errors import EngineFailed, NotServable, NotSupported
-from ecotone.engines.kinds.kind import Beat, Event, Hear, Options, Progress, Ready, Refused, Spec, Where
+from ecotone.engines.errors import NotServable
+from ecotone.engines.kinds.kind import Hear, Options, Spec
+from ecotone.engines.kinds.process import Process
 from ecotone.engines.kinds.relayed import check_arguments
 from ecotone.engines.memory import SHARE, of_machine
-from ecotone.engines.probing import asked, healthy
-from ecotone.jobs import Child, Message
 from ecotone.settings import Settings
 
 MODULE = "ecotone.engines.server"
@@ -52,83 +48,23 @@ class Builtin:
             if told is not None and not 1 <= told <= most:
                 raise NotServable(f"{name} is {told}; 1 to {most} are expected.")
 
-    def start(self, spec: Spec, hear: Hear) -> "Process":
-        return Process(spec, hear)
+    def start(self, spec: Spec, hear: Hear) -> "Engine":
+        return Engine(spec, hear)
 
 
-class Process:
+class Engine(Process):
     """One engine of ours that runs."""
 
     def __init__(self, spec: Spec, hear: Hear) -> None:
-        self._hear = hear
-        self._socket = spec.sockets.new()
-        self._drop = spec.sockets.drop
-        told = {
-            "folder": str(spec.folder),
-            "base": None if spec.base is None else str(spec.base),
-            "socket": str(self._socket),
-            "options": options_told(spec.options),
-            "info": spec.info,
-        }
-        try:
-            self._child = Child(MODULE, told, log=spec.log_file, on_message=self._heard)
-        except OSError as error:
-            raise EngineFailed(f"No process could be started for {spec.model}: {error.strerror}.") from None
-
-    @property
-    def pid(self) -> int | None:
-        return self._child.pid
-
-    def wait(self, seconds: float) -> bool:
-        with contextlib.suppress(TimeoutError):
-            self._child.wait(seconds)
-            return True
-        return False
+        super().__init__(MODULE, spec, hear, {"options": options_told(spec.options)})
 
     def failure(self, what: str) -> str:
-        if self._child.poll() is None:
-            return f"{what}. The end of its log:\n{self._child.tail()}"
-        if self._child.poll() == -signal.SIGKILL and not self._child_was_stopped:
+        if self._child.poll() == -signal.SIGKILL and not self._was_stopped:
             what = f"{what} (killed, most likely since the machine had no memory left: {_ADVICE})"
-        return self._child.failure(what).message
+        return super().failure(what)
 
-    def probe(self, within: float) -> bool:
-        return healthy(self._socket, within)
-
-    def load(self, name: str, folder: Path, within: float) -> None:
-        body = {"name": name, "folder": str(folder)}
-        status, text = self._ask("POST", body, within)
-        if status in _NO_ADAPTERS:
-            raise NotSupported(f"{name} cannot be added to a running engine: {text}")
-        if status != 200:
-            raise EngineFailed(f"{name} could not be added to its base's engine: {text}")
-
-    def unload(self, name: str, within: float) -> None:
-        status, text = self._ask("DELETE", {"name": name}, within)
-        if status not in (200, 404):
-            raise EngineFailed(f"{name} could not be removed from its base's engine: {text}")
-
-    def stop(self, grace: float) -> None:
-        self._child_was_stopped = True
-        self._child.stop(grace)
-        self._drop(self._socket)
-
-    _child_was_stopped = False
-
-    def _ask(self, method: str, body: dict[str, Any], within: float) -> tuple[int, str]:
-        try:
-            status, raw = asked(self._socket, method, "/adapters", body, within)
-        except (OSError, http.client.HTTPException) as error:
-            raise EngineFailed(f"The engine did not answer: {type(error).__name__}.") from None
-        text = raw[:2000].decode("utf-8", "replace")
-        with contextlib.suppress(ValueError, TypeError, KeyError):
-            text = str(json.loads(raw)["error"]["message"])[:1000]
-        return status, text
-
-    def _heard(self, message: Message) -> None:
-        event = _event(message, self._socket)
-        if event is not None:
-            self._hear(event)
+    def is_unsupported(self, status: int, code: Any) -> bool:
+        return status in _NO_ADAPTERS
 
 
 def options_told(options: Options) -> dict[str, Any]:
@@ -148,21 +84,6 @@ def options_told(options: Options) -> dict[str, Any]:
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _event(message: Message, path: Path) -> Event | None:
-    match message:
-        case {"ready": dict() as info}:
-            return Ready(Where(socket=path), info)
-        case {"refused": reason}:
-            return Refused(str(reason))
-        case {"progress": str() as phase}:
-            share = message.get("share")
-            return Progress(phase, float(share) if isinstance(share, int | float) else None)
-        case {"beat": dict() as beat}:
-            known = {name: beat[name] for name in Beat.__dataclass_fields__ if name in beat}
-            return Beat(**known)
-    return None
 
 
 _ADVICE = (

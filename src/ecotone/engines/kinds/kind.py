@@ -55,12 +55,12 @@ class Spec:
     model: str
     revision: str
     options: Options
-    folder: Path | None
-    base: Path | None
     replica: int
     sockets: Sockets
     log_file: Path
     root: Path
+    folder: Path | None = None
+    base: Path | None = None
     info: dict[str, Any] = field(default_factory=dict)
 
 

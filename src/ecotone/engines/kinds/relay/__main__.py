@@ -1,8 +1,8 @@
 """The relay's process: starts or attaches the engine behind it, answers on the socket until its parent ends it.
 
 Spec: `kind`, `socket`, `info` (`model`, `revision` and what else is said in `/info`), `options` (a deployment's), `log`
-and what the kind adds. Messages: `{"loading": phase}`, `{"ready": info}` once it answers, `{"refused": reason}` when it
-never will, then `{"beat": figures}` about each second.
+and what the kind adds. Messages: `{"progress": phase}`, `{"ready": info}` once it answers, `{"refused": reason}` when
+it never will, then `{"beat": figures}` about each second.
 """
 
 import asyncio
@@ -56,7 +56,7 @@ async def _run(spec: dict[str, Any], report: Report) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
     far = far_of(spec)
-    far.progress = lambda phase: report({"loading": phase})
+    far.progress = lambda phase: report({"progress": phase})
     try:
         info = await _unless_told(told, far.start())
         if info is None:

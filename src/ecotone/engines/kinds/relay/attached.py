@@ -12,10 +12,8 @@ _PATIENCE = 10.0
 _TASKS = {GENERATION: (GENERATION,), FEATURES: (FEATURES, SIMILARITY)}
 
 
-class Attached(Far):
-    """A server of OpenAI's dialect at `options.url`, which calls the model `options.served_as`; `key` is its key."""
-
-    kind = "openai"
+class _AtAddress(Far):
+    """A server at `options.url`, which calls the model `options.served_as`; `key` is its key."""
 
     def __init__(self, spec: Mapping[str, Any]) -> None:
         super().__init__(spec)
@@ -23,6 +21,15 @@ class Attached(Far):
         if spec.get("key"):
             self.headers = {"authorization": f"Bearer {spec['key']}"}
         self.name = str(self.options.get("served_as") or self.model)
+
+
+class Attached(_AtAddress):
+    """A server of OpenAI's dialect."""
+
+    kind = "openai"
+
+    def __init__(self, spec: Mapping[str, Any]) -> None:
+        super().__init__(spec)
         self._task = str(self.arguments.get("task") or spec["info"].get("task") or GENERATION)
         self._health = "/health"
 
@@ -45,18 +52,11 @@ class Attached(Far):
         return (await self.ask(self._health))[0] == 200
 
 
-class Tei(Far):
-    """text-embeddings-inference at `options.url`; its routes and `/info` as in its OpenAPI document."""
+class Tei(_AtAddress):
+    """text-embeddings-inference; its routes and `/info` as in its OpenAPI document."""
 
     kind = "tei"
     dialect = "tei"
-
-    def __init__(self, spec: Mapping[str, Any]) -> None:
-        super().__init__(spec)
-        self.base = str(self.options["url"]).rstrip("/").removesuffix("/v1")
-        if spec.get("key"):
-            self.headers = {"authorization": f"Bearer {spec['key']}"}
-        self.name = str(self.options.get("served_as") or self.model)
 
     async def start(self) -> dict[str, Any]:
         self.open()

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ecotone.engines.server.errors import RequestError
+from ecotone.engines.server.errors import unknown
 from ecotone.engines.server.loading import Loaded
 from ecotone.engines.server.stepping.company import Company
 from ecotone.engines.server.stepping.encoder_decoder import EncoderDecoder
@@ -44,7 +44,7 @@ class TextToText(Stepper):
 
     def open(self, prompt: Sequence[int], adapter: str | None = None) -> Row:
         if adapter is not None:
-            raise RequestError(f"Adapters are not served over this model; {adapter!r} is not there.", status=404)
+            raise unknown(adapter)
         row = Row(prompt, adapter)
         row.state = _State()
         self._opened.append(row)

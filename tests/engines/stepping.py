@@ -1,5 +1,6 @@
 """Small random models of one shape each, and a writer that takes the likeliest token, for tests of steppers."""
 
+import random
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -82,6 +83,29 @@ class Greedy:
     def all(self) -> None:
         while self.turn():
             pass
+
+    def staggered(self, prompts: Sequence[Sequence[int]], together: int, given_up: float) -> dict[Row, int]:
+        """Answers of 12 tokens that arrive one after another, some given up on the way, their places used again.
+
+        Returns the rows that came to their end, with the place of their prompt.
+        """
+        chance = random.Random(together)
+        waiting = list(enumerate(prompts))
+        rows: dict[Row, int] = {}
+        dropped = 0
+        while waiting or self.turn():
+            under_way = len(self.live) + self.stepper.filling
+            if waiting and under_way < together and (under_way == 0 or chance.random() < 0.6):
+                place, prompt = waiting.pop()
+                rows[self.begin(prompt, 12)] = place
+                if chance.random() < given_up and len(self.live) > 1:
+                    left = chance.choice(self.live)
+                    self.give_up(left)
+                    del rows[left]
+                    dropped += 1
+            self.turn()
+        assert dropped or together == 1
+        return rows
 
     def _take(self, row: Row, token: int) -> None:
         self.made[row].append(token)

@@ -2,7 +2,6 @@
 
 import copy
 import importlib
-import random
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -166,23 +165,7 @@ def test_greedy_text_is_that_of_generate_alone(
     """Answers arrive one after another, some are given up on the way, and their places are used again."""
     model, prompts = trained[name]
     writer = small.Greedy(batched(model, small, slots=together), budget=48)
-    chance = random.Random(together)
-    waiting = list(enumerate(prompts))
-    rows: dict[Any, int] = {}
-    dropped = 0
-    while waiting or writer.turn():
-        open_rows = len(writer.live) + writer.stepper.filling
-        if waiting and open_rows < together and (open_rows == 0 or chance.random() < 0.6):
-            place, prompt = waiting.pop()
-            rows[writer.begin(prompt, 12)] = place
-            if chance.random() < 0.2 and len(writer.live) > 1:
-                given_up = chance.choice(writer.live)
-                writer.give_up(given_up)
-                del rows[given_up]
-                dropped += 1
-        writer.turn()
-    assert dropped or together == 1
-    for row, place in rows.items():
+    for row, place in writer.staggered(prompts, together, 0.2).items():
         assert writer.made[row] == small.alone(model, prompts[place], 12)
 
 

@@ -12,7 +12,7 @@ from ecotone.gateway.leases import Slices
 from ecotone.gateway.lender import socket_of
 from ecotone.gateway.limits import Limiter
 from ecotone.gateway.plane import Plane
-from ecotone.gateway.plane.connections import Work
+from ecotone.gateway.plane.callers import Work
 from ecotone.gateway.plane.lanes import Lane
 from ecotone.gateway.plane.later import Asked
 from ecotone.gateway.refusals import NotLeased

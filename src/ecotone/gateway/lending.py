@@ -11,7 +11,8 @@ from typing import Any, Final
 from ecotone.gateway.answers import Refusal
 from ecotone.gateway.origins import Origins, Proxies
 from ecotone.gateway.paths import is_for_gateway, is_ours, is_task
-from ecotone.gateway.plane.connections import Client, Connection, Desk, Work
+from ecotone.gateway.plane.callers import Client, Desk, Work
+from ecotone.gateway.plane.connections import Connection
 from ecotone.gateway.plane.heads import Head
 
 GiveBack = Callable[[Any, asyncio.Transport, bytes], None]

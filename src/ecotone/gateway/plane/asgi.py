@@ -5,7 +5,8 @@ from collections import deque
 from typing import Any, Final
 
 from ecotone.gateway.answers import Refusal
-from ecotone.gateway.plane.connections import STREAM, Desk
+from ecotone.gateway.plane.callers import Desk
+from ecotone.gateway.plane.connections import STREAM
 from ecotone.gateway.plane.heads import Head, bad, check_twice
 
 _MOST_WAITING: Final = 256 * 1024

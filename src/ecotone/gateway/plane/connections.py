@@ -3,11 +3,12 @@
 import asyncio
 import time
 from collections import deque
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import httptools
 
 from ecotone.gateway.answers import Refusal
+from ecotone.gateway.plane.callers import Desk, Work
 from ecotone.gateway.plane.heads import (
     MOST_EXTENSIONS,
     MOST_FIELDS,
@@ -19,7 +20,7 @@ from ecotone.gateway.plane.heads import (
     check_twice,
     repeatable,
 )
-from ecotone.gateway.plane.writing import FEW, ONE_WRITE, descriptor_of, write
+from ecotone.gateway.plane.writing import FEW, LINES, ONE_WRITE, descriptor_of, write
 
 MOST_PIPELINED: Final = 64
 HEAD_SECONDS: Final = 30.0
@@ -28,75 +29,9 @@ KEEP_SECONDS: Final = 75.0
 _LINGER_BYTES: Final = 64 * 1024 * 1024
 _LINGER_SECONDS: Final = 5.0
 _SLACK: Final = 512
-_REASONS: Final = {
-    200: b"OK",
-    204: b"No Content",
-    400: b"Bad Request",
-    401: b"Unauthorized",
-    402: b"Payment Required",
-    403: b"Forbidden",
-    404: b"Not Found",
-    405: b"Method Not Allowed",
-    408: b"Request Timeout",
-    409: b"Conflict",
-    413: b"Content Too Large",
-    415: b"Unsupported Media Type",
-    422: b"Unprocessable Content",
-    426: b"Upgrade Required",
-    429: b"Too Many Requests",
-    431: b"Request Header Fields Too Large",
-    451: b"Unavailable For Legal Reasons",
-    500: b"Internal Server Error",
-    502: b"Bad Gateway",
-    503: b"Service Unavailable",
-    504: b"Gateway Timeout",
-}
-_LINES: Final = {status: b"HTTP/1.1 %d %b\r\n" % (status, reason) for status, reason in _REASONS.items()}
 STREAM: Final = (
     b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
 )
-
-
-class Work(Protocol):
-    """A request under way, as its client sees it."""
-
-    def client_gone(self) -> None: ...
-
-    def client_slow(self) -> None: ...
-
-    def client_ready(self) -> None: ...
-
-
-class Client(Protocol):
-    """How a request is answered: once whole, or begun, written and ended. A client that has gone takes no harm."""
-
-    slow: bool
-
-    def whole(self, status: int, block: bytes, body: bytes) -> None: ...
-
-    def begin(self, block: bytes) -> None: ...
-
-    def write(self, data: bytes) -> None: ...
-
-    def end(self, data: bytes) -> None: ...
-
-    def cut(self) -> None: ...
-
-
-class Desk(Protocol):
-    """What takes requests in."""
-
-    most_body: int
-    patience: float
-
-    jobs: Any
-    """Requests under way."""
-
-    def refused_early(self, head: Head, address: str) -> Refusal | None: ...
-
-    def take(self, client: Client, head: Head, body: bytes, address: str) -> Work | None: ...
-
-    def refuse(self, client: Client, refusal: Refusal, head: Head | None) -> None: ...
 
 
 class Connection(asyncio.Protocol):
@@ -442,7 +377,7 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if not transport.is_closing():
             last = b"connection: close\r\n" if self._last else b""
-            line = _LINES.get(status) or b"HTTP/1.1 %d Error\r\n" % status
+            line = LINES.get(status) or b"HTTP/1.1 %d Error\r\n" % status
             if self._bodiless:
                 transport.write(b"%b%b%bcontent-length: %d\r\n\r\n" % (line, block, last, len(body)))
             elif len(body) < ONE_WRITE:
@@ -464,10 +399,10 @@ class Connection(asyncio.Protocol):
             return
         if self._old:
             self._last = True
-            self._transport.write(_LINES[200] + block + STREAM + b"connection: close\r\n\r\n")
+            self._transport.write(LINES[200] + block + STREAM + b"connection: close\r\n\r\n")
         else:
             end = b"connection: close\r\n" if self._last else b""
-            self._transport.write(_LINES[200] + block + STREAM + end + b"transfer-encoding: chunked\r\n\r\n")
+            self._transport.write(LINES[200] + block + STREAM + end + b"transfer-encoding: chunked\r\n\r\n")
 
     def write(self, data: bytes) -> None:
         if data and not self._transport.is_closing():

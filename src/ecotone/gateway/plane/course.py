@@ -9,7 +9,7 @@ from ecotone.gateway.answers import Refusal
 from ecotone.gateway.cache import Kept, Recording
 from ecotone.gateway.metering import Usage, reserved_completion
 from ecotone.gateway.parsing import Request
-from ecotone.gateway.plane.connections import Client
+from ecotone.gateway.plane.callers import Client
 from ecotone.gateway.plane.faults import log_fault
 from ecotone.gateway.plane.lanes import Lane, Option
 from ecotone.gateway.plane.passing import Passing

@@ -21,7 +21,7 @@ from ecotone.gateway.health import Outcome, wait_of
 from ecotone.gateway.limits import Limiter
 from ecotone.gateway.metering import unlimited_completion
 from ecotone.gateway.parsing import Request
-from ecotone.gateway.plane.connections import Client
+from ecotone.gateway.plane.callers import Client
 from ecotone.gateway.plane.course import NO_FAILURE, Course
 from ecotone.gateway.plane.lanes import Lane, Lanes, Option, header_block
 from ecotone.gateway.plane.listing import Listing

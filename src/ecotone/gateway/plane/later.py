@@ -8,7 +8,7 @@ import msgspec
 
 from ecotone.gateway.answers import Refusal
 from ecotone.gateway.parsing import Request
-from ecotone.gateway.plane.connections import Client, Work
+from ecotone.gateway.plane.callers import Client, Work
 from ecotone.gateway.plane.heads import Head
 from ecotone.gateway.plane.jobs import Job
 from ecotone.gateway.plane.lanes import Lane

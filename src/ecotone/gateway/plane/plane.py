@@ -16,7 +16,8 @@ from ecotone.gateway.cache import Kept, Recording, key_of
 from ecotone.gateway.parsing import HEAVY, Request, parse
 from ecotone.gateway.paths import is_task
 from ecotone.gateway.plane.asgi import AsgiClient
-from ecotone.gateway.plane.connections import Client, Connection, Work
+from ecotone.gateway.plane.callers import Client, Work
+from ecotone.gateway.plane.connections import Connection
 from ecotone.gateway.plane.faults import log_fault
 from ecotone.gateway.plane.ground import FACES
 from ecotone.gateway.plane.heads import Head

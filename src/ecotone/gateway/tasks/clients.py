@@ -7,7 +7,7 @@ from ecotone.gateway.paths import is_task
 from ecotone.gateway.tasks.errors import error_body, error_event
 
 if TYPE_CHECKING:
-    from ecotone.gateway.plane.connections import Client
+    from ecotone.gateway.plane.callers import Client
     from ecotone.gateway.plane.heads import Head
 
 

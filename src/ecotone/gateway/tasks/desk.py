@@ -10,7 +10,7 @@ import msgspec
 from ecotone.gateway.admission import look_into
 from ecotone.gateway.answers import Refusal
 from ecotone.gateway.parsing import HEAVY, Request, named
-from ecotone.gateway.plane.connections import Client, Work
+from ecotone.gateway.plane.callers import Client, Work
 from ecotone.gateway.plane.ground import Ground
 from ecotone.gateway.plane.heads import Head
 from ecotone.gateway.plane.jobs import Job

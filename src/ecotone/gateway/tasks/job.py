@@ -11,7 +11,7 @@ import msgspec
 
 from ecotone.gateway.answers import Refusal
 from ecotone.gateway.metering import MOST_TOKENS
-from ecotone.gateway.plane.connections import Client
+from ecotone.gateway.plane.callers import Client
 from ecotone.gateway.plane.jobs import Job
 from ecotone.gateway.plane.lanes import Lane, Option
 from ecotone.gateway.plane.upstreams import Upstream

@@ -1,6 +1,5 @@
 """A request to a task as it came, what is to be computed for it, and how its parameters are read."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -114,8 +113,3 @@ def strings(parameters: dict[str, Any], name: str) -> list[str] | None:
 
 def wrong(name: str, expected: str) -> NoReturn:
     raise RequestError(f"{name} must be {expected}.", code="invalid_value", param=name)
-
-
-def finite(value: float) -> float | None:
-    """A score as JSON can hold it."""
-    return value if math.isfinite(value) else None

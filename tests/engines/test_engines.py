@@ -171,7 +171,7 @@ def test_a_killed_engine_comes_back_and_others_do_not_notice(engines: Engines, c
 def test_an_engine_that_hangs_is_started_again(engines: Engines, until: Until, monkeypatch: pytest.MonkeyPatch) -> None:
     first = engines.serve("demo/bert", "main", (), ADA)
     monkeypatch.setattr(
-        "ecotone.engines.kinds.builtin.healthy", lambda path, within: str(path) != first.socket
+        "ecotone.engines.kinds.process.healthy", lambda path, within: str(path) != first.socket
     )  # a stopped process would be seen after three probes of ten seconds
     until(lambda: engines.deployments()[0].restarts == 1)
     assert "hangs" in (engines.deployments()[0].error or "")

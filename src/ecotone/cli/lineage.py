@@ -1,0 +1,9 @@
+"""`ecotone lineage`: where a model comes from, as its weights show it."""
+
+import typer
+
+group = typer.Typer(help="Where a model comes from, read from its weights.", no_args_is_help=True)
+
+
+def add_to(app: typer.Typer) -> None:
+    app.add_typer(group, name="lineage")

@@ -1,0 +1,57 @@
+"""The fingerprint of weights: what is kept of each tensor, so that two sets can be compared without their files.
+
+Taken in one pass and constant memory while a file arrives. Comparison of two fingerprints is checks 1 and 2 of
+`ecotone.lineage.comparing`: shared tensors, and the cosine of sampled values.
+"""
+
+from typing import Final
+
+import msgspec
+
+VERSION: Final = 1
+
+
+class TensorPrint(msgspec.Struct, frozen=True, array_like=True):
+    """One tensor.
+
+    Args:
+        dtype: the format's word for its type, `F32`, `BF16`, `Q4_K`.
+        shape: outermost dimension first.
+        hash: hex BLAKE3 over type, shape and bytes; None for a constant tensor and for one under 4 KiB.
+        sample: values of the sampled cells as little-endian float32, cells in row-major order; empty for tensors of
+            fewer than two dimensions and for those that hold nothing to sample. Which cells these are follows from the
+            shape alone (`ecotone.lineage.sampling`).
+        odd: sampled values that are NaN or infinite; they stand as 0 in `sample`.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    hash: str | None = None
+    sample: bytes = b""
+    odd: int = 0
+
+
+class Fingerprint(msgspec.Struct, frozen=True):
+    """A file's or a model's tensors by canonical name (`ecotone.lineage.naming`: those of Hugging Face's LLaMA, also
+    for a GGUF file, whose q and k rows are put back in their order)."""
+
+    tensors: dict[str, TensorPrint]
+    format: str = "safetensors"
+    version: int = VERSION
+
+    def joined(self, other: "Fingerprint") -> "Fingerprint":
+        """The fingerprint of a model whose weights lie in both files."""
+        return Fingerprint(self.tensors | other.tensors, self.format, self.version)
+
+    def packed(self) -> bytes:
+        """It as msgpack; `unpacked` reads it."""
+        return msgspec.msgpack.encode(self)
+
+
+def unpacked(data: bytes) -> Fingerprint:
+    """The fingerprint that `packed` wrote.
+
+    Raises:
+        msgspec.MsgspecError: it is none.
+    """
+    return msgspec.msgpack.decode(data, type=Fingerprint)

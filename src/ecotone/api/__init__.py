@@ -2,6 +2,7 @@
 
 from ecotone.api import (
     accounts,
+    duties,
     gateway,
     keys,
     ledger,
@@ -24,6 +25,7 @@ __all__ = [
     "PREFIX",
     "accounts",
     "document",
+    "duties",
     "feed_routes",
     "gateway",
     "keys",

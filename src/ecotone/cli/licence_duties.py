@@ -136,11 +136,11 @@ def _written(files: dict[str, str], made: "Duties", folder: Path, force: bool) -
 
 # -- a folder --------------------------------------------------------------------------------------------------------
 def _of_folder(folder: Path, parents: list[str], name: str | None, use: dict[str, Any]) -> tuple["Duties", Any]:
+    import msgspec
+
     from ecotone.cli.model_folders import changed_files, compose, read_folder, read_parents
     from ecotone.licences import KnowledgeBase
     from ecotone.licences.duties import Duties, Material, owing
-
-    import msgspec
 
     knowledge = KnowledgeBase.load()
     model = read_folder(folder, knowledge, name)
@@ -227,9 +227,8 @@ def _show(document: dict[str, Any], written: list[str] | None, out: str) -> None
         if one["todo"]:
             print(f"      {one['todo']}")
     for one in document["possible"]:
-        print(
-            f"  possibly {one['duty']} ({one['entry']} {one['clause']}): {one['what']}; not told: {', '.join(one['if'])}"
-        )
+        untold = ", ".join(one["if"])
+        print(f"  possibly {one['duty']} ({one['entry']} {one['clause']}): {one['what']}; not told: {untold}")
     for one in document["unknown"]:
         print(f"unknown: {one['node']}: {one['reason']}; {one['todo']}")
     for text in document["notes"]:

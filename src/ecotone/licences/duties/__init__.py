@@ -13,18 +13,19 @@ The rooms, in the order of the work:
     writing       files into a folder
 """
 
-from ecotone.licences.duties.bundle import Bundle, Folder, Loose
+from ecotone.licences.duties.bundle import LARGEST_TEXT, Bundle, Folder, Loose, text_of
 from ecotone.licences.duties.document import COMPLETE, DOCUMENT, INCOMPLETE, UNKNOWN, Duties
 from ecotone.licences.duties.owing import Owed, Owing, owing
 from ecotone.licences.duties.page import shown_text
 from ecotone.licences.duties.requirements import Material
-from ecotone.licences.duties.texts import is_artefact
+from ecotone.licences.duties.texts import is_artefact, notice_texts
 from ecotone.licences.duties.writing import write
 
 __all__ = [
     "COMPLETE",
     "DOCUMENT",
     "INCOMPLETE",
+    "LARGEST_TEXT",
     "UNKNOWN",
     "Bundle",
     "Duties",
@@ -34,7 +35,9 @@ __all__ = [
     "Owed",
     "Owing",
     "is_artefact",
+    "notice_texts",
     "owing",
     "shown_text",
+    "text_of",
     "write",
 ]

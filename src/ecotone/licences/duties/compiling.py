@@ -6,27 +6,27 @@ Nothing is invented: a text or a notice that is not at hand stays open, with whe
 from collections.abc import Iterable, Mapping
 
 from ecotone.licences.duties.bundle import Bundle
-from ecotone.licences.duties.cards import fields_of, noticed, section, with_fields
+from ecotone.licences.duties.cards import fields_of, noticed, says, section, with_fields
 from ecotone.licences.duties.owing import Owing
 from ecotone.licences.duties.requirements import (
     CARD,
     CHANGES,
     DISPLAY,
     NOTICE,
+    OPEN,
     USE_LIMITS,
     Material,
     Requirement,
     licence_lines,
+    stands_in,
     text_path,
 )
 from ecotone.licences.duties.texts import Held, held_texts, is_notice, text_of_this_machine
-from ecotone.licences.detection.reading import Unreadable
 from ecotone.licences.entries import KnowledgeBase
 from ecotone.licences.identify import declared_entries
 from ecotone.licences.outbound import outbound
 from ecotone.vocabulary import Relation
 
-_MERGED = (NOTICE, CARD, CHANGES, USE_LIMITS, DISPLAY)
 _WORDS = {Relation.ADAPTER: "adapter", Relation.MERGE: "merge", Relation.QUANTISED: "quantized"}
 
 
@@ -50,7 +50,7 @@ def compiled(
     found = _texts(knowledge, owing, required, material, present)
     for path, made in (
         (NOTICE, _notice(required, material, owing, present)),
-        (CHANGES, _merged(present, CHANGES, _changes(required, material))),
+        (CHANGES, _merged(present, CHANGES, _changes(required, material, present))),
         (USE_LIMITS, _merged(present, USE_LIMITS, _use_limits(required))),
         (DISPLAY, _merged(present, DISPLAY, _display(required))),
         (CARD, _card(knowledge, owing, required, material, present)),
@@ -82,15 +82,14 @@ def _texts(
     for one in required:
         if one.kind == "text" and one.entry:
             wanted.setdefault(one.entry, []).extend([owing.family.subject, *one.owed.nodes])
-    policies = [p.ref for one in owing.texts for p in knowledge.entry(one.entry).incorporates]
     shelves = {node: held_texts(files, knowledge) for node, files in material.files.items()}
     lying = held_texts(present, knowledge)
     found: dict[str, str] = {}
-    for entry in dict.fromkeys([*wanted, *policies]):
+    for entry, nodes in wanted.items():
         kept = [h for h in lying if h.holds(entry)]
-        sources = _sources(knowledge, entry, wanted.get(entry, ()), shelves, with_machine=entry in wanted)
+        sources = _sources(knowledge, entry, nodes, shelves)
         missing = [text for text in sources if not any(_same(text, h.text) for h in kept)]
-        if kept and (entry not in wanted or _copyrights_there(required, entry, kept)):
+        if kept and _copyrights_there(required, entry, kept):
             continue
         for number, text in enumerate(missing):
             path = text_path(entry)
@@ -101,19 +100,12 @@ def _texts(
 
 
 def _copyrights_there(required: list[Requirement], entry: str, kept: list[Held]) -> bool:
-    from ecotone.licences.duties.cards import says
-
     lines = [line for r in required if r.entry == entry for line in r.copyrights]
     return all(any(says(h.text, line) for h in kept) for line in lines)
 
 
 def _sources(
-    knowledge: KnowledgeBase,
-    entry: str,
-    nodes: Iterable[str],
-    shelves: Mapping[str, tuple[Held, ...]],
-    *,
-    with_machine: bool,
+    knowledge: KnowledgeBase, entry: str, nodes: Iterable[str], shelves: Mapping[str, tuple[Held, ...]]
 ) -> list[str]:
     """The text as the works that are under it ship it, each different one once; else from any work of the family."""
     for group in (dict.fromkeys(nodes), shelves):
@@ -124,7 +116,7 @@ def _sources(
                     texts.setdefault(" ".join(held.text.split()), held.text)
         if texts:
             return list(texts.values())
-    kept = text_of_this_machine(knowledge, entry) if with_machine else None
+    kept = text_of_this_machine(knowledge, entry)
     return [kept[1]] if kept else []
 
 
@@ -148,9 +140,15 @@ def _merged(present: Bundle, path: str, body: str) -> str:
     return section(_content(present, path), body) if body else ""
 
 
-def _changes(required: list[Requirement], material: Material) -> str:
+def _filled_in(present: Bundle, strings: list[str]) -> bool:
+    """Whether somebody filled in the fields that were left open: that is not undone."""
+    content = _content(present, CHANGES)
+    return any(OPEN in s for s in strings) and all(stands_in(content, s) for s in strings)
+
+
+def _changes(required: list[Requirement], material: Material, present: Bundle) -> str:
     strings = _strings(_of(required, CHANGES))
-    if not strings:
+    if not strings or _filled_in(present, strings):
         return ""
     lines = ["# Changes", ""]
     for sentence in strings:
@@ -237,6 +235,3 @@ def _fields(knowledge: KnowledgeBase, owing: Owing, own_card: str) -> dict[str, 
         found["base_model"] = tuple(e.parent for e in bases) if len(bases) > 1 else bases[0].parent
         found["base_model_relation"] = _WORDS.get(bases[0].relation, "finetune")
     return found
-
-
-__all__ = ["Unreadable", "compiled"]

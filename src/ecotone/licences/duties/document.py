@@ -45,9 +45,13 @@ class Duties:
         """
         before = present or Loose({})
         made = compiled(self._knowledge, self.owing, self._required, self._material, before)
-        after = _Over(before, made)
-        made[DOCUMENT] = msgspec.json.format(msgspec.json.encode(self.in_bundle(after)), indent=2).decode() + "\n"
+        document = msgspec.json.encode(self.in_bundle(self.after(before, made)))
+        made[DOCUMENT] = msgspec.json.format(document, indent=2).decode() + "\n"
         return made
+
+    def after(self, present: Bundle, files: Mapping[str, str]) -> Bundle:
+        """What lies in a bundle once these files are written."""
+        return _Over(present, files)
 
     def in_bundle(self, bundle: Bundle) -> dict[str, Any]:
         """The document, with where every duty stands in a bundle."""

@@ -238,7 +238,7 @@ def _refused(knowledge: KnowledgeBase, family: Family, use: Use, positions: Mapp
     own = tuple(b.entry for b in composition.own if b.entry.kind not in _NO_LICENCE)
     hidden = {(b.node, b.entry.id) for b in composition.inherited if not b.visible}
     reasons = check(knowledge, own, composition) if own else []
-    found = {}
+    found: dict[str, Owed] = {}
     for reason in reasons:
         if (reason.node, reason.entry) not in hidden:
             found.setdefault(

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 import msgspec
 
 from ecotone.licences.duties.bundle import Bundle
+from ecotone.licences.duties.cards import BEGIN, END, says
 from ecotone.licences.duties.owing import HIDDEN, Owed, Owing
 from ecotone.licences.duties.texts import copyrights_in, notice_texts
 from ecotone.licences.entries import Entry, KnowledgeBase
@@ -57,7 +58,7 @@ class Requirement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Material(msgspec.Struct, frozen=True):
-    """What is at hand of the works of a family: their files, by id, and what the subject's files are to its parents'."""
+    """What is at hand of a family: files of its works, by id, and how the subject's differ from each parent's."""
 
     files: Mapping[str, Bundle]
     changed: Mapping[str, str] = {}
@@ -144,6 +145,7 @@ def _notice(knowledge: KnowledgeBase, material: Material, owed: Owed) -> Require
             paragraphs |= dict.fromkeys(_paragraphs(text))
         if owed.duty == "keep_notices":
             paragraphs |= dict.fromkeys(copyrights_in(files, knowledge))
+    reason: str | None
     if not paragraphs and unseen:
         reason = f"the notices of {', '.join(unseen)} are not here to compare with: give its files with --parent"
         return Requirement(owed=owed, kind="conduct", reason=reason)
@@ -152,8 +154,6 @@ def _notice(knowledge: KnowledgeBase, material: Material, owed: Owed) -> Require
 
 
 def _paragraphs(text: str) -> list[str]:
-    from ecotone.licences.duties.cards import BEGIN, END
-
     parts = (p.strip() for p in text.replace("\r\n", "\n").split("\n\n"))
     return [p for p in parts if p and p not in (BEGIN, END)]
 
@@ -164,6 +164,13 @@ def _changes(owing: Owing, owed: Owed) -> list[Requirement]:
     if owed.file:
         places.append(NOTICE)
     return [Requirement(owed=owed, kind="strings", artefact=place, strings=statements) for place in places]
+
+
+def stands_in(content: str, wanted: str) -> bool:
+    """Whether a sentence stands in a content; of one with an open field, its beginning, with every field filled in."""
+    if OPEN not in wanted:
+        return says(content, wanted)
+    return says(content, wanted[: wanted.index(OPEN)]) and OPEN not in content
 
 
 def change_statements(owing: Owing, owed: Owed) -> tuple[str, ...]:

@@ -23,7 +23,8 @@ _WHOLE = 0.9
 _FOREIGN_WORDS = 25
 _MOST_COPYRIGHTS = 40
 _COPYRIGHT = re.compile(
-    r"^[\s#*/;>_|-]{0,20}(?:portions\s+)?(copyright\s*(?:\(c\)|©|&copy;|[12][0-9]{3}|[A-Z][\w.,-]+ [12][0-9]{3}).{0,200}"
+    r"^[\s#*/;>_|-]{0,20}(?:portions\s+)?"
+    r"(copyright\s*(?:\(c\)|©|&copy;|[12][0-9]{3}|[A-Z][\w.,-]+ [12][0-9]{3}).{0,200}"
     r"|(?:\(c\)|©)\s*(?:copyright\s*)?[12][0-9]{3}.{0,200})$",
     re.I | re.M,
 )

@@ -13,7 +13,7 @@ from ecotone.licences.detection.reading import Unreadable
 from ecotone.licences.duties.bundle import Bundle
 from ecotone.licences.duties.cards import says
 from ecotone.licences.duties.owing import Owed, Owing
-from ecotone.licences.duties.requirements import CARD, NOTICE, OPEN, Requirement, address
+from ecotone.licences.duties.requirements import CARD, NOTICE, OPEN, Requirement, address, stands_in
 from ecotone.licences.duties.texts import Held, copyrights, held_texts, is_notice, recognisable
 from ecotone.licences.entries import KnowledgeBase
 from ecotone.licences.identify import declared_branches
@@ -106,10 +106,10 @@ class _Look:
         if lacking:
             todo = f"add to {NOTICE} or beside the text: {'; '.join(lacking)}"
             return _item(one.owed, one, MISSING, artefact=first.path, reason="a copyright line is not there", todo=todo)
-        if one.owed.duty == "include_copyright" and not any(copyrights(h.text) for h in whole):
-            if not any(copyrights(t) for t in self._notices()):
-                todo = "put in the copyright line of the licensor, as its licence file has it"
-                return _item(one.owed, one, MISSING, artefact=first.path, reason="no copyright line", todo=todo)
+        there = (*(h.text for h in whole), *self._notices())
+        if one.owed.duty == "include_copyright" and not any(copyrights(t) for t in there):
+            todo = "put in the copyright line of the licensor, as its licence file has it"
+            return _item(one.owed, one, MISSING, artefact=first.path, reason="no copyright line", todo=todo)
         return self._done(one, first.path, one.reason)
 
     def _no_text(self, one: Requirement) -> Item:
@@ -122,12 +122,12 @@ class _Look:
             if other is not None:
                 reason = f"{other.path} holds a text, but that of {entry.id} is not among those that can be recognised"
                 return _item(one.owed, one, UNCHECKED, artefact=other.path, blocking=True, reason=reason)
-        reasons = [_resembling(h, entry.id) for h in self._held]
-        reason = next((r for r in reasons if r), None)
-        at = next((h.path for h, r in zip(self._held, reasons, strict=True) if r), one.artefact)
-        if reason is None:
-            reason, at = self._unread(one.artefact) or "the text is not there", one.artefact
-        return _item(one.owed, one, MISSING, artefact=at, reason=reason, todo=todo)
+        for held in self._held:
+            resembling = _resembling(held, entry.id)
+            if resembling is not None:
+                return _item(one.owed, one, MISSING, artefact=held.path, reason=resembling, todo=todo)
+        reason = self._unread(one.artefact) or "the text is not there"
+        return _item(one.owed, one, MISSING, artefact=one.artefact, reason=reason, todo=todo)
 
     def _unread(self, path: str | None) -> str | None:
         return next((f"{h.path}: {h.reason}" for h in self._held if h.reason and h.path == path), None)
@@ -139,14 +139,14 @@ class _Look:
             reason = f"{path}: {content}"
             lacking: list[str] = list(one.strings)
         else:
-            lacking = [s for s in one.strings if not says(content, s)]
+            lacking = [s for s in one.strings if not stands_in(content, s)]
             reason = f"{path} does not say it" if content else f"there is no {path}"
+        if lacking and OPEN in str(content):
+            reason, todo = "a field of it is still open", "write there which work was modified, and how"
+            return _item(one.owed, one, MISSING, artefact=path, reason=reason, todo=todo)
         if lacking:
             todo = f"add to {path}: {'; '.join(lacking)}" if len(lacking) < 4 else f"add to {path} what is owed there"
             return _item(one.owed, one, MISSING, artefact=path, reason=reason, todo=f"{todo} (or run --write)")
-        if any(OPEN in s for s in one.strings):
-            reason, todo = "a field of it is still open", "write there which work was modified, and how"
-            return _item(one.owed, one, MISSING, artefact=path, reason=reason, todo=todo)
         if not one.strings:
             return _item(one.owed, one, DONE, artefact=None, reason="there is nothing to carry over")
         return self._done(one, path, one.reason)

@@ -42,7 +42,7 @@ def write(files: Mapping[str, str], folder: Path, *, force: bool = False) -> lis
             places[path].parent.mkdir(parents=True, exist_ok=True)
             staged[path] = _stage(places[path], files[path])
         for path in sorted(changed, key=lambda p: p == DOCUMENT):
-            os.replace(staged.pop(path), places[path])
+            staged.pop(path).replace(places[path])
     except OSError as error:
         raise Invalid(f"{folder} cannot be written: {error.strerror or error}.", param="write") from None
     finally:

@@ -201,3 +201,46 @@ def test_a_change_of_a_work_that_nobody_named_stays_open(shared: Path, tmp_path:
     duties(folder, *use, "--write", tmp_path / "out")
     assert statement.read_text() == by_hand, "what the user filled in was undone"
     assert duties(folder, *use, "--verify", tmp_path / "out").status == 0
+
+
+def test_a_snapshot_in_the_cache_of_the_hubs_client_is_read_through_its_links(shared: Path, tmp_path: Path) -> None:
+    front = "license: llama3.1\nbase_model: meta-llama/Llama-3.1-8B"
+    plain = card(tmp_path / "plain", front, text(shared, CASES["llama-3.1"].text))
+    snapshot, blobs = tmp_path / "repo" / "snapshots" / "abc", tmp_path / "repo" / "blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    for file in plain.iterdir():
+        file.rename(blobs / file.name)
+        (snapshot / file.name).symlink_to(blobs / file.name)
+    answer = duties(snapshot, "--name", "Llama-x")
+    assert answer.of("include_licence")["status"] == "done" and answer.told["unknown"] == []
+
+
+def test_an_adapter_owes_what_its_base_asks_though_the_card_names_no_base(tmp_path: Path) -> None:
+    folder = card(tmp_path / "adapter", "license: llama3.1")
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "meta-llama/Llama-3.1-8B"}')
+    written = duties(folder, "--write", tmp_path / "out")
+    assert written.of("name_prefix")["status"] == "open"
+    told = (tmp_path / "out" / "README.md").read_text()
+    assert "base_model: meta-llama/Llama-3.1-8B\nbase_model_relation: adapter\n" in told
+
+
+def test_data_of_unknown_licence_is_a_possible_duty(tmp_path: Path) -> None:
+    folder = card(tmp_path / "x", "license: cc0-1.0\ndatasets: [acme/mails]")
+    (possible,) = duties(folder).told["possible"]
+    assert "acme/mails" in possible["what"]
+
+
+def test_a_label_is_judged_as_the_card_shows_it_whatever_the_licence_file_holds(shared: Path, tmp_path: Path) -> None:
+    front = "license: mit\nbase_model: meta-llama/Llama-3.1-8B"
+    folder = card(tmp_path / "Llama-x", front, text(shared, CASES["llama-3.1"].text))
+    assert "declared_licence" in {m["duty"] for m in duties(folder).told["missing"]}
+
+
+@pytest.mark.parametrize("front", ["{license: mit}", "license: mit\nx: {a: [1,\n  2]}", "license: [mit, apache-2.0]"])
+def test_a_card_in_another_style_of_yaml_is_not_broken(front: str, tmp_path: Path) -> None:
+    folder = card(tmp_path / "x", front)
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "acme/base"}')
+    duties(folder, "--write", tmp_path / "out")
+    (tmp_path / "out" / "adapter_config.json").write_bytes((folder / "adapter_config.json").read_bytes())
+    assert duties(tmp_path / "out").status == 0

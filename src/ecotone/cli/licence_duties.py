@@ -96,7 +96,7 @@ def _answer(
         return _of_server(model, write, verify, use, force)
     made, present = _of_folder(Path(model), parents, name, use)
     if write is not None:
-        return _written(made.files(_present(write)), made, write, force)
+        return _written(made, write, force)
     if verify is None:
         return made.in_bundle(present), None
     if _is_url(verify):
@@ -127,9 +127,14 @@ def _present(folder: Path) -> Any:
     return _bundle(folder) if folder.exists() else None
 
 
-def _written(files: dict[str, str], made: "Duties", folder: Path, force: bool) -> tuple[dict[str, Any], list[str]]:
+def _written(made: "Duties", folder: Path, force: bool) -> tuple[dict[str, Any], list[str]]:
+    from ecotone.licences.detection.reading import Unreadable
     from ecotone.licences.duties import write
 
+    try:
+        files = made.files(_present(folder))
+    except Unreadable as reason:
+        raise Invalid(f"A file in {folder} that would be continued cannot be read: {reason}.", param="write") from None
     written = write(files, folder, force=force)
     return made.in_bundle(_bundle(folder)), written
 
@@ -146,7 +151,7 @@ def _of_folder(folder: Path, parents: list[str], name: str | None, use: dict[str
     model = read_folder(folder, knowledge, name)
     composed = compose(model, read_parents(parents, knowledge), knowledge)
     asked, positions = _use(knowledge, use)
-    found = owing(knowledge, composed.family, asked, positions)
+    found = owing(knowledge, composed.family, asked, positions, declared=model.declared)
     found = msgspec.structs.replace(found, notes=tuple(dict.fromkeys((*composed.notes, *found.notes))))
     material = Material(composed.files, changed_files(composed.family, composed.files))
     return Duties(knowledge, found, material, declared=model.declared), model.files

@@ -44,7 +44,7 @@ def _client() -> httpx.Client:
         follow_redirects=True,
         max_redirects=MOST_REDIRECTS,
         trust_env=False,
-        headers={"user-agent": "ecotone", "accept-encoding": "gzip"},
+        headers={"user-agent": "ecotone", "accept-encoding": "identity"},
     )
 
 

@@ -70,8 +70,9 @@ class RevisionDuties:
             own = files[family.subject] = RevisionFiles(self._catalog.manifest(revision), self._storage)
         family = _with_notices(family, files)
         variables = {"name": model.name} | use.variables
-        found = owing(stance.knowledge, family, msgspec.structs.replace(use, variables=variables), stance.positions)
         declared = revision.declared_licence if revision is not None else model.licence
+        named = msgspec.structs.replace(use, variables=variables)
+        found = owing(stance.knowledge, family, named, stance.positions, declared=declared)
         return Duties(stance.knowledge, found, Material(files), declared=declared), own
 
     def _files_of(self, family: Family, viewer: Actor) -> dict[str, Bundle]:

@@ -45,6 +45,7 @@ class Folder:
             os.scandir(self.root).close()
         except (OSError, ValueError, RuntimeError) as error:
             raise Unreadable(getattr(error, "strerror", None) or str(error)) from None
+        self._within = (self.root, *_blobs(self.root))
         self._paths: tuple[str, ...] | None = None
 
     def paths(self) -> tuple[str, ...]:
@@ -71,7 +72,7 @@ class Folder:
     def _inside(self, path: Path) -> bool:
         try:
             real = (self.root / path).resolve(strict=True)
-            return real.is_relative_to(self.root) and stat.S_ISREG(real.stat().st_mode)
+            return any(real.is_relative_to(place) for place in self._within) and stat.S_ISREG(real.stat().st_mode)
         except (OSError, ValueError, RuntimeError):
             return False
 
@@ -84,6 +85,11 @@ class Folder:
             return text_of(place.read_bytes()[: LARGEST_TEXT + 1])
         except OSError as error:
             raise Unreadable(error.strerror or str(error)) from None
+
+
+def _blobs(root: Path) -> tuple[Path, ...]:
+    """Where the links of a snapshot lead in the cache of Hugging Face's client."""
+    return (root.parent.parent / "blobs",) if root.parent.name == "snapshots" else ()
 
 
 class Loose:

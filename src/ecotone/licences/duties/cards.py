@@ -3,8 +3,11 @@
 Joining twice changes nothing. What stands outside of the markers is never touched.
 """
 
+import json
 import re
 from collections.abc import Iterable, Mapping
+
+import yaml
 
 BEGIN, END = "<!-- ecotone duties: begin -->", "<!-- ecotone duties: end -->"
 _SECTION = re.compile(rf"[ \t]*{re.escape(BEGIN)}.*?{re.escape(END)}[ \t]*\n?", re.S)
@@ -63,7 +66,16 @@ def with_fields(content: str, fields: Mapping[str, str | tuple[str, ...]]) -> st
     front = _FRONT.match(content)
     if front is None:
         return f"---\n{added}---\n{content}"
+    if not _is_mapping(front[2] + added):  # fields in another style, or a card that is broken already
+        return content
     return front[1] + front[2] + added + content[front.start(3) :]
+
+
+def _is_mapping(text: str) -> bool:
+    try:
+        return isinstance(yaml.safe_load(text), dict)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return False
 
 
 def _yaml(name: str, value: str | tuple[str, ...]) -> list[str]:
@@ -73,6 +85,4 @@ def _yaml(name: str, value: str | tuple[str, ...]) -> list[str]:
 
 
 def _scalar(value: str) -> str:
-    import json
-
     return value if _PLAIN.fullmatch(value) and not value.replace(".", "").isdigit() else json.dumps(value)

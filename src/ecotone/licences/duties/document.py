@@ -60,7 +60,11 @@ class Duties:
 
     def on_page(self, text: str, address: str) -> dict[str, Any]:
         """The same for what a live page shows."""
-        return {**self._document(on_page(self._required, text)), "page": address}
+        told = self._document(on_page(self._required, text))
+        if not any(r.on_page for r in self._required):
+            note = "a page can show none of these duties; verify the bundle"
+            told |= {"status": UNKNOWN, "notes": [*told["notes"], note]}
+        return {**told, "page": address}
 
     def _document(self, items: Iterable[Item]) -> dict[str, Any]:
         items = tuple(items)

@@ -10,6 +10,7 @@ from ecotone.licences.decision import Duty
 from ecotone.licences.entries import Entry, KnowledgeBase
 from ecotone.licences.evaluate import PUBLISHING, Bound
 from ecotone.licences.family import Family, Node, Use
+from ecotone.licences.identify import declared_branches
 from ecotone.licences.judge import judge
 from ecotone.licences.outbound import check
 from ecotone.licences.weighing import answers, composed
@@ -76,7 +77,14 @@ class Owing(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
 
 
-def owing(knowledge: KnowledgeBase, family: Family, use: Use, positions: Mapping[str, str] | None = None) -> Owing:
+def owing(
+    knowledge: KnowledgeBase,
+    family: Family,
+    use: Use,
+    positions: Mapping[str, str] | None = None,
+    *,
+    declared: str | None = None,
+) -> Owing:
     """What a work owes.
 
     A parent of unknown licence is taken to be, beside that, under what the card of its child declares: a derivative
@@ -87,6 +95,7 @@ def owing(knowledge: KnowledgeBase, family: Family, use: Use, positions: Mapping
         family: the work with its ancestors.
         use: what is done with it; `variables["name"]` is the name that it is published under.
         positions: choices where law is disputed; else the stricter.
+        declared: the licence that the card declares, as written; by default the work's instruments stand for it.
     """
     chosen = knowledge.default_positions() | dict(positions or {})
     made, assumed = _filled(knowledge, family)
@@ -95,7 +104,7 @@ def owing(knowledge: KnowledgeBase, family: Family, use: Use, positions: Mapping
     possible: dict[tuple[Any, ...], Owed] = {}
     bearing: dict[str, list[str]] = {}
     said = list(answers(knowledge, made, use, chosen))
-    inherited = {bound.entry.id for bound, _ in said if bound.path}
+    inherited = {b.entry.id for b, _ in said if b.path and (b.facts is None or b.entry.kind == "policy")}
     for bound, answer in said:
         if not bound.path and derived and bound.entry.id in inherited:
             continue  # what was made of the parent decides, not that the child repeats its label
@@ -104,8 +113,11 @@ def owing(knowledge: KnowledgeBase, family: Family, use: Use, positions: Mapping
         for duties, into in ((answer.duties, found), (answer.possible, possible)):
             for duty in duties:
                 _add(into, _owed(knowledge, bound, duty))
-    name = str(use.variables.get("name") or family.subject.rsplit("/", 1)[-1])
     decision = judge(knowledge, family, use, chosen)
+    for duty in decision.possible_duties:
+        if duty.entry == "unknown":  # data of which no licence is known: no text speaks of it
+            _add(possible, _plain(family, duty))
+    name = str(use.variables.get("name") or family.subject.rsplit("/", 1)[-1])
     return Owing(
         family=family,
         use=use,
@@ -118,7 +130,7 @@ def owing(knowledge: KnowledgeBase, family: Family, use: Use, positions: Mapping
             for i, nodes in bearing.items()
         ),
         unknown=_unknown(family),
-        refused=_refused(knowledge, family, use, chosen),
+        refused=_refused(knowledge, family, use, chosen, declared),
         notes=tuple(dict.fromkeys((*assumed, *decision.warnings))),
     )
 
@@ -204,6 +216,18 @@ def _owed(knowledge: KnowledgeBase, bound: Bound, duty: Duty) -> Owed:
     )
 
 
+def _plain(family: Family, duty: Duty) -> Owed:
+    return Owed(
+        duty=duty.duty,
+        entry=duty.entry,
+        clause=duty.clause,
+        means=duty.means,
+        where=duty.where,
+        nodes=(family.subject,),
+        variables=duty.variables,
+    )
+
+
 def _params(entry: Entry, duty: Duty) -> Mapping[str, Any]:
     """Parameters of the fact that a duty was made of."""
     for fact in entry.facts:
@@ -230,14 +254,17 @@ def _add(found: dict[tuple[Any, ...], Owed], one: Owed) -> None:
         found[key] = msgspec.structs.replace(before, nodes=(*before.nodes, *one.nodes))
 
 
-def _refused(knowledge: KnowledgeBase, family: Family, use: Use, positions: Mapping[str, str]) -> tuple[Owed, ...]:
+def _refused(
+    knowledge: KnowledgeBase, family: Family, use: Use, positions: Mapping[str, str], declared: str | None
+) -> tuple[Owed, ...]:
     """The inherited texts that the declared licence may not stand beside, once each."""
     if use.mode not in PUBLISHING:
         return ()
     composition = composed(knowledge, family, use, positions)
     own = tuple(b.entry for b in composition.own if b.entry.kind not in _NO_LICENCE)
+    branches = declared_branches(knowledge, declared) or ((own,) if own else ())
     hidden = {(b.node, b.entry.id) for b in composition.inherited if not b.visible}
-    reasons = check(knowledge, own, composition) if own else []
+    reasons = [r for branch in branches for r in check(knowledge, branch, composition)]
     found: dict[str, Owed] = {}
     for reason in reasons:
         if (reason.node, reason.entry) not in hidden:

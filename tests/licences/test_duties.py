@@ -244,3 +244,29 @@ def test_a_card_in_another_style_of_yaml_is_not_broken(front: str, tmp_path: Pat
     duties(folder, "--write", tmp_path / "out")
     (tmp_path / "out" / "adapter_config.json").write_bytes((folder / "adapter_config.json").read_bytes())
     assert duties(tmp_path / "out").status == 0
+
+
+def test_a_label_that_stands_for_several_versions_asks_only_for_that_of_the_parent(tmp_path: Path) -> None:
+    folder = card(tmp_path / "x", "license: gemma\nbase_model: google/gemma-2-9b")
+    answer = duties(folder)
+    assert {d["entry"] for d in answer.told["duties"]} == {"gemma-terms-2024-04-01"}
+
+
+def test_a_use_that_is_denied_says_why_beside_the_duties(tmp_path: Path) -> None:
+    folder = card(tmp_path / "x", "license: cc-by-nc-4.0")
+    answer = duties(folder)
+    assert answer.told["verdict"] == "deny" and {r["entry"] for r in answer.told["reasons"]} == {"CC-BY-NC-4.0"}
+    assert duties(folder, "--purpose", "research").told["verdict"] == "allow_with_duties"
+
+
+def test_a_copy_that_lacks_one_paragraph_of_the_original_is_found_out(shared: Path, tmp_path: Path) -> None:
+    folder, parent = made(shared, CASES["bigcode"], tmp_path)
+    duties(folder, "--parent", parent, "--write", tmp_path / "out")
+    file = tmp_path / "out" / "LICENSES" / "bigcode-openrail-m-1.txt"
+    paragraphs = file.read_text().split("\n\n")
+    cut = next(p for p in paragraphs if p.strip().startswith("(d) To generate or disseminate verifiably false"))
+    file.write_text("\n\n".join(p for p in paragraphs if p != cut))
+    (missing,) = duties(folder, "--parent", parent, "--verify", tmp_path / "out").told["missing"]
+    assert missing["duty"] == "include_licence" and "'(d) To generate" in missing["reason"]
+    file.write_text("\r\n".join("\n\n".join(paragraphs).split()), newline="")
+    assert duties(folder, "--parent", parent, "--verify", tmp_path / "out").status == 0, "only the white space differs"

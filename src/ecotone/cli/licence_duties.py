@@ -223,6 +223,8 @@ _MARKS = {"done": "+", "open": "-", "cannot_be_checked": "?"}
 
 def _show(document: dict[str, Any], written: list[str] | None, out: str) -> None:
     print(f"{document['subject']['model']}: {document['status']} ({document['use']['mode']}, {document['verdict']})")
+    for one in document["reasons"] if document["verdict"] == "deny" else ():
+        print(f"  against: {one['means']} ({one['entry']} {one['clause']})")
     for one in document["duties"]:
         place = f" in {one['artefact']}" if one["artefact"] else ""
         words = f" {one['text']!r}" if one["text"] else ""

@@ -1,5 +1,6 @@
 """The duties document: what is owed, where it stands, what to do. Not legal advice, and it says so."""
 
+import functools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from ecotone.licences.duties.bundle import Bundle, Loose
 from ecotone.licences.duties.compiling import compiled
 from ecotone.licences.duties.owing import Owed, Owing
 from ecotone.licences.duties.requirements import Material, Requirement, required
+from ecotone.licences.duties.texts import Held, held_texts
 from ecotone.licences.duties.verifying import DONE, MISSING, UNCHECKED, Item, on_page, verified
 from ecotone.licences.entries import KnowledgeBase
 
@@ -37,6 +39,11 @@ class Duties:
         self._declared = declared
         self._required: tuple[Requirement, ...] = required(knowledge, owing, material)
 
+    @functools.cached_property
+    def _originals(self) -> tuple[Held, ...]:
+        files = self._material.files.values()
+        return tuple(held for bundle in files for held in held_texts(bundle, self._knowledge) if held.entry)
+
     def files(self, present: Bundle | None = None) -> dict[str, str]:
         """The files to write, by path, the document last. `present`: what lies already where they go.
 
@@ -55,7 +62,14 @@ class Duties:
 
     def in_bundle(self, bundle: Bundle) -> dict[str, Any]:
         """The document, with where every duty stands in a bundle."""
-        items = verified(self._knowledge, self.owing, self._required, bundle, self._declared)
+        items = verified(
+            self._knowledge,
+            self.owing,
+            self._required,
+            bundle,
+            declared=self._declared,
+            originals=self._originals,
+        )
         return self._document(items)
 
     def on_page(self, text: str, address: str) -> dict[str, Any]:
@@ -77,6 +91,10 @@ class Duties:
             "subject": {"model": owing.family.subject, "name": owing.name},
             "use": {"mode": str(owing.use.mode), "purpose": str(owing.use.purpose), "variables": owing.use.variables},
             "verdict": owing.verdict,
+            "reasons": [
+                {"entry": r.entry, "clause": r.clause, "means": r.means, "evaluation": r.evaluation}
+                for r in owing.reasons
+            ],
             "status": status,
             "licences": [_licence(knowledge, t.entry, t.title, t.nodes) for t in owing.texts],
             "duties": [_shown(i) for i in items],

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from ecotone.licences.composition import DERIVING, UNTOLD
-from ecotone.licences.decision import Duty
+from ecotone.licences.decision import Duty, Reason
 from ecotone.licences.entries import Entry, KnowledgeBase
 from ecotone.licences.evaluate import PUBLISHING, Bound
 from ecotone.licences.family import Family, Node, Use
@@ -63,6 +63,7 @@ class Owing(msgspec.Struct, frozen=True, kw_only=True):
         unknown: works whose licence is not known: what they ask for is not among the duties.
         refused: why the licence that the card declares may not stand: entry, clause, means.
         notes: what was assumed.
+        reasons: what speaks against the use, should it not be allowed.
     """
 
     family: Family
@@ -75,6 +76,7 @@ class Owing(msgspec.Struct, frozen=True, kw_only=True):
     unknown: tuple[Unknown, ...] = ()
     refused: tuple[Owed, ...] = ()
     notes: tuple[str, ...] = ()
+    reasons: tuple[Reason, ...] = ()
 
 
 def owing(
@@ -104,9 +106,9 @@ def owing(
     possible: dict[tuple[Any, ...], Owed] = {}
     bearing: dict[str, list[str]] = {}
     said = list(answers(knowledge, made, use, chosen))
-    inherited = {b.entry.id for b, _ in said if b.path and (b.facts is None or b.entry.kind == "policy")}
+    inherited = [b.entry for b, _ in said if b.path and (b.facts is None or b.entry.kind == "policy")]
     for bound, answer in said:
-        if not bound.path and derived and bound.entry.id in inherited:
+        if not bound.path and derived and any(_repeats(bound.entry, e) for e in inherited):
             continue  # what was made of the parent decides, not that the child repeats its label
         if bound.entry.kind not in _NO_LICENCE and bound.facts is None and bound.visible:
             bearing.setdefault(bound.entry.id, []).append(bound.node)
@@ -132,7 +134,13 @@ def owing(
         unknown=_unknown(family),
         refused=_refused(knowledge, family, use, chosen, declared),
         notes=tuple(dict.fromkeys((*assumed, *decision.warnings))),
+        reasons=tuple(r for r in decision.reasons if r.evaluation != "true"),
     )
+
+
+def _repeats(own: Entry, inherited: Entry) -> bool:
+    """Whether a label says what came down already: the same text, or one of the versions that its Hub id stands for."""
+    return own.id == inherited.id or (own.family == inherited.family and bool({*own.names.hf} & {*inherited.names.hf}))
 
 
 def _filled(knowledge: KnowledgeBase, family: Family) -> tuple[Family, list[str]]:

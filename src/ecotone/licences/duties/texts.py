@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from ecotone.licences.detection.detecting import SAME_WORDS, UNKNOWN, detect
+from ecotone.licences.detection.detecting import SAME_WORDS, UNKNOWN, Detection, detect
 from ecotone.licences.detection.index import load
 from ecotone.licences.detection.reading import OF_THE_WORK, Unreadable
 from ecotone.licences.duties.bundle import Bundle, Folder
@@ -21,6 +21,9 @@ _WRITTEN = frozenset({"README.md", "CHANGES.md", "USE_RESTRICTIONS.md", "UI_STRI
 _MOST = 64
 _WHOLE = 0.9
 _FOREIGN_WORDS = 25
+_SHOWN = 60
+_KEPT = 256 * 1024
+_WORD = re.compile(r"[^\W_]+")
 _MOST_COPYRIGHTS = 40
 _COPYRIGHT = re.compile(
     r"^[\s#*/;>_|-]{0,20}(?:portions\s+)?"
@@ -79,9 +82,15 @@ def is_notice(path: str) -> bool:
     return (not folder or folder.lower() in FOLDERS) and bool(NOTICES.fullmatch(name))
 
 
+@functools.lru_cache(maxsize=32)
+def _detected(text: str, knowledge: KnowledgeBase) -> tuple[Detection, ...]:
+    """A family's works ship the same text again and again, and a bundle is checked against all of them."""
+    return tuple(detect(text, knowledge, whole=True))
+
+
 def _held(path: str, text: str, knowledge: KnowledgeBase) -> list[Held]:
     found = []
-    for one in detect(text, knowledge, whole=True):
+    for one in _detected(text, knowledge) if len(text) <= _KEPT else detect(text, knowledge, whole=True):
         if one.evidence != "text":
             continue
         near = tuple((n.id, n.difference) for n in one.near if n.difference != SAME_WORDS)
@@ -96,6 +105,23 @@ def _held(path: str, text: str, knowledge: KnowledgeBase) -> list[Held]:
     if not found and len(text.split()) >= _FOREIGN_WORDS:
         found.append(Held(path=path, entry=None, text=text, reason="a text that is none of those known"))
     return found
+
+
+def _spoken(text: str) -> list[str]:
+    return _WORD.findall(text.casefold())
+
+
+def lacking(text: str, original: str) -> str | None:
+    """How the first paragraph begins that an original has and a text has not, word for word; None when it has all.
+
+    A text that is recognised may still lack a sentence that hardly shows; beside an original it shows.
+    """
+    there = f" {' '.join(_spoken(text))} "
+    for paragraph in re.split(r"\n\s*\n", original):
+        words = _spoken(paragraph)
+        if words and f" {' '.join(words)} " not in there:
+            return " ".join(paragraph.split())[:_SHOWN]
+    return None
 
 
 @functools.cache

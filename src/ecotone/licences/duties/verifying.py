@@ -14,7 +14,7 @@ from ecotone.licences.duties.bundle import Bundle
 from ecotone.licences.duties.cards import says
 from ecotone.licences.duties.owing import Owed, Owing
 from ecotone.licences.duties.requirements import CARD, NOTICE, OPEN, Requirement, address, stands_in
-from ecotone.licences.duties.texts import Held, copyrights, held_texts, is_notice, recognisable
+from ecotone.licences.duties.texts import Held, copyrights, held_texts, is_notice, lacking, recognisable
 from ecotone.licences.entries import KnowledgeBase
 from ecotone.licences.identify import declared_branches
 
@@ -50,10 +50,25 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def verified(
-    knowledge: KnowledgeBase, owing: Owing, requirements: Iterable[Requirement], bundle: Bundle, declared: str | None
+    knowledge: KnowledgeBase,
+    owing: Owing,
+    requirements: Iterable[Requirement],
+    bundle: Bundle,
+    *,
+    declared: str | None,
+    originals: Iterable[Held] = (),
 ) -> tuple[Item, ...]:
-    """Every requirement looked for in a bundle. `declared`: the licence that its card declares."""
-    look = _Look(knowledge, owing, bundle, declared)
+    """Every requirement looked for in a bundle.
+
+    Args:
+        knowledge: the entries.
+        owing: what is owed.
+        requirements: what must be found.
+        bundle: where to look.
+        declared: the licence that the work's card declares.
+        originals: texts as the work and its parents ship them; one of the bundle may not lack a paragraph of them.
+    """
+    look = _Look(knowledge, owing, bundle, declared, tuple(originals))
     return tuple(look.at(one) for one in requirements)
 
 
@@ -65,9 +80,9 @@ def on_page(requirements: Iterable[Requirement], text: str) -> tuple[Item, ...]:
             found.append(_item(one.owed, one, UNCHECKED, reason="a page does not show it; verify the bundle"))
             continue
         wanted = one.strings[-1:] if one.owed.duty == "flow_down_use" else one.strings
-        lacking = [s for s in wanted if not says(text, s)]
-        if lacking:
-            todo = f"show on the page: {'; '.join(lacking)}"
+        unsaid = [s for s in wanted if not says(text, s)]
+        if unsaid:
+            todo = f"show on the page: {'; '.join(unsaid)}"
             found.append(_item(one.owed, one, MISSING, artefact="page", reason="not on the page", todo=todo))
         else:
             found.append(_item(one.owed, one, DONE, artefact="page"))
@@ -75,8 +90,16 @@ def on_page(requirements: Iterable[Requirement], text: str) -> tuple[Item, ...]:
 
 
 class _Look:
-    def __init__(self, knowledge: KnowledgeBase, owing: Owing, bundle: Bundle, declared: str | None) -> None:
+    def __init__(
+        self,
+        knowledge: KnowledgeBase,
+        owing: Owing,
+        bundle: Bundle,
+        declared: str | None,
+        originals: tuple[Held, ...],
+    ) -> None:
         self._knowledge, self._owing, self._bundle, self._declared = knowledge, owing, bundle, declared
+        self._originals = originals
         self._held = held_texts(bundle, knowledge)
         self._read: dict[str, str | Unreadable] = {}
 
@@ -99,18 +122,29 @@ class _Look:
         whole = [h for h in self._held if h.holds(entry.id)]
         if not whole:
             return self._no_text(one)
-        lacking = [
+        without = [
             c for c in one.copyrights if not any(says(t, c) for t in (*(h.text for h in whole), *self._notices()))
         ]
         first = whole[0]
-        if lacking:
-            todo = f"add to {NOTICE} or beside the text: {'; '.join(lacking)}"
+        if without:
+            todo = f"add to {NOTICE} or beside the text: {'; '.join(without)}"
             return _item(one.owed, one, MISSING, artefact=first.path, reason="a copyright line is not there", todo=todo)
+        part = self._cut(entry.id, whole)
+        if part is not None:
+            todo = f"put the whole text of {entry.title} there"
+            reason = f"the part that begins {part!r} is not there"
+            return _item(one.owed, one, MISSING, artefact=first.path, reason=reason, todo=todo)
         there = (*(h.text for h in whole), *self._notices())
         if one.owed.duty == "include_copyright" and not any(copyrights(t) for t in there):
             todo = "put in the copyright line of the licensor, as its licence file has it"
             return _item(one.owed, one, MISSING, artefact=first.path, reason="no copyright line", todo=todo)
         return self._done(one, first.path, one.reason)
+
+    def _cut(self, entry: str, whole: list[Held]) -> str | None:
+        """A part of the original that no copy has."""
+        originals = {o.text for o in self._originals if o.holds(entry)}
+        parts = [lacking(h.text, o) for h in whole for o in originals]
+        return None if None in parts else next(iter(parts), None)
 
     def _no_text(self, one: Requirement) -> Item:
         entry = self._knowledge.entry(one.entry or "")
@@ -137,15 +171,15 @@ class _Look:
         path, content = self._content(one.artefact or "")
         if isinstance(content, Unreadable):
             reason = f"{path}: {content}"
-            lacking: list[str] = list(one.strings)
+            unsaid: list[str] = list(one.strings)
         else:
-            lacking = [s for s in one.strings if not stands_in(content, s)]
+            unsaid = [s for s in one.strings if not stands_in(content, s)]
             reason = f"{path} does not say it" if content else f"there is no {path}"
-        if lacking and OPEN in str(content):
+        if unsaid and OPEN in str(content):
             reason, todo = "a field of it is still open", "write there which work was modified, and how"
             return _item(one.owed, one, MISSING, artefact=path, reason=reason, todo=todo)
-        if lacking:
-            todo = f"add to {path}: {'; '.join(lacking)}" if len(lacking) < 4 else f"add to {path} what is owed there"
+        if unsaid:
+            todo = f"add to {path}: {'; '.join(unsaid)}" if len(unsaid) < 4 else f"add to {path} what is owed there"
             return _item(one.owed, one, MISSING, artefact=path, reason=reason, todo=f"{todo} (or run --write)")
         if not one.strings:
             return _item(one.owed, one, DONE, artefact=None, reason="there is nothing to carry over")

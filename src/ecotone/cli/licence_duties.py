@@ -222,9 +222,11 @@ _MARKS = {"done": "+", "open": "-", "cannot_be_checked": "?"}
 
 
 def _show(document: dict[str, Any], written: list[str] | None, out: str) -> None:
-    print(f"{document['subject']['model']}: {document['status']} ({document['use']['mode']}, {document['verdict']})")
+    use = document["use"]
+    print(f"{document['subject']['model']}: {document['status']}")
+    print(f"  may it be done at all ({use['mode']}, {use['purpose']})? {document['verdict']}")
     for one in document["reasons"] if document["verdict"] == "deny" else ():
-        print(f"  against: {one['means']} ({one['entry']} {one['clause']})")
+        print(f"  against: {one['what']} ({one['entry']} {one['clause']})")
     for one in document["duties"]:
         place = f" in {one['artefact']}" if one["artefact"] else ""
         words = f" {one['text']!r}" if one["text"] else ""

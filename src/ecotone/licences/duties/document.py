@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from ecotone.licences.decision import NOTICE
+from ecotone.licences.decision import NOTICE, Reason
 from ecotone.licences.duties.bundle import Bundle, Loose
 from ecotone.licences.duties.compiling import compiled
 from ecotone.licences.duties.owing import Owed, Owing
@@ -91,10 +91,7 @@ class Duties:
             "subject": {"model": owing.family.subject, "name": owing.name},
             "use": {"mode": str(owing.use.mode), "purpose": str(owing.use.purpose), "variables": owing.use.variables},
             "verdict": owing.verdict,
-            "reasons": [
-                {"entry": r.entry, "clause": r.clause, "means": r.means, "evaluation": r.evaluation}
-                for r in owing.reasons
-            ],
+            "reasons": list({(r.entry, r.clause): _against(r) for r in owing.reasons}.values()),
             "status": status,
             "licences": [_licence(knowledge, t.entry, t.title, t.nodes) for t in owing.texts],
             "duties": [_shown(i) for i in items],
@@ -138,7 +135,16 @@ def _licence(knowledge: KnowledgeBase, entry: str, title: str, nodes: tuple[str,
 
 def _shown(item: Item) -> dict[str, Any]:
     told = msgspec.to_builtins(item)
-    return {"what": item.means, **told}
+    return {"duty": told.pop("duty"), "what": told.pop("means"), **told}
+
+
+def _against(reason: Reason) -> dict[str, Any]:
+    return {
+        "entry": reason.entry,
+        "clause": reason.clause,
+        "what": reason.means,
+        "evaluation": reason.evaluation,
+    }
 
 
 def _missing(item: Item) -> dict[str, Any]:

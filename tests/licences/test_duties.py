@@ -4,7 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from ecotone.cli.main import app
 from tests.licences.duties_cases import CASES, duties, made, text
 
 
@@ -270,3 +272,17 @@ def test_a_copy_that_lacks_one_paragraph_of_the_original_is_found_out(shared: Pa
     assert missing["duty"] == "include_licence" and "'(d) To generate" in missing["reason"]
     file.write_text("\r\n".join("\n\n".join(paragraphs).split()), newline="")
     assert duties(folder, "--parent", parent, "--verify", tmp_path / "out").status == 0, "only the white space differs"
+
+
+def test_the_example_of_the_documentation_is_what_the_command_prints(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    front = "license: llama3.1\nbase_model: meta-llama/Llama-3.1-8B"
+    card(tmp_path / "Llama-3.1-support", front, text(shared, CASES["llama-3.1"].text))
+    monkeypatch.chdir(tmp_path)
+    told = (Path(__file__).parents[2] / "docs" / "lineage.md").read_text()
+    for arguments in (["--write", "bundle"], ["--verify", "bundle"]):
+        done = CliRunner().invoke(app, ["licence", "duties", "Llama-3.1-support", *arguments])
+        lines = [line for line in done.stdout.splitlines() if not line.startswith("knowledge base")]
+        assert "\n".join(lines) in told, done.stdout
+        (tmp_path / "bundle" / "NOTICE").unlink(missing_ok=True)

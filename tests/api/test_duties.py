@@ -62,3 +62,16 @@ def test_the_server_fetches_no_address_and_hides_what_is_not_there(server: Runni
     assert server.http.get(f"{path}?mode=fly").status_code == 400
     broken = server.http.post(path, json={"files": True, "bundle": {"NOTICE": None}})
     assert broken.status_code == 400 and "cannot be read" in broken.json()["error"]["message"]
+
+
+def test_a_private_parent_is_not_named_to_who_may_not_see_it(server: Running) -> None:
+    server.publish("acme/secret", {"README.md": b"---\nlicense: gemma\n---\n", "NOTICE": b"Secret of Acme\n"})
+    server.publish("team/open", {"README.md": b"---\nlicense: gemma\nbase_model: acme/secret\n---\n"})
+    hidden = server.http.put("/api/models/acme/secret/settings", json={"private": True})
+    assert hidden.status_code == 200, hidden.text
+    path = f"{server.url}{PREFIX}/models"
+    asked = httpx.get(f"{path}/team/open/duties", timeout=60)
+    assert asked.status_code == 200 and "acme/secret" not in asked.text
+    assert "hidden" in {d["entry"] for d in asked.json()["duties"] if d["duty"] == "notice_file"}
+    assert httpx.get(f"{path}/acme/secret/duties").status_code == 404
+    assert server.http.get(f"{PREFIX}/models/acme/secret/duties").status_code == 200

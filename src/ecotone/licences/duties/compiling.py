@@ -229,7 +229,9 @@ def _fields(knowledge: KnowledgeBase, owing: Owing, own_card: str) -> dict[str, 
     bases = [
         e
         for e in owing.family.edges
-        if e.child == owing.family.subject and e.relation not in (Relation.TRAINED_ON, Relation.EVALUATED_ON)
+        if e.child == owing.family.subject
+        and e.relation not in (Relation.TRAINED_ON, Relation.EVALUATED_ON)
+        and owing.family.node(e.parent).visible
     ]
     if bases and "base_model" not in fields_of(own_card):
         found["base_model"] = tuple(e.parent for e in bases) if len(bases) > 1 else bases[0].parent

@@ -106,7 +106,7 @@ def owing(
     possible: dict[tuple[Any, ...], Owed] = {}
     bearing: dict[str, list[str]] = {}
     said = list(answers(knowledge, made, use, chosen))
-    inherited = [b.entry for b, _ in said if b.path and (b.facts is None or b.entry.kind == "policy")]
+    inherited = [b.entry for b, _ in said if b.path and b.visible and (b.facts is None or b.entry.kind == "policy")]
     for bound, answer in said:
         if not bound.path and derived and any(_repeats(bound.entry, e) for e in inherited):
             continue  # what was made of the parent decides, not that the child repeats its label
@@ -153,9 +153,10 @@ def _filled(knowledge: KnowledgeBase, family: Family) -> tuple[Family, list[str]
         parent = family.node(edge.parent)
         if set(parent.instruments or _NO_LICENCE) <= set(_NO_LICENCE):
             nodes[parent.id] = msgspec.structs.replace(parent, instruments=own)
+            shown = parent.id if parent.visible else UNTOLD
             notes.append(
-                f"the licence of {parent.id} is not known here; taken to be at least {' and '.join(own)}, as the "
-                "card of its child says"
+                f"the licence of {shown} is not known here; taken to be at least {' and '.join(own)}, as the card of "
+                "its child says"
             )
     return msgspec.structs.replace(family, nodes=nodes), notes
 

@@ -87,6 +87,7 @@ def test_a_renamed_copy_has_the_hash_of_its_original_and_a_cast_has_not() -> Non
     assert mine.hash == printed(gguf({"a": stored(MATRIX)})).tensors["a"].hash, "a conversion that keeps the type"
 
 
+@settings(deadline=None)
 @given(st.integers(1, 3000), st.integers(1, 3000), st.integers(0, 400), st.integers(1, 5000))
 def test_cropped_and_extended_tensors_sample_the_same_cells(rows: int, columns: int, more: int, tensors: int) -> None:
     mine, theirs = cells((rows, columns), tensors), cells((rows + more, columns), 1)
@@ -99,6 +100,7 @@ def test_cropped_and_extended_tensors_sample_the_same_cells(rows: int, columns: 
     assert cells((rows, columns), 1).number >= min(1024, rows * columns)  # type: ignore[union-attr]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 100_000), st.integers(0, 12))
 def test_levels_nest_and_keep_one_index_of_each_block(length: int, level: int) -> None:
     found, finer = kept(length, level), kept(length, max(0, level - 1))
@@ -180,6 +182,7 @@ def test_a_damaged_file_is_read_or_refused(data: bytes, draw: st.DataObject) -> 
     assert all(np.isfinite(np.frombuffer(t.sample, "<f4")).all() for t in found.tensors.values())
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300), st.sampled_from((b"", b"GGUF", b"GGUF\3\0\0\0", b"\x20\0\0\0\0\0\0\0{")))
 def test_junk_never_crashes_the_fingerprinter(junk: bytes, begin: bytes) -> None:
     printer = Fingerprinter()

@@ -6,7 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecotone.lineage import (
@@ -91,6 +91,7 @@ def test_a_broken_header_is_a_finding(file: bytes, word: str) -> None:
         read_safetensors([file], len(file) if len(file) > 16 else None)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300), st.booleans())
 def test_junk_never_crashes_the_readers(junk: bytes, framed: bool) -> None:
     for read in (read_safetensors, read_gguf):
@@ -100,6 +101,7 @@ def test_junk_never_crashes_the_readers(junk: bytes, framed: bool) -> None:
             assert error.message
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_damaged_header_is_read_or_refused(data: st.DataObject) -> None:
     for file, read in ((bytearray(made(GOOD)), read_safetensors), (bytearray(gguf()), read_gguf)):

@@ -209,13 +209,13 @@ def test_absurd_shapes_cost_no_memory(dtype: str, shape: tuple[int, ...]) -> Non
 
 
 SPARSE = """
-import resource, sys, time
+import sys
 from pathlib import Path
 from ecotone.lineage import fingerprint_of
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-began = time.process_time()
+peak = lambda: next(int(line.split()[1]) for line in Path("/proc/self/status").open() if line.startswith("VmHWM"))
+before = peak()
 found = fingerprint_of(Path(sys.argv[1]))
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024, len(found.tensors))
+print((peak() - before) / 1024, len(found.tensors))
 """
 
 
@@ -237,6 +237,8 @@ def sparse(file: Path, layers: int) -> int:
 
 @pytest.mark.parametrize("layers", [12, pytest.param(315, marks=pytest.mark.slow)], ids=["0.5 GB", "10 GB"])
 def test_a_large_file_is_fingerprinted_in_constant_memory(tmp_path: Path, layers: int) -> None:
+    if not Path("/proc/self/status").exists():
+        pytest.skip("needs Linux, which tells the peak of a process's memory")
     size = sparse(tmp_path / "model.safetensors", layers)
     assert layers < 100 or size > 10**10
     done = subprocess.run(
@@ -245,7 +247,7 @@ def test_a_large_file_is_fingerprinted_in_constant_memory(tmp_path: Path, layers
     assert done.returncode == 0, done.stderr
     more, count = done.stdout.split()
     assert int(count) == layers + 1
-    assert float(more) < 48, "megabytes on top of the program's own"
+    assert float(more) < 32, "megabytes on top of the program's own"
 
 
 def test_a_fingerprint_takes_no_longer_than_a_checksum() -> None:

@@ -154,4 +154,8 @@ def _tensor(name: str, entry: Any) -> TensorInfo:
 
 
 def _naturals(value: Any) -> TypeGuard[list[int]]:
-    return isinstance(value, list) and all(type(n) is int and 0 <= n < 1 << 63 for n in value)
+    return isinstance(value, list) and (not value or (set(map(type, value)) == {int} and _fits(min(value), max(value))))
+
+
+def _fits(least: int, most: int) -> bool:
+    return least >= 0 and most < 1 << 63

@@ -33,9 +33,7 @@ def load() -> list[Model]:
 
 def _entry(model: StarterModel) -> Model:
     namespace, _, name = model.id.partition("/")
-    date = _UNDATED
-    if model.released:
-        date = datetime.fromisoformat(model.released if len(model.released) > len("2024-07") else f"{model.released}-01")
+    date = _day(model.released) if model.released else _UNDATED
     figures = {name: getattr(model, name) for name in _FIGURES}
     return Model(
         id=model.id,
@@ -43,8 +41,8 @@ def _entry(model: StarterModel) -> Model:
         name=name,
         kind=model.kind,
         gated="manual" if model.availability == "gated" else None,
-        created=date.replace(tzinfo=UTC),
-        updated=date.replace(tzinfo=UTC),
+        created=date,
+        updated=date,
         title=model.title,
         tags=(model.family.lower(), f"availability:{model.availability}"),
         pipeline_tag=model.pipeline_tag,
@@ -64,6 +62,12 @@ def _entry(model: StarterModel) -> Model:
         },
         reserved=True,
     )
+
+
+def _day(released: str) -> datetime:
+    """The day, or the first of the month, on which something was announced."""
+    day = released if released.count("-") > 1 else f"{released}-01"
+    return datetime.fromisoformat(day).replace(tzinfo=UTC)
 
 
 def _rows(model: StarterModel) -> list[dict[str, Any]]:

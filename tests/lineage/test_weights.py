@@ -84,6 +84,8 @@ def raw(header: bytes, data: bytes = b"") -> bytes:
              b'"a": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}', bytes(1)), "twice"),
         (raw(b'{"a": {"dtype": "U8", "shape": [9], "data_offsets": [0, 9]}}', bytes(3)), "end at byte"),
         (raw(b'{"__metadata__": {"a": 1}}'), "__metadata__"),
+        (raw(b'{"__metadata__": {"a": "\\ud800"}}'), "Unicode"),
+        (raw(b'{"\\ud800": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}', bytes(1)), "Unicode"),
     ],
 )  # fmt: skip
 def test_a_broken_header_is_a_finding(file: bytes, word: str) -> None:

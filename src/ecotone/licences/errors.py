@@ -33,3 +33,12 @@ class MalformedCase(Invalid):
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field} {problem}", param=field)
+
+
+class UnreadableRelease(Invalid):
+    """A description of a model's release that cannot be read."""
+
+    code = "unreadable_release"
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"The file {problem}; a model file of the Model Openness Tool (YAML) is expected.")

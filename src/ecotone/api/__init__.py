@@ -2,6 +2,7 @@
 
 from ecotone.api import (
     accounts,
+    bills,
     gateway,
     keys,
     ledger,
@@ -23,6 +24,7 @@ __all__ = [
     "FEED",
     "PREFIX",
     "accounts",
+    "bills",
     "document",
     "feed_routes",
     "gateway",

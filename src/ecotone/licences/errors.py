@@ -42,3 +42,13 @@ class UnreadableRelease(Invalid):
 
     def __init__(self, problem: str) -> None:
         super().__init__(f"The file {problem}; a model file of the Model Openness Tool (YAML) is expected.")
+
+
+class UnreadableBill(Invalid):
+    """A bill of materials that cannot be read at all."""
+
+    code = "unreadable_bill"
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"The document {problem}; a CycloneDX or SPDX 3 document in JSON is expected.", param="file")
+        self.problem = problem

@@ -188,7 +188,9 @@ class _Writer:
         """What fields have no place for: what is not known, and why."""
         licensing = work.licensing
         concluded = concluded_names(self.knowledge, licensing)
-        told: Json = {} if licensing.declared else {"licence:declared": NOASSERTION if not work.visible else "NONE"}
+        told: Json = {}
+        if not licensing.declared:
+            told["licence:declared"] = "NONE" if "none" in licensing.concluded else NOASSERTION
         if not concluded:
             told["licence:concluded"] = NOASSERTION
         told["licence:concluded:reason"] = licensing.reason

@@ -157,7 +157,7 @@ def bill_of(family: Family, works: Iterable[Work], descents: Iterable[Descent] =
         or Descent(child=e.child, parent=e.parent, relation=e.relation, status=e.status)
         for e in family.edges
     }
-    renamed = (msgspec.structs.replace(d, child=names[d.child], parent=names[d.parent]) for d in edges)
+    renamed = (_renamed(d, names) for d in edges)
     shown = {names[i]: _withheld(w, names[i]) for i, w in found.items()}
     subject = shown.pop(names[family.subject])
     return Bill(
@@ -171,6 +171,14 @@ def _shown(found: dict[str, Work]) -> dict[str, str]:
     """Names under which works appear: their ids, or a number for those that may not be seen."""
     hidden = sorted(i for i, w in found.items() if not w.visible)
     return {i: f"undisclosed-{hidden.index(i) + 1}" if i in hidden else i for i in found}
+
+
+def _renamed(descent: Descent, names: dict[str, str]) -> Descent:
+    """A descent under the names shown; what is said of a work that may not be seen goes with its name."""
+    child, parent = names[descent.child], names[descent.parent]
+    if (child, parent) == (descent.child, descent.parent):
+        return descent
+    return Descent(child=child, parent=parent, relation=descent.relation, status=descent.status)
 
 
 def _withheld(work: Work, name: str) -> Work:

@@ -7,7 +7,9 @@ import msgspec
 from ecotone.api.endpoint import Call, Need, endpoint
 from ecotone.catalog.bills import FORMATS, bill_of_model, known_model, openness_of_model, written
 from ecotone.licences.bom.checking import check
-from ecotone.licences.bom.reading import LARGEST
+
+MOST_BYTES = 4 * 1024 * 1024
+MOST_VALUES = 50_000  # a second or two
 
 
 @endpoint(
@@ -40,13 +42,13 @@ def bill_of_materials(call: Call) -> Any:
     "POST",
     "/bom/check",
     need=Need.USER,
-    most=LARGEST,
+    most=MOST_BYTES,
     summary="Check a CycloneDX or SPDX 3 document, which is the body, against what is known; nothing is stored",
 )
 def check_bill(call: Call) -> Any:
     """Findings with JSON pointers; a document that cannot be read is a finding too."""
     look_up = known_model(call.services.catalog, viewer=call.actor)
-    return msgspec.to_builtins(check(call.raw, call.services.knowledge, look_up))
+    return msgspec.to_builtins(check(call.raw, call.services.knowledge, look_up, most_values=MOST_VALUES))
 
 
 @endpoint(

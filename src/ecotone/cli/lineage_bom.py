@@ -60,9 +60,7 @@ def bom(
     _write(document, output, as_json)
 
 
-def _of_folder(
-    folder: Path, form: str, name: str | None, timestamp: str | None, serial: str | None
-) -> dict[str, Any]:
+def _of_folder(folder: Path, form: str, name: str | None, timestamp: str | None, serial: str | None) -> dict[str, Any]:
     from ecotone.catalog.bills import bill_of_folder, written
     from ecotone.licences import KnowledgeBase
 
@@ -76,9 +74,7 @@ def _of_server(model: str, form: str, timestamp: str | None, serial: str | None)
     if "/" not in name:
         raise Invalid(f"{model!r} is neither a folder here nor a model's id, namespace/name.")
     path = f"/models/{model_path(name)}/bom"
-    found: dict[str, Any] = Server().get(
-        path, format=form, revision=rev or None, timestamp=timestamp, serial=serial
-    )
+    found: dict[str, Any] = Server().get(path, format=form, revision=rev or None, timestamp=timestamp, serial=serial)
     return found
 
 

@@ -41,6 +41,7 @@ class Framework(msgspec.Struct, frozen=True):
     labels: dict[int, str]
     components: tuple[Component, ...]
     open: dict[str, tuple[str, ...]]
+    libraries: dict[str, str] = {}
 
     def is_open(self, licence: str) -> bool:
         return any(licence in ids for ids in self.open.values())

@@ -84,7 +84,9 @@ def _told(card: Mapping[str, Any], text: str, config: Mapping[str, Any]) -> list
     built = [a for a in _texts(config.get("architectures")) if a.isidentifier()]
     if built:
         library = next(iter(_texts(card.get("library_name"))), "transformers")
-        found.append(Found(name="Model architecture", evidence=(f"config.json architectures: {built[0]} ({library})",)))
+        evidence = (f"config.json architectures: {built[0]}, code of the library {library}",)
+        code = framework().libraries.get(library.casefold())
+        found.append(Found(name="Model architecture", licence=code, evidence=evidence, outside=True))
     words = len(text[:_LONGEST_TEXT].split())
     if words >= _LEAST_CARD:
         found.append(Found(name="Model card", evidence=(f"README.md, {words} words below the front matter",)))

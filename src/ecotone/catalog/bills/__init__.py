@@ -1,9 +1,9 @@
 """Bills of materials and openness of models: what the catalogue or a folder knows, handed to `licences`.
 
-    cards     card and configuration as facts
-    starter   what the starter catalogue knows of a model, its parents included
-    folders   a hub folder on this machine, without server or database
-    models    a model of the catalogue
+cards     card and configuration as facts
+starter   what the starter catalogue knows of a model, its parents included
+folders   a hub folder on this machine, without server or database
+models    a model of the catalogue
 """
 
 from ecotone.catalog.bills.folders import bill_of_folder, openness_of_folder

@@ -62,7 +62,11 @@ def sections_of(text: str) -> dict[str, str]:
         name = next((n for n, pattern in _SECTIONS if pattern.search(heading[1])), None)
         end = headings[number + 1].start() if number + 1 < len(headings) else len(text)
         body = plain(_COMMENT.sub("", text[heading.end() : end]), _LONGEST)
-        if name is not None and body and body.casefold() not in ("[more information needed]", "more information needed"):
+        if (
+            name is not None
+            and body
+            and body.casefold() not in ("[more information needed]", "more information needed")
+        ):
             found.setdefault(name, body)
     return found
 

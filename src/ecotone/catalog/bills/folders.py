@@ -26,7 +26,15 @@ from ecotone.licences.detection import conclude, of_the_work
 from ecotone.licences.detection.reading import OF_THE_WORK
 from ecotone.licences.openness import Openness
 from ecotone.licences.openness_folder import rate_folder
-from ecotone.lineage import BrokenWeights, TooManyTensors, Weights, declared_edges, parameters, read_gguf, read_safetensors
+from ecotone.lineage import (
+    BrokenWeights,
+    TooManyTensors,
+    Weights,
+    declared_edges,
+    parameters,
+    read_gguf,
+    read_safetensors,
+)
 from ecotone.vocabulary import Invalid
 
 MOST_FILES = 2000
@@ -92,10 +100,14 @@ def bill_of_folder(folder: Path, knowledge: KnowledgeBase, *, name: str | None =
     node = Node(found.name, revision=found.revision, instruments=found.licensing.concluded)
     family, works, descents = family_above(node, edges)
     named = {e.parent.casefold() for e in edges}
-    told = [msgspec.structs.replace(w, hub="") if w.id.casefold() in named and w.kind == "weights" else w for w in works]
+    told = [
+        msgspec.structs.replace(w, hub="") if w.id.casefold() in named and w.kind == "weights" else w for w in works
+    ]
     known = {w.id for w in told}
     told += [
-        Work(id=i, kind=n.kind, hub="", licensing=Licensing(concluded=n.instruments, reason=_UNTOLD), source="named here")
+        Work(
+            id=i, kind=n.kind, hub="", licensing=Licensing(concluded=n.instruments, reason=_UNTOLD), source="named here"
+        )
         for i, n in family.nodes.items()
         if i not in known and i != found.name
     ]

@@ -1,4 +1,4 @@
-"""A model of the catalogue as a bill: one revision with its files, card, measurements and family as the asker sees it."""
+"""A model of the catalogue as a bill: a revision with its files, card, measurements and family as the asker sees it."""
 
 import hashlib
 from collections.abc import Callable, Iterable
@@ -107,7 +107,9 @@ def _other(catalog: Catalog, node_id: str, viewer: Actor, hub: str) -> Work | No
     except ModelNotFound:
         named = starter_work(name) if not dataset else None
         kind = "dataset" if dataset else "weights"
-        return named or Work(id=node_id, kind=kind, hub="", licensing=_licensing(None, ("unknown",)), source="named here")
+        return named or Work(
+            id=node_id, kind=kind, hub="", licensing=_licensing(None, ("unknown",)), source="named here"
+        )
     if found.head is None:
         return starter_work(found.id) or _entry(found)
     return Work(
@@ -154,7 +156,11 @@ def openness_of_model(
     revision = catalog.revision(model, rev) if model.head is not None else None
     if revision is None:
         return rate_folder(model.id, (), {}, "", {}, model.instruments, knowledge)
-    data = {e.parent: _dataset_licence(catalog, knowledge, e.parent, viewer) for e in revision.edges if e.relation in OF_DATA}
+    data = {
+        e.parent: _dataset_licence(catalog, knowledge, e.parent, viewer)
+        for e in revision.edges
+        if e.relation in OF_DATA
+    }
     return rate_folder(
         model.id,
         [f.path for f in catalog.files(revision)],

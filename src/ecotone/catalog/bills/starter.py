@@ -92,11 +92,11 @@ def family_above(subject: Node, edges: Iterable[LineageEdge]) -> tuple[Family, l
 def above(model_id: str) -> list[LineageEdge]:
     """Edges that the starter catalogue states for a model."""
     found = _by_key().get(model_id.casefold())
+    if found is None:
+        return []
     return [
-        LineageEdge(
-            child=found.id, parent=p.parent, relation=p.relation, asserted_by=SOURCE, evidence=p.source
-        )
-        for p in (found.parents if found else ())
+        LineageEdge(child=found.id, parent=p.parent, relation=p.relation, asserted_by=SOURCE, evidence=p.source)
+        for p in found.parents
     ]
 
 

@@ -15,7 +15,7 @@ import msgspec
 from ecotone.licences.bom.claims import Claim, Claimed, of_cyclonedx, of_spdx
 from ecotone.licences.bom.facts import names_of
 from ecotone.licences.bom.forms import listed_licences
-from ecotone.licences.bom.reading import read, shown
+from ecotone.licences.bom.reading import MOST_VALUES, read, shown
 from ecotone.licences.bom.validation import format_of, problems
 from ecotone.licences.detection import conclude
 from ecotone.licences.detection.detecting import of_a_licence_file
@@ -69,16 +69,17 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     notice: str = "not legal advice"
 
 
-def check(raw: bytes, knowledge: KnowledgeBase, look_up: LookUp) -> Checked:
+def check(raw: bytes, knowledge: KnowledgeBase, look_up: LookUp, *, most_values: int = MOST_VALUES) -> Checked:
     """Everything that is wrong with a document; never an error, whatever the bytes are.
 
     Args:
         raw: the document.
         knowledge: the entries.
         look_up: what is known of a model id, at a revision where one is told.
+        most_values: a document of more is not looked at; 100,000 take some seconds.
     """
     try:
-        document = read(raw)
+        document = read(raw, most_values=most_values)
     except UnreadableBill as error:
         return _refused("unreadable", error.message, knowledge)
     claimed = format_of(document.value)
@@ -202,7 +203,9 @@ class _Checking:
                 if found not in self.knowledge.entries and not found.startswith(("near ", "a text")):
                     continue
                 reason = "none of those known" if found == "a text" else f"{found}: {conflict['reason']}"
-                self.blame("licence-text", claim.pointer, f"{shown(claim.value)} is named; the text carried is {reason}")
+                self.blame(
+                    "licence-text", claim.pointer, f"{shown(claim.value)} is named; the text carried is {reason}"
+                )
         return {d.id for d in detections if d.id in self.knowledge.entries and d.id != "unknown"}
 
     def compare(self, component: Claimed, known: KnownModel, said: set[str]) -> None:

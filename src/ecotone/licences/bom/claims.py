@@ -6,6 +6,7 @@ is passed over here, and it is for the validation to say so.
 
 import base64
 import binascii
+import itertools
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -57,19 +58,21 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
 
 def of_cyclonedx(document: Json) -> list[Claimed]:
     """The components of a CycloneDX document, nested ones and those of pedigrees included."""
-    found: list[Claimed] = []
+    return list(itertools.islice(_all(document), MOST_COMPONENTS))
+
+
+def _all(document: Json) -> Iterator[Claimed]:
     metadata = document.get("metadata")
     if isinstance(metadata, dict):
-        found += _components(metadata.get("component"), "/metadata/component", False)
+        yield from _components(metadata.get("component"), "/metadata/component", False)
         tools = metadata.get("tools")
         if isinstance(tools, dict):
-            found += _listed(tools.get("components"), "/metadata/tools/components", False)
-        claims = tuple(_licences(metadata.get("licenses"), "/metadata/licenses"))
+            yield from _listed(tools.get("components"), "/metadata/tools/components", False)
+        claims = tuple(_licences(metadata.get("licenses"), "/metadata/licenses"))[:_MOST_CLAIMS]
         if claims:
-            found.append(Claimed(pointer="/metadata", name="the document", claims=claims))
-    found += _listed(document.get("components"), "/components", False)
-    found += _listed(document.get("services"), "/services", False)
-    return found[:MOST_COMPONENTS]
+            yield Claimed(pointer="/metadata", name="the document", claims=claims)
+    yield from _listed(document.get("components"), "/components", False)
+    yield from _listed(document.get("services"), "/services", False)
 
 
 def _listed(value: Any, pointer: str, brief: bool) -> Iterator[Claimed]:
@@ -87,10 +90,14 @@ def _components(value: Any, pointer: str, brief: bool) -> Iterator[Claimed]:
             continue
         count += 1
         yield _component(one, place, short)
-        inside = [(one.get("components"), f"{place}/components", short), (one.get("services"), f"{place}/services", short)]
+        inside = [
+            (one.get("components"), f"{place}/components", short),
+            (one.get("services"), f"{place}/services", short),
+        ]
         pedigree = one.get("pedigree")
-        for name in ("ancestors", "descendants", "variants") if isinstance(pedigree, dict) else ():
-            inside.append((pedigree.get(name), f"{place}/pedigree/{name}", True))
+        if isinstance(pedigree, dict):
+            kin = ("ancestors", "descendants", "variants")
+            inside += [(pedigree.get(name), f"{place}/pedigree/{name}", True) for name in kin]
         for items, where, brief_ones in inside:
             if isinstance(items, list):
                 stack += [(item, f"{where}/{n}", brief_ones) for n, item in enumerate(items)]
@@ -127,7 +134,7 @@ def _ancestors(one: Json) -> tuple[str, ...]:
     found: list[str] = []
     stack = list(listed) if isinstance(listed, list) else []
     while stack and len(found) < _MOST_CLAIMS:
-        parent = stack.pop(0)
+        parent = stack.pop()
         if isinstance(parent, dict):
             found += [i for i in [_identity({**parent, "type": _MODEL})[0]] if i]
             inner = parent.get("pedigree")
@@ -190,7 +197,9 @@ def _attached(value: Any) -> str | None:
     if value.get("encoding") != "base64":
         return content[:_LONGEST_TEXT]
     try:
-        return base64.b64decode(content[: 2 * _LONGEST_TEXT - 2 * _LONGEST_TEXT % 4], validate=False).decode("utf-8", "replace")
+        return base64.b64decode(content[: 2 * _LONGEST_TEXT - 2 * _LONGEST_TEXT % 4], validate=False).decode(
+            "utf-8", "replace"
+        )
     except (binascii.Error, ValueError):
         return None
 
@@ -214,7 +223,7 @@ def of_spdx(document: Json) -> list[Claimed]:
             if isinstance(end, str):
                 links.setdefault(start, []).append((kind, end, f"{pointers[id(element)]}/to/{number}"))
     parents = _spdx_parents(links, known)
-    found = []
+    found: list[Claimed] = []
     for place, element in known.items():
         if element.get("type") in _PACKAGES and len(found) < MOST_COMPONENTS:
             claims = _spdx_claims(links.get(place, []), known, pointers)
@@ -243,7 +252,9 @@ def _spdx_parents(links: dict[str, list[tuple[str, str, str]]], known: dict[str,
     found: dict[str, tuple[str, ...]] = {}
     for start, ends in links.items():
         for kind, end, _ in ends:
-            child, parent = (end, start) if kind == "ancestorOf" else (start, end) if kind == "descendantOf" else ("", "")
+            child, parent = (
+                (end, start) if kind == "ancestorOf" else (start, end) if kind == "descendantOf" else ("", "")
+            )
             name = _package(known[parent], "", [], ()).id if parent in known else None
             if name and len(found.get(child, ())) < _MOST_CLAIMS:
                 found[child] = (*found.get(child, ()), name)
@@ -253,10 +264,8 @@ def _spdx_parents(links: dict[str, list[tuple[str, str, str]]], known: dict[str,
 _ACKNOWLEDGED = {"hasDeclaredLicense": "declared", "hasConcludedLicense": "concluded"}
 
 
-def _spdx_claims(
-    links: list[tuple[str, str, str]], known: dict[str, Json], pointers: dict[int, str]
-) -> list[Claim]:
-    found = []
+def _spdx_claims(links: list[tuple[str, str, str]], known: dict[str, Json], pointers: dict[int, str]) -> list[Claim]:
+    found: list[Claim] = []
     for kind, end, pointer in links:
         said = _ACKNOWLEDGED.get(kind)
         if said is None:

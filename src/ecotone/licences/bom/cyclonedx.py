@@ -174,9 +174,7 @@ class _Writer:
             **_present("modelArchitecture", model.architecture),
             **_present("datasets", [{"ref": reference(self.bill.work(d.parent))} for d in data]),
         }
-        metrics = [
-            {"type": m.kind, "value": m.value, **_present("slice", m.slice)} for m in model.metrics
-        ]
+        metrics = [{"type": m.kind, "value": m.value, **_present("slice", m.slice)} for m in model.metrics]
         return {
             **_present("modelParameters", parameters),
             **_present("quantitativeAnalysis", {"performanceMetrics": metrics} if metrics else {}),

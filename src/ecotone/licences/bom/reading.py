@@ -10,9 +10,9 @@ import msgspec
 
 from ecotone.licences.errors import UnreadableBill
 
-LARGEST = 32 * 1024 * 1024
+LARGEST = 16 * 1024 * 1024
 DEEPEST = 100
-MOST_VALUES = 1_000_000
+MOST_VALUES = 250_000
 _MOST_DIGITS = 300
 _MOST_TWICE = 20
 
@@ -43,7 +43,7 @@ def read_file(path: Path) -> bytes:
         raise UnreadableBill(f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
-def read(raw: bytes) -> Document:
+def read(raw: bytes, *, most_values: int = MOST_VALUES) -> Document:
     """The document that bytes hold.
 
     Raises:
@@ -66,7 +66,7 @@ def read(raw: bytes) -> Document:
         raise UnreadableBill(f"is nested more than {DEEPEST} deep") from None
     except (ValueError, MemoryError) as error:
         raise UnreadableBill(f"is no JSON: {' '.join(str(error).split())[:200]}") from None
-    _check_shape(value)
+    _check_shape(value, most_values)
     return Document(value, tuple(twice))
 
 
@@ -95,7 +95,7 @@ def _constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON number")
 
 
-def _check_shape(value: Any) -> None:
+def _check_shape(value: Any, most: int) -> None:
     """Raises UnreadableBill for too deep or too many values; walks without recursion."""
     ring, depth, count = [value], 0, 0
     while ring:
@@ -103,8 +103,8 @@ def _check_shape(value: Any) -> None:
         count += len(ring)
         if depth > DEEPEST:
             raise UnreadableBill(f"is nested more than {DEEPEST} deep")
-        if count > MOST_VALUES:
-            raise UnreadableBill(f"holds more than {MOST_VALUES:,} values")
+        if count > most:
+            raise UnreadableBill(f"holds more than {most:,} values")
         inner: list[Any] = []
         for one in ring:
             if isinstance(one, dict):

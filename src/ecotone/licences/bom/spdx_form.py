@@ -128,7 +128,14 @@ def _linked(value: Any, wanted: str, pointer: str, ids: dict[Any, Any]) -> Itera
         yield pointer, f"{wanted} is expected, {kind} stands there"
 
 
-_PYTHON = {"String": str, "AnyURI": str, "IRI": str, "DateTime": str, "DateTimeStamp": str, "Boolean": bool}
+_PYTHON: dict[str, type] = {
+    "String": str,
+    "AnyURI": str,
+    "IRI": str,
+    "DateTime": str,
+    "DateTimeStamp": str,
+    "Boolean": bool,
+}
 _LEAST = {"NonNegativeInteger": 0, "PositiveInteger": 1}
 
 
@@ -137,7 +144,7 @@ def _scalar(value: Any, told: dict[str, Any], pointer: str) -> Iterator[Problem]
     if kind in _PYTHON:
         if not isinstance(value, _PYTHON[kind]):
             yield pointer, f"{kind} is expected"
-        elif told.get("pattern") and not re.search(told["pattern"], value[:_LONGEST]):
+        elif isinstance(value, str) and told.get("pattern") and not re.search(told["pattern"], value[:_LONGEST]):
             yield pointer, f"{value[:100]!r} does not have the form of a {kind}"
     elif kind == "Float":
         if isinstance(value, bool) or not isinstance(value, (int, float, str)):

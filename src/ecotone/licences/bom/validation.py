@@ -19,6 +19,7 @@ from ecotone.licences.bom.forms import CYCLONEDX, form
 
 MOST_PROBLEMS = 50
 _LONGEST = 300
+_WORDS: dict[int, frozenset[Any]] = {}  # by the list in a schema that is kept for good
 _SHARED = ("spdx.schema.json", "jsf-0.82.schema.json", "cryptography-defs.schema.json")
 
 
@@ -77,11 +78,13 @@ def _escaped(part: str) -> str:
 
 @functools.cache
 def _validator(version: str) -> Any:
-    schemas = [form(f"bom-{version}.schema.json"), *(form(name) for name in _SHARED)]
+    """The validator of a version. A schema that names its dialect would bring the library's own keywords back."""
+    told = [form(f"bom-{version}.schema.json"), *(form(name) for name in _SHARED)]
+    schemas = [{k: v for k, v in schema.items() if k != "$schema"} for schema in told]
     registry: Any = Registry().with_resources(
         [(schema["$id"], Resource.from_contents(schema, default_specification=DRAFT7)) for schema in schemas]
     )
-    kind = validators.extend(Draft7Validator, {"uniqueItems": _unique})
+    kind = validators.extend(Draft7Validator, {"uniqueItems": _unique, "enum": _enum})
     return kind(schemas[0], registry=registry, format_checker=_formats())
 
 
@@ -100,6 +103,15 @@ def _formats() -> FormatChecker:
 
 def _fits(pattern: re.Pattern[str], value: object) -> bool:
     return not isinstance(value, str) or pattern.fullmatch(value) is not None
+
+
+def _enum(validator: Any, words: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
+    """`enum` of words by their hashes; the library compares with each of the 811 licence ids in turn."""
+    known = _WORDS.get(id(words))
+    if known is None:
+        known = _WORDS[id(words)] = frozenset(words)
+    if not isinstance(instance, str) or instance not in known:
+        yield ValidationError(f"{str(instance)[:100]!r} is not one of the words expected here")
 
 
 def _unique(validator: Any, wanted: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:

@@ -58,7 +58,9 @@ def test_a_hub_folder_is_read_with_evidence_and_what_lies_elsewhere_keeps_its_ow
     text = "words " * 50 + " see https://arxiv.org/abs/2307.09288."
     paths = ["model.safetensors", "train.py", "sub/train.py", "checkpoint-10/model.safetensors", "config.json"]
     config = {"architectures": ["LlamaForCausalLM"]}
-    rated = rate_folder("me/x", paths, card, text, config, ("Apache-2.0",), KNOWLEDGE, others={"team/tickets": "CC0-1.0"})
+    rated = rate_folder(
+        "me/x", paths, card, text, config, ("Apache-2.0",), KNOWLEDGE, others={"team/tickets": "CC0-1.0"}
+    )
     states = {s.name: (s.status, s.licence, s.evidence) for s in rated.components if s.evidence}
     assert states["Model parameters (Final)"] == ("open", "Apache-2.0", ("file model.safetensors",))
     assert states["Model parameters (Intermediate)"][2] == ("file checkpoint-10/model.safetensors",)

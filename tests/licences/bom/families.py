@@ -51,6 +51,8 @@ def _work(draw: Any, node: Node) -> Work:
         released=draw(st.sampled_from([None, "2026-01-01T00:00:00Z"])),
         licensing=Licensing(declared=draw(_DECLARED), concluded=node.instruments, detected=node.instruments),
         files=files,
-        model=ModelFacts(task=draw(st.one_of(st.none(), _ANY)), parameters=draw(st.integers(1, 10**12)), metrics=metrics),
+        model=ModelFacts(
+            task=draw(st.one_of(st.none(), _ANY)), parameters=draw(st.integers(1, 10**12)), metrics=metrics
+        ),
         source=draw(_ANY),
     )

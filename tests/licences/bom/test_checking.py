@@ -72,7 +72,9 @@ def test_names_that_nobody_here_knows_are_told_and_not_blamed() -> None:
 @pytest.mark.parametrize("encoded", [False, True])
 def test_a_text_that_is_not_the_licence_beside_it_is_found(encoded: bool) -> None:
     text = (DATA / "detection" / "spdx_simple" / "GPL-3.0-only.txt").read_text()
-    carried = {"content": base64.b64encode(text.encode()).decode(), "encoding": "base64"} if encoded else {"content": text}
+    carried = (
+        {"content": base64.b64encode(text.encode()).decode(), "encoding": "base64"} if encoded else {"content": text}
+    )
     wrong = checked(bom(licensed({"license": {"id": "MIT", "text": carried}})))
     assert rules(wrong) == [("licence-text", "/components/0/licenses/0/license/id")]
     assert "GPL-3.0" in wrong.findings[0].message

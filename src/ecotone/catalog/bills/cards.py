@@ -89,14 +89,18 @@ def metrics_of(card: Mapping[str, Any]) -> tuple[Metric, ...]:
 
 
 def measured(suite: str, result: Mapping[str, Any]) -> tuple[Metric, ...]:
-    """Figures that an audit measured, one level deep."""
+    """Figures that an audit measured: those of each of its tests, by the test's id. Settings of the suite are none."""
     found = []
-    for name, value in [(k, v) for k, v in result.items() if k != "seed"][:_MOST_METRICS]:
-        inner = value.items() if isinstance(value, Mapping) else [("", value)]
-        for part, figure in list(inner)[:_MOST_METRICS]:
-            if isinstance(figure, (int, float)) and not isinstance(figure, bool):
-                kind = f"{name}.{part}" if part else str(name)
-                found.append(Metric(plain(kind, 100), plain(figure, 100), plain(f"audit {suite}", 100)))
+    for name, value in result.items():
+        rows = [(str(name), value)] if isinstance(value, Mapping) else []
+        if isinstance(value, list):
+            told = [r for r in value[:_MOST_METRICS] if isinstance(r, Mapping)]
+            rows = [(str(row.get("id") or row.get("name") or name), row) for row in told]
+        for row, figures in rows:
+            for part, figure in figures.items():
+                if isinstance(figure, (int, float)) and not isinstance(figure, bool):
+                    kind = plain(f"{row} {part}", 100)
+                    found.append(Metric(kind, plain(figure, 100), plain(f"audit {suite}", 100)))
     return tuple(found[:_MOST_METRICS])
 
 

@@ -6,6 +6,7 @@ The rooms, in the order of the work:
     spdx         a bill as SPDX 3
     forms        schemas and models of the formats, as data
     spdx_form    whether a document has the form of SPDX 3
+    schemas      CycloneDX's schemas as validators
     validation   whether a document has the form that it claims
     reading      a document from bytes, bounded
     claims       what a document says of each component

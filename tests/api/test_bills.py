@@ -96,6 +96,16 @@ def test_who_may_not_see_a_parent_is_not_told_of_it(server: Running) -> None:
         assert refused.status_code == 401
 
 
+def test_the_files_of_a_gated_model_are_listed_to_those_let_in_alone(server: Running) -> None:
+    server.publish("team/gated", {"README.md": card("license: mit"), "model.bin": b"weights"})
+    HfApi(endpoint=server.url, token=ADMIN).update_repo_settings("team/gated", gated="manual")
+    digest = hashlib.sha256(b"weights").hexdigest()
+    assert digest in json.dumps(bom(server, "team/gated"))
+    with httpx.Client(base_url=server.url) as anybody:
+        text = json.dumps(bom(server, "team/gated", http=anybody))
+    assert digest not in text and "model.bin" not in text and "behind a gate" in text
+
+
 def test_documents_are_checked_against_the_models_of_the_server(server: Running) -> None:
     claim = {
         "type": "machine-learning-model",

@@ -48,7 +48,7 @@ def bill_of_model(
     model = catalog.model(model_id, viewer=viewer)
     revision = catalog.revision(model, rev) if model.head is not None else None
     family = catalog.family(model, revision, viewer=viewer)
-    subject = _published(catalog, model, revision, hub, read) if revision else _entry(model)
+    subject = _published(catalog, model, revision, viewer, hub, read) if revision else _entry(model)
     edges = catalog.parents(model, revision)
     descents = [descent_of(e, model.id, _node(family, e.parent, e.relation in OF_DATA)) for e in edges]
     others = [_other(catalog, node_id, viewer, hub) for node_id, n in family.nodes.items() if n.visible]
@@ -70,7 +70,9 @@ def _bound(work: Work, family: Family) -> Work:
     return msgspec.structs.replace(work, licensing=licensing, revision=node.revision or work.revision)
 
 
-def _published(catalog: Catalog, model: Model, revision: Revision, hub: str, read: Read) -> Work:
+def _published(catalog: Catalog, model: Model, revision: Revision, viewer: Actor, hub: str, read: Read) -> Work:
+    """A revision as a work; files and hashes of a gated one are for those whom its gate lets in."""
+    open_to_viewer = catalog.passes_gate(model, viewer)
     conflicts = [f.removeprefix("Licence: ") for f in revision.findings if f.startswith("Licence: ")]
     link = revision.card.get("license_link")
     licensing = Licensing(
@@ -88,9 +90,9 @@ def _published(catalog: Catalog, model: Model, revision: Revision, hub: str, rea
         hub=hub,
         released=_moment(revision.date),
         licensing=licensing,
-        files=_parts(catalog.files(revision), read),
+        files=_parts(catalog.files(revision), read) if open_to_viewer else (),
         model=msgspec.structs.replace(facts, metrics=(*facts.metrics, *audits)),
-        source="this hub",
+        source="this hub" if open_to_viewer else "this hub; its files are behind a gate and not listed",
     )
 
 

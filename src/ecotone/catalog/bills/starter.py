@@ -1,6 +1,7 @@
 """What the starter catalogue knows of a model: its licence and its parents, each with a source."""
 
 import functools
+import re
 from collections.abc import Iterable
 from datetime import datetime
 
@@ -41,15 +42,20 @@ def starter_work(model_id: str) -> Work | None:
         hub="" if _on_the_public_hub(found) else None,
         released=_moment(found.released),
         licensing=Licensing(declared=found.licence_label, concluded=found.instruments, reason=reason),
-        model=ModelFacts(task=found.pipeline_tag),
-        source=SOURCE,
+        model=ModelFacts(
+            task=found.pipeline_tag,
+            parameters=found.parameters.value if found.parameters else None,
+            context=found.context.value if found.context else None,
+        ),
+        source=f"{SOURCE}; licence: {found.licence_source.source} ({found.licence_source.as_of})",
     )
 
 
 def _on_the_public_hub(model: StarterModel) -> bool:
-    """Whether some fact names the model's own page there; an id alone does not say so."""
-    page = f"huggingface.co/{model.id}".casefold()
-    return any(page in f"{f.value} {f.source}".casefold() for f in model.facts)
+    """Whether some source is the model's own page there; an id alone does not say so."""
+    page = re.compile(rf"https://huggingface\.co/{re.escape(model.id)}(?:/.*)?", re.I)
+    sources = (model.licence_source, model.card, model.parameters, model.context, *model.facts, *model.notes)
+    return any(s is not None and s.link is not None and page.fullmatch(s.link) is not None for s in sources)
 
 
 def _moment(day: str | None) -> str | None:

@@ -1,9 +1,16 @@
 """Facts for bills of materials: figures of card and audits, sections of a card, what a file is for."""
 
+import json
+
 import pytest
 
+from ecotone.catalog.bills import FORMATS, known_starter, written
 from ecotone.catalog.bills.cards import measured, metrics_of, model_facts, role_of, sections_of
-from ecotone.licences.bom.facts import Metric
+from ecotone.catalog.bills.starter import above, family_above, starter_work
+from ecotone.catalog.starter import load_starter
+from ecotone.licences import KnowledgeBase, Node
+from ecotone.licences.bom.checking import check
+from ecotone.licences.bom.facts import Metric, bill_of
 
 
 def test_an_audit_gives_the_figures_of_its_tests_and_not_its_settings() -> None:
@@ -40,3 +47,16 @@ def test_a_file_has_the_role_that_its_name_says() -> None:
         "configuration",
     ]
     assert role_of("LICENSE", True) == "licence"
+
+
+def test_every_model_of_the_starter_catalogue_has_a_valid_bill_in_which_nothing_is_found() -> None:
+    knowledge = KnowledgeBase.load()
+    for name in load_starter():
+        work = starter_work(name)
+        assert work is not None
+        node = Node(name, instruments=work.licensing.concluded, kind=work.kind)
+        family, works, descents = family_above(node, above(name))
+        bill = bill_of(family, [work, *works], descents)
+        for form in FORMATS:
+            answer = check(json.dumps(written(bill, knowledge, form)).encode(), knowledge, known_starter)
+            assert (answer.valid, answer.findings) == (True, ()), (name, form)

@@ -161,3 +161,11 @@ def test_time_and_serial_can_be_set_and_nothing_else_differs(monkeypatch: pytest
     again = {**later, "serialNumber": document["serialNumber"]}
     again["metadata"] = {**later["metadata"], "timestamp": "1970-01-01T00:00:00Z"}
     assert again == document
+
+
+def test_names_that_look_alike_are_told_apart() -> None:
+    files = tuple(FilePart(path=p, sha256="b" * 64, size=1) for p in ("\x01", "\x02", "a  b", "a b"))
+    bill = bill_of(Family("x", {"x": Node("x")}), [Work(id="x", files=files)])
+    parts = made(bill, "cyclonedx-1.7")["metadata"]["component"]["components"]
+    assert [p["name"] for p in parts] == ["unnamed", "unnamed (2)", "a b", "a b (2)"]
+    assert len({p["bom-ref"] for p in parts}) == 4

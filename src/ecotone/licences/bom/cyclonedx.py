@@ -87,12 +87,17 @@ class _Writer:
     def __init__(self, bill: Bill, knowledge: KnowledgeBase, version: str) -> None:
         self.bill = bill
         self.knowledge = knowledge
+        names = _unique([reference(work) for work in bill.works])
+        self.references = {work.id: name for work, name in zip(bill.works, names, strict=True)}
         self.expressions = version != "1.6"  # 1.6 has licences or one expression in a list, never both
+
+    def ref(self, work: Work) -> str:
+        return self.references.get(work.id) or reference(work)
 
     def component(self, work: Work) -> Json:
         found: Json = {
             "type": _TYPES.get(work.kind, "machine-learning-model"),
-            "bom-ref": reference(work),
+            "bom-ref": self.ref(work),
             **_named(work),
             **_present("hashes", _hashes([f for f in work.files if f.role == "weights"])),
             **_present("licenses", self.licences(work.licensing)),
@@ -104,7 +109,7 @@ class _Writer:
         if ancestors:
             found["pedigree"] = {"ancestors": ancestors}
         found |= _present("externalReferences", _links(work))
-        found |= _present("components", [_file(f, reference(work)) for f in work.files[:_MOST_FILES]])
+        found |= _present("components", _files(work, self.ref(work)))
         found |= _present("evidence", self.evidence(work))
         if work.kind == "dataset":
             found["data"] = [_data(work)]
@@ -157,7 +162,7 @@ class _Writer:
             "lineage:asserted-by": descent.asserted_by,
             "lineage:evidence": descent.evidence,
             "lineage:revision": revision or "unknown",
-            "ref": reference(parent),
+            "ref": self.ref(parent),
         }
         found: Json = {"type": _TYPES.get(parent.kind, "machine-learning-model"), **_named(parent, revision)}
         purl = purl_of(parent, revision)
@@ -172,7 +177,7 @@ class _Writer:
             **_present("task", model.task),
             **_present("architectureFamily", model.family),
             **_present("modelArchitecture", model.architecture),
-            **_present("datasets", [{"ref": reference(self.bill.work(d.parent))} for d in data]),
+            **_present("datasets", [{"ref": self.ref(self.bill.work(d.parent))} for d in data]),
         }
         metrics = [{"type": m.kind, "value": m.value, **_present("slice", m.slice)} for m in model.metrics]
         return {
@@ -200,20 +205,20 @@ class _Writer:
         if work.kind != "dataset" and not models:
             told["lineage:ancestors"] = f"{NOASSERTION}: none is declared or known here"
         measured = [d.parent for d in self.bill.parents(work) if d.relation is Relation.EVALUATED_ON]
-        told["evaluated-on"] = ", ".join(reference(self.bill.work(p)) for p in measured)
+        told["evaluated-on"] = ", ".join(self.ref(self.bill.work(p)) for p in measured)
         return told | {"revision": work.revision or "unknown", "source": work.source}
 
     def dependencies(self) -> list[Json]:
         found = []
         for work in self.bill.works:
-            parents = sorted({reference(self.bill.work(d.parent)) for d in self.bill.parents(work)})
-            found.append({"ref": reference(work), **_present("dependsOn", parents)})
+            parents = sorted({self.ref(self.bill.work(d.parent)) for d in self.bill.parents(work)})
+            found.append({"ref": self.ref(work), **_present("dependsOn", parents)})
         return found
 
     def composition(self) -> Json:
         """That the list of what the model comes from can be longer than what is known."""
         unknown = any(not concluded_names(self.knowledge, w.licensing) for w in self.bill.works)
-        return {"aggregate": "incomplete" if unknown else "unknown", "assemblies": [reference(self.bill.subject)]}
+        return {"aggregate": "incomplete" if unknown else "unknown", "assemblies": [self.ref(self.bill.subject)]}
 
 
 def reference(work: Work) -> str:
@@ -264,14 +269,34 @@ def _path(file: FilePart) -> str:
     return plain(file.path, 500) or "unnamed"
 
 
-def _file(file: FilePart, of: str) -> Json:
+def _files(work: Work, of: str) -> list[Json]:
+    parts = work.files[:_MOST_FILES]
+    names = _unique([_path(f) for f in parts])
+    return [_file(f, name, of) for f, name in zip(parts, names, strict=True)]
+
+
+def _file(file: FilePart, name: str, of: str) -> Json:
     return {
         "type": "file",
-        "bom-ref": f"{of}#{_path(file)}",
-        "name": _path(file),
+        "bom-ref": f"{of}#{name}",
+        "name": name,
         "hashes": [{"alg": "SHA-256", "content": file.sha256}],
         "properties": _properties({"file:role": file.role, "file:size": str(file.size)}),
     }
+
+
+def _unique(names: list[str]) -> list[str]:
+    """Names, of which those that look alike once characters are left out that cannot be shown get a number."""
+    seen: set[str] = set()
+    found = []
+    for name in names:
+        number, told = 1, name
+        while told in seen:
+            number += 1
+            told = f"{name} ({number})"
+        seen.add(told)
+        found.append(told)
+    return found
 
 
 def _links(work: Work) -> list[Json]:

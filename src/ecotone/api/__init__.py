@@ -2,6 +2,7 @@
 
 from ecotone.api import (
     accounts,
+    bills,
     duties,
     gateway,
     keys,
@@ -24,6 +25,7 @@ __all__ = [
     "FEED",
     "PREFIX",
     "accounts",
+    "bills",
     "document",
     "duties",
     "feed_routes",

@@ -5,72 +5,25 @@ A set of weights outlives its repository as its tombstone does, so that a delete
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy import ForeignKey, Index, LargeBinary, String
-from sqlalchemy.orm import Mapped, Session, mapped_column
+from sqlalchemy.orm import Session
 
 from ecotone.accounts import Actor
-from ecotone.catalog.entities import LineageEdge, Model
+from ecotone.catalog.entities import LineageEdge, Model, WeightSet
 from ecotone.catalog.errors import ModelNotFound
-from ecotone.catalog.history import _edge_row, edge_of
+from ecotone.catalog.history import edge_of, edge_row
 from ecotone.catalog.models import EdgeRow, ModelRow, RevisionRow
 from ecotone.catalog.names import key_of
 from ecotone.catalog.part import Part, visible
-from ecotone.database import Base, utc_now
+from ecotone.catalog.weight_rows import WeightFileRow, WeightSetRow, keep_weights, weights_of_row
 from ecotone.vocabulary import RepoType
 
+BY_WEIGHTS = "weights"
 MOST_ALIKE = 4096
 _BATCH = 500
 UNTOLD = "a private model"
-
-
-class WeightSetRow(Base):
-    """The weights of a revision. `digest` is equal for equal contents; `signature` and `sketch` are those of
-    `lineage.sketching`; `state` and `report` tell what was found (see `publishing.descent`)."""
-
-    __tablename__ = "weight_sets"
-    __table_args__ = (Index("ix_weight_sets_signature_created", "signature", "created"),)
-
-    model_key: Mapped[int] = mapped_column(ForeignKey("models.key", ondelete="CASCADE"), primary_key=True)
-    sha: Mapped[str] = mapped_column(String(40), primary_key=True)
-    digest: Mapped[str] = mapped_column(String(64))
-    names: Mapped[list[str]]
-    signature: Mapped[str] = mapped_column(String(32))
-    sketch: Mapped[bytes] = mapped_column(LargeBinary)
-    state: Mapped[str] = mapped_column(String(16), index=True)
-    report: Mapped[dict[str, Any]]
-    job: Mapped[str | None] = mapped_column(String(32))
-    created: Mapped[datetime]
-
-
-class WeightFileRow(Base):
-    """A repository holds, or held, a weight file, by the name of its content; `added` is when it came first."""
-
-    __tablename__ = "weight_files"
-
-    model_key: Mapped[int] = mapped_column(ForeignKey("models.key", ondelete="CASCADE"), primary_key=True)
-    name: Mapped[str] = mapped_column(String(64), primary_key=True, index=True)
-    added: Mapped[datetime]
-
-
-class WeightSet(msgspec.Struct, frozen=True, kw_only=True):
-    """The weights of a revision: the names of their contents, where they stand among others, and what was found.
-
-    Args:
-        state: `done` when nothing is left to do, `waiting` for its job, `examined` by it, `failed`.
-        report: JSON; models in it are named by their key alone.
-    """
-
-    digest: str
-    names: tuple[str, ...]
-    signature: str = ""
-    sketch: bytes = b""
-    state: str = "done"
-    report: dict[str, Any] = {}
-    job: str | None = None
 
 
 class Kin(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,7 +43,7 @@ class WeightSets(Part):
         """The weights of a revision; None when it has none, or came before they were kept."""
         with self._database.reading() as session:
             row = session.get(WeightSetRow, (model.key, sha))
-            return None if row is None else _entity_of(row)
+            return None if row is None else weights_of_row(row)
 
     def kin_of(self, model_id: str, revision: str | None = None) -> Kin | None:
         """The weights of a model by its id: of the revision named, else of main, else the newest; also of a deleted
@@ -220,7 +173,7 @@ class WeightSets(Part):
                 new = edges_of(one.sha, old)
                 if new != old:
                     session.execute(sa.delete(EdgeRow).where(*at))
-                    session.add_all(_edge_row(model.key, one.sha, edge) for edge in new)
+                    session.add_all(edge_row(model.key, one.sha, edge) for edge in new)
             session.flush()
             before_visible()
             return [one.sha for one in rows]
@@ -257,44 +210,6 @@ class WeightSets(Part):
             model=self._entity(row),
             revision=found.sha,
             deleted=bool(row.buried),
-            weights=_entity_of(found),
+            weights=weights_of_row(found),
             since=since or found.created,
         )
-
-
-BY_WEIGHTS = "weights"
-
-
-def keep_weights(session: Session, model_key: int, sha: str, weights: WeightSet) -> None:
-    """Keep the weights of a revision, in the transaction that makes it visible."""
-    if session.get(WeightSetRow, (model_key, sha)) is None:
-        session.add(WeightSetRow(model_key=model_key, sha=sha, created=utc_now(), **_columns(weights)))
-    for some in (weights.names[i : i + _BATCH] for i in range(0, len(weights.names), _BATCH)):
-        of = (WeightFileRow.model_key == model_key, WeightFileRow.name.in_(some))
-        known = set(session.scalars(sa.select(WeightFileRow.name).where(*of)))
-        fresh = sorted(set(some) - known)
-        session.add_all(WeightFileRow(model_key=model_key, name=name, added=utc_now()) for name in fresh)
-
-
-def _columns(weights: WeightSet) -> dict[str, Any]:
-    return {
-        "digest": weights.digest,
-        "names": list(weights.names),
-        "signature": weights.signature,
-        "sketch": weights.sketch,
-        "state": weights.state,
-        "report": weights.report,
-        "job": weights.job,
-    }
-
-
-def _entity_of(row: WeightSetRow) -> WeightSet:
-    return WeightSet(
-        digest=row.digest,
-        names=tuple(row.names),
-        signature=row.signature,
-        sketch=row.sketch,
-        state=row.state,
-        report=row.report,
-        job=row.job,
-    )

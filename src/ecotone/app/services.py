@@ -26,7 +26,7 @@ from ecotone.ledger.texts import Texts, Unreadable
 from ecotone.licences import KnowledgeBase
 from ecotone.licences.versions import keep_version
 from ecotone.policy import Outcome, Policy
-from ecotone.publishing import Publishing, Reviews
+from ecotone.publishing import Examining, Publishing, Reviews
 from ecotone.settings import Settings
 from ecotone.storage import Storage
 from ecotone.tuning import Tuning
@@ -71,6 +71,7 @@ class Services:
     texts: Texts
     publishing: Publishing
     reviews: Reviews
+    examining: Examining
     engines: Engines
     tuning: Tuning
     audits: Audits
@@ -311,6 +312,7 @@ def compose(settings: Settings, *, successor: bool = False) -> Services:
         texts=texts,
         publishing=publishing,
         reviews=Reviews(catalog, publishing, writer),
+        examining=Examining(catalog, storage, publishing.descent, jobs, writer, changed=lambda: services.changed())  # noqa: PLW0108  not made yet,
         engines=engines,
         tuning=tuning,
         audits=audits,
@@ -325,6 +327,7 @@ def compose(settings: Settings, *, successor: bool = False) -> Services:
         webhooks=webhooks,
         courier=Courier(webhooks, targets),
     )
+    publishing.on_weights(services.examining.arrived)
     services.upkeep = Upkeep(settings, database, storage, jobs, services.note)
     catalog.on_delete(lambda model: services.refuse_if_used(model.id))
     catalog.on_delete(services.clones.forget)

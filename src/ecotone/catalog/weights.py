@@ -85,12 +85,6 @@ class WeightSets(Part):
             rows = {(key, digest): sketch for key, digest, sketch in session.execute(wanted)}
         return [(key, sketch) for (key, _), sketch in rows.items()]
 
-    def with_weights(self, names: set[str]) -> set[str]:
-        """Those of some contents that a repository or a tombstone names; for garbage collection."""
-        with self._database.reading() as session:
-            wanted = sa.select(WeightFileRow.name).where(WeightFileRow.name.in_(names)).distinct()
-            return set(session.scalars(wanted))
-
     def waiting(self) -> list[tuple[int, str]]:
         """(model key, revision) of weights that wait for a job that was never given."""
         wanted = sa.select(WeightSetRow.model_key, WeightSetRow.sha)

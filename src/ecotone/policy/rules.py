@@ -55,7 +55,8 @@ OF_WEIGHTS = "lineage:contradiction"
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
     """A rule. `subject` is a model id, `namespace/*`, `licence:ENTRY`, `kind:KIND`, `backend:NAME`, `project:NAME`,
-    `lineage:contradiction` (publishing alone), the name of a position, or `*`. A rule of four eyes has no effect while `approved_by` is empty."""
+    `lineage:contradiction` (publishing alone), the name of a position, or `*`. A rule of four eyes has no effect while
+    `approved_by` is empty."""
 
     id: str
     kind: RuleKind

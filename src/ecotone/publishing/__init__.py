@@ -1,6 +1,7 @@
 """Publishing: the one way in which a revision becomes visible."""
 
 from ecotone.publishing.changes import AddLarge, AddRegular, Commit, Delete, DeleteFolder, Operation, Published
+from ecotone.publishing.examining import Examining
 from ecotone.publishing.repositories import Publishing
 from ecotone.publishing.reviews import Reviews
 from ecotone.publishing.turns import in_turn
@@ -11,6 +12,7 @@ __all__ = [
     "Commit",
     "Delete",
     "DeleteFolder",
+    "Examining",
     "Operation",
     "Published",
     "Publishing",

@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from ecotone.accounts import Actor
-from ecotone.catalog import BY_WEIGHTS, Catalog, File, Kin, LineageEdge, Model, WeightSet
+from ecotone.catalog import BY_WEIGHTS, Catalog, File, Kin, LineageEdge, Model, RevisionNotFound, WeightSet
 from ecotone.lineage import Fingerprint
 from ecotone.lineage.comparing import Related, compare_prints
 from ecotone.lineage.sketching import closeness, signature, sketch
@@ -149,9 +149,7 @@ class Descent:
         return whole
 
     # -- candidates --------------------------------------------------------------------------------------------------
-    def look(
-        self, model: Model, own: Fingerprint, edges: Iterable[LineageEdge], *, missing: bool = False
-    ) -> Looked:
+    def look(self, model: Model, own: Fingerprint, edges: Iterable[LineageEdge], *, missing: bool = False) -> Looked:
         """Compare a model's fingerprint with those of its candidates (checks 1 and 2).
 
         Args:
@@ -183,7 +181,9 @@ class Descent:
         named = list(edges)
         parents = tuple(parents_among(matches, alike))
         made = edges_with(named, matches, parents, ids)
-        alarms = [a for a in alarms_of(made[: len(named)], matches, parents, ids) if not missing or a.code != "not_shown"]
+        alarms = [
+            a for a in alarms_of(made[: len(named)], matches, parents, ids) if not missing or a.code != "not_shown"
+        ]
         alarms += [Alarm(code="cycle", parent=e.parent) for e in named if self._names_back(model, e)]
         return Looked(matches=matches, parents=parents, ids=ids, alike=alike, alarms=tuple(alarms))
 
@@ -191,10 +191,10 @@ class Descent:
         found: dict[int, Kin] = {}
         ids: dict[str, int] = {}
         for edge in edges:
-            if edge.relation in SEEN and (kin := self._catalog.kin_of(edge.parent, edge.parent_revision)) is not None:
-                if kin.model.key != model.key:
-                    found.setdefault(kin.model.key, kin)
-                    ids[edge.parent.casefold()] = kin.model.key
+            kin = self._catalog.kin_of(edge.parent, edge.parent_revision) if edge.relation in SEEN else None
+            if kin is not None and kin.model.key != model.key:
+                found.setdefault(kin.model.key, kin)
+                ids[edge.parent.casefold()] = kin.model.key
         return list(found.values()), ids
 
     def _candidates(self, model: Model, own: Fingerprint, declared: list[Kin]) -> list[Kin]:
@@ -222,7 +222,10 @@ class Descent:
         return Match(kin=kin, likeness=likeness, declared=declared, later=against, relation=relation)
 
     def _says_it_is_ours(self, model: Model, kin: Kin) -> str:
-        edges = self._catalog.revision(kin.model, kin.revision).edges
+        try:
+            edges = self._catalog.revision(kin.model, kin.revision).edges
+        except RevisionNotFound:  # its history was rewritten
+            return ""
         ours = any(e.parent.casefold() == model.id.casefold() and e.asserted_by != BY_WEIGHTS for e in edges)
         return "its card names this model as its parent" if ours else ""
 
@@ -295,14 +298,14 @@ def _odd(path: str, fingerprint: Fingerprint) -> list[str]:
     odd = [name for name, tensor in fingerprint.tensors.items() if tensor.odd]
     if not odd:
         return []
-    return [f"{path} holds values that are no numbers (NaN or infinite) in {len(odd)} tensors, {odd[0][:100]} among them."]
+    return [
+        f"{path} holds values that are no numbers (NaN or infinite) in {len(odd)} tensors, {odd[0][:100]} among them."
+    ]
 
 
-def _alike(
-    matches: Iterable[Match], prints: Mapping[int, Fingerprint | None]
-) -> dict[tuple[int, int], bool]:
+def _alike(matches: Iterable[Match], prints: Mapping[int, Fingerprint | None]) -> dict[tuple[int, int], bool]:
     """Which of the related candidates are related to each other."""
-    related = sorted((m.kin.model.key for m in matches if m.related))
+    related = sorted(m.kin.model.key for m in matches if m.related)
     found = {}
     for at, one in enumerate(related):
         for other in related[at + 1 :]:

@@ -106,7 +106,8 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
                     "terms bind this model either way."
                 )
             case "suspected":
-                return f"The weights may descend from {name} ({self.figures}), which README.md does not name. {add} if they do."
+                unsaid = f"({self.figures}), which README.md does not name"
+                return f"The weights may descend from {name} {unsaid}. {add} if they do."
             case "not_shown":
                 return f"README.md names {name} as base model, but the weights do not show it ({self.figures})."
             case "refuted":
@@ -114,9 +115,11 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             case "relation":
                 return f"README.md says {self.says} of {name}, the weights show {self.shows} ({self.figures})."
             case "turned":
-                return f"README.md names {name} as base model; the weights show it the other way round ({self.figures})."
+                return (
+                    f"README.md names {name} as base model; the weights show it the other way round ({self.figures})."
+                )
             case "cycle":
-                return f"{name} names this model as its parent, and README.md names it as this one's; one of them is wrong."
+                return f"{name} and this model name each other as their parent; one of the two cards is wrong."
             case "newer":
                 return f"README.md names {name} as base model, whose weights came here after this model's."
         return f"The weights are related to those of {name} ({self.figures}); which came first they do not show."

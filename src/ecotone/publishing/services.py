@@ -277,9 +277,7 @@ class Publishing:
         return NewRevision(revision=revision, files=files, changed=made.changed, fingerprint=making.mark)
 
     # -- deciding ----------------------------------------------------------------------------------------------------
-    def _decide(
-        self, model: Model, examined: Examined, actor: Actor
-    ) -> tuple[Outcome | None, Decision | None]:
+    def _decide(self, model: Model, examined: Examined, actor: Actor) -> tuple[Outcome | None, Decision | None]:
         if model.repo_type is not RepoType.MODEL:
             return None, None
         contents = examined.contents

@@ -92,7 +92,7 @@ class FollowingDigest(Following):
 
 
 class FollowingPrint(Following):
-    """The fingerprint, of a file of `size` bytes that turns out to be weights; of any other, the first bytes are read."""
+    """The fingerprint of a file of `size` bytes, if it turns out to be weights; of another only the start is read."""
 
     def __init__(self, descriptor: int, size: int) -> None:
         self._printing = Printing(size)

@@ -75,7 +75,9 @@ class XetStore:
         most_bytes: of all files of one shard together; their bytes are rebuilt when it comes.
     """
 
-    def __init__(self, database: Database, objects: Objects, staging: Path, signer: Signer, most_bytes: int, prints: Prints) -> None:
+    def __init__(
+        self, database: Database, objects: Objects, staging: Path, signer: Signer, most_bytes: int, prints: Prints
+    ) -> None:
         self._database = database
         self._objects = objects
         self._staging = staging

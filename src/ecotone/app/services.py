@@ -312,7 +312,7 @@ def compose(settings: Settings, *, successor: bool = False) -> Services:
         texts=texts,
         publishing=publishing,
         reviews=Reviews(catalog, publishing, writer),
-        examining=Examining(catalog, storage, publishing.descent, jobs, writer, changed=lambda: services.changed())  # noqa: PLW0108  not made yet,
+        examining=Examining(catalog, storage, publishing.descent, jobs, writer),
         engines=engines,
         tuning=tuning,
         audits=audits,
@@ -328,6 +328,7 @@ def compose(settings: Settings, *, successor: bool = False) -> Services:
         courier=Courier(webhooks, targets),
     )
     publishing.on_weights(services.examining.arrived)
+    services.examining.on_change(services.changed)
     services.upkeep = Upkeep(settings, database, storage, jobs, services.note)
     catalog.on_delete(lambda model: services.refuse_if_used(model.id))
     catalog.on_delete(services.clones.forget)

@@ -70,7 +70,8 @@ def _sketch(name: str, tensor: TensorPrint) -> npt.NDArray[np.float64]:
     mixed = _mixed(_mixed(rows + seed)[:, None] + columns[None, :]).ravel()
     signs = np.where(mixed & np.uint64(1), 1.0, -1.0)
     places = ((mixed >> np.uint64(1)) % np.uint64(WIDTH)).astype(np.int64)
-    return np.bincount(places, signs * found / length, WIDTH)
+    made: npt.NDArray[np.float64] = np.bincount(places, signs * found / length, WIDTH).astype(np.float64)
+    return made
 
 
 def _mixed(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

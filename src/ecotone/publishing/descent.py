@@ -5,12 +5,14 @@ Done while a commit is judged, with what was kept when the files came; what take
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
 
 from ecotone.accounts import Actor
 from ecotone.catalog import BY_WEIGHTS, Catalog, File, Kin, LineageEdge, Model, RevisionNotFound, WeightSet
+from ecotone.licences import Node
 from ecotone.lineage import Fingerprint
 from ecotone.lineage.comparing import Related, compare_prints
 from ecotone.lineage.sketching import closeness, signature, sketch
@@ -31,7 +33,7 @@ from ecotone.publishing.kinship import (
 )
 from ecotone.storage import GONE, Content, Storage
 from ecotone.storage.printing import Print, Printing
-from ecotone.vocabulary import RepoType
+from ecotone.vocabulary import EdgeStatus, RepoType
 
 WEIGHTS: Final = (".safetensors", ".gguf")
 MOST_CANDIDATES: Final = 8
@@ -93,7 +95,7 @@ class Descent:
             return Examined(contents=_with(contents, contents.edges, findings), weights=weights)
         looked = self.look(model, own, contents.edges, missing=bool(missing))
         asserted = [e for e in contents.edges if e.asserted_by != BY_WEIGHTS]
-        edges = edges_with(asserted, looked.matches, looked.parents, looked.ids)
+        edges = edges_with(model.id, asserted, looked.matches, looked.parents, looked.ids)
         if missing or before is not None:  # what a job found of these weights holds until one finds otherwise
             named = {edge.parent.casefold() for edge in edges}
             edges += [e for e in contents.edges if e.asserted_by == BY_WEIGHTS and e.parent.casefold() not in named]
@@ -149,10 +151,19 @@ class Descent:
         return whole
 
     # -- candidates --------------------------------------------------------------------------------------------------
-    def look(self, model: Model, own: Fingerprint, edges: Iterable[LineageEdge], *, missing: bool = False) -> Looked:
+    def look(
+        self,
+        model: Model,
+        own: Fingerprint,
+        edges: Iterable[LineageEdge],
+        *,
+        since: datetime | None = None,
+        missing: bool = False,
+    ) -> Looked:
         """Compare a model's fingerprint with those of its candidates (checks 1 and 2).
 
         Args:
+            since: when its weights came here; None for now.
             missing: whether a part of the weights is not known yet, so that nothing can be missed in them.
         """
         named = [e for e in edges if e.asserted_by != BY_WEIGHTS]
@@ -161,11 +172,39 @@ class Descent:
         prints = {kin.model.key: self._joined(kin.weights.names) for kin in kins}
         keys = {kin.model.key for kin in declared}
         matches = tuple(
-            self._match(model, own, kin, found, kin.model.key in keys)
+            self._match(model, own, kin, found, declared=kin.model.key in keys, since=since)
             for kin in kins
             if (found := prints[kin.model.key]) is not None
         )
-        return self.concluded(model, named, matches, ids, _alike(matches, prints), missing=missing)
+        alike = _alike(matches, prints) | self._of_one_line(matches)
+        return self.concluded(model, named, matches, ids, alike, missing=missing)
+
+    def _of_one_line(self, matches: Iterable[Match]) -> dict[tuple[int, int], bool]:
+        """Related candidates of which one descends from the other, as far as their edges tell."""
+        keys = {m.kin.model.id.casefold(): m.kin.model.key for m in matches if m.related}
+        found = {}
+        for match in matches:
+            for ancestor in self._ancestors(match.kin) if match.related and len(keys) > 1 else ():
+                other = keys.get(ancestor.casefold(), match.kin.model.key)
+                if other != match.kin.model.key:
+                    low, high = sorted((match.kin.model.key, other))
+                    found[low, high] = True
+        return found
+
+    def _ancestors(self, kin: Kin) -> list[str]:
+        try:
+            edges = self._catalog.revision(kin.model, kin.revision).edges
+        except RevisionNotFound:
+            return []
+        family = self._catalog.compose_family(Node(id=kin.model.id), [e for e in edges if e.relation in SEEN])
+        held = [e for e in family.edges if e.status is not EdgeStatus.REFUTED]
+        found, todo = set[str](), [kin.model.id]
+        while todo:
+            child = todo.pop()
+            above = {e.parent for e in held if e.child == child} - found
+            found |= above
+            todo += above
+        return sorted(found)
 
     def concluded(
         self,
@@ -180,7 +219,7 @@ class Descent:
         """What matches say together; `edges` are those that others than the weights assert."""
         named = list(edges)
         parents = tuple(parents_among(matches, alike))
-        made = edges_with(named, matches, parents, ids)
+        made = edges_with(model.id, named, matches, parents, ids)
         alarms = [
             a for a in alarms_of(made[: len(named)], matches, parents, ids) if not missing or a.code != "not_shown"
         ]
@@ -215,9 +254,19 @@ class Descent:
                 found |= {kin.model.key: kin for kin in self._catalog.kin([key])}
         return [*found.values(), *declared[MOST_DECLARED:]][:MOST_CANDIDATES]
 
-    def _match(self, model: Model, own: Fingerprint, kin: Kin, theirs: Fingerprint, declared: bool) -> Match:
+    def _match(
+        self,
+        model: Model,
+        own: Fingerprint,
+        kin: Kin,
+        theirs: Fingerprint,
+        *,
+        declared: bool,
+        since: datetime | None,
+    ) -> Match:
         likeness = compare_prints(own, theirs)
-        against = "" if declared else later(own, theirs, likeness) or self._says_it_is_ours(model, kin)
+        came_later = since is not None and kin.since > since
+        against = "" if declared else self._says_it_is_ours(model, kin) or later(own, theirs, came_later=came_later)
         relation = relation_of(likeness, own, theirs)
         return Match(kin=kin, likeness=likeness, declared=declared, later=against, relation=relation)
 

@@ -9,6 +9,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -50,29 +51,20 @@ class NoWeights(Invalid):
 
 
 class Examining:
-    """The service. Thread-safe.
+    """The service. Thread-safe."""
 
-    Args:
-        changed: called when what decisions depend on has changed.
-    """
-
-    def __init__(
-        self,
-        catalog: Catalog,
-        storage: Storage,
-        descent: Descent,
-        jobs: Jobs,
-        ledger: LedgerWriter,
-        *,
-        changed: Callable[[], None] = lambda: None,
-    ) -> None:
+    def __init__(self, catalog: Catalog, storage: Storage, descent: Descent, jobs: Jobs, ledger: LedgerWriter) -> None:
         self._catalog = catalog
         self._storage = storage
         self._descent = descent
         self._jobs = jobs
         self._ledger = ledger
-        self._changed = changed
+        self._listeners: list[Callable[[], None]] = []
         jobs.register(KIND, self._run)
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Be told when an examination has changed what decisions depend on."""
+        self._listeners.append(listener)
 
     def start(self, model_id: str, rev: str, *, actor: Actor) -> Job:
         """Queue the examination of a revision's weights.
@@ -131,11 +123,13 @@ class Examining:
             self._record(context, model, revision, weights, None)
             return {"model": model.id, "revision": revision.id, "candidates": 0}
         named = [edge for edge in revision.edges if edge.asserted_by != BY_WEIGHTS]
-        looked = self._descent.look(model, own, named, missing=bool(missing))
+        at = self._catalog.kin_of(model.id, revision.id)
+        since = at.since if at is not None else None
+        looked = self._descent.look(model, own, named, since=since, missing=bool(missing))
         matches = self._compare(context, files, own, looked.matches)
         alike = looked.alike | _now_alike(matches)
         final = self._descent.concluded(model, named, matches, looked.ids, alike, missing=bool(missing))
-        final = msgspec.structs.replace(final, alarms=(*final.alarms, *self._newer(model, revision, final)))
+        final = msgspec.structs.replace(final, alarms=(*final.alarms, *_newer(final, since)))
         weights = self._descent.weight_set(files, own, final, findings, state=EXAMINED)
         shas = self._record(context, model, revision, weights, final)
         return {
@@ -148,14 +142,6 @@ class Examining:
             "alarms": sorted({alarm.code for alarm in final.alarms}),
         }
 
-    def _newer(self, model: Model, revision: Revision, looked: Looked) -> list[Alarm]:
-        """Declared parents whose weights came here after the child's."""
-        own = self._catalog.kin_of(model.id, revision.id)
-        if own is None:
-            return []
-        late = (m.kin.model.key for m in looked.matches if m.declared and m.kin.since > own.since)
-        return [Alarm(code="newer", key=key) for key in late]
-
     def _record(
         self, context: JobContext, model: Model, revision: Revision, weights: WeightSet, looked: Looked | None
     ) -> list[str]:
@@ -165,7 +151,7 @@ class Examining:
             if looked is None:
                 return old
             asserted = [edge for edge in old if edge.asserted_by != BY_WEIGHTS]
-            made = edges_with(asserted, looked.matches, looked.parents, looked.ids)
+            made = edges_with(model.id, asserted, looked.matches, looked.parents, looked.ids)
             return [msgspec.structs.replace(edge, child=model.id, child_revision=sha) for edge in made]
 
         told = {
@@ -180,7 +166,8 @@ class Examining:
         shas = self._catalog.record_descent(
             model, weights.digest, weights, edges_of, before_visible=lambda: self._note(told)
         )
-        self._changed()
+        for listener in self._listeners:
+            listener()
         return shas
 
     def _note(self, told: dict[str, Any]) -> None:
@@ -200,7 +187,7 @@ class Examining:
     # -- fingerprints that are missing ---------------------------------------------------------------------------------
     def _unread_parents(self, revision: Revision) -> list[tuple[Model, Revision]]:
         """Declared parents on this hub whose weights came before fingerprints were kept."""
-        found = []
+        found: list[tuple[Model, Revision]] = []
         for edge in revision.edges:
             if edge.relation not in SEEN or len(found) >= MOST_CANDIDATES:
                 continue
@@ -335,6 +322,12 @@ def _now_alike(matches: tuple[Match, ...]) -> dict[tuple[int, int], bool]:
     """Candidates that are the child, as permuted copies are, are alike too, though fingerprints do not show it."""
     keys = sorted(m.kin.model.key for m in matches if m.full and m.related and m.distance < _LEAST_SHARE)
     return {(one, other): True for at, one in enumerate(keys) for other in keys[at + 1 :]}
+
+
+def _newer(looked: Looked, since: datetime | None) -> list[Alarm]:
+    """Declared parents whose weights came here after the child's."""
+    late = (m.kin.model.key for m in looked.matches if m.declared and since is not None and m.kin.since > since)
+    return [Alarm(code="newer", key=key) for key in late]
 
 
 def _ending(files: Mapping[str, Content], name: str) -> str:

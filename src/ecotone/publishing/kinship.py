@@ -25,6 +25,7 @@ SEEN: Final = frozenset(
 )
 INFERRED: Final = "(relation inferred)"
 SAID: Final = "; weights: "
+CAME_LATER: Final = "its weights came here later"
 _TUNED: Final = frozenset({Relation.FINETUNE, Relation.CONTINUED_PRETRAIN, Relation.VOCAB_EXTENDED, Relation.UPCYCLED})
 _FLOAT_BITS: Final = 16
 _WHOLE: Final = 0.9999
@@ -122,7 +123,7 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
                 return f"{name} and this model name each other as their parent; one of the two cards is wrong."
             case "newer":
                 return f"README.md names {name} as base model, whose weights came here after this model's."
-        return f"The weights are related to those of {name} ({self.figures}); which came first they do not show."
+        return f"The weights are related to those of {name} ({self.figures}), which is no parent of theirs: {self.says}."
 
 
 def words(likeness: Likeness) -> str:
@@ -151,7 +152,7 @@ def bits(fingerprint: Fingerprint) -> int:
 def relation_of(likeness: Likeness, child: Fingerprint, parent: Fingerprint) -> Relation:
     """What the child is to its parent, as far as fingerprints tell; a fine-tune when nothing is special."""
     if likeness.grafted:
-        return Relation.COMPONENT_OF
+        return Relation.MERGE
     if likeness.missing_layers:
         return Relation.DEPTH_PRUNED
     if likeness.shared >= _WHOLE:
@@ -164,12 +165,14 @@ def relation_of(likeness: Likeness, child: Fingerprint, parent: Fingerprint) -> 
     return Relation.FINETUNE
 
 
-def later(child: Fingerprint, parent: Fingerprint, likeness: Likeness) -> str:
-    """Why a candidate cannot be the parent by what its weights are like; empty when nothing speaks against it."""
-    if not (likeness.tensors or likeness.shared):
-        return ""
-    if bits(parent) < _FLOAT_BITS <= bits(child):
+def later(child: Fingerprint, parent: Fingerprint, *, came_later: bool) -> str:
+    """Why a candidate cannot be the parent; empty when nothing speaks against it. Fewer bits are made from more, and
+    where those are equal, who came first is the parent."""
+    ours, theirs = bits(child), bits(parent)
+    if theirs < _FLOAT_BITS <= ours:
         return "it holds fewer bits"
+    if came_later and not ours < _FLOAT_BITS <= theirs:
+        return CAME_LATER
     return ""
 
 
@@ -186,11 +189,16 @@ def parents_among(matches: Sequence[Match], alike: Mapping[tuple[int, int], bool
     taken = [m for m in matches if m.declared and m.related]
     found: list[Match] = []
     open_ones = [m for m in matches if not m.declared and m.related and not m.later]
-    for match in sorted(open_ones, key=lambda m: (round(m.distance, 6), m.kin.since, m.kin.model.key)):
+    for match in sorted(open_ones, key=_nearest):
         if not any(_known_by(match, other, alike) for other in taken):
             found.append(match)
             taken.append(match)
     return found
+
+
+def _nearest(match: Match) -> tuple[float, float, Any, int]:
+    """Tensors that are equal bit for bit say more than any cosine; among equals, who came first."""
+    return (-round(match.likeness.shared, 3), round(match.distance, 6), match.kin.since, match.kin.model.key)
 
 
 def _known_by(match: Match, other: Match, alike: Mapping[tuple[int, int], bool]) -> bool:
@@ -203,11 +211,16 @@ def _known_by(match: Match, other: Match, alike: Mapping[tuple[int, int], bool])
 
 
 def edges_with(
-    edges: Iterable[LineageEdge], matches: Sequence[Match], parents: Sequence[Match], ids: Mapping[str, int]
+    child: str,
+    edges: Iterable[LineageEdge],
+    matches: Sequence[Match],
+    parents: Sequence[Match],
+    ids: Mapping[str, int],
 ) -> list[LineageEdge]:
     """A revision's edges with what the weights say of each.
 
     Args:
+        child: id of the model.
         edges: those that others assert; what weights said before is left out.
         ids: keys of the models that these edges name, by their id without case.
     """
@@ -217,12 +230,12 @@ def edges_with(
     for edge in edges:
         match = by_key.get(ids.get(edge.parent.casefold(), 0))
         made.append(edge if match is None or edge.relation not in SEEN else _declared(edge, match, others))
-    return [*made, *map(_found, parents)]
+    return [*made, *(_found(child, match) for match in parents)]
 
 
-def _found(match: Match) -> LineageEdge:
+def _found(child: str, match: Match) -> LineageEdge:
     return LineageEdge(
-        child="",
+        child=child,
         parent=match.kin.model.id,
         parent_revision=match.kin.revision,
         relation=match.relation,
@@ -263,9 +276,9 @@ def alarms_of(
         if match is not None and edge.relation in SEEN:
             found += _of_declared(edge, match)
     found += [
-        Alarm(code="related", key=match.kin.model.key, figures=words(match.likeness))
+        Alarm(code="related", key=match.kin.model.key, figures=words(match.likeness), says=match.later)
         for match in matches
-        if match.related and match.later and not match.declared
+        if match.related and match.later and match.later != CAME_LATER and not match.declared
     ]
     return found
 
@@ -301,8 +314,9 @@ def compared(match: Match, answer: Mapping[str, Any], share: float | None) -> Ma
         cosine=max(likeness.cosine, float(answer.get("likeness") or 0.0)),
         evidence=tuple(msgspec.convert(check, Check) for check in answer.get("evidence", ())),
     )
-    told = answer.get("relation")
-    relation = Relation.MERGE if share is not None else Relation(told) if told else match.relation
+    told = Relation(answer["relation"]) if answer.get("relation") else match.relation
+    mixed = share is not None or (told is Relation.COMPONENT_OF and bool(likeness.grafted))
+    relation = Relation.MERGE if mixed else told
     toward = answer.get("direction") or {}
     turned = str(toward.get("why", "")) if toward.get("child") == "second" else ""
     return msgspec.structs.replace(

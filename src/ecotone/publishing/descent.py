@@ -32,7 +32,7 @@ from ecotone.publishing.kinship import (
     told_matches,
 )
 from ecotone.storage import GONE, Content, Storage
-from ecotone.storage.printing import Print, Printing
+from ecotone.lineage.arriving import Print, Printing
 from ecotone.vocabulary import EdgeStatus, RepoType
 
 WEIGHTS: Final = (".safetensors", ".gguf")

@@ -33,7 +33,7 @@ from ecotone.publishing.descent import (
 )
 from ecotone.publishing.kinship import SEEN, Alarm, Match, compared, edges_with
 from ecotone.storage import Content, ContentNotFound, Storage
-from ecotone.storage.printing import Print
+from ecotone.lineage.arriving import Print
 from ecotone.vocabulary import EcotoneError, Invalid, RepoType
 
 log = logging.getLogger("ecotone.publishing")

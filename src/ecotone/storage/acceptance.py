@@ -11,7 +11,7 @@ from ecotone.storage.deduplication import Deduplication
 from ecotone.storage.errors import BrokenShard
 from ecotone.storage.foresight import Foresight, Session
 from ecotone.storage.models import XetFileRow, XorbTenantRow, remember, spare, touch
-from ecotone.storage.printing import Printing
+from ecotone.lineage.arriving import Printing
 from ecotone.storage.prints import Prints
 from ecotone.storage.reconstruction import StoredTerm, XetFile, file_of, packed_term, unpacked_terms
 from ecotone.storage.xorbs import KIND, ChunkIndex

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from ecotone.storage.printing import Print, Printing
+from ecotone.lineage.arriving import Print, Printing
 
 _PIECE = 256 * 1024
 _BEHIND = 4 * 1024 * 1024

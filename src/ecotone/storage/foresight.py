@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from ecotone.storage.printing import Printing
+from ecotone.lineage.arriving import Printing
 from ecotone.storage.reconstruction import StoredTerm
 
 MOST_SESSIONS = 32

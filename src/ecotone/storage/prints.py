@@ -20,7 +20,7 @@ from ecotone.lineage import Fingerprint
 from ecotone.storage.errors import ContentNotFound
 from ecotone.storage.models import LfsObjectRow, XetFileRow
 from ecotone.storage.objects import Objects, key, pieces
-from ecotone.storage.printing import Print
+from ecotone.lineage.arriving import Print
 
 KIND = "prints"
 MOST_TENSORS = 1024

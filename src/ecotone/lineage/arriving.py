@@ -7,9 +7,11 @@ from typing import Final
 
 import msgspec
 
-from ecotone.lineage import BrokenWeights, Fingerprint, Fingerprinter
+from ecotone.lineage.errors import BrokenWeights
+from ecotone.lineage.fingerprint import Fingerprint
+from ecotone.lineage.printing import Fingerprinter
 
-log = logging.getLogger("ecotone.storage")
+log = logging.getLogger("ecotone.lineage")
 
 _SNIFFED: Final = 9
 _MOST_HEADER: Final = 100_000_000

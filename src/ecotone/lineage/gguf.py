@@ -9,7 +9,7 @@ from ecotone.lineage.errors import BrokenWeights
 from ecotone.lineage.tensors import TensorInfo, Weights
 
 HEADER_LIMIT: Final = 100_000_000
-_COUNT_LIMIT: Final = 1_000_000
+_COUNT_LIMIT: Final = 100_000
 _TEXT_LIMIT: Final = 65_536
 # Lists are told by their length alone, but for those that say how many heads each layer has.
 _LISTS: Final = (".attention.head_count", ".attention.head_count_kv")
@@ -177,7 +177,7 @@ def _header(source: _Source, size: int | None) -> _Steps:
         raise BrokenWeights(f"GGUF version {version} is not known here; versions 2 and 3 are.")
     tensor_count, entry_count = (yield from source.number("<Q")), (yield from source.number("<Q"))
     if max(tensor_count, entry_count) > _COUNT_LIMIT:
-        raise BrokenWeights("The GGUF header claims more than a million entries.")
+        raise BrokenWeights(f"The GGUF header claims more than {_COUNT_LIMIT} entries.")
     metadata: dict[str, str | int | float | bool] = {}
     lists: dict[str, tuple[int, ...]] = {}
     for _ in range(entry_count):

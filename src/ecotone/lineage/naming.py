@@ -3,7 +3,7 @@ saved; GGUF's translated to them, and the row order of llama.cpp's q and k undon
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -58,13 +58,18 @@ class Named(msgspec.Struct, frozen=True):
     heads: int = 0
 
 
-def named(weights: Weights) -> dict[str, Named]:
-    """The tensors of a file by canonical name, in the order of their data; stacked experts one by one."""
+def named(weights: Weights, names: Mapping[str, str] | None = None) -> dict[str, Named]:
+    """The tensors of a file by canonical name, in the order of their data; stacked experts one by one.
+
+    Args:
+        weights: the file's header.
+        names: canonical names by the files' names, where they were chosen for several safetensors files together.
+    """
     if weights.format == "gguf":
         found = parts(weights)
         counts = Counter(p.name for p in found) + Counter(p.tensor.name for p in found if p.name != p.tensor.name)
         return {p.name if counts[p.name] == 1 else p.tensor.name: Named(p.tensor, p.heads) for p in found}
-    names = canonical(t.name for t in weights.tensors)
+    names = names or canonical(t.name for t in weights.tensors)
     return {names[t.name]: Named(t) for t in weights.tensors}
 
 

@@ -12,7 +12,7 @@ from ecotone.lineage.architecture import Architecture, architecture, architectur
 from ecotone.lineage.errors import BrokenIndex, BrokenWeights, PickledWeights
 from ecotone.lineage.fingerprint import Fingerprint
 from ecotone.lineage.gguf import read_gguf
-from ecotone.lineage.naming import Named, file_rows, led, named
+from ecotone.lineage.naming import Named, canonical, file_rows, led, named
 from ecotone.lineage.printing import Fingerprinter
 from ecotone.lineage.safetensors import read_safetensors
 from ecotone.lineage.sampling import sampled
@@ -60,11 +60,12 @@ def fingerprint_of(path: Path, progress: Callable[[int, int], None] | None = Non
     """
     files = weight_files(path)
     headers = _headers(files)
-    count = sampled(item.tensor.shape for weights in headers for item in named(weights).values())
+    names = _names(files, headers)
+    count = sampled(item.tensor.shape for weights in headers for item in named(weights, names).values())
     total, read = sum(f.stat().st_size for f in files), 0
     found = Fingerprint({}, headers[0].format)
     for file in files:
-        printer = Fingerprinter(file.stat().st_size, headers[0].format, sampled=count, first=headers[0])
+        printer = Fingerprinter(file.stat().st_size, headers[0].format, sampled=count, first=headers[0], names=names)
         with file.open("rb", buffering=0) as stream:
             while chunk := stream.read(CHUNK):
                 printer.feed(chunk)
@@ -145,6 +146,22 @@ def _headers(files: list[Path]) -> list[Weights]:
     return [led(weights, headers[0]) for weights in headers]
 
 
+def _names(files: list[Path], headers: list[Weights]) -> dict[str, str] | None:
+    """Canonical names, chosen for all files together; None for GGUF, whose names are translated one by one.
+
+    Raises:
+        BrokenWeights: two files hold a tensor of one name.
+    """
+    if len({weights.format for weights in headers}) > 1:
+        raise BrokenWeights("The files are of several formats and cannot be one model; name one of them.")
+    held: dict[str, str] = {}
+    for file, weights in zip(files, headers, strict=True):
+        for tensor in weights.tensors:
+            if (other := held.setdefault(tensor.name, file.name)) != file.name:
+                raise BrokenWeights(f"{other!r} and {file.name!r} both hold {tensor.name[:200]!r}; name one of them.")
+    return canonical(held) if headers[0].format == "safetensors" else None
+
+
 def _header(file: Path) -> Weights:
     size = file.stat().st_size
     with file.open("rb", buffering=0) as stream:
@@ -176,11 +193,9 @@ class _Opened:
         self._architecture = config
         if self._format == "gguf":
             self._architecture = architecture_of_gguf(headers[0]) or config
+        names = _names(files, headers)
         for file, weights in zip(files, headers, strict=True):
-            for name, item in named(weights).items():
-                if name in self._places:
-                    other = self._places[name][0].name
-                    raise BrokenWeights(f"{other!r} and {file.name!r} both hold {name[:200]!r}; name one of them.")
+            for name, item in named(weights, names).items():
                 self._places[name] = (file, weights.data_start, item)
         self._tensors = {name: item.tensor for name, (_, _, item) in self._places.items()}
 

@@ -1,5 +1,6 @@
 """Fingerprinting: one pass over the bytes of a weight file as they arrive, holding its header and samples only."""
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -26,6 +27,7 @@ class Fingerprinter:
         format: `safetensors` or `gguf`; None to see it from the first bytes.
         sampled: tensors that the whole model samples, where the file is one of several (`sampling.sampled`).
         first: the header of the first file of a split GGUF model, which alone tells architecture and heads.
+        names: canonical names by the files' names, where they were chosen for several safetensors files together.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class Fingerprinter:
         *,
         sampled: int | None = None,
         first: Weights | None = None,
+        names: Mapping[str, str] | None = None,
     ) -> None:
         self._size = size
         self._header: SafetensorsHeader | GgufHeader | None = None
@@ -45,6 +48,7 @@ class Fingerprinter:
         self._todo: list[tuple[str, Named]] = []
         self._sampled = sampled
         self._first = first
+        self._names = names
         self._place = 0
         self._tail = 0
         self._running: _Running | None = None
@@ -100,7 +104,7 @@ class Fingerprinter:
 
     def _start(self, weights: Weights) -> None:
         self._weights = weights
-        tensors = named(weights if self._first is None else led(weights, self._first))
+        tensors = named(weights if self._first is None else led(weights, self._first), self._names)
         if self._sampled is None:
             self._sampled = sampled(item.tensor.shape for item in tensors.values())
         self._todo = list(reversed(tensors.items()))

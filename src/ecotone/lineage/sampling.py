@@ -42,7 +42,7 @@ class Cells(NamedTuple):
         return len(self.rows) * len(self.columns)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=128)
 def kept(length: int, level: int) -> Indices:
     """The indices below `length` that are kept at a level, one in each block of 2**level (the last may be left out)."""
     blocks = -(-length // (1 << level))
@@ -71,7 +71,7 @@ def flat(shape: tuple[int, ...]) -> tuple[int, int] | None:
     return (rows, columns) if 0 < rows * columns < _CELL_LIMIT else None
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=128)
 def cells(shape: tuple[int, ...], tensors: int = 1) -> Cells | None:
     """The cells to sample of a tensor of this shape in a file that has so many tensors to sample."""
     size = flat(shape)
@@ -82,7 +82,7 @@ def cells(shape: tuple[int, ...], tensors: int = 1) -> Cells | None:
     return _at(*size, _levels(*size, least))
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=128)
 def cells_of(shape: tuple[int, ...], count: int) -> Cells | None:
     """The cells of a sample of so many values of a tensor of this shape; None where no sample has that number."""
     size = flat(shape)

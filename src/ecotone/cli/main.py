@@ -17,6 +17,7 @@ from ecotone.cli import (
     ledger,
     licences,
     limits,
+    lineage,
     models,
     operate,
     policy,
@@ -106,6 +107,7 @@ def root(
 
 
 licences.add_to(app)
+lineage.add_to(app)
 models.add_to(app)
 deployments.add_to(app)
 gateway.add_to(app)

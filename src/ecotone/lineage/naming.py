@@ -2,13 +2,15 @@
 saved; GGUF's translated to them, and the row order of llama.cpp's q and k undone."""
 
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from ecotone.lineage.gguf_names import parts
 from ecotone.lineage.tensors import TensorInfo, Weights
 
 Indices = npt.NDArray[np.int64]
@@ -56,10 +58,26 @@ class Named(msgspec.Struct, frozen=True):
     heads: int = 0
 
 
-def named(weights: Weights) -> dict[str, Named]:
-    """The tensors of a file by canonical name, in the order of their data."""
-    names = canonical(t.name for t in weights.tensors)
+def named(weights: Weights, names: Mapping[str, str] | None = None) -> dict[str, Named]:
+    """The tensors of a file by canonical name, in the order of their data; stacked experts one by one.
+
+    Args:
+        weights: the file's header.
+        names: canonical names by the files' names, where they were chosen for several safetensors files together.
+    """
+    if weights.format == "gguf":
+        found = parts(weights)
+        counts = Counter(p.name for p in found) + Counter(p.tensor.name for p in found if p.name != p.tensor.name)
+        return {p.name if counts[p.name] == 1 else p.tensor.name: Named(p.tensor, p.heads) for p in found}
+    names = names or canonical(t.name for t in weights.tensors)
     return {names[t.name]: Named(t) for t in weights.tensors}
+
+
+def led(weights: Weights, first: Weights) -> Weights:
+    """A file of a split GGUF model with what only the first file's header tells."""
+    return msgspec.structs.replace(
+        weights, metadata=first.metadata | weights.metadata, lists=first.lists | weights.lists
+    )
 
 
 def file_rows(rows: Indices, count: int, heads: int) -> Indices:
@@ -78,4 +96,5 @@ def file_rows(rows: Indices, count: int, heads: int) -> Indices:
     size = count // heads
     head, inner = np.divmod(rows, size)
     half, pair = np.divmod(inner, size // 2)
-    return head * size + 2 * pair + half
+    placed: Indices = head * size + 2 * pair + half
+    return placed

@@ -1,5 +1,6 @@
 """Fingerprinting: one pass over the bytes of a weight file as they arrive, holding its header and samples only."""
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -7,11 +8,12 @@ from blake3 import blake3
 
 from ecotone.lineage.errors import BrokenWeights
 from ecotone.lineage.fingerprint import Fingerprint, TensorPrint
-from ecotone.lineage.naming import Named, named
-from ecotone.lineage.safetensors import BITS, header_length, parse_header
+from ecotone.lineage.gguf import GgufHeader, alignment, block
+from ecotone.lineage.naming import Named, led, named
+from ecotone.lineage.safetensors import BITS, SafetensorsHeader
 from ecotone.lineage.sampler import Sampler, plan
-from ecotone.lineage.sampling import flat
-from ecotone.lineage.tensors import Parameters, TensorInfo, Weights, parameters
+from ecotone.lineage.sampling import sampled
+from ecotone.lineage.tensors import TensorInfo, Weights
 
 SMALLEST: Final = 4096
 _STEP: Final = 1 << 16
@@ -23,16 +25,32 @@ class Fingerprinter:
     Args:
         size: length of the whole file, where it is known; lets a wrong header be refused at once.
         format: `safetensors` or `gguf`; None to see it from the first bytes.
+        sampled: tensors that the whole model samples, where the file is one of several (`sampling.sampled`).
+        first: the header of the first file of a split GGUF model, which alone tells architecture and heads.
+        names: canonical names by the files' names, where they were chosen for several safetensors files together.
     """
 
-    def __init__(self, size: int | None = None, format: str | None = None) -> None:
+    def __init__(
+        self,
+        size: int | None = None,
+        format: str | None = None,  # noqa: A002
+        *,
+        sampled: int | None = None,
+        first: Weights | None = None,
+        names: Mapping[str, str] | None = None,
+    ) -> None:
         self._size = size
-        self._format = format
-        self._head = bytearray()
+        self._header: SafetensorsHeader | GgufHeader | None = None
+        if format is not None:
+            self._header = GgufHeader(size) if format == "gguf" else SafetensorsHeader(size)
+        self._begin = b""
         self._weights: Weights | None = None
         self._todo: list[tuple[str, Named]] = []
-        self._sampled = 1
+        self._sampled = sampled
+        self._first = first
+        self._names = names
         self._place = 0
+        self._tail = 0
         self._running: _Running | None = None
         self._prints: dict[str, TensorPrint] = {}
 
@@ -42,24 +60,14 @@ class Fingerprinter:
         Raises:
             BrokenWeights: the header is broken, or there is more data than it says.
         """
-        if self._weights is None:
-            self._head += chunk
-            length = header_length(self._head, self._size)
-            if length is None or len(self._head) < 8 + length:
-                return
-            self._start(parse_header(bytes(self._head[8 : 8 + length]), self._size))
-            chunk, self._head = bytes(self._head[8 + length :]), bytearray()
         view = memoryview(chunk)
-        while len(view):
-            if self._running is None:
-                self._running = self._next()
-            piece = view[: self._running.end - self._place]
-            self._running.feed(piece)
-            self._place += len(piece)
-            view = view[len(piece) :]
-            if self._place == self._running.end:
-                self._keep(self._running)
-                self._running = None
+        while self._weights is None:
+            if not len(view):
+                return
+            begun, view = self._begun(view[:_STEP]), view[_STEP:]
+            if begun:
+                self._data(memoryview(begun))
+        self._data(view)
 
     def finish(self) -> Fingerprint:
         """The fingerprint.
@@ -67,36 +75,68 @@ class Fingerprinter:
         Raises:
             BrokenWeights: the file ended before its header or its data did.
         """
-        if (
-            self._weights is None
-            or self._running is not None
-            or any(n.tensor.begin != n.tensor.end for _, n in self._todo)
-        ):
-            raise BrokenWeights("The safetensors file ends before its data does. Upload the whole file again.")
-        for name, empty in self._todo:
+        if self._weights is None:
+            raise BrokenWeights("The file ends before the header of its weights does. Upload the whole file again.")
+        if self._running is not None or any(n.tensor.begin != n.tensor.end for _, n in self._todo):
+            raise BrokenWeights(f"The {self._weights.format} file ends before its data. Upload the whole file again.")
+        for name, empty in reversed(self._todo):
             self._prints[name] = TensorPrint(empty.tensor.dtype, empty.tensor.shape)
         return Fingerprint(self._prints, self._weights.format)
 
     @property
-    def parameters(self) -> Parameters | None:
-        """Counts over all tensors; None until the header has come."""
-        return None if self._weights is None else parameters([self._weights])
+    def weights(self) -> Weights | None:
+        """The header, once it has come."""
+        return self._weights
+
+    def _begun(self, piece: memoryview) -> bytes:
+        """Takes bytes of the header; what came behind it with its last ones."""
+        if self._header is None:
+            self._begin += bytes(piece)
+            if len(self._begin) < 4:
+                return b""
+            self._header = (GgufHeader if self._begin[:4] == b"GGUF" else SafetensorsHeader)(self._size)
+            piece, self._begin = memoryview(self._begin), b""
+        weights = self._header.feed(piece)
+        if weights is None:
+            return b""
+        self._start(weights)
+        return self._header.rest
 
     def _start(self, weights: Weights) -> None:
         self._weights = weights
-        self._todo = list(reversed(named(weights).items()))
-        self._sampled = max(1, sum(flat(t.shape) is not None for t in weights.tensors))
+        tensors = named(weights if self._first is None else led(weights, self._first), self._names)
+        if self._sampled is None:
+            self._sampled = sampled(item.tensor.shape for item in tensors.values())
+        self._todo = list(reversed(tensors.items()))
+        if isinstance(self._header, GgufHeader):
+            # Data starts at a multiple of the alignment; after the last tensor the file may be filled up to one.
+            self._place = self._header.length - weights.data_start
+            unknown = any(block(t.dtype) is None for t in weights.tensors)
+            self._tail = 1 << 63 if unknown else alignment(weights.metadata) - 1
 
-    def _next(self) -> "_Running":
+    def _data(self, view: memoryview) -> None:
+        while len(view):
+            running = self._running = self._running or self._next()
+            if running is None:
+                self._tail -= len(view)
+                if self._tail < 0:
+                    raise BrokenWeights("The file goes on after the data that its header names.")
+                return
+            piece = view[: running.end - self._place]
+            running.feed(piece[max(0, running.begin - self._place) :])
+            self._place += len(piece)
+            view = view[len(piece) :]
+            if self._place == running.end:
+                self._prints[running.name] = running.finish()
+                self._running = None
+
+    def _next(self) -> "_Running | None":
         while self._todo:
             name, item = self._todo.pop()
             if item.tensor.end > item.tensor.begin:
-                return _Running(name, item, self._sampled)
+                return _Running(name, item, self._sampled or 1)
             self._prints[name] = TensorPrint(item.tensor.dtype, item.tensor.shape)
-        raise BrokenWeights("The safetensors file goes on after the data that its header names.")
-
-    def _keep(self, done: "_Running") -> None:
-        self._prints[done.name] = done.finish()
+        return None
 
 
 class _Running:
@@ -104,7 +144,7 @@ class _Running:
 
     def __init__(self, name: str, item: Named, sampled: int) -> None:
         self.name = name
-        self.end = item.tensor.end
+        self.begin, self.end = item.tensor.begin, item.tensor.end
         self._tensor = item.tensor
         self._hashing = _Hashing(item.tensor) if item.tensor.end - item.tensor.begin >= SMALLEST else None
         made = plan(item.tensor.shape, item.tensor.dtype, sampled, item.heads)
@@ -128,7 +168,8 @@ class _Hashing:
     def __init__(self, tensor: TensorInfo) -> None:
         self.hash = blake3(msgspec.json.encode([tensor.dtype, tensor.shape]))
         self.constant = True
-        self._width = max(1, BITS.get(tensor.dtype, 8) // 8)
+        found = block(tensor.dtype)
+        self._width = found[1] if found is not None else max(1, BITS.get(tensor.dtype, 8) // 8)
         self._pattern = b""
         self._seen = 0
 

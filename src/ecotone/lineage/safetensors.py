@@ -37,14 +37,40 @@ def read_safetensors(chunks: Iterable[bytes], size: int | None = None) -> Weight
     Raises:
         BrokenWeights: the header is cut off, too long, no JSON, or contradicts itself or the size.
     """
-    head = bytearray()
-    source = iter(chunks)
-    while (length := header_length(head, size)) is None or len(head) < 8 + length:
-        chunk = next(source, b"")
+    header = SafetensorsHeader(size)
+    for chunk in chunks:
         if not chunk:
-            raise BrokenWeights("The safetensors header is cut off. Upload the whole file again.")
-        head += chunk
-    return parse_header(bytes(head[8 : 8 + length]), size)
+            break
+        if (weights := header.feed(chunk)) is not None:
+            return weights
+    raise BrokenWeights("The safetensors header is cut off. Upload the whole file again.")
+
+
+class SafetensorsHeader:
+    """Reads a header from bytes as they arrive.
+
+    Args:
+        size: length of the whole file, where it is known.
+    """
+
+    def __init__(self, size: int | None = None) -> None:
+        self._size = size
+        self._head = bytearray()
+        self.rest = b""
+
+    def feed(self, chunk: bytes | memoryview) -> Weights | None:
+        """Takes the next bytes; answers as soon as the header is whole, and keeps what came behind it as `rest`.
+
+        Raises:
+            BrokenWeights: as `read_safetensors`.
+        """
+        self._head += chunk
+        length = header_length(self._head, self._size)
+        if length is None or len(self._head) < 8 + length:
+            return None
+        header, self.rest = bytes(self._head[8 : 8 + length]), bytes(self._head[8 + length :])
+        self._head = bytearray()
+        return parse_header(header, self._size)
 
 
 def header_length(head: bytes | bytearray, size: int | None = None) -> int | None:

@@ -36,7 +36,7 @@ class Plan:
         self.form = np.dtype(f"<u{found.width}" if found.width in (1, 2, 4, 8) else f"V{found.width}")
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=64)
 def plan(shape: tuple[int, ...], dtype: str, tensors: int, heads: int = 0) -> Plan | None:
     """The plan for a tensor; None where nothing of it is sampled."""
     found = unit(dtype)
@@ -52,6 +52,7 @@ class Sampler:
         self._plan = made
         self._raw = np.zeros((len(made.rows), len(made.units)), made.form)
         self._row = 0
+        self._next = made.starts[0]
         self._passed = 0
         self._split = b""
 
@@ -64,10 +65,12 @@ class Sampler:
                 return
             self._take(np.frombuffer(self._split, self._plan.form))
             self._split, piece = b"", piece[missing:]
-        count = len(piece) // width
-        if count:
+        count, rest = divmod(len(piece), width)
+        if self._next < self._passed + count:
             self._take(np.frombuffer(piece, self._plan.form, count))
-        if len(piece) > count * width:
+        else:
+            self._passed += count
+        if rest:
             self._split = bytes(piece[count * width :])
 
     def _take(self, found: npt.NDArray[np.generic]) -> None:
@@ -85,6 +88,7 @@ class Sampler:
             if made.ends[self._row] > end:
                 return
             self._row += 1
+        self._next = made.starts[self._row] if self._row < len(made.starts) else 1 << 63
 
     def finish(self) -> tuple[bytes, int]:
         """The sample as little-endian float32, and how many of its values were NaN or infinite and stand as 0."""

@@ -6,14 +6,16 @@ the axis. So the cells of a cropped, extended or coarser sampled tensor are amon
 values are kept, at least 1,024 and at most about 16,384; three and more dimensions count as (first, rest).
 """
 
+from collections.abc import Iterable
 from functools import lru_cache
 from math import prod
 from typing import Final, NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from ecotone.lineage.fingerprint import TensorPrint
+from ecotone.lineage.fingerprint import Fingerprint, TensorPrint
 from ecotone.lineage.sources import Values
 
 LEAST: Final = 1024
@@ -36,11 +38,11 @@ class Cells(NamedTuple):
     columns: Indices
 
     @property
-    def count(self) -> int:
+    def number(self) -> int:
         return len(self.rows) * len(self.columns)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=128)
 def kept(length: int, level: int) -> Indices:
     """The indices below `length` that are kept at a level, one in each block of 2**level (the last may be left out)."""
     blocks = -(-length // (1 << level))
@@ -69,7 +71,7 @@ def flat(shape: tuple[int, ...]) -> tuple[int, int] | None:
     return (rows, columns) if 0 < rows * columns < _CELL_LIMIT else None
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=128)
 def cells(shape: tuple[int, ...], tensors: int = 1) -> Cells | None:
     """The cells to sample of a tensor of this shape in a file that has so many tensors to sample."""
     size = flat(shape)
@@ -80,14 +82,34 @@ def cells(shape: tuple[int, ...], tensors: int = 1) -> Cells | None:
     return _at(*size, _levels(*size, least))
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=128)
 def cells_of(shape: tuple[int, ...], count: int) -> Cells | None:
     """The cells of a sample of so many values of a tensor of this shape; None where no sample has that number."""
     size = flat(shape)
     if size is None or not count:
         return None
     found = _at(*size, _levels(*size, count))
-    return found if found.count == count else None
+    return found if found.number == count else None
+
+
+def sampled(shapes: Iterable[tuple[int, ...]]) -> int:
+    """How many tensors of these shapes have cells to sample; at least 1."""
+    return max(1, sum(flat(shape) is not None for shape in shapes))
+
+
+def thinned(whole: Fingerprint) -> Fingerprint:
+    """The fingerprint of a model that came in several files, as small as if it had come in one."""
+    count = sampled(t.shape for t in whole.tensors.values())
+    return msgspec.structs.replace(whole, tensors={name: _thinned(t, count) for name, t in whole.tensors.items()})
+
+
+def _thinned(tensor: TensorPrint, count: int) -> TensorPrint:
+    have, wanted = cells_of(tensor.shape, len(tensor.sample) // 4), cells(tensor.shape, count)
+    if have is None or wanted is None or wanted.number >= have.number:
+        return tensor
+    grid = values(tensor).reshape(len(have.rows), -1)
+    kept_values = grid[np.ix_(np.isin(have.rows, wanted.rows), np.isin(have.columns, wanted.columns))]
+    return msgspec.structs.replace(tensor, sample=kept_values.tobytes())
 
 
 def _at(rows: int, columns: int, levels: tuple[int, int]) -> Cells:
@@ -98,10 +120,8 @@ def _levels(rows: int, columns: int, least: int) -> tuple[int, int]:
     """The furthest levels of rows and columns that keep at least so many cells."""
     down, across = 0, 0
     while True:
-        if _ROWS_FIRST * (rows >> down) > (columns >> across):
-            further = (down + 1, across)
-        else:
-            further = (down, across + 1)
+        by_rows = _ROWS_FIRST * (rows >> down) > (columns >> across)
+        further = (down + by_rows, across + 1 - by_rows)
         if _count(rows, further[0]) * _count(columns, further[1]) < least:
             return down, across
         down, across = further

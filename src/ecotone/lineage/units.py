@@ -4,6 +4,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ecotone.lineage import values
+from ecotone.lineage.dequantising import DEQUANTISERS, dequantise
+from ecotone.lineage.gguf import block
 from ecotone.lineage.sources import Values
 from ecotone.lineage.values import Bytes
 
@@ -27,4 +29,6 @@ def unit(dtype: str) -> Unit | None:
     if values.is_plain(dtype):
         decode = values.decoder(dtype)
         return Unit(1, values.width(dtype), lambda raw: decode(raw)[..., None])
+    if dtype in DEQUANTISERS and (size := block(dtype)) is not None:
+        return Unit(*size, lambda raw: dequantise(dtype, raw))
     return None

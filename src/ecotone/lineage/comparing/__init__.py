@@ -5,6 +5,7 @@ which tensor answers to which, `differences` what lies between them, `aligning` 
 rotations, `concluding` says what the figures mean, `merging` finds the shares of several parents.
 """
 
+from ecotone.lineage.comparing.adapters import against_base, is_adapter
 from ecotone.lineage.comparing.answers import UNSEEN, Check, Comparison, Direction, Finding, Likeness, Related
 from ecotone.lineage.comparing.comparing import compare
 from ecotone.lineage.comparing.explaining import explain
@@ -20,8 +21,10 @@ __all__ = [
     "Likeness",
     "Recovered",
     "Related",
+    "against_base",
     "compare",
     "compare_prints",
     "explain",
+    "is_adapter",
     "recover",
 ]

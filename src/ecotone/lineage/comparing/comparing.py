@@ -3,7 +3,7 @@
 import msgspec
 
 from ecotone.lineage.comparing.answers import Check, Comparison, Direction, Related, figure
-from ecotone.lineage.comparing.concluding import Picture, direction, kind, packed_bits
+from ecotone.lineage.comparing.concluding import Picture, direction, kind, merge_share, packed_bits
 from ecotone.lineage.comparing.examining import Examined, Progress, examine
 from ecotone.lineage.comparing.pairing import pair
 from ecotone.lineage.comparing.prints import shared_check, shared_share
@@ -31,35 +31,40 @@ def compare(
         prints: fingerprints of both, where they are known: tensors that were renamed are then found too.
         progress: is told tensors done and tensors in all.
     """
+    if _is_derived(parent, child):
+        return turned(_compared(parent, child, prints[::-1] if prints else None, progress))
+    found = _compared(child, parent, prints, progress)
+    if found.direction is None or found.direction.child == "first":
+        return found
+    back = turned(_compared(parent, child, prints[::-1] if prints else None, progress))
+    return back if back.related is Related.YES else found
+
+
+def _compared(
+    child: Source, parent: Source, prints: tuple[Fingerprint, Fingerprint] | None, progress: Progress | None
+) -> Comparison:
+    """The comparison with the child as the first."""
     t = thresholds()
-    turned = _is_derived(parent, child)
-    first, second = (parent, child) if turned else (child, parent)
-    seen = examine(first, second, t, progress)
+    seen = examine(child, parent, t, progress)
     picture = seen.picture
-    shared = _shared(picture, prints[::-1] if turned and prints else prints)
+    shared = _shared(picture, prints)
     evidence = [shared_check(shared, t), *seen.evidence, *_oddities(seen)]
     related, why = _related(seen, shared, t)
     evidence += [why] if why is not None else []
-    likeness = max(0.0, picture.cosine, seen.qk or 0.0)
+    likeness = round(max(0.0, picture.cosine, seen.qk or 0.0), 6)
     if related is not Related.YES:
-        return Comparison(related, likeness=round(likeness, 6), evidence=tuple(evidence))
-    toward = direction(picture, t)
-    if toward is not None and toward.child == "second":
-        picture = picture.turned()
+        return Comparison(related, likeness=likeness, evidence=tuple(evidence))
     found = kind(picture, t)
-    evidence += found.evidence
-    if toward is not None and turned:
-        toward = Direction("second" if toward.child == "first" else "first", toward.why)
     return Comparison(
         related,
         found.relation,
         found.also,
-        None if found.relation is Relation.MIRROR_OF else toward,
-        round(likeness, 6),
+        None if found.relation is Relation.MIRROR_OF else direction(picture, t),
+        likeness,
         found.rank,
         found.bits,
         found.weights,
-        tuple(evidence),
+        (*evidence, *found.evidence),
     )
 
 
@@ -97,6 +102,8 @@ def _related(seen: Examined, shared: float, t: Thresholds) -> tuple[Related, Che
     if seen.qk is not None and seen.qk >= t.qk_related:
         return (Related.YES, None) if (seen.aligned or seen.rows or 0.0) >= t.realigned else (Related.UNSURE, None)
     if seen.aligned is not None and seen.aligned >= t.cosine_related:
+        return Related.YES, None
+    if picture.cosine >= t.cosine_suspected and merge_share(picture, t) is not None:
         return Related.YES, None
     if picture.cosine >= t.cosine_suspected or (seen.qk is not None and seen.qk >= t.qk_suspected):
         return Related.UNSURE, None

@@ -45,19 +45,6 @@ class Picture(msgspec.Struct, frozen=True):
     formats: tuple[str, str] = ("safetensors", "safetensors")
     shuffled: bool = False
 
-    def turned(self) -> "Picture":
-        """The same with child and parent exchanged."""
-        names = self.pairing.names
-        return Picture(
-            self.parent,
-            self.child,
-            self.pairing.turned(),
-            {names[n]: d.turned() for n, d in self.differences.items()},
-            {names[n]: s for n, s in self.spectra.items()},
-            self.formats[::-1],
-            self.shuffled,
-        )
-
     @property
     def tables(self) -> dict[str, Difference]:
         """Pairs of two and more dimensions with enough values to say something."""
@@ -89,6 +76,9 @@ class Picture(msgspec.Struct, frozen=True):
         """Whether every tensor of both has the same values in the other."""
         return bool(self.differences) and not (
             self.pairing.only_child
+            or self.pairing.repeated
+            or self.pairing.moved
+            or self.pairing.experts
             or self.pairing.only_parent
             or len(self.differences) < len(self.pairing.names)
             or any(d.equal < 1 or self.resized(n) for n, d in self.differences.items())
@@ -182,7 +172,39 @@ def direction(picture: Picture, t: Thresholds) -> Direction | None:
     exact = [rounded(picture, "first") >= 0.999, rounded(picture, "second") >= 0.999]
     if exact[0] != exact[1]:
         return Direction("first" if exact[0] else "second", "its values are the other's, rounded to 16 bits")
-    return _by_size(picture)
+    return _by_size(picture) or _by_growth(picture, t)
+
+
+def _by_growth(picture: Picture, t: Thresholds) -> Direction | None:
+    """By the length of the weights. Training adds to weights what is unlike them: the parent's stand in the child's
+    undiminished, while the child's, seen in the parent's, have shrunk. A merge shrinks both parents'."""
+    found = list(picture.projections.values())
+    if len(found) < 6 or float(np.median([d.relative for d in found])) < t.continued_l2:
+        return None
+    here = float(np.median([d.slope for d in found]))
+    there = float(np.median([d.slope / max(d.scale, 1e-12) ** 2 for d in found]))
+    if (merge_share(picture, t) is not None) and there > here + t.growth:
+        return Direction("first", "the other stands in it with one share in every tensor")
+    back = merge_share(_backward(picture), t)
+    if back is not None and here > there + t.growth:
+        return Direction("second", "the other stands in it with one share in every tensor")
+    for side, own, other in (("first", here, there), ("second", there, here)):
+        if abs(1 - own) < t.growth / 2 and 1 - other > max(t.growth, 4 * abs(1 - own)):
+            return Direction(
+                "first" if side == "first" else "second",
+                f"the other's weights stand in it undiminished ({own:.2f}), with something added; not so the other way "
+                f"({other:.2f})",
+            )
+    return None
+
+
+def _backward(picture: Picture) -> Picture:
+    """The differences as seen from the other side, for what only needs lengths."""
+    found = {}
+    for name, d in picture.differences.items():
+        scale = d.scale if 0 < d.scale < float("inf") else 1.0
+        found[name] = msgspec.structs.replace(d, slope=d.slope / scale**2, unexplained=d.unexplained / scale**2)
+    return msgspec.structs.replace(picture, differences=found)
 
 
 def _by_size(picture: Picture) -> Direction | None:
@@ -243,7 +265,7 @@ def kind(picture: Picture, t: Thresholds) -> Kind:
         if found is not None:
             return msgspec.structs.replace(found, evidence=(size, *found.evidence))
     found = _converted(picture, median, t) or _low_rank(picture, t) or _flat(picture, median, t)
-    found = found or _half_merge(picture, t) or _trained(median, t)
+    found = found or _half_merge(picture, t) or _trained(picture, median, t)
     return msgspec.structs.replace(found, evidence=(size, *found.evidence))
 
 
@@ -262,9 +284,12 @@ def _component(picture: Picture, median: float, t: Thresholds) -> Kind | None:
     """A part of the child is the parent's, and another part is not."""
     alike = picture.share(t.cosine_suspected)
     same, other = picture.share(t.graft_same), _foreign(picture, t)
-    if alike >= 0.5 and not (same > 0 and other >= 0.1):
+    total = sum(i.count for i in picture.child.values())
+    more = _values(picture.child, picture.pairing.only_child) if not picture.pairing.added else 0
+    extra = more > 0.1 * total and not picture.pairing.only_parent and not packed_bits(picture, "first")
+    if merge_share(picture, t) is not None or (alike >= 0.5 and not extra and not (same > 0 and other >= 0.1)):
         return None
-    relation = Relation.COMPONENT_OF if alike < 0.5 else Relation.MERGE
+    relation = Relation.COMPONENT_OF if alike < 0.5 or extra else Relation.MERGE
     return Kind(
         relation,
         (
@@ -396,25 +421,45 @@ def _flat(picture: Picture, median: float, t: Thresholds) -> Kind | None:
     return Kind(Relation.CONVERTED, (Check("spectrum", figure(ratio), t.flat_ratio, True, means),))
 
 
-def _half_merge(picture: Picture, t: Thresholds) -> Kind | None:
-    """One share of the parent in every tensor, and the rest as large as another model would be: a linear merge."""
-    found = list(picture.tables.values())
+def merge_share(picture: Picture, t: Thresholds) -> float | None:
+    """The parent's share in a linear merge whose other part is not known; None when it does not look like one.
+
+    Each tensor is then the same share of the parent's plus something as large as another model's rest would be (of a
+    spherical merge: so large that the length stays).
+    """
+    found = [d for n, d in picture.tables.items() if not picture.resized(n)]
     if len(found) < 6:
         return None
     slopes = np.array([d.slope for d in found])
     share, spread = float(np.median(slopes)), float(np.quantile(slopes, 0.9) - np.quantile(slopes, 0.1))
     if not 0.1 <= share <= t.merge_share or spread > t.merge_spread:
         return None
-    rest = float(np.median([d.unexplained for d in found])) / (1 - share)
-    if not 0.5 <= rest <= 2:
+    rest = float(np.median([d.unexplained for d in found]))
+    linear = 0.5 <= rest / (1 - share) <= 2
+    return share if linear or abs(share**2 + rest**2 - 1) < 0.1 else None
+
+
+def _half_merge(picture: Picture, t: Thresholds) -> Kind | None:
+    share = merge_share(picture, t)
+    if share is None:
         return None
     means = f"each tensor is {share:.2f} of the parent's plus something of the size of another model's share"
     check = Check("share_in_merge", figure(share), t.merge_share, True, means)
     return Kind(Relation.MERGE, (check,), weights={"parent": round(share, 3)})
 
 
-def _trained(median: float, t: Thresholds) -> Kind:
+def _trained(picture: Picture, median: float, t: Thresholds) -> Kind:
     if median < t.continued_l2:
         return Kind(Relation.FINETUNE, ())
-    means = "long further training; two trainings of one initialisation look the same, so ask"
-    return Kind(Relation.CONTINUED_PRETRAIN, (Check("initialisation", None, None, None, means),))
+    found = list(picture.projections.values())
+    here = float(np.median([d.slope for d in found]))
+    there = float(np.median([d.slope / max(d.scale, 1e-12) ** 2 for d in found]))
+    both = max(here, there) < 1 - t.growth
+    means = "two trainings of one initialisation look much like this, so ask; "
+    means += (
+        "here neither stands in the other undiminished, as two children of a third would have it"
+        if both
+        else "here one stands in the other undiminished, as a checkpoint does in what was trained from it"
+    )
+    check = Check("initialisation", figure(max(here, there)), 1 - t.growth, not both, means)
+    return Kind(Relation.CONTINUED_PRETRAIN, (check,))

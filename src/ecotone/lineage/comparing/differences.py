@@ -53,23 +53,6 @@ class Difference(msgspec.Struct, frozen=True):
     odd: int
     constant: bool
 
-    def turned(self) -> "Difference":
-        """The same with child and parent exchanged."""
-        scale = self.scale if 0 < self.scale < float("inf") else 1.0
-        return msgspec.structs.replace(
-            self,
-            scale=1 / scale,
-            slope=self.slope / scale**2,
-            relative=self.relative / scale,
-            unexplained=self.unexplained / scale**2,
-            child_zeros=self.parent_zeros,
-            parent_zeros=self.child_zeros,
-            child_rounded=self.parent_rounded,
-            parent_rounded=self.child_rounded,
-            child_bits=self.parent_bits,
-            parent_bits=self.child_bits,
-        )
-
 
 def blocks(child: Source, child_name: str, parent: Source, parent_name: str) -> Iterator[tuple[Values, Values]]:
     """Blocks of rows of two tensors, cropped to their common shape, each as a table of two dimensions."""

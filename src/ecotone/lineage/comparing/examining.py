@@ -1,6 +1,6 @@
 """All figures of two sets of weights, tensor by tensor: pairs, differences, and the order in which they line up."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -10,8 +10,10 @@ from ecotone.lineage.comparing import aligning
 from ecotone.lineage.comparing.answers import Check, figure
 from ecotone.lineage.comparing.concluding import Picture
 from ecotone.lineage.comparing.differences import Difference, difference, rank
+from ecotone.lineage.comparing.heads import attention
 from ecotone.lineage.comparing.invariants import qk_cosine
 from ecotone.lineage.comparing.pairing import Pairing, pair
+from ecotone.lineage.comparing.roles import Role, role_of
 from ecotone.lineage.comparing.spectrum import Spectrum
 from ecotone.lineage.comparing.thresholds import Thresholds
 from ecotone.lineage.comparing.views import View
@@ -20,7 +22,6 @@ from ecotone.lineage.sources import Source
 
 Progress = Callable[[int, int], None]
 _RANKED: Final = 12
-_ANCHOR: Final = 4096
 
 
 class Examined(msgspec.Struct, frozen=True):
@@ -49,9 +50,11 @@ class Examined(msgspec.Struct, frozen=True):
 
 def examine(child: Source, parent: Source, t: Thresholds, progress: Progress | None = None) -> Examined:
     """The figures of two models. Reads them tensor by tensor."""
+    formats = (child.format, parent.format)
+    child, parent, folded = _folded_alike(child, parent)
     pairing = pair(child, parent)
     found, unread = differences(child, parent, pairing, t, progress)
-    picture = Picture(child.tensors, parent.tensors, pairing, found, formats=(child.format, parent.format))
+    picture = Picture(child.tensors, parent.tensors, pairing, found, formats=formats, shuffled=folded)
     plain = picture.cosine
     evidence = [_cosine_check(picture, t)]
     qk = rows = aligned = None
@@ -66,6 +69,21 @@ def examine(child: Source, parent: Source, t: Thresholds, progress: Progress | N
     picture = msgspec.structs.replace(picture, spectra=_spectra(child, parent, picture))
     odd = sum(d.odd for d in picture.differences.values())
     return Examined(picture, plain, aligned, qk, rows, tuple(evidence), unread, odd)
+
+
+def _folded_alike(child: Source, parent: Source) -> tuple[Source, Source, bool]:
+    """Both models with the weights of norms folded into what follows them, where one of them is saved that way; and
+    whether that was so."""
+    plain = [_has_plain_norms(s) for s in (child, parent)]
+    if plain == [True, False]:
+        return child, View(parent, fold=True), True
+    return (View(child, fold=True), parent, True) if plain == [False, True] else (child, parent, False)
+
+
+def _has_plain_norms(source: Source) -> bool | None:
+    """Whether every norm before a projection is all ones; None when there is none."""
+    norms = [n for n in source.tensors if role_of(n) in (Role.ATTENTION_NORM, Role.MLP_NORM)]
+    return all(bool((source.read(n) == 1).all()) for n in norms) if norms else None
 
 
 def differences(
@@ -99,55 +117,53 @@ class _Better(msgspec.Struct, frozen=True):
 
 
 def _aligned(child: Source, parent: Source, picture: Picture, t: Thresholds) -> _Better:
-    """Undoes what hides a likeness: permuted or rotated residual dimensions, then permuted neurons."""
-    best = _Better(picture, child, parent)
+    """Undoes what hides a likeness: permuted or rotated residual dimensions, then heads and neurons that moved."""
+    a, b, steps, evidence, excess = child, parent, [], [], None
     try:
-        turned = aligning.residual(child, parent)
+        turned = aligning.residual(a, b)
         if turned is not None:
-            best = _with_residual(best, turned, t)
-        rows = aligning.rows(best.child, best.parent, picture.pairing)
+            a, b = turned.views(a, b)
+            steps.append(f"residual dimensions {turned.kind}")
+        moved = attention(a, b, picture.pairing)
+        if moved is not None:
+            a = View(a, heads=moved.heads)
+            steps.append("attention heads in another order" if moved.moved else "values of heads in another basis")
+        rows = aligning.rows(a, b, picture.pairing)
+        if rows is not None:
+            excess, check = _rows_check(rows, t)
+            evidence.append(check)
+            if check.passed:
+                a = View(a, neurons=rows.child) if rows.child else a
+                b = View(b, neurons=rows.parent) if rows.parent else b
+                steps.append("MLP neurons in another order")
+        if not steps:
+            return _Better(picture, child, parent, None, excess, tuple(evidence))
+        better = _again(picture, a, b, t)
     except BrokenWeights:
-        return best
-    return best if rows is None else _with_rows(best, rows, t)
+        return _Better(picture, child, parent)
+    cosine = picture_cosine(better)
+    evidence.append(_aligned_check(cosine, steps, t))
+    if cosine < picture_cosine(picture) + 0.01:
+        return _Better(picture, child, parent, None, excess, tuple(evidence))
+    return _Better(msgspec.structs.replace(better, shuffled=True), a, b, cosine, excess, tuple(evidence))
 
 
-def _with_residual(best: _Better, turned: aligning.Residual, t: Thresholds) -> _Better:
-    a, b = turned.views(best.child, best.parent)
-    picture = _again(best.picture, a, b, best.picture.pairing.names, t)
-    cosine = picture_cosine(picture)
-    passed = cosine >= t.realigned and cosine > picture_cosine(best.picture) + 0.1
-    means = (
-        f"once the child's residual dimensions are {'put back in order' if turned.kind == 'permuted' else 'rotated back'} "
-        "(found from the embeddings alone), this is the mean cosine of the layers' projections"
-    )
-    check = Check("aligned_cosine", figure(cosine), t.realigned, passed, means)
-    if not passed:
-        return msgspec.structs.replace(best, evidence=(check,))
-    return _Better(msgspec.structs.replace(picture, shuffled=True), a, b, cosine, None, (check,))
+def _aligned_check(cosine: float, steps: list[str], t: Thresholds) -> Check:
+    means = f"mean cosine of the layers' projections once this is undone: {', '.join(steps)}"
+    return Check("aligned_cosine", figure(cosine), t.realigned, cosine >= t.realigned, means)
 
 
-def _with_rows(best: _Better, rows: aligning.Rows, t: Thresholds) -> _Better:
+def _rows_check(rows: aligning.Rows, t: Thresholds) -> tuple[float, Check]:
     excess = (rows.figure - rows.chance) / max(1 - rows.chance, 1e-6)
     limit = rows.chance + t.rows_excess * (1 - rows.chance)
-    passed = excess >= t.rows_excess
     means = (
         "mean cosine of MLP neurons, each with the one that it answers to; by chance models of this width reach "
         f"{rows.chance:.2f}"
     )
-    check = Check("mlp_rows", figure(rows.figure), figure(limit), passed, means)
-    best = msgspec.structs.replace(best, rows=excess, evidence=(*best.evidence, check))
-    if not passed:
-        return best
-    a: Source = View(best.child, neurons=rows.child) if rows.child else best.child
-    b: Source = View(best.parent, neurons=rows.parent) if rows.parent else best.parent
-    picture = _again(best.picture, a, b, best.picture.pairing.names, t)
-    if picture.cosine < best.picture.cosine + 0.01:
-        return best
-    picture = msgspec.structs.replace(picture, shuffled=True)
-    return msgspec.structs.replace(best, picture=picture, child=a, parent=b)
+    return excess, Check("mlp_rows", figure(rows.figure), figure(limit), excess >= t.rows_excess, means)
 
 
-def _again(picture: Picture, child: Source, parent: Source, names: Iterable[str], t: Thresholds) -> Picture:
+def _again(picture: Picture, child: Source, parent: Source, t: Thresholds) -> Picture:
     """The figures of two views. Grids are those of the tensors as they lie in the files."""
     found, _ = differences(child, parent, picture.pairing, t)
     merged = {
@@ -162,7 +178,7 @@ def _again(picture: Picture, child: Source, parent: Source, names: Iterable[str]
         else d
         for n, d in found.items()
     }
-    return msgspec.structs.replace(picture, child=child.tensors, parent=parent.tensors, differences=merged)
+    return msgspec.structs.replace(picture, differences=merged)
 
 
 def picture_cosine(picture: Picture) -> float:

@@ -43,6 +43,9 @@ def grid_bits(rows: Values, share: float) -> int | None:
     for table in tables:
         if (bits := table.even(share)) is not None:
             return bits
+    for table in (*tables, _Groups(rows.reshape(1, -1))):
+        if (bits := table.symmetric(share)) is not None:
+            return bits
     return min((bits for table in tables if (bits := table.few(share)) is not None), default=None)
 
 
@@ -55,6 +58,7 @@ class _Groups:
         self._reach = reach[reach > 0]
         self._gaps = np.diff(ordered, axis=1)[reach > 0]
         self._distinct = (self._gaps > 0).sum(axis=1) + 1
+        self._ordered = ordered[reach > 0]
         self._size = groups.shape[1]
 
     def even(self, share: float) -> int | None:
@@ -67,6 +71,20 @@ class _Groups:
         levels = self._reach / step + 1
         good = (off < _OFF) & (levels <= (1 << _MOST_BITS) + 0.5)
         return _power(float(np.quantile(levels[good], 0.9))) if good.mean() >= share else None
+
+    def symmetric(self, share: float) -> int | None:
+        """Bits of a grid whose largest level is the largest value, for values that were rounded to 16 bits again: only
+        low levels, which that moves little, are looked at."""
+        for bits in (4, 8):
+            top = (1 << (bits - 1)) - 1
+            levels = np.abs(self._ordered) / np.abs(self._ordered).max(axis=1, keepdims=True) * top
+            low = (levels > 0.5) & (levels < 24.5)
+            off = np.abs(levels - np.round(levels))
+            enough = low.sum(axis=1) >= 8
+            mean = (off * low).sum(axis=1) / np.maximum(low.sum(axis=1), 1)
+            if len(mean) and (enough & (mean < _OFF)).mean() >= share:
+                return bits
+        return None
 
     def few(self, share: float) -> int | None:
         """Bits of a code book: few different values for so many."""

@@ -43,19 +43,6 @@ class Pairing(msgspec.Struct, frozen=True):
     experts: int = 0
     prefix: str = ""
 
-    def turned(self) -> "Pairing":
-        """The same with child and parent exchanged, where no layer is repeated."""
-        return Pairing(
-            {b: a for a, b in self.names.items()},
-            self.only_parent,
-            self.only_child,
-            self.moved,
-            (),
-            self.added,
-            self.missing,
-            self.experts,
-        )
-
 
 def pair(child: Source, parent: Source) -> Pairing:
     """The pairs of two models by name, after prefixes and moved layers are undone."""

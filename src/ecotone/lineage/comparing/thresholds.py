@@ -33,6 +33,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     merge_gain: float
     merge_spread: float
     merge_share: float
+    growth: float
 
 
 @cache

@@ -7,7 +7,7 @@ a change while tensors are read.
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +18,10 @@ from ecotone.lineage.sources import Source, Values
 from ecotone.lineage.tensors import TensorInfo
 
 Indices = npt.NDArray[np.int64]
+Layer = tuple[str, int]
 READS: Final = (Role.QUERY, Role.KEY, Role.VALUE, Role.GATE, Role.UP, Role.EMBEDDING, Role.HEAD)
 WRITES: Final = (Role.OUT, Role.DOWN)
+_ATTENTION: Final = (Role.QUERY, Role.KEY, Role.VALUE)
 _NORMS: Final = (Role.NORM, Role.ATTENTION_NORM, Role.MLP_NORM, Role.FINAL_NORM)
 _NORM_OF: Final = {
     Role.QUERY: Role.ATTENTION_NORM,
@@ -31,23 +33,37 @@ _NORM_OF: Final = {
 }
 
 
+class Heads(NamedTuple):
+    """The source's attention heads in another order, and their values in another basis.
+
+    Args:
+        order: which of the source's query heads stands at each place.
+        shared: the same of key and value heads.
+        turns: for each key and value head of the view, the matrix that takes the source's values to it.
+    """
+
+    order: Indices
+    shared: Indices
+    turns: Values | None = None
+
+
 class Parts:
     """The tensors of a source by what they are: one for each role and layer, where it is clear which."""
 
     def __init__(self, source: Source) -> None:
         self.roles = {name: role_of(name) for name in source.tensors}
-        self._found: dict[tuple[Role, tuple[str, int] | None], list[str]] = {}
+        self._found: dict[tuple[Role, Layer | None], list[str]] = {}
         for name, role in self.roles.items():
             at = layer_of(name)
             self._found.setdefault((role, at[:2] if at else None), []).append(name)
 
-    def one(self, role: Role, layer: tuple[str, int] | None = None) -> str | None:
+    def one(self, role: Role, layer: Layer | None = None) -> str | None:
         """The tensor that has a role in a layer (None: outside layers); None unless exactly one has."""
         found = self._found.get((role, layer), [])
         return found[0] if len(found) == 1 else None
 
     @cached_property
-    def layers(self) -> list[tuple[str, int]]:
+    def layers(self) -> list[Layer]:
         return sorted({layer for _, layer in self._found if layer is not None})
 
 
@@ -60,6 +76,7 @@ class View:
         turn: a matrix whose product with a residual vector (a row) of the view gives the source's.
         fold: whether norm weights go into the matrices that read after them.
         neurons: for a layer, which of the source's neurons stands at each place.
+        heads: for a layer, its attention heads.
     """
 
     def __init__(
@@ -70,11 +87,12 @@ class View:
         signs: Values | None = None,
         turn: Values | None = None,
         fold: bool = False,
-        neurons: Mapping[tuple[str, int], Indices] | None = None,
+        neurons: Mapping[Layer, Indices] | None = None,
+        heads: Mapping[Layer, Heads] | None = None,
     ) -> None:
         self._source = source
         self._order, self._signs, self._turn, self._fold = order, signs, turn, fold
-        self._neurons = dict(neurons or {})
+        self._neurons, self._heads = dict(neurons or {}), dict(heads or {})
         self._parts = Parts(source)
         self._width = len(order) if order is not None else len(turn) if turn is not None else 0
         self._last: tuple[str, Values] | None = None
@@ -97,8 +115,10 @@ class View:
             return self._norm(name)[first:last]
         if len(shape) != 2 or (role not in READS and role not in WRITES):
             return self._source.rows(name, first, last)
-        if role in WRITES or (neurons is not None and role in (Role.GATE, Role.UP)):
-            return self._whole(name, role, neurons)[first:last]
+        heads = self._heads.get(at[:2]) if at else None
+        moved = (neurons is not None and role in (Role.GATE, Role.UP)) or (heads is not None and role in _ATTENTION)
+        if role in WRITES or moved:
+            return self._whole(name, role, neurons, heads)[first:last]
         values = self._source.rows(name, first, last)
         return self._columns(self._folded(name, role, values))
 
@@ -114,16 +134,19 @@ class View:
             shape = (shape[0], len(neurons))
         return TensorInfo(info.name, info.dtype, shape, info.begin, info.end)
 
-    def _whole(self, name: str, role: Role, neurons: Indices | None) -> Values:
+    def _whole(self, name: str, role: Role, neurons: Indices | None, heads: Heads | None) -> Values:
         """A tensor that changes along its first axis, kept while its blocks are read."""
         if self._last is None or self._last[0] != name:
             values = self._source.read(name)
-            if role in WRITES:
-                if role is Role.DOWN and neurons is not None:
-                    values = values[:, neurons]
-                values = self._columns(values.T).T
-            else:
-                values = self._columns(self._folded(name, role, values[neurons]))
+            if role is Role.DOWN and neurons is not None:
+                values = values[:, neurons]
+            if role in (Role.GATE, Role.UP) and neurons is not None:
+                values = values[neurons]
+            if role is Role.OUT and heads is not None:
+                values = _ordered(values.T, heads, role).T
+            if role in _ATTENTION and heads is not None:
+                values = _ordered(values, heads, role)
+            values = self._columns(values.T).T if role in WRITES else self._columns(self._folded(name, role, values))
             self._last = (name, np.ascontiguousarray(values))
         return self._last[1]
 
@@ -155,3 +178,15 @@ class View:
         if self._signs is not None:
             values = values * self._signs
         return values if self._turn is None else values @ self._turn.T
+
+
+def _ordered(rows: Values, heads: Heads, role: Role) -> Values:
+    """Rows in the order of the view's heads; values, and what reads them, in its basis."""
+    order = heads.shared if role in (Role.KEY, Role.VALUE) else heads.order
+    blocks = rows.reshape(len(order), -1, rows.shape[1])[order]
+    if heads.turns is not None and role in (Role.VALUE, Role.OUT):
+        turns = heads.turns
+        if role is Role.OUT:
+            turns = np.repeat(turns, len(order) // len(turns), axis=0)
+        blocks = turns @ blocks
+    return blocks.reshape(rows.shape)

@@ -102,7 +102,9 @@ def test_a_fault_in_fingerprinting_costs_nobody_an_upload(storage: Storage, monk
     assert storage.lfs.size("demo", sent(storage, DATA)) == len(DATA) and storage.prints.of(SHA) is None
 
 
-def test_it_survives_a_restart_and_is_found_by_its_tensors(storage: Storage, database: Database, tmp_path: Path) -> None:
+def test_it_survives_a_restart_and_is_found_by_its_tensors(
+    storage: Storage, database: Database, tmp_path: Path
+) -> None:
     sent(storage, DATA)
     again = Storage(database, Settings(data=tmp_path, **placed(tmp_path)))
     assert again.prints.of(SHA) == storage.prints.of(SHA)

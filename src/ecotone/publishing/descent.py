@@ -14,6 +14,7 @@ from ecotone.accounts import Actor
 from ecotone.catalog import BY_WEIGHTS, Catalog, File, Kin, LineageEdge, Model, RevisionNotFound, WeightSet
 from ecotone.licences import Node
 from ecotone.lineage import Fingerprint
+from ecotone.lineage.arriving import Print, Printing
 from ecotone.lineage.comparing import Related, compare_prints
 from ecotone.lineage.sketching import closeness, signature, sketch
 from ecotone.publishing.contents import Contents
@@ -32,7 +33,6 @@ from ecotone.publishing.kinship import (
     told_matches,
 )
 from ecotone.storage import GONE, Content, Storage
-from ecotone.lineage.arriving import Print, Printing
 from ecotone.vocabulary import EdgeStatus, RepoType
 
 WEIGHTS: Final = (".safetensors", ".gguf")

@@ -16,9 +16,9 @@ import msgspec
 
 from ecotone.jobs.child_side import receive
 from ecotone.lineage import BrokenWeights, Fingerprint, Source, open_weights
+from ecotone.lineage.arriving import Print, Printing
 from ecotone.lineage.comparing import Related, compare
 from ecotone.lineage.comparing.merging import recover
-from ecotone.lineage.arriving import Print, Printing
 
 _CHUNK = 4 * 1024 * 1024
 _CLOSEST = ("mirror_of", "converted", "quantised", "adapter_merged")

@@ -20,6 +20,7 @@ from ecotone.catalog import BY_WEIGHTS, Catalog, Kin, LineageEdge, Model, ModelN
 from ecotone.jobs import Job, JobContext, Jobs
 from ecotone.ledger import LedgerFull, LedgerWriter
 from ecotone.lineage import Fingerprint
+from ecotone.lineage.arriving import Print
 from ecotone.publishing.descent import (
     EXAMINED,
     FAILED,
@@ -33,7 +34,6 @@ from ecotone.publishing.descent import (
 )
 from ecotone.publishing.kinship import SEEN, Alarm, Match, compared, edges_with
 from ecotone.storage import Content, ContentNotFound, Storage
-from ecotone.lineage.arriving import Print
 from ecotone.vocabulary import EcotoneError, Invalid, RepoType
 
 log = logging.getLogger("ecotone.publishing")

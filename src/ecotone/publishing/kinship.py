@@ -123,7 +123,9 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
                 return f"{name} and this model name each other as their parent; one of the two cards is wrong."
             case "newer":
                 return f"README.md names {name} as base model, whose weights came here after this model's."
-        return f"The weights are related to those of {name} ({self.figures}), which is no parent of theirs: {self.says}."
+        return (
+            f"The weights are related to those of {name} ({self.figures}), which is no parent of theirs: {self.says}."
+        )
 
 
 def words(likeness: Likeness) -> str:

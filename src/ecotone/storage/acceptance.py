@@ -6,12 +6,12 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session as Transaction
 
 from ecotone.database import Database, utc_now
+from ecotone.lineage.arriving import Printing
 from ecotone.storage import hashes, shards
 from ecotone.storage.deduplication import Deduplication
 from ecotone.storage.errors import BrokenShard
 from ecotone.storage.foresight import Foresight, Session
 from ecotone.storage.models import XetFileRow, XorbTenantRow, remember, spare, touch
-from ecotone.lineage.arriving import Printing
 from ecotone.storage.prints import Prints
 from ecotone.storage.reconstruction import StoredTerm, XetFile, file_of, packed_term, unpacked_terms
 from ecotone.storage.xorbs import KIND, ChunkIndex

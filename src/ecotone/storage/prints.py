@@ -17,10 +17,10 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from ecotone.database import Base, Database, utc_now
 from ecotone.lineage import Fingerprint
+from ecotone.lineage.arriving import Print
 from ecotone.storage.errors import ContentNotFound
 from ecotone.storage.models import LfsObjectRow, XetFileRow
 from ecotone.storage.objects import Objects, key, pieces
-from ecotone.lineage.arriving import Print
 
 KIND = "prints"
 MOST_TENSORS = 1024

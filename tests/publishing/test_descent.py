@@ -8,9 +8,10 @@ import pytest
 
 from ecotone.accounts import ANONYMOUS, SYSTEM
 from ecotone.catalog import UNTOLD, LineageEdge
+from ecotone.catalog.living import Living
 from ecotone.licences import Use
 from ecotone.policy.rules import RuleKind
-from ecotone.publishing import Published
+from ecotone.publishing import Published, descent
 from ecotone.publishing.descent import alarms_in
 from ecotone.vocabulary import EdgeStatus, Mode, Purpose, Refused, Relation, Verdict
 from tests.publishing.weights import Weights, card, fresh, grafted, packed, tuned
@@ -126,7 +127,10 @@ def test_the_nearest_of_a_family_is_named_and_its_sibling_is_not(house: SimpleNa
 
 def test_a_deleted_parent_still_answers(house: SimpleNamespace) -> None:
     publish(house, "demo/base", A, card("cc-by-nc-4.0"))
-    house.catalog.delete(house.catalog.model("demo/base", viewer=SYSTEM), SYSTEM)
+    model = house.catalog.model("demo/base", viewer=SYSTEM)
+    names = set(house.catalog.weights(model, model.head).names)
+    house.catalog.delete(model, SYSTEM)
+    assert names and Living(house.database).weights(names | {"none"}) == names
     with pytest.raises(Refused, match="demo/base"):
         publish(house, "demo/tuned", tuned(A, 7), card("mit"))
 
@@ -163,3 +167,26 @@ def test_weights_that_are_no_numbers_or_cut_off_are_a_finding(house: SimpleNames
     broken = {"model.safetensors": packed(A)[:-9], "x.gguf": b"GGUF\x03\0\0\0" + b"\xff" * 99}
     cut: Any = house.publish("demo/cut", broken)
     assert any("model.safetensors" in w for w in cut.warnings) and any("x.gguf" in w for w in cut.warnings)
+
+
+def test_a_model_of_very_many_tensors_is_compared_by_some_of_them(
+    house: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(descent, "MOST_SAMPLED", 5)
+    publish(house, "demo/base", A, card("apache-2.0"))
+    publish(house, "demo/tuned", tuned(A, 7), card("apache-2.0"))
+    (edge,) = edges(house, "demo/tuned")
+    assert edge.status is EdgeStatus.VERIFIED and "over 5 tensors" in edge.evidence
+    publish(house, "demo/other", B, card("apache-2.0"))
+    assert edges(house, "demo/other") == ()
+
+
+def test_a_squashed_history_and_a_copy_on_the_hub_keep_what_is_known(house: SimpleNamespace) -> None:
+    publish(house, "demo/base", A, card("apache-2.0"))
+    publish(house, "demo/tuned", tuned(A, 7), card("apache-2.0"))
+    model = house.catalog.model("demo/tuned", viewer=SYSTEM)
+    squashed = house.publishing.squash(model, "main", "One", actor=SYSTEM)
+    assert house.catalog.weights(model, squashed.revision_id).report["alarms"]
+    assert told(house, "demo/tuned") == [("demo/base", Relation.FINETUNE, EdgeStatus.VERIFIED)]
+    copy = house.publishing.duplicate(model, "demo/twin", actor=SYSTEM)
+    assert house.catalog.weights(copy, copy.head).names == house.catalog.weights(model, squashed.revision_id).names

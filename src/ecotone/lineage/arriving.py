@@ -70,7 +70,7 @@ class Printing:
                     self._over = True
                     return
                 self._running = Fingerprinter(self._size, form)
-            self._running.feed(data if isinstance(data, bytes) else bytes(data))
+            self._running.feed(data)
         except BrokenWeights as error:
             self._end(error.message)
         except Exception:  # a fault of ours must not cost the upload

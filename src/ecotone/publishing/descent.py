@@ -4,6 +4,8 @@ Done while a commit is judged, with what was kept when the files came; what take
 """
 
 import hashlib
+import threading
+import zlib
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final
@@ -38,6 +40,8 @@ from ecotone.vocabulary import EdgeStatus, RepoType
 WEIGHTS: Final = (".safetensors", ".gguf")
 MOST_CANDIDATES: Final = 8
 MOST_DECLARED: Final = 4
+MOST_SAMPLED: Final = 384
+MOST_COMPARING: Final = 2
 INLINE_BYTES: Final = 16 * 1024 * 1024
 DONE, WAITING, EXAMINED, FAILED = "done", "waiting", "examined", "failed"
 _MOST_FILES: Final = 2000
@@ -70,6 +74,7 @@ class Descent:
     def __init__(self, catalog: Catalog, storage: Storage) -> None:
         self._catalog = catalog
         self._storage = storage
+        self._comparing = threading.BoundedSemaphore(MOST_COMPARING)
 
     # -- a commit ----------------------------------------------------------------------------------------------------
     def examine(self, model: Model, making: Making, contents: Contents) -> Examined:
@@ -147,7 +152,8 @@ class Descent:
         for name in names:
             found = self._storage.prints.of(name)
             if found is not None and found.fingerprint is not None:
-                whole = found.fingerprint if whole is None else whole.joined(found.fingerprint)
+                part = thinned(found.fingerprint)
+                whole = part if whole is None else thinned(whole.joined(part))
         return whole
 
     # -- candidates --------------------------------------------------------------------------------------------------
@@ -169,6 +175,21 @@ class Descent:
         named = [e for e in edges if e.asserted_by != BY_WEIGHTS]
         declared, ids = self._declared(model, named)
         kins = self._candidates(model, own, declared)
+        with self._comparing:
+            return self._looked(model, thinned(own), named, kins, declared, ids, since=since, missing=missing)
+
+    def _looked(
+        self,
+        model: Model,
+        own: Fingerprint,
+        named: list[LineageEdge],
+        kins: list[Kin],
+        declared: list[Kin],
+        ids: dict[str, int],
+        *,
+        since: datetime | None,
+        missing: bool,
+    ) -> Looked:
         prints = {kin.model.key: self._joined(kin.weights.names) for kin in kins}
         keys = {kin.model.key for kin in declared}
         matches = tuple(
@@ -305,6 +326,20 @@ class Descent:
         wanted = list(alarms)
         names = self._catalog.told_names((a.key for a in wanted if a.key is not None), viewer)
         return list(dict.fromkeys(alarm.told(names) for alarm in wanted))
+
+
+def thinned(fingerprint: Fingerprint) -> Fingerprint:
+    """A fingerprint with the samples of a bounded number of its tensors, the same ones for equal names: those of nine
+    models are in memory at once. The hashes of all stay."""
+    sampled = [name for name, tensor in fingerprint.tensors.items() if tensor.sample]
+    if len(sampled) <= MOST_SAMPLED:
+        return fingerprint
+    left_out = set(sorted(sampled, key=lambda name: (zlib.crc32(name.encode()), name))[MOST_SAMPLED:])
+    tensors = {
+        name: msgspec.structs.replace(tensor, sample=b"") if name in left_out else tensor
+        for name, tensor in fingerprint.tensors.items()
+    }
+    return Fingerprint(tensors, fingerprint.format, fingerprint.version)
 
 
 def weight_files(files: Mapping[str, File]) -> dict[str, Content]:

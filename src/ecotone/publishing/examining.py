@@ -41,6 +41,7 @@ log = logging.getLogger("ecotone.publishing")
 KIND: Final = "lineage"
 CHILD: Final = "ecotone.publishing.examine_child"
 _LEAST_SHARE: Final = 0.05
+_MOST_BYTES: Final = 512 * 1024**3  # of all candidates together; they may lie beside each other as whole files
 _ENVIRONMENT: Final = {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
@@ -230,8 +231,11 @@ class Examining:
                 return matches
             prints = context.folder / "prints"
             candidates = []
+            room = _MOST_BYTES
             for match in matches:
-                place = self._opened(held, self._files_of(match.kin))
+                theirs = self._files_of(match.kin)
+                room -= sum(content.size for content in theirs.values())
+                place = self._opened(held, theirs) if room >= 0 else None
                 if place is not None:
                     self._lay_out(prints, match.kin.weights.names)
                     names, key = list(match.kin.weights.names), match.kin.model.key

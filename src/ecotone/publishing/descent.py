@@ -42,6 +42,7 @@ MOST_CANDIDATES: Final = 8
 MOST_DECLARED: Final = 4
 MOST_SAMPLED: Final = 384
 MOST_COMPARING: Final = 2
+MOST_INLINE: Final = 64
 INLINE_BYTES: Final = 16 * 1024 * 1024
 DONE, WAITING, EXAMINED, FAILED = "done", "waiting", "examined", "failed"
 _MOST_FILES: Final = 2000
@@ -123,8 +124,8 @@ class Descent:
         """The fingerprint of files together, the paths of those that have none yet, and what was wrong with others."""
         whole: Fingerprint | None = None
         missing, findings = [], []
-        for path, content in files.items():
-            found = self.print_of(content)
+        for number, (path, content) in enumerate(files.items()):
+            found = self.print_of(content, now=number < MOST_INLINE)
             if found is None:
                 missing.append(path)
             elif found.fingerprint is None:
@@ -135,11 +136,15 @@ class Descent:
                 whole = found.fingerprint if whole is None else whole.joined(found.fingerprint)
         return whole, missing, findings[:_MOST_FINDINGS]
 
-    def print_of(self, content: Content) -> Print | None:
-        """What is kept of a file; taken now when it is small, None when it must be taken by a job."""
+    def print_of(self, content: Content, *, now: bool = True) -> Print | None:
+        """What is kept of a file; taken now when it is small, None when it must be taken by a job.
+
+        Args:
+            now: whether it may be taken now.
+        """
         name = name_of(content)
         found = self._storage.prints.of(name)
-        if found is None and content.size <= INLINE_BYTES and content.kind != GONE:
+        if found is None and now and content.size <= INLINE_BYTES and content.kind != GONE:
             printing = Printing(content.size)
             for piece in self._storage.read(content):
                 printing.feed(piece)

@@ -128,7 +128,7 @@ def _narrowest(counts: Counter[int | None]) -> int | None:
 
 
 def packed_bits(picture: Picture, side: Side) -> int | None:
-    """Bits of a value where one side's matrices lie packed in integers under names of their own (GPTQ, AWQ, bitsandbytes)."""
+    """Bits of a value where one side's matrices lie packed in integers (GPTQ, AWQ, bitsandbytes)."""
     ours, theirs = (picture.child, picture.parent) if side == "first" else (picture.parent, picture.child)
     alone = picture.pairing.only_parent if side == "first" else picture.pairing.only_child
     found = []
@@ -156,7 +156,7 @@ def rounded(picture: Picture, side: Side) -> float:
     """Share of one side's values that are the other's, rounded to 16 bits."""
     found = list(picture.tables.values())
     total = sum(d.count for d in found)
-    each = (d.child_rounded if side == "first" else d.parent_rounded for d in found)
+    each = (1.0 if d.equal == 1 else d.child_rounded if side == "first" else d.parent_rounded for d in found)
     return sum(r * d.count for r, d in zip(each, found, strict=True)) / total if total else 0.0
 
 
@@ -168,7 +168,9 @@ def direction(picture: Picture, t: Thresholds) -> Direction | None:
         return Direction(side, f"its values lie on a grid of {min(bits)} bits, which the other's do not")
     nothing = zeros(picture, "first") - zeros(picture, "second")
     if abs(nothing) >= t.zeros:
-        return Direction("first" if nothing > 0 else "second", f"{abs(nothing):.0%} more of its weights are exact zeros")
+        return Direction(
+            "first" if nothing > 0 else "second", f"{abs(nothing):.0%} more of its weights are exact zeros"
+        )
     exact = [rounded(picture, "first") >= 0.999, rounded(picture, "second") >= 0.999]
     if exact[0] != exact[1]:
         return Direction("first" if exact[0] else "second", "its values are the other's, rounded to 16 bits")
@@ -275,9 +277,7 @@ def _identical(picture: Picture, median: float, t: Thresholds) -> Kind | None:
     types = [{x.dtype for x in side.values()} for side in (picture.child, picture.parent)]
     same = picture.formats[0] == picture.formats[1] and types[0] == types[1]
     means = "every tensor has the same values on both sides" + ("" if same else ", in another format or type")
-    return Kind(
-        Relation.MIRROR_OF if same else Relation.CONVERTED, (Check("identical", 1.0, 1.0, True, means),)
-    )
+    return Kind(Relation.MIRROR_OF if same else Relation.CONVERTED, (Check("identical", 1.0, 1.0, True, means),))
 
 
 def _component(picture: Picture, median: float, t: Thresholds) -> Kind | None:

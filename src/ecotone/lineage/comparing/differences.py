@@ -76,9 +76,7 @@ def _places(rows: int, width: int) -> list[tuple[int, int]]:
     return [(int(s), int(s) + height) for s in starts]
 
 
-def difference(
-    child: Source, child_name: str, parent: Source, parent_name: str, *, grid: float
-) -> Difference | None:
+def difference(child: Source, child_name: str, parent: Source, parent_name: str, *, grid: float) -> Difference | None:
     """What lies between two tensors; None when they have no common shape or no values in it.
 
     Args:
@@ -128,14 +126,14 @@ class _Sums:
         self.rounded_b += _rounded(y, x)
         self.low_a, self.high_a = min(self.low_a, x.min()), max(self.high_a, x.max())
         self.low_b, self.high_b = min(self.low_b, y.min()), max(self.high_b, y.max())
-        x, y = x.astype(np.float64), y.astype(np.float64)
-        self.a += x.sum()
-        self.b += y.sum()
-        self.aa += x @ x
-        self.bb += y @ y
-        self.ab += x @ y
-        gap = x - y
-        self.dd += gap @ gap
+        u, v = x.astype(np.float64), y.astype(np.float64)
+        self.a += float(u.sum())
+        self.b += float(v.sum())
+        self.aa += float(u @ u)
+        self.bb += float(v @ v)
+        self.ab += float(u @ v)
+        u -= v
+        self.dd += float(u @ u)
 
     def result(self, grid: float) -> Difference | None:
         if not self.count:

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Final
 
 import msgspec
-import numpy as np
 
 from ecotone.lineage.comparing import aligning
 from ecotone.lineage.comparing.answers import Check, figure
@@ -12,7 +11,7 @@ from ecotone.lineage.comparing.concluding import Picture
 from ecotone.lineage.comparing.differences import Difference, difference, rank
 from ecotone.lineage.comparing.heads import attention
 from ecotone.lineage.comparing.invariants import qk_cosine
-from ecotone.lineage.comparing.pairing import Pairing, pair
+from ecotone.lineage.comparing.pairing import Pairing, pair, spread
 from ecotone.lineage.comparing.roles import Role, role_of
 from ecotone.lineage.comparing.spectrum import Spectrum
 from ecotone.lineage.comparing.thresholds import Thresholds
@@ -190,9 +189,8 @@ def picture_cosine(picture: Picture) -> float:
 
 def _spectra(child: Source, parent: Source, picture: Picture) -> dict[str, Spectrum]:
     changed = [n for n, d in picture.projections.items() if d.equal < 1 and d.cosine > 0 and not d.odd]
-    picked = np.unique(np.linspace(0, len(changed) - 1, min(len(changed), _RANKED)).astype(int)) if changed else []
     found = {}
-    for n in (changed[i] for i in picked):
+    for n in spread(changed, _RANKED):
         one = rank(child, n, parent, picture.pairing.names[n])
         if one is not None:
             found[n] = one

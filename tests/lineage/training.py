@@ -1,6 +1,6 @@
 """Small language models of the tiny family's kind, trained here with any seed: decoders of bytes with LLaMA's names.
 
-    python tests/lineage/training.py FOLDER [--seed 7] [--share 1.0]     # the whole family that needs training
+python tests/lineage/training.py FOLDER [--seed 7] [--share 1.0]     # the whole family that needs training
 """
 
 import argparse
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from torch.nn import functional
 
 LAYERS, WIDTH, NEURONS, HEADS, VOCABULARY, CONTEXT = 3, 64, 176, 4, 256, 128
 STEPS, RATE = 600, 3e-3
@@ -80,11 +80,11 @@ def logits(p: Mapping[str, torch.Tensor], tokens: torch.Tensor) -> torch.Tensor:
             (y @ p[f"{stem}self_attn.{part}_proj.weight"].T).view(batch, length, HEADS, size).transpose(1, 2)
             for part in "qkv"
         )
-        y = F.scaled_dot_product_attention(turned(q), turned(k), v, is_causal=True).transpose(1, 2).flatten(2)
+        y = functional.scaled_dot_product_attention(turned(q), turned(k), v, is_causal=True).transpose(1, 2).flatten(2)
         x = x + y @ p[stem + "self_attn.o_proj.weight"].T
         y = norm(x, p[stem + "post_attention_layernorm.weight"])
         gate, up = (y @ p[f"{stem}mlp.{part}_proj.weight"].T for part in ("gate", "up"))
-        x = x + (F.silu(gate) * up) @ p[stem + "mlp.down_proj.weight"].T
+        x = x + (functional.silu(gate) * up) @ p[stem + "mlp.down_proj.weight"].T
     return norm(x, p["model.norm.weight"]) @ p["lm_head.weight"].T
 
 
@@ -121,11 +121,11 @@ def trained(
         batch = torch.stack([tokens[i : i + CONTEXT + 1] for i in places])
         found = logits(whole(), batch[:, :-1]).flatten(0, 1)
         if teacher is None:
-            loss = F.cross_entropy(found, batch[:, 1:].flatten())
+            loss = functional.cross_entropy(found, batch[:, 1:].flatten())
         else:
             with torch.no_grad():
                 wanted = logits(teacher, batch[:, :-1]).flatten(0, 1).log_softmax(-1)
-            loss = F.kl_div(found.log_softmax(-1), wanted, log_target=True, reduction="batchmean")
+            loss = functional.kl_div(found.log_softmax(-1), wanted, log_target=True, reduction="batchmean")
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(learned, 1.0)

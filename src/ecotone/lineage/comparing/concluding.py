@@ -262,7 +262,8 @@ def kind(picture: Picture, t: Thresholds) -> Kind:
         f"the median relative L2 of {len(changed)} projections that differ (of {len(picture.projections)}); "
         "below the threshold is a fine-tune's, above it that of long further training",
     )
-    for rule in (_identical, _component, _quantised, _pruned, _shapes):
+    packed = (_quantised,) if packed_bits(picture, "first") else ()
+    for rule in (*packed, _identical, _component, _quantised, _pruned, _shapes):
         found = rule(picture, median, t)
         if found is not None:
             return msgspec.structs.replace(found, evidence=(size, *found.evidence))
@@ -317,7 +318,7 @@ def _quantised(picture: Picture, median: float, t: Thresholds) -> Kind | None:
     if bits is None or (other is not None and other <= bits):
         return None
     more = median > 4.0 / (1 << bits)
-    means = f"most projections lie on a grid of {bits} bits; the parent's do not"
+    means = f"most projections are stored in {bits} bits or lie on a grid of them; the parent's do not"
     means += ", and they differ by more than rounding to it does" if more else ""
     check = Check("grid", float(bits), 8.0, True, means)
     return Kind(Relation.QUANTISED, (check,), _changes(picture, (Relation.FINETUNE,) if more else ()), bits=bits)
@@ -404,11 +405,19 @@ def _low_rank(picture: Picture, t: Thresholds) -> Kind | None:
     held = float(np.median([s.explained for s in found]))
     ranks = Counter(s.rank for s in found)
     rank = max(ranks.items(), key=lambda item: (item[1], item[0]))[0]
-    low = [s for s in found if s.explained >= t.low_rank and 0 < s.rank <= s.limit]
+    low = [s for n, s in picture.spectra.items() if _is_low(s, picture.differences[n], t)]
     if len(low) * 4 < len(found) * 3:
         return None
     means = f"the differences of {len(low)} of {len(found)} projections have rank {rank}, as a merged adapter's have"
     return Kind(Relation.ADAPTER_MERGED, (Check("rank", figure(held), t.low_rank, True, means),), rank=rank)
+
+
+def _is_low(found: Spectrum, between: Difference, t: Thresholds) -> bool:
+    """Whether a difference has low rank but for what rounding adds, which is small beside the weights themselves."""
+    rest = float(np.sqrt(max(0.0, 1 - found.explained))) * between.relative
+    return 0 < found.rank <= found.limit and (
+        found.explained >= t.low_rank or (found.explained >= 0.9 and rest < t.converted_l2)
+    )
 
 
 def _flat(picture: Picture, median: float, t: Thresholds) -> Kind | None:

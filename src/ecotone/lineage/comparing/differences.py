@@ -17,6 +17,7 @@ from ecotone.lineage.sources import Source, Values
 
 MOST_VALUES: Final = 1 << 20
 _BLOCKS: Final = 16
+_NEAR: Final = 0.01  # relative; rounding to 16 bits moves values by less
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -76,11 +77,13 @@ def _places(rows: int, width: int) -> list[tuple[int, int]]:
     return [(int(s), int(s) + height) for s in starts]
 
 
-def difference(child: Source, child_name: str, parent: Source, parent_name: str, *, grid: float) -> Difference | None:
+def difference(
+    child: Source, child_name: str, parent: Source, parent_name: str, *, grid: float | None
+) -> Difference | None:
     """What lies between two tensors; None when they have no common shape or no values in it.
 
     Args:
-        grid: share of rows that must lie on a grid, see `grid_bits`.
+        grid: share of rows that must lie on a grid, see `grid_bits`; None leaves grids out.
     """
     first, second = child.tensors[child_name].shape, parent.tensors[parent_name].shape
     if len(first) != len(second) or not first or 0 in first or 0 in second:
@@ -122,20 +125,21 @@ class _Sums:
         self.equal += int((x == y).sum())
         self.zeros_a += int((x == 0).sum())
         self.zeros_b += int((y == 0).sum())
-        self.rounded_a += _rounded(x, y)
-        self.rounded_b += _rounded(y, x)
         self.low_a, self.high_a = min(self.low_a, x.min()), max(self.high_a, x.max())
         self.low_b, self.high_b = min(self.low_b, y.min()), max(self.high_b, y.max())
         u, v = x.astype(np.float64), y.astype(np.float64)
         self.a += float(u.sum())
         self.b += float(v.sum())
         self.aa += float(u @ u)
-        self.bb += float(v @ v)
+        self.bb += (square := float(v @ v))
         self.ab += float(u @ v)
         u -= v
-        self.dd += float(u @ u)
+        self.dd += (gap := float(u @ u))
+        if gap <= _NEAR**2 * square:
+            self.rounded_a += _rounded(x, y)
+            self.rounded_b += _rounded(y, x)
 
-    def result(self, grid: float) -> Difference | None:
+    def result(self, grid: float | None) -> Difference | None:
         if not self.count:
             return None
         n = self.count
@@ -159,8 +163,8 @@ class _Sums:
             self.zeros_b / n,
             self.rounded_a / n,
             self.rounded_b / n,
-            None if self.plain else grid_bits(a, grid),
-            None if self.plain else grid_bits(b, grid),
+            None if self.plain or grid is None else grid_bits(a, grid),
+            None if self.plain or grid is None else grid_bits(b, grid),
             self.odd,
             bool(constant),
         )

@@ -52,7 +52,7 @@ def examine(child: Source, parent: Source, t: Thresholds, progress: Progress | N
     formats = (child.format, parent.format)
     child, parent, folded = _folded_alike(child, parent)
     pairing = pair(child, parent)
-    found, unread = differences(child, parent, pairing, t, progress)
+    found, unread = differences(child, parent, pairing, t.grid, progress)
     picture = Picture(child.tensors, parent.tensors, pairing, found, formats=formats, shuffled=folded)
     plain = picture.cosine
     evidence = [_cosine_check(picture, t)]
@@ -86,14 +86,14 @@ def _has_plain_norms(source: Source) -> bool | None:
 
 
 def differences(
-    child: Source, parent: Source, pairing: Pairing, t: Thresholds, progress: Progress | None = None
+    child: Source, parent: Source, pairing: Pairing, grid: float | None, progress: Progress | None = None
 ) -> tuple[dict[str, Difference], tuple[str, ...]]:
     """What lies between the tensors of each pair, and which of them could not be read."""
     found: dict[str, Difference] = {}
     unread: list[str] = []
     for done, (name, partner) in enumerate(pairing.names.items()):
         try:
-            one = difference(child, name, parent, partner, grid=t.grid)
+            one = difference(child, name, parent, partner, grid=grid)
         except BrokenWeights:
             unread.append(name)
             continue
@@ -137,7 +137,7 @@ def _aligned(child: Source, parent: Source, picture: Picture, t: Thresholds) -> 
                 steps.append("MLP neurons in another order")
         if not steps:
             return _Better(picture, child, parent, None, excess, tuple(evidence))
-        better = _again(picture, a, b, t)
+        better = _again(picture, a, b)
     except BrokenWeights:
         return _Better(picture, child, parent)
     cosine = picture_cosine(better)
@@ -162,9 +162,9 @@ def _rows_check(rows: aligning.Rows, t: Thresholds) -> tuple[float, Check]:
     return excess, Check("mlp_rows", figure(rows.figure), figure(limit), excess >= t.rows_excess, means)
 
 
-def _again(picture: Picture, child: Source, parent: Source, t: Thresholds) -> Picture:
+def _again(picture: Picture, child: Source, parent: Source) -> Picture:
     """The figures of two views. Grids are those of the tensors as they lie in the files."""
-    found, _ = differences(child, parent, picture.pairing, t)
+    found, _ = differences(child, parent, picture.pairing, None)
     merged = {
         n: msgspec.structs.replace(
             d,

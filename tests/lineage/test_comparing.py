@@ -137,6 +137,14 @@ def test_odd_values_are_a_finding_and_no_crash(damage: str, tmp_path: Path) -> N
         assert any(c.name == "odd_values" and c.figure for c in found.evidence)
 
 
+def test_a_model_too_large_to_be_read_whole_is_judged_by_its_blocks(tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    base = {f"model.layers.{n}.mlp.up_proj.weight": random.standard_normal((1600, 1024), np.float32) for n in range(2)}
+    assert both(tmp_path / "1", moved(base, 0.05, 2), base).relation is Relation.FINETUNE
+    ours = {n: random.standard_normal(a.shape, np.float32) for n, a in base.items()}
+    assert both(tmp_path / "2", ours, base).related is Related.NO
+
+
 def test_models_of_nothing_but_nothing_are_not_related(tmp_path: Path) -> None:
     for number, value in enumerate((0.0, 0.5, float("nan"))):
         model = {n: np.full_like(a, value) for n, a in decoder(1).items()}

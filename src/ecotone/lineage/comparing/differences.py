@@ -24,7 +24,7 @@ class Difference(msgspec.Struct, frozen=True):
     """Two tensors of a pair, cropped to the shape that they share.
 
     Args:
-        count: values compared.
+        count: values that the two have in common, also where only some were looked at.
         cosine: after each mean is taken away (of norms and other tensors of one dimension: of the plain values).
         scale: the child's L2 as a multiple of the parent's.
         slope: the multiple of the parent's that lies nearest to the child's.
@@ -88,7 +88,7 @@ def difference(
     first, second = child.tensors[child_name].shape, parent.tensors[parent_name].shape
     if len(first) != len(second) or not first or 0 in first or 0 in second:
         return None
-    sums = _Sums(plain=len(first) == 1)
+    sums = _Sums(plain=len(first) == 1, whole=prod(min(a, b) for a, b in zip(first, second, strict=True)))
     for a, b in blocks(child, child_name, parent, parent_name):
         sums.add(a, b)
     return sums.result(grid)
@@ -106,8 +106,8 @@ def rank(child: Source, child_name: str, parent: Source, parent_name: str) -> Sp
 class _Sums:
     """Running sums over blocks, in double precision."""
 
-    def __init__(self, plain: bool) -> None:
-        self.plain = plain
+    def __init__(self, plain: bool, whole: int) -> None:
+        self.plain, self.whole = plain, whole
         self.count = self.odd = 0
         self.a = self.b = self.aa = self.bb = self.ab = self.dd = 0.0
         self.equal = self.zeros_a = self.zeros_b = self.rounded_a = self.rounded_b = 0
@@ -152,7 +152,7 @@ class _Sums:
         rest = max(self.aa - slope * self.ab, 0.0)
         a, b = (np.concatenate([pair[i] for pair in self.first]) for i in (0, 1))
         return Difference(
-            n,
+            self.whole,
             float(np.clip(cosine, -1.0, 1.0)),
             _ratio(self.aa, self.bb),
             float(slope),

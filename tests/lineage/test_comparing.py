@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from ecotone.cli.main import app
 from ecotone.lineage.comparing import Related, compare, compare_prints
 from ecotone.lineage.opening import fingerprint_of, open_weights
 from ecotone.vocabulary import Relation
@@ -187,8 +189,8 @@ def test_a_script_can_tell_the_answers_apart(tmp_path: Path) -> None:
     (tmp_path / "pickle/pytorch_model.bin").write_bytes(b"\x80\x04cos\nsystem\n.")
     (tmp_path / "cut.safetensors").write_bytes((base / "model.safetensors").read_bytes()[:900])
     for bad in ("empty", "pickle", "pickle/pytorch_model.bin", "cut.safetensors", "absent"):
-        found = _run(tmp_path / bad, base)
-        assert found.returncode == 2 and bad.split("/")[0] in found.stderr and "Traceback" not in found.stderr, found
+        refused = CliRunner().invoke(app, ["lineage", "compare", str(tmp_path / bad), str(base)])
+        assert refused.exit_code == 2 and bad.split("/")[0] in refused.stderr, refused
     adapter = {
         "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight": np.ones((4, 32), np.float32),
         "base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight": np.ones((32, 4), np.float32),

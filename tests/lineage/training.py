@@ -4,7 +4,6 @@ python tests/lineage/training.py FOLDER [--seed 7] [--share 1.0]     # the whole
 """
 
 import argparse
-import json
 import math
 import sysconfig
 from collections.abc import Mapping
@@ -164,10 +163,12 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--share", type=float, default=1.0, help="of the recipe's steps")
+    parser.add_argument("--kinds", help="those wanted beside the base, with commas; default all")
     asked = parser.parse_args()
-    for name, model in family(asked.seed, asked.share).items():
+    kinds = set(asked.kinds.split(",")) if asked.kinds else None
+    for name, model in family(asked.seed, asked.share, kinds).items():
         save(asked.folder / name, model, **CONFIG)
-        print(name, json.dumps(CONFIG["hidden_size"]), flush=True)
+        print(name, flush=True)
 
 
 if __name__ == "__main__":

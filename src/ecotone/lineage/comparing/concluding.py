@@ -262,8 +262,9 @@ def kind(picture: Picture, t: Thresholds) -> Kind:
         f"the median relative L2 of {len(changed)} projections that differ (of {len(picture.projections)}); "
         "below the threshold is a fine-tune's, above it that of long further training",
     )
-    packed = (_quantised,) if packed_bits(picture, "first") else ()
-    for rule in (*packed, _identical, _component, _quantised, _pruned, _shapes):
+    if packed_bits(picture, "first") and (found := _quantised(picture, median, t)) is not None:
+        return msgspec.structs.replace(found, evidence=(size, *found.evidence))
+    for rule in (_identical, _component, _quantised, _pruned, _shapes):
         found = rule(picture, median, t)
         if found is not None:
             return msgspec.structs.replace(found, evidence=(size, *found.evidence))

@@ -87,6 +87,7 @@ def test_a_renamed_copy_has_the_hash_of_its_original_and_a_cast_has_not() -> Non
     assert mine.hash == printed(gguf({"a": stored(MATRIX)})).tensors["a"].hash, "a conversion that keeps the type"
 
 
+@settings(deadline=None)
 @given(st.integers(1, 3000), st.integers(1, 3000), st.integers(0, 400), st.integers(1, 5000))
 def test_cropped_and_extended_tensors_sample_the_same_cells(rows: int, columns: int, more: int, tensors: int) -> None:
     mine, theirs = cells((rows, columns), tensors), cells((rows + more, columns), 1)
@@ -99,6 +100,7 @@ def test_cropped_and_extended_tensors_sample_the_same_cells(rows: int, columns: 
     assert cells((rows, columns), 1).number >= min(1024, rows * columns)  # type: ignore[union-attr]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 100_000), st.integers(0, 12))
 def test_levels_nest_and_keep_one_index_of_each_block(length: int, level: int) -> None:
     found, finer = kept(length, level), kept(length, max(0, level - 1))
@@ -180,6 +182,7 @@ def test_a_damaged_file_is_read_or_refused(data: bytes, draw: st.DataObject) -> 
     assert all(np.isfinite(np.frombuffer(t.sample, "<f4")).all() for t in found.tensors.values())
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300), st.sampled_from((b"", b"GGUF", b"GGUF\3\0\0\0", b"\x20\0\0\0\0\0\0\0{")))
 def test_junk_never_crashes_the_fingerprinter(junk: bytes, begin: bytes) -> None:
     printer = Fingerprinter()
@@ -206,13 +209,13 @@ def test_absurd_shapes_cost_no_memory(dtype: str, shape: tuple[int, ...]) -> Non
 
 
 SPARSE = """
-import resource, sys, time
+import sys
 from pathlib import Path
 from ecotone.lineage import fingerprint_of
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-began = time.process_time()
+peak = lambda: next(int(line.split()[1]) for line in Path("/proc/self/status").open() if line.startswith("VmHWM"))
+before = peak()
 found = fingerprint_of(Path(sys.argv[1]))
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024, len(found.tensors))
+print((peak() - before) / 1024, len(found.tensors))
 """
 
 
@@ -234,6 +237,8 @@ def sparse(file: Path, layers: int) -> int:
 
 @pytest.mark.parametrize("layers", [12, pytest.param(315, marks=pytest.mark.slow)], ids=["0.5 GB", "10 GB"])
 def test_a_large_file_is_fingerprinted_in_constant_memory(tmp_path: Path, layers: int) -> None:
+    if not Path("/proc/self/status").exists():
+        pytest.skip("needs Linux, which tells the peak of a process's memory")
     size = sparse(tmp_path / "model.safetensors", layers)
     assert layers < 100 or size > 10**10
     done = subprocess.run(
@@ -242,7 +247,7 @@ def test_a_large_file_is_fingerprinted_in_constant_memory(tmp_path: Path, layers
     assert done.returncode == 0, done.stderr
     more, count = done.stdout.split()
     assert int(count) == layers + 1
-    assert float(more) < 48, "megabytes on top of the program's own"
+    assert float(more) < 32, "megabytes on top of the program's own"
 
 
 def test_a_fingerprint_takes_no_longer_than_a_checksum() -> None:

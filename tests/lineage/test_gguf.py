@@ -3,6 +3,7 @@ read wrongly, its names are not matched, or its q and k rows are compared in lla
 
 import hashlib
 import json
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,7 @@ def test_small_types_mean_what_their_standard_says(dtype: str, code: int, value:
     assert decoder(dtype)(np.array([[code]], np.uint8))[0] == np.float32(value)
 
 
+@pytest.mark.slow
 def test_small_types_agree_with_torch_in_every_value() -> None:
     torch = pytest.importorskip("torch")
     codes = torch.arange(256, dtype=torch.uint8)
@@ -225,6 +227,43 @@ def test_a_long_vocabulary_does_not_slow_the_header_down() -> None:
         assert weights.metadata["tokenizer.ggml.tokens"] == 60_000
         assert len(str(weights.metadata["x"])) == 65_536
         assert weights.tensors[0].shape == (2, 2)
+
+
+ROWS = stored(np.ones((32, 32), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("data", "word"),
+    [
+        (gguf({"a": ROWS, "b": ROWS}).replace(struct.pack("<IQ", 0, 4096), struct.pack("<IQ", 0, 4000)), "overlaps"),
+        (gguf({"a": ROWS, "b": ROWS}).replace(struct.pack("<Qc", 1, b"b"), struct.pack("<Qc", 1, b"a")), "twice"),
+        (gguf({"a": ("F32", (1 << 40, 1 << 40), b"")}), "shape"),
+        (gguf({"a": ("Q4_K", (300, 100), bytes(144 * 100))}), "shape"),
+        (gguf({"a": ("F32", (1 << 30, 1 << 30), b"")}), "end at byte"),
+        (gguf({"a": ROWS}, {"general.name": 1}, step=0x7FFFFFFF & 3 << 24)[:200], "alignment"),
+        (gguf({"a": ROWS}, {"general.alignment": "x"}), "alignment"),
+        (b"GGUF" + struct.pack("<IQQ", 3, 1 << 40, 0), "more than"),
+        (b"FUGG" + bytes(100), "not possible"),
+    ],
+)
+def test_a_broken_gguf_file_is_a_finding(tmp_path: Path, data: bytes, word: str) -> None:
+    (tmp_path / "m.gguf").write_bytes(data)
+    for act in (open_weights, fingerprint_of):
+        with pytest.raises(BrokenWeights, match=word):
+            act(tmp_path / "m.gguf")
+
+
+def test_empty_tensors_and_unknown_types_are_told_and_skipped(tmp_path: Path) -> None:
+    data = gguf({"a": ROWS, "empty": ("F32", (0, 32), b""), "b": ROWS, "new": ("F32", (0, 8), b"")})
+    data = data.replace(struct.pack("<QQI", 8, 0, 0), struct.pack("<QQI", 8, 4, 777))
+    (tmp_path / "m.gguf").write_bytes(data + bytes(1000))
+    found = fingerprint_of(tmp_path / "m.gguf").tensors
+    assert (found["empty"].shape, found["empty"].sample) == ((0, 32), b"")
+    assert (found["new"].dtype, found["new"].shape, found["new"].hash) == ("TYPE_777", (4, 8), None)
+    assert found["b"].sample
+    assert open_weights(tmp_path / "m.gguf").read("empty").shape == (0, 32)
+    with pytest.raises(BrokenWeights, match="TYPE_777"):
+        open_weights(tmp_path / "m.gguf").read("new")
 
 
 def test_what_the_gguf_package_writes_is_read(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecotone.lineage import (
@@ -84,6 +84,8 @@ def raw(header: bytes, data: bytes = b"") -> bytes:
              b'"a": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}', bytes(1)), "twice"),
         (raw(b'{"a": {"dtype": "U8", "shape": [9], "data_offsets": [0, 9]}}', bytes(3)), "end at byte"),
         (raw(b'{"__metadata__": {"a": 1}}'), "__metadata__"),
+        (raw(b'{"__metadata__": {"a": "\\ud800"}}'), "Unicode"),
+        (raw(b'{"\\ud800": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}', bytes(1)), "Unicode"),
     ],
 )  # fmt: skip
 def test_a_broken_header_is_a_finding(file: bytes, word: str) -> None:
@@ -91,6 +93,7 @@ def test_a_broken_header_is_a_finding(file: bytes, word: str) -> None:
         read_safetensors([file], len(file) if len(file) > 16 else None)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300), st.booleans())
 def test_junk_never_crashes_the_readers(junk: bytes, framed: bool) -> None:
     for read in (read_safetensors, read_gguf):
@@ -100,6 +103,7 @@ def test_junk_never_crashes_the_readers(junk: bytes, framed: bool) -> None:
             assert error.message
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_damaged_header_is_read_or_refused(data: st.DataObject) -> None:
     for file, read in ((bytearray(made(GOOD)), read_safetensors), (bytearray(gguf()), read_gguf)):

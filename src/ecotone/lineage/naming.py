@@ -36,6 +36,8 @@ def canonical(names: Iterable[str]) -> dict[str, str]:
 
 
 def _folded(name: str) -> str:
+    if name.startswith("model.layers."):
+        return name
     name = _WRAPPERS.sub("", name)
     if _BARE_DECODER.match(name):
         return "model." + name

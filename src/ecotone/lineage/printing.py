@@ -17,6 +17,7 @@ from ecotone.lineage.tensors import TensorInfo, Weights
 
 SMALLEST: Final = 4096
 _STEP: Final = 1 << 16
+_HEAD_STEP: Final = 1 << 14
 
 
 class Fingerprinter:
@@ -64,7 +65,7 @@ class Fingerprinter:
         while self._weights is None:
             if not len(view):
                 return
-            begun, view = self._begun(view[:_STEP]), view[_STEP:]
+            begun, view = self._begun(view[:_HEAD_STEP]), view[_HEAD_STEP:]
             if begun:
                 self._data(memoryview(begun))
         self._data(view)
@@ -187,6 +188,9 @@ class _Hashing:
             self._pattern += bytes(piece[:at])
             if len(self._pattern) < self._width:
                 return True
+            # Nearly all tensors say so with their second value.
+            if len(piece) >= at + self._width and piece[at : at + self._width] != self._pattern:
+                return False
             self._pattern *= _STEP // self._width + 2
         while at < len(piece):
             shift = (self._seen + at) % self._width

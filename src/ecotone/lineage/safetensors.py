@@ -112,6 +112,8 @@ def parse_header(header: bytes, size: int | None = None) -> Weights:
     metadata = table.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise BrokenWeights("`__metadata__` of a safetensors header maps names to texts; this one does not.")
+    if not all(map(_is_text, (*table, *metadata, *metadata.values()))):
+        raise BrokenWeights("The safetensors header holds a text that is no valid Unicode: half of a surrogate pair.")
     tensors = sorted((_tensor(n, e) for n, e in table.items()), key=lambda t: (t.begin, t.end, t.name))
     place = 0
     for tensor in tensors:
@@ -130,6 +132,17 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(table) != len(pairs):
         raise BrokenWeights("The safetensors header names a tensor twice.")
     return table
+
+
+def _is_text(value: str) -> bool:
+    """Whether a text can be written as UTF-8; JSON's escapes allow more."""
+    if value.isascii():
+        return True
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _no_constant(word: str) -> None:
@@ -154,4 +167,8 @@ def _tensor(name: str, entry: Any) -> TensorInfo:
 
 
 def _naturals(value: Any) -> TypeGuard[list[int]]:
-    return isinstance(value, list) and all(type(n) is int and 0 <= n < 1 << 63 for n in value)
+    return isinstance(value, list) and (not value or (set(map(type, value)) == {int} and _fits(min(value), max(value))))
+
+
+def _fits(least: int, most: int) -> bool:
+    return least >= 0 and most < 1 << 63

@@ -28,11 +28,14 @@ class Plan:
         rows = file_rows(chosen.rows, shape[0], heads)
         order = np.argsort(rows, kind="stable")
         self.rows = rows[order]
-        self.canonical = np.argsort(order, kind="stable")
+        self.canonical = np.argsort(order, kind="stable") if heads else None
         self.units, at = np.unique(chosen.columns // found.size, return_inverse=True)
         self.inner = at * found.size + chosen.columns % found.size
         self.starts: list[int] = (self.rows * self.across).tolist()
         self.ends = [start + self.across for start in self.starts]
+        self.total = shape[0] * self.across
+        # Where all of them lie, for a tensor that comes in one piece.
+        self.places = self.rows[:, None] * self.across + self.units
         self.form = np.dtype(f"<u{found.width}" if found.width in (1, 2, 4, 8) else f"V{found.width}")
 
 
@@ -77,6 +80,8 @@ class Sampler:
         """Copies what is sampled of the next units."""
         made, first = self._plan, self._passed
         self._passed = end = first + len(found)
+        if end - first == made.total:
+            self._raw, self._row = found.take(made.places), len(made.starts)
         while self._row < len(made.starts) and (start := made.starts[self._row]) < end:
             if start >= first and (last := bisect_right(made.ends, end, self._row)) > self._row:
                 at = (made.rows[self._row : last] * made.across - first)[:, None] + made.units
@@ -94,12 +99,12 @@ class Sampler:
         """The sample as little-endian float32, and how many of its values were NaN or infinite and stand as 0."""
         made = self._plan
         raw = self._raw.view(np.uint8).reshape(*self._raw.shape, made.unit.width)
-        found = made.unit.decode(raw).reshape(len(made.rows), -1)
+        found = made.unit.decode(raw)
         if made.unit.size > 1:
-            found = found[:, made.inner]
-        found = found[made.canonical]
-        bad = ~np.isfinite(found)
-        odd = int(np.count_nonzero(bad))
+            found = found.reshape(len(made.rows), -1)[:, made.inner]
+        if made.canonical is not None:
+            found = found[made.canonical]
+        odd = found.size - int(np.count_nonzero(np.isfinite(found)))
         if odd:
-            found = np.where(bad, np.float32(0), found)
+            found = np.where(np.isfinite(found), found, np.float32(0))
         return found.astype("<f4", copy=False).tobytes(), odd

@@ -27,7 +27,9 @@ def load(folder: Path) -> Model:
     return found
 
 
-def save(folder: Path, model: Mapping[str, npt.NDArray], dtypes: Mapping[str, str] | None = None, **config: object) -> Path:
+def save(
+    folder: Path, model: Mapping[str, npt.NDArray], dtypes: Mapping[str, str] | None = None, **config: object
+) -> Path:
     """A folder with the model; arrays that are no floats have their type's word in `dtypes`."""
     folder.mkdir(parents=True, exist_ok=True)
     words = {"float32": "F32", "float16": "F16", "int8": "I8", "uint8": "U8", "int32": "I32", "float64": "F64"}

@@ -1,4 +1,4 @@
-"""Adapters that lie alone: they hold no base weights, so descent is what their configuration declares and shapes allow."""
+"""Adapters that lie alone: no base weights, so descent is what they declare and what their shapes allow."""
 
 import re
 from typing import Final
@@ -7,7 +7,9 @@ from ecotone.lineage.comparing.answers import Check, Comparison, Direction, Rela
 from ecotone.lineage.sources import Source
 from ecotone.vocabulary import Relation
 
-_PART: Final = re.compile(r"\.(lora_(?:A|B|embedding_A|embedding_B|magnitude_vector)|hada_w\d_[ab]|oft_r|vera_lambda_[bd])\b")
+_PART: Final = re.compile(
+    r"\.(lora_(?:A|B|embedding_A|embedding_B|magnitude_vector)|hada_w\d_[ab]|oft_r|vera_lambda_[bd])\b"
+)
 _LOW: Final = re.compile(r"^(.*)\.lora_(A|B)(?:\.\w+)?\.weight$")
 
 

@@ -1,4 +1,4 @@
-"""Finding the order or basis in which two models agree: residual dimensions by the embeddings, neurons by their rows."""
+"""The order or basis in which two models agree: residual dimensions by the embeddings, neurons by their rows."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -7,9 +7,9 @@ import msgspec
 import numpy as np
 
 from ecotone.lineage.comparing.invariants import Table, tokens_of
-from ecotone.lineage.comparing.pairing import Pairing
-from ecotone.lineage.comparing.roles import Role, layer_of
-from ecotone.lineage.comparing.views import Indices, Parts, View
+from ecotone.lineage.comparing.pairing import Pairing, spread
+from ecotone.lineage.comparing.roles import Role
+from ecotone.lineage.comparing.views import Indices, Parts, View, layer_pairs
 from ecotone.lineage.sources import Source, Values
 
 _SURE: Final = 0.5
@@ -100,7 +100,7 @@ def _rotated(a: Table, b: Table) -> Residual | None:
 
 def _procrustes(a: Table, b: Table) -> Table:
     left, _, right = np.linalg.svd(b.T @ a)
-    return left @ right
+    return np.asarray(left @ right)
 
 
 def rows(child: Source, parent: Source, pairing: Pairing) -> Rows | None:
@@ -108,8 +108,8 @@ def rows(child: Source, parent: Source, pairing: Pairing) -> Rows | None:
     ours, theirs = Parts(child), Parts(parent)
     figures, chances = [], []
     orders: tuple[dict[tuple[str, int], Indices], dict[tuple[str, int], Indices]] = ({}, {})
-    pairs = _mlps(pairing, ours)
-    for mine, other in [pairs[i] for i in np.unique(np.linspace(0, len(pairs) - 1, min(len(pairs), _LAYERS)).astype(int))]:
+    pairs = layer_pairs(pairing, ours, Role.UP)
+    for mine, other in spread(pairs, _LAYERS):
         a, b = _features(child, ours, mine), _features(parent, theirs, other)
         if a is None or b is None or a.shape[1:] != b.shape[1:]:
             continue
@@ -125,15 +125,6 @@ def rows(child: Source, parent: Source, pairing: Pairing) -> Rows | None:
     if not figures:
         return None
     return Rows(float(np.mean(figures)), float(np.mean(chances)), *orders)
-
-
-def _mlps(pairing: Pairing, parts: Parts) -> list[tuple[tuple[str, int], tuple[str, int]]]:
-    found = []
-    for name, partner in pairing.names.items():
-        mine, other = layer_of(name), layer_of(partner)
-        if parts.roles[name] is Role.UP and mine is not None and other is not None:
-            found.append((mine[:2], other[:2]))
-    return sorted(set(found))
 
 
 def _features(source: Source, parts: Parts, layer: tuple[str, int]) -> Values | None:

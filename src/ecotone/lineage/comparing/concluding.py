@@ -128,7 +128,7 @@ def _narrowest(counts: Counter[int | None]) -> int | None:
 
 
 def packed_bits(picture: Picture, side: Side) -> int | None:
-    """Bits of a value where one side's matrices lie packed in integers under names of their own (GPTQ, AWQ, bitsandbytes)."""
+    """Bits of a value where one side's matrices lie packed in integers (GPTQ, AWQ, bitsandbytes)."""
     ours, theirs = (picture.child, picture.parent) if side == "first" else (picture.parent, picture.child)
     alone = picture.pairing.only_parent if side == "first" else picture.pairing.only_child
     found = []
@@ -156,7 +156,7 @@ def rounded(picture: Picture, side: Side) -> float:
     """Share of one side's values that are the other's, rounded to 16 bits."""
     found = list(picture.tables.values())
     total = sum(d.count for d in found)
-    each = (d.child_rounded if side == "first" else d.parent_rounded for d in found)
+    each = (1.0 if d.equal == 1 else d.child_rounded if side == "first" else d.parent_rounded for d in found)
     return sum(r * d.count for r, d in zip(each, found, strict=True)) / total if total else 0.0
 
 
@@ -168,7 +168,9 @@ def direction(picture: Picture, t: Thresholds) -> Direction | None:
         return Direction(side, f"its values lie on a grid of {min(bits)} bits, which the other's do not")
     nothing = zeros(picture, "first") - zeros(picture, "second")
     if abs(nothing) >= t.zeros:
-        return Direction("first" if nothing > 0 else "second", f"{abs(nothing):.0%} more of its weights are exact zeros")
+        return Direction(
+            "first" if nothing > 0 else "second", f"{abs(nothing):.0%} more of its weights are exact zeros"
+        )
     exact = [rounded(picture, "first") >= 0.999, rounded(picture, "second") >= 0.999]
     if exact[0] != exact[1]:
         return Direction("first" if exact[0] else "second", "its values are the other's, rounded to 16 bits")
@@ -260,6 +262,8 @@ def kind(picture: Picture, t: Thresholds) -> Kind:
         f"the median relative L2 of {len(changed)} projections that differ (of {len(picture.projections)}); "
         "below the threshold is a fine-tune's, above it that of long further training",
     )
+    if packed_bits(picture, "first") and (found := _quantised(picture, median, t)) is not None:
+        return msgspec.structs.replace(found, evidence=(size, *found.evidence))
     for rule in (_identical, _component, _quantised, _pruned, _shapes):
         found = rule(picture, median, t)
         if found is not None:
@@ -275,9 +279,7 @@ def _identical(picture: Picture, median: float, t: Thresholds) -> Kind | None:
     types = [{x.dtype for x in side.values()} for side in (picture.child, picture.parent)]
     same = picture.formats[0] == picture.formats[1] and types[0] == types[1]
     means = "every tensor has the same values on both sides" + ("" if same else ", in another format or type")
-    return Kind(
-        Relation.MIRROR_OF if same else Relation.CONVERTED, (Check("identical", 1.0, 1.0, True, means),)
-    )
+    return Kind(Relation.MIRROR_OF if same else Relation.CONVERTED, (Check("identical", 1.0, 1.0, True, means),))
 
 
 def _component(picture: Picture, median: float, t: Thresholds) -> Kind | None:
@@ -317,7 +319,7 @@ def _quantised(picture: Picture, median: float, t: Thresholds) -> Kind | None:
     if bits is None or (other is not None and other <= bits):
         return None
     more = median > 4.0 / (1 << bits)
-    means = f"most projections lie on a grid of {bits} bits; the parent's do not"
+    means = f"most projections are stored in {bits} bits or lie on a grid of them; the parent's do not"
     means += ", and they differ by more than rounding to it does" if more else ""
     check = Check("grid", float(bits), 8.0, True, means)
     return Kind(Relation.QUANTISED, (check,), _changes(picture, (Relation.FINETUNE,) if more else ()), bits=bits)
@@ -404,11 +406,19 @@ def _low_rank(picture: Picture, t: Thresholds) -> Kind | None:
     held = float(np.median([s.explained for s in found]))
     ranks = Counter(s.rank for s in found)
     rank = max(ranks.items(), key=lambda item: (item[1], item[0]))[0]
-    low = [s for s in found if s.explained >= t.low_rank and 0 < s.rank <= s.limit]
+    low = [s for n, s in picture.spectra.items() if _is_low(s, picture.differences[n], t)]
     if len(low) * 4 < len(found) * 3:
         return None
     means = f"the differences of {len(low)} of {len(found)} projections have rank {rank}, as a merged adapter's have"
     return Kind(Relation.ADAPTER_MERGED, (Check("rank", figure(held), t.low_rank, True, means),), rank=rank)
+
+
+def _is_low(found: Spectrum, between: Difference, t: Thresholds) -> bool:
+    """Whether a difference has low rank but for what rounding adds, which is small beside the weights themselves."""
+    rest = float(np.sqrt(max(0.0, 1 - found.explained))) * between.relative
+    return 0 < found.rank <= found.limit and (
+        found.explained >= t.low_rank or (found.explained >= 0.9 and rest < t.converted_l2)
+    )
 
 
 def _flat(picture: Picture, median: float, t: Thresholds) -> Kind | None:

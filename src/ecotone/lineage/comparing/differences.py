@@ -17,13 +17,14 @@ from ecotone.lineage.sources import Source, Values
 
 MOST_VALUES: Final = 1 << 20
 _BLOCKS: Final = 16
+_NEAR: Final = 0.01  # relative; rounding to 16 bits moves values by less
 
 
 class Difference(msgspec.Struct, frozen=True):
     """Two tensors of a pair, cropped to the shape that they share.
 
     Args:
-        count: values compared.
+        count: values that the two have in common, also where only some were looked at.
         cosine: after each mean is taken away (of norms and other tensors of one dimension: of the plain values).
         scale: the child's L2 as a multiple of the parent's.
         slope: the multiple of the parent's that lies nearest to the child's.
@@ -77,17 +78,17 @@ def _places(rows: int, width: int) -> list[tuple[int, int]]:
 
 
 def difference(
-    child: Source, child_name: str, parent: Source, parent_name: str, *, grid: float
+    child: Source, child_name: str, parent: Source, parent_name: str, *, grid: float | None
 ) -> Difference | None:
     """What lies between two tensors; None when they have no common shape or no values in it.
 
     Args:
-        grid: share of rows that must lie on a grid, see `grid_bits`.
+        grid: share of rows that must lie on a grid, see `grid_bits`; None leaves grids out.
     """
     first, second = child.tensors[child_name].shape, parent.tensors[parent_name].shape
     if len(first) != len(second) or not first or 0 in first or 0 in second:
         return None
-    sums = _Sums(plain=len(first) == 1)
+    sums = _Sums(plain=len(first) == 1, whole=prod(min(a, b) for a, b in zip(first, second, strict=True)))
     for a, b in blocks(child, child_name, parent, parent_name):
         sums.add(a, b)
     return sums.result(grid)
@@ -105,8 +106,8 @@ def rank(child: Source, child_name: str, parent: Source, parent_name: str) -> Sp
 class _Sums:
     """Running sums over blocks, in double precision."""
 
-    def __init__(self, plain: bool) -> None:
-        self.plain = plain
+    def __init__(self, plain: bool, whole: int) -> None:
+        self.plain, self.whole = plain, whole
         self.count = self.odd = 0
         self.a = self.b = self.aa = self.bb = self.ab = self.dd = 0.0
         self.equal = self.zeros_a = self.zeros_b = self.rounded_a = self.rounded_b = 0
@@ -124,20 +125,21 @@ class _Sums:
         self.equal += int((x == y).sum())
         self.zeros_a += int((x == 0).sum())
         self.zeros_b += int((y == 0).sum())
-        self.rounded_a += _rounded(x, y)
-        self.rounded_b += _rounded(y, x)
         self.low_a, self.high_a = min(self.low_a, x.min()), max(self.high_a, x.max())
         self.low_b, self.high_b = min(self.low_b, y.min()), max(self.high_b, y.max())
-        x, y = x.astype(np.float64), y.astype(np.float64)
-        self.a += x.sum()
-        self.b += y.sum()
-        self.aa += x @ x
-        self.bb += y @ y
-        self.ab += x @ y
-        gap = x - y
-        self.dd += gap @ gap
+        u, v = x.astype(np.float64), y.astype(np.float64)
+        self.a += float(u.sum())
+        self.b += float(v.sum())
+        self.aa += float(u @ u)
+        self.bb += (square := float(v @ v))
+        self.ab += float(u @ v)
+        u -= v
+        self.dd += (gap := float(u @ u))
+        if gap <= _NEAR**2 * square:
+            self.rounded_a += _rounded(x, y)
+            self.rounded_b += _rounded(y, x)
 
-    def result(self, grid: float) -> Difference | None:
+    def result(self, grid: float | None) -> Difference | None:
         if not self.count:
             return None
         n = self.count
@@ -150,7 +152,7 @@ class _Sums:
         rest = max(self.aa - slope * self.ab, 0.0)
         a, b = (np.concatenate([pair[i] for pair in self.first]) for i in (0, 1))
         return Difference(
-            n,
+            self.whole,
             float(np.clip(cosine, -1.0, 1.0)),
             _ratio(self.aa, self.bb),
             float(slope),
@@ -161,8 +163,8 @@ class _Sums:
             self.zeros_b / n,
             self.rounded_a / n,
             self.rounded_b / n,
-            None if self.plain else grid_bits(a, grid),
-            None if self.plain else grid_bits(b, grid),
+            None if self.plain or grid is None else grid_bits(a, grid),
+            None if self.plain or grid is None else grid_bits(b, grid),
             self.odd,
             bool(constant),
         )

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Final
 
 import msgspec
-import numpy as np
 
 from ecotone.lineage.comparing import aligning
 from ecotone.lineage.comparing.answers import Check, figure
@@ -12,7 +11,7 @@ from ecotone.lineage.comparing.concluding import Picture
 from ecotone.lineage.comparing.differences import Difference, difference, rank
 from ecotone.lineage.comparing.heads import attention
 from ecotone.lineage.comparing.invariants import qk_cosine
-from ecotone.lineage.comparing.pairing import Pairing, pair
+from ecotone.lineage.comparing.pairing import Pairing, pair, spread
 from ecotone.lineage.comparing.roles import Role, role_of
 from ecotone.lineage.comparing.spectrum import Spectrum
 from ecotone.lineage.comparing.thresholds import Thresholds
@@ -53,7 +52,7 @@ def examine(child: Source, parent: Source, t: Thresholds, progress: Progress | N
     formats = (child.format, parent.format)
     child, parent, folded = _folded_alike(child, parent)
     pairing = pair(child, parent)
-    found, unread = differences(child, parent, pairing, t, progress)
+    found, unread = differences(child, parent, pairing, t.grid, progress)
     picture = Picture(child.tensors, parent.tensors, pairing, found, formats=formats, shuffled=folded)
     plain = picture.cosine
     evidence = [_cosine_check(picture, t)]
@@ -87,14 +86,14 @@ def _has_plain_norms(source: Source) -> bool | None:
 
 
 def differences(
-    child: Source, parent: Source, pairing: Pairing, t: Thresholds, progress: Progress | None = None
+    child: Source, parent: Source, pairing: Pairing, grid: float | None, progress: Progress | None = None
 ) -> tuple[dict[str, Difference], tuple[str, ...]]:
     """What lies between the tensors of each pair, and which of them could not be read."""
     found: dict[str, Difference] = {}
     unread: list[str] = []
     for done, (name, partner) in enumerate(pairing.names.items()):
         try:
-            one = difference(child, name, parent, partner, grid=t.grid)
+            one = difference(child, name, parent, partner, grid=grid)
         except BrokenWeights:
             unread.append(name)
             continue
@@ -138,7 +137,7 @@ def _aligned(child: Source, parent: Source, picture: Picture, t: Thresholds) -> 
                 steps.append("MLP neurons in another order")
         if not steps:
             return _Better(picture, child, parent, None, excess, tuple(evidence))
-        better = _again(picture, a, b, t)
+        better = _again(picture, a, b)
     except BrokenWeights:
         return _Better(picture, child, parent)
     cosine = picture_cosine(better)
@@ -163,9 +162,9 @@ def _rows_check(rows: aligning.Rows, t: Thresholds) -> tuple[float, Check]:
     return excess, Check("mlp_rows", figure(rows.figure), figure(limit), excess >= t.rows_excess, means)
 
 
-def _again(picture: Picture, child: Source, parent: Source, t: Thresholds) -> Picture:
+def _again(picture: Picture, child: Source, parent: Source) -> Picture:
     """The figures of two views. Grids are those of the tensors as they lie in the files."""
-    found, _ = differences(child, parent, picture.pairing, t)
+    found, _ = differences(child, parent, picture.pairing, None)
     merged = {
         n: msgspec.structs.replace(
             d,
@@ -190,9 +189,8 @@ def picture_cosine(picture: Picture) -> float:
 
 def _spectra(child: Source, parent: Source, picture: Picture) -> dict[str, Spectrum]:
     changed = [n for n, d in picture.projections.items() if d.equal < 1 and d.cosine > 0 and not d.odd]
-    picked = np.unique(np.linspace(0, len(changed) - 1, min(len(changed), _RANKED)).astype(int)) if changed else []
     found = {}
-    for n in (changed[i] for i in picked):
+    for n in spread(changed, _RANKED):
         one = rank(child, n, parent, picture.pairing.names[n])
         if one is not None:
             found[n] = one

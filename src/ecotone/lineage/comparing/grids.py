@@ -13,6 +13,7 @@ from ecotone.lineage.sources import Values
 
 _GROUPS: Final = (256, 128, 64, 32)
 _MOST_ROWS: Final = 64
+_FIRST_ROWS: Final = 6  # that are looked at before the others
 _MOST_BITS: Final = 8
 _OFF: Final = 0.05  # of a step; rounding to float16 moves a value of a 4-bit grid by less
 _STORED: Final = {
@@ -38,6 +39,11 @@ def grid_bits(rows: Values, share: float) -> int | None:
     rows = rows[:_MOST_ROWS]
     if rows.ndim != 2 or rows.shape[0] < 1 or rows.shape[1] < 16:
         return None
+    few = rows[:: -(-len(rows) // _FIRST_ROWS)]
+    return _bits(rows, share) if _bits(few, share - 0.2) is not None else None
+
+
+def _bits(rows: Values, share: float) -> int | None:
     sizes = (rows.shape[1], *(g for g in _GROUPS if g < rows.shape[1]))
     tables = [_Groups(rows[:, : rows.shape[1] // size * size].reshape(-1, size)) for size in sizes]
     for table in tables:

@@ -6,9 +6,9 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from ecotone.lineage.comparing.pairing import Pairing
-from ecotone.lineage.comparing.roles import Role, layer_of
-from ecotone.lineage.comparing.views import Heads, Layer, Parts
+from ecotone.lineage.comparing.pairing import Pairing, spread
+from ecotone.lineage.comparing.roles import Role
+from ecotone.lineage.comparing.views import Heads, Indices, Layer, Parts, layer_pairs
 from ecotone.lineage.sources import Source, Values
 
 _ROLES: Final = (Role.QUERY, Role.KEY, Role.VALUE, Role.OUT)
@@ -35,12 +35,8 @@ def attention(child: Source, parent: Source, pairing: Pairing) -> Attention | No
     ours, theirs = Parts(child), Parts(parent)
     found: dict[Layer, Heads] = {}
     moved = turned = 0
-    pairs = sorted(
-        (mine[:2], other[:2])
-        for name, partner in pairing.names.items()
-        if ours.roles[name] is Role.QUERY and (mine := layer_of(name)) and (other := layer_of(partner))
-    )
-    for mine, other in [pairs[i] for i in np.unique(np.linspace(0, len(pairs) - 1, min(len(pairs), _LAYERS)).astype(int))]:
+    pairs = layer_pairs(pairing, ours, Role.QUERY)
+    for mine, other in spread(pairs, _LAYERS):
         a, b = _parted(child, ours, mine, count), _parted(parent, theirs, other, count)
         if a is None or b is None or [x.shape for x in a] != [x.shape for x in b]:
             continue
@@ -92,7 +88,7 @@ def _grouped(blocks: Values, groups: int) -> Values:
     return np.asarray(blocks.reshape(groups, -1, *blocks.shape[1:]).mean(axis=1), np.float32)
 
 
-def _assigned(pairs: list[tuple[Values, Values]]) -> "np.ndarray[tuple[int, ...], np.dtype[np.int64]] | None":
+def _assigned(pairs: list[tuple[Values, Values]]) -> Indices | None:
     """Which of the first's blocks each of the second's is, by the best of several tables; None where that is not clear
     for most."""
     alike = np.max([_unit(b) @ _unit(a).T for a, b in pairs], axis=0)
@@ -109,7 +105,7 @@ def _unit(blocks: Values) -> Values:
     return np.asarray(rows / np.where(scale > 0, scale, 1), np.float32)
 
 
-def _turns(a: Parted, b: Parted, order: Values, keys: Values) -> Values | None:
+def _turns(a: Parted, b: Parted, order: Indices, keys: Indices) -> Values | None:
     """Rotations that take the child's values to the parent's, when the output matrix confirms them; else None."""
     values, wanted = a[2][keys], b[2]
     if _cosine(values, wanted) >= 0.5:

@@ -9,9 +9,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from ecotone.lineage.comparing.pairing import Pairing
-from ecotone.lineage.comparing.roles import Role, layer_of
-from ecotone.lineage.comparing.views import Parts
+from ecotone.lineage.comparing.pairing import Pairing, spread
+from ecotone.lineage.comparing.roles import Role
+from ecotone.lineage.comparing.views import Parts, layer_pairs
 from ecotone.lineage.sources import Source, Values
 
 _TOKENS: Final = 512
@@ -42,27 +42,18 @@ def qk_cosine(child: Source, parent: Source, pairing: Pairing) -> tuple[float | 
     count = min(child.tensors[here].shape[0], parent.tensors[there].shape[0])
     if count < 16:
         return None, "fewer than 16 tokens are shared"
-    pairs = _layers(pairing, ours)
+    pairs = layer_pairs(pairing, ours, Role.QUERY)
     if not pairs:
         return None, "no layer has queries and keys of their own on both sides"
     first, second = (_unit(tokens_of(s, n, count, _TOKENS)) for s, n in ((child, here), (parent, there)))
     figures = []
-    for mine, other in [pairs[i] for i in np.unique(np.linspace(0, len(pairs) - 1, min(len(pairs), _LAYERS)).astype(int))]:
+    for mine, other in spread(pairs, _LAYERS):
         a, b = _product(child, ours, mine, first), _product(parent, theirs, other, second)
         if a is not None and b is not None:
             figures.append(_cosine(a, b))
     if not figures:
         return None, "queries and keys of the layers do not fit the embedding or each other"
     return float(np.mean(figures)), f"{len(figures)} layers, {len(first)} tokens"
-
-
-def _layers(pairing: Pairing, parts: Parts) -> list[tuple[tuple[str, int], tuple[str, int]]]:
-    found = []
-    for name, partner in pairing.names.items():
-        mine, other = layer_of(name), layer_of(partner)
-        if parts.roles[name] is Role.QUERY and mine is not None and other is not None:
-            found.append((mine[:2], other[:2]))
-    return sorted(found)
 
 
 def _unit(rows: Values) -> Table:
@@ -84,9 +75,10 @@ def _product(source: Source, parts: Parts, layer: tuple[str, int], tokens: Table
     if norm is not None and source.tensors[norm].shape == (width,):
         tokens = tokens * source.read(norm)
     if len(q) != len(k):
-        q = _shared(source, q, len(k))
-        if q is None:
+        summed = _shared(source, q, len(k))
+        if summed is None:
             return None
+        q = summed
     product: Table = (tokens @ q.T.astype(np.float64)) @ (tokens @ k.T.astype(np.float64)).T
     if not np.isfinite(product).all():
         return None

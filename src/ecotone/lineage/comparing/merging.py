@@ -87,7 +87,7 @@ def _is_merge(weights: Table, residual: float, single: float) -> bool:
         residual < t.merge_residual
         and residual < t.merge_gain * single
         and (weights > t.merge_weight).sum() >= 2
-        and 0.8 <= weights.sum() <= 1.25
+        and 0.8 <= weights.sum() <= 1.5
     )
 
 

@@ -1,9 +1,9 @@
 """Which tensor of one model answers to which of another: names, prefixes, layers that moved, experts of a dense MLP."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 import numpy as np
@@ -16,6 +16,7 @@ from ecotone.lineage.tensors import TensorInfo
 _SKETCH: Final = 4096  # values of a tensor that stand for it when layers are matched
 _TENSORS: Final = 3
 _SURE: Final = 0.3
+Item = TypeVar("Item")
 Stack = dict[int, dict[str, str]]
 
 
@@ -42,6 +43,14 @@ class Pairing(msgspec.Struct, frozen=True):
     added: tuple[str, ...] = ()
     experts: int = 0
     prefix: str = ""
+
+
+def spread(items: Sequence[Item], most: int) -> list[Item]:
+    """At most so many of the items, evenly spread from first to last."""
+    if not items:
+        return []
+    places = np.unique(np.linspace(0, len(items) - 1, min(len(items), most)).astype(int))
+    return [items[int(i)] for i in places]
 
 
 def pair(child: Source, parent: Source) -> Pairing:
@@ -157,7 +166,7 @@ def _answers(child: Source, ours: Stack, parent: Source, theirs: Stack) -> dict[
     if not ends:
         return dict.fromkeys(ours)
     here, there = sorted(ours), sorted(theirs)
-    likeness = sum(_sketches(child, ours, here, e) @ _sketches(parent, theirs, there, e).T for e in ends) / len(ends)
+    likeness = np.mean([_sketches(child, ours, here, e) @ _sketches(parent, theirs, there, e).T for e in ends], axis=0)
     answer: dict[int, int | None] = {}
     for row, number in enumerate(here):
         best = int(np.argmax(likeness[row]))

@@ -29,7 +29,13 @@ def compare_prints(child: Fingerprint, parent: Fingerprint) -> Likeness:
     elif mean >= t.cosine_suspected:
         related = Related.UNSURE
     return Likeness(
-        related, shared, mean, cosines, grafted, _missing(child, parent), (shared_check(shared, t), _check(mean, cosines, t))
+        related,
+        shared,
+        mean,
+        cosines,
+        grafted,
+        _missing(child, parent),
+        (shared_check(shared, t), _check(mean, cosines, t)),
     )
 
 

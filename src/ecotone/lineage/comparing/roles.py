@@ -35,7 +35,10 @@ _ENDINGS: Final = (
     (Role.QUERY, r"(?:\bq_proj|\bq_lin|\bquery|Attention\.q|\bwq)\.weight"),
     (Role.KEY, r"(?:\bk_proj|\bk_lin|\bkey|Attention\.k|\bwk)\.weight"),
     (Role.VALUE, r"(?:\bv_proj|\bv_lin|\bvalue|Attention\.v|\bwv)\.weight"),
-    (Role.OUT, r"(?:\bo_proj|\bout_proj|\bout_lin|attention\.output\.dense|Attention\.o|\bwo|self_attn\.dense)\.weight"),
+    (
+        Role.OUT,
+        r"(?:\bo_proj|\bout_proj|\bout_lin|attention\.output\.dense|Attention\.o|\bwo|self_attn\.dense)\.weight",
+    ),
     (Role.GATE, r"(?:gate_proj|\bwi_0|feed_forward\.w1)\.weight"),
     (Role.UP, r"(?:up_proj|intermediate\.dense|\bfc1|\blin1|ReluDense\.wi|\bwi_1|feed_forward\.w3)\.weight"),
     (Role.DOWN, r"(?:down_proj|(?<!attention\.)output\.dense|\bfc2|\blin2|ReluDense\.wo|feed_forward\.w2)\.weight"),

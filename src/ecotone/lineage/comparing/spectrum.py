@@ -20,7 +20,7 @@ class Spectrum(msgspec.Struct, frozen=True):
         top: share of its energy in the first eight.
         random: the same of a random matrix of its shape.
         rank: number of values that stand out of the noise, when these explain it.
-        explained: share of the energy above the noise that they hold.
+        explained: share of the energy that they hold.
         limit: the largest rank that counts as low for this shape.
     """
 
@@ -43,9 +43,7 @@ def spectrum(difference: Values) -> Spectrum | None:
     top, random, edge = float(energy[:FIRST].sum()) / total, *_random(*matrix.shape)
     floor = float(np.median(values)) * edge
     rank = int((values > max(1.5 * floor, 1e-6 * values[0])).sum())
-    noise = float(np.median(energy)) * len(values)
-    signal = max(total - noise, 1e-30)
-    explained = min(1.0, max(0.0, float(energy[:rank].sum()) - noise * rank / len(values)) / signal)
+    explained = float(energy[:rank].sum()) / total
     return Spectrum(top, random, rank, explained, min(matrix.shape) // 4)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ecotone.lineage.architecture import Architecture
+from ecotone.lineage.comparing.pairing import Pairing
 from ecotone.lineage.comparing.roles import Role, layer_of, role_of
 from ecotone.lineage.sources import Source, Values
 from ecotone.lineage.tensors import TensorInfo
@@ -65,6 +66,16 @@ class Parts:
     @cached_property
     def layers(self) -> list[Layer]:
         return sorted({layer for _, layer in self._found if layer is not None})
+
+
+def layer_pairs(pairing: Pairing, parts: Parts, role: Role) -> list[tuple[Layer, Layer]]:
+    """The child's layers that have a tensor of a role, each with the parent's layer that it answers to."""
+    found: set[tuple[Layer, Layer]] = set()
+    for name, partner in pairing.names.items():
+        mine, other = layer_of(name), layer_of(partner)
+        if parts.roles[name] is role and mine is not None and other is not None:
+            found.add((mine[:2], other[:2]))
+    return sorted(found)
 
 
 class View:

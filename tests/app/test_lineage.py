@@ -43,7 +43,7 @@ def upload(
     return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=120)
 
 
-@pytest.mark.parametrize("xet", [True, False])
+@pytest.mark.parametrize("xet", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_hf_upload_tells_of_a_base_that_the_card_does_not_name(house: Running, tmp_path: Path, xet: bool) -> None:
     kind = "xet" if xet else "lfs"
     done = upload(house, tmp_path / "m", f"demo/tuned-{kind}", tuned(A, 7 + xet), card("cc-by-nc-4.0"), xet=xet)
@@ -68,6 +68,7 @@ def test_a_copy_of_a_private_model_names_it_to_nobody_outside(house: Running, tm
         assert outside.post(f"{API}/models/demo/copy/lineage", json={}).status_code == 401
 
 
+@pytest.mark.slow
 def test_the_command_examines_and_shows_what_the_weights_say(house: Running, tmp_path: Path) -> None:
     done = upload(house, tmp_path / "m", "demo/shown", tuned(A, 9), card("cc-by-nc-4.0"), xet=True)
     assert done.returncode == 0
@@ -80,6 +81,7 @@ def test_the_command_examines_and_shows_what_the_weights_say(house: Running, tmp
     assert missing.returncode != 0 and "Traceback" not in missing.stderr
 
 
+@pytest.mark.slow
 def test_a_server_killed_between_upload_and_commit_still_knows_the_weights(house: Running, tmp_path: Path) -> None:
     import hashlib
 

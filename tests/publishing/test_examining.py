@@ -92,6 +92,7 @@ def test_a_permuted_copy_under_a_wrong_base_is_found_and_the_base_refuted(hub: S
     assert {e.parent: e.status for e in edges(hub, "demo/hidden")} == {p: e.status for p, e in found.items()}
 
 
+@pytest.mark.slow
 def test_a_merge_names_both_of_its_parents(hub: SimpleNamespace) -> None:
     publish(hub, "demo/base", A, card("apache-2.0"))
     publish(hub, "demo/other", B, card("apache-2.0"))
@@ -135,6 +136,7 @@ def test_a_job_that_is_cut_off_goes_on_and_does_nothing_twice(hub: SimpleNamespa
     assert next(iter(json.loads(kept.read_text()).values()))["rank"] == 77
 
 
+@pytest.mark.slow
 def test_weights_whose_job_was_never_given_are_examined_at_the_next_start(hub: SimpleNamespace) -> None:
     publish(hub, "demo/base", A, card("apache-2.0"))
     hub.publishing._listeners.clear()  # the server dies between the commit and the job
@@ -147,6 +149,7 @@ def test_weights_whose_job_was_never_given_are_examined_at_the_next_start(hub: S
     assert len(hub.jobs.list()) == 1
 
 
+@pytest.mark.slow
 def test_an_examination_by_hand_never_accuses_who_came_first(hub: SimpleNamespace) -> None:
     publish(hub, "demo/base", A, card("apache-2.0"))
     publish(hub, "demo/tuned", tuned(A, 7), card("apache-2.0"))

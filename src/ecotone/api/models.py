@@ -38,7 +38,7 @@ def show_model(call: Call) -> Any:
         "detected_licences": list(revision.detected) if revision else [],
         "concluded_licences": list(revision.instruments) if revision else list(model.instruments),
         "findings": list(revision.findings) if revision else [],
-        "parents": [msgspec.to_builtins(e) for e in (revision.edges if revision else ())],
+        "parents": [msgspec.to_builtins(e) for e in catalog.told_edges(revision.edges if revision else (), call.actor)],
         "measurements": [msgspec.to_builtins(m) for m in catalog.measurements(model.id)],
     }
 

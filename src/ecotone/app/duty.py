@@ -51,6 +51,7 @@ class Duty:
             await run_in_threadpool(services.storage.sweep)
             await run_in_threadpool(self._settle)
             services.jobs.start()
+            await run_in_threadpool(services.examining.resume)
             await run_in_threadpool(services.engines.own)
             if not self._restored:
                 services.engines.restore()

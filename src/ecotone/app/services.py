@@ -26,7 +26,7 @@ from ecotone.ledger.texts import Texts, Unreadable
 from ecotone.licences import KnowledgeBase
 from ecotone.licences.versions import keep_version
 from ecotone.policy import Outcome, Policy
-from ecotone.publishing import Publishing, Reviews, RevisionDuties
+from ecotone.publishing import Examining, Publishing, Reviews, RevisionDuties
 from ecotone.settings import Settings
 from ecotone.storage import Storage
 from ecotone.tuning import Tuning
@@ -72,6 +72,7 @@ class Services:
     publishing: Publishing
     reviews: Reviews
     duties: RevisionDuties
+    examining: Examining
     engines: Engines
     tuning: Tuning
     audits: Audits
@@ -313,6 +314,7 @@ def compose(settings: Settings, *, successor: bool = False) -> Services:
         publishing=publishing,
         reviews=Reviews(catalog, publishing, writer),
         duties=RevisionDuties(catalog, storage, policy),
+        examining=Examining(catalog, storage, publishing.descent, jobs, writer),
         engines=engines,
         tuning=tuning,
         audits=audits,
@@ -327,6 +329,8 @@ def compose(settings: Settings, *, successor: bool = False) -> Services:
         webhooks=webhooks,
         courier=Courier(webhooks, targets),
     )
+    publishing.on_weights(services.examining.arrived)
+    services.examining.on_change(services.changed)
     services.upkeep = Upkeep(settings, database, storage, jobs, services.note)
     catalog.on_delete(lambda model: services.refuse_if_used(model.id))
     catalog.on_delete(services.clones.forget)

@@ -97,6 +97,11 @@ class Upkeep:
             )
             try:
                 collector.run()
+                old, rest = collector.done.started - timedelta(seconds=seconds), Pace(check)
+                named = Living(self._database).weights
+                prints = self._storage.prints.collect(named, old, dry_run=dry_run, rest=rest)
+                if prints:
+                    collector.done.rows["weight_prints"] = prints
             finally:
                 told: dict[str, Any] = msgspec.to_builtins(collector.done, str_keys=True)
                 if not dry_run and (collector.done.rows or collector.done.removed):

@@ -14,6 +14,7 @@ from ecotone.catalog.entities import (
     Ref,
     Refs,
     Revision,
+    WeightSet,
 )
 from ecotone.catalog.errors import (
     BadCard,
@@ -34,12 +35,15 @@ from ecotone.catalog.events import Event, Events, RefChange, ToldComment, ToldDi
 from ecotone.catalog.names import RESERVED_SEGMENTS
 from ecotone.catalog.repositories import GATES
 from ecotone.catalog.services import Catalog
+from ecotone.catalog.weights import BY_WEIGHTS, UNTOLD, Kin
 
 __all__ = [
+    "BY_WEIGHTS",
     "DEFAULT_BRANCH",
     "GATES",
     "RESERVED_SEGMENTS",
     "STATUSES",
+    "UNTOLD",
     "AccessRequest",
     "BadCard",
     "BadName",
@@ -55,6 +59,7 @@ __all__ = [
     "Folder",
     "GatedRepo",
     "Item",
+    "Kin",
     "LineageEdge",
     "Listing",
     "Measurement",
@@ -72,4 +77,5 @@ __all__ = [
     "StaleParent",
     "ToldComment",
     "ToldDiscussion",
+    "WeightSet",
 ]

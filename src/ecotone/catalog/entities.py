@@ -135,6 +135,28 @@ class LineageEdge(msgspec.Struct, frozen=True, kw_only=True):
     evidence: str = ""
 
 
+class WeightSet(msgspec.Struct, frozen=True, kw_only=True):
+    """The weights of a revision: the names of their contents, where they stand among others, and what was found.
+
+    Args:
+        state: `done` when nothing is left to do, `waiting` for its job, `examined` by it, `failed`.
+        report: JSON; models in it are named by their key alone.
+    """
+
+    digest: str
+    names: tuple[str, ...]
+    signature: str = ""
+    sketch: bytes = b""
+    state: str = "done"
+    report: dict[str, Any] = {}
+    job: str | None = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether a job is to be given for them."""
+        return self.state == "waiting" and self.job is None
+
+
 class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     """What one suite measured of one revision."""
 
@@ -161,3 +183,4 @@ class NewRevision(msgspec.Struct, frozen=True, kw_only=True):
     files: dict[str, File]
     changed: tuple[str, ...] = ()
     fingerprint: str = ""
+    weights: WeightSet | None = None

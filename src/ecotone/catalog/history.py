@@ -22,6 +22,7 @@ from ecotone.catalog.models import EdgeRow, ModelRow, RefRow, RevisionRow
 from ecotone.catalog.names import check_ref, is_sha, key_of
 from ecotone.catalog.objects import keep_objects
 from ecotone.catalog.telling import Telling
+from ecotone.catalog.weight_rows import keep_weights
 from ecotone.database import Database, utc_now
 from ecotone.licences import KnowledgeBase
 from ecotone.settings import Settings
@@ -284,10 +285,12 @@ class History(Telling):
                 self._tell_of_opened(session, row, proposal.author, made)
             if session.get(RevisionRow, (model.key, revision.id)) is None:
                 session.add(_revision_row(model, new))
-                session.add_all(_edge_row(model.key, revision.id, edge) for edge in revision.edges)
+                session.add_all(edge_row(model.key, revision.id, edge) for edge in revision.edges)
                 changed = [new.files[path] for path in new.changed]
                 keep_objects(session, model.key, changed, ref=ref, pushed=revision.date)
                 self._storage.hold(session, row.namespace, [file.content for file in changed])
+                if new.weights is not None:
+                    keep_weights(session, model.key, revision.id, new.weights)
             if at is None:
                 session.add(RefRow(model_key=model.key, ref=ref, sha=revision.id, message=""))
             else:
@@ -349,7 +352,7 @@ def edge_of(row: EdgeRow, child: str) -> LineageEdge:
     )
 
 
-def _edge_row(model_key: int, sha: str, edge: LineageEdge) -> EdgeRow:
+def edge_row(model_key: int, sha: str, edge: LineageEdge) -> EdgeRow:
     return EdgeRow(
         model_key=model_key,
         sha=sha,

@@ -15,6 +15,7 @@ from ecotone.catalog.history import MAIN
 from ecotone.catalog.manifests import decode
 from ecotone.catalog.models import ModelRow, ObjectRow, RefRow, RevisionRow
 from ecotone.catalog.objects import keep_objects
+from ecotone.catalog.weight_rows import WeightFileRow
 from ecotone.database import Database, utc_now
 from ecotone.storage import GONE
 
@@ -50,6 +51,12 @@ class Living:
                 )
                 found |= {(namespace, name) for namespace, name in session.execute(rows.distinct())}
         return found
+
+    def weights(self, names: set[str]) -> set[str]:
+        """Those of some weight files that a repository names, or the tombstone of one."""
+        with self._database.reading() as session:
+            wanted = sa.select(WeightFileRow.name).where(WeightFileRow.name.in_(names)).distinct()
+            return set(session.scalars(wanted))
 
     def git_ids(self) -> Iterator[str]:
         """Ids of all git objects that revisions are made of; many come more than once."""

@@ -10,14 +10,15 @@ from ecotone.catalog.names import key_of
 from ecotone.catalog.objects import Objects
 from ecotone.catalog.rewriting import Rewriting
 from ecotone.catalog.starter import load as load_starter
+from ecotone.catalog.weights import WeightSets
 from ecotone.database import Database
 from ecotone.licences import KnowledgeBase
 from ecotone.settings import Settings
 from ecotone.storage import Storage
 
 
-class Catalog(Collections, Discussions, Rewriting, Access, Objects, Listings, Families, Measurements):
-    """Models, revisions, files, cards, lineage, measurements, search, collections and access. Thread-safe."""
+class Catalog(Collections, Discussions, Rewriting, Access, Objects, Listings, Families, Measurements, WeightSets):
+    """Models, revisions, files, cards, lineage, weights, measurements, search, collections, access. Thread-safe."""
 
     def __init__(self, database: Database, storage: Storage, knowledge: KnowledgeBase, settings: Settings) -> None:
         starter = {key_of(model.id): model for model in load_starter()}

@@ -25,7 +25,8 @@ def add_rule(
     subject: Annotated[
         str,
         typer.Argument(
-            help="Model id, namespace/*, licence:ENTRY, kind:KIND, backend:NAME, project:NAME, a position's name, or *"
+            help="Model id, namespace/*, licence:ENTRY, kind:KIND, backend:NAME, project:NAME, "
+            "lineage:contradiction, a position's name, or *"
         ),
     ],
     reason: Annotated[str, typer.Option(help="Shown wherever the rule decides")],

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from ecotone.accounts import Actor
-from ecotone.catalog import Catalog, Model, Revision
+from ecotone.catalog import BY_WEIGHTS, Catalog, Model, Revision
 from ecotone.engines.errors import NotServable
 from ecotone.engines.server.errors import Unloadable
 from ecotone.engines.server.folders import Task, base_of, plan
@@ -34,7 +34,8 @@ def base_for(
         raise NotServable(f"{model.id} cannot be served: {error}") from None
     if named is None:
         return None
-    pinned = next((e.parent_revision for e in revision.edges if e.parent_revision), None)
+    told = (e.parent_revision for e in revision.edges if e.asserted_by != BY_WEIGHTS)
+    pinned = next((found for found in told if found), None)
     card: Any = revision.card.get("base_model")
     for candidate in (named, *(card if isinstance(card, list) else [card])):
         try:

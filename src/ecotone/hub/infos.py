@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from ecotone.catalog import File, Folder, Model, Revision
+from ecotone.catalog import BY_WEIGHTS, File, Folder, Model, Revision
 from ecotone.vocabulary import RepoType
 
 Info = dict[str, Any]
@@ -119,10 +119,11 @@ def _of_revision(model: Model, revision: Revision) -> Info:
         found["widgetData"] = revision.card.get("widget")
         if revision.weights:
             found["safetensors"] = {"parameters": revision.weights["parameters"], "total": revision.weights["total"]}
-        parents = sorted({edge.parent for edge in revision.edges})
+        edges = [edge for edge in revision.edges if edge.asserted_by != BY_WEIGHTS]
+        parents = sorted({edge.parent for edge in edges})
         if parents:
             found["baseModels"] = {
-                "relation": revision.edges[0].relation.value,
+                "relation": edges[0].relation.value,
                 "models": [{"id": parent} for parent in parents],
             }
     if model.repo_type is RepoType.DATASET:

@@ -49,11 +49,14 @@ _WITH_VALUE = frozenset({RuleKind.POSITION, RuleKind.WARN, RuleKind.BLOCK, *_OF_
 _PART = r"[A-Za-z0-9_\-.]{1,96}"
 _MODEL = re.compile(rf"{_PART}/(?:{_PART}|\*)")
 NAMED = ("licence", "kind", "backend", "project")
+OF_WEIGHTS = "lineage:contradiction"
+"""An upload whose weights say otherwise than its card."""
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
-    """A rule. `subject` is a model id, `namespace/*`, `licence:ENTRY`, `kind:KIND`, `backend:NAME`, `project:NAME`, the
-    name of a position, or `*`. A rule of four eyes has no effect while `approved_by` is empty."""
+    """A rule. `subject` is a model id, `namespace/*`, `licence:ENTRY`, `kind:KIND`, `backend:NAME`, `project:NAME`,
+    `lineage:contradiction` (publishing alone), the name of a position, or `*`. A rule of four eyes has no effect while
+    `approved_by` is empty."""
 
     id: str
     kind: RuleKind
@@ -165,9 +168,9 @@ def _check_subject(kind: RuleKind, subject: str) -> None:
         of_texts = kind in _OF_TEXTS
         prefixes = ("licence", "kind", "backend") if of_texts else ("backend",)
         allowed = subject == "*" or bool(_MODEL.fullmatch(subject)) or bool(colon and name and sort in prefixes)
-        expected = (
-            "a model id, namespace/*, backend:NAME" + (", licence:ENTRY, kind:KIND" if of_texts else "") + " or *"
-        )
+        allowed = allowed or (of_texts and subject == OF_WEIGHTS)
+        texts = f", licence:ENTRY, kind:KIND, {OF_WEIGHTS}" if of_texts else ""
+        expected = f"a model id, namespace/*, backend:NAME{texts} or *"
     if not allowed:
         raise Invalid(f"{subject!r} is no subject of a rule of kind {kind}; expected {expected}.", param="subject")
 

@@ -89,9 +89,13 @@ class Policy:
         return Family(subject=node_id, nodes={node_id: node})
 
     # -- decisions ---------------------------------------------------------------------------------------------------
-    def outcome(self, decision: Decision, action: Action, family: Family) -> Outcome:
-        """A verdict on the family's subject, joined with the rules that speak of it or of the texts that bind it."""
-        return self.stance().outcome(decision, action, family)
+    def outcome(self, decision: Decision, action: Action, family: Family, also: tuple[str, ...] = ()) -> Outcome:
+        """A verdict on the family's subject, joined with the rules that speak of it or of the texts that bind it.
+
+        Args:
+            also: further names under which rules may speak of it.
+        """
+        return self.stance().outcome(decision, action, family, also)
 
     def for_project(self, model_id: str, rev: str, project: Project, action: Action) -> Outcome:
         """Whether a project may do something with a revision; its declared use is judged, tuning as finetuning."""

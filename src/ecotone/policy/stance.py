@@ -101,9 +101,10 @@ class Stance:
         texts = [name for e in entries.values() for name in (f"licence:{e.id}", f"kind:{e.kind}")]
         return tuple(dict.fromkeys([*own, *texts]))
 
-    def outcome(self, decision: Decision, action: Action, family: Family) -> Outcome:
-        """The decision on an action, with the rules that speak of the family's subject."""
-        return decide(decision.to_json(), action, self.rules, subjects=self.subjects(family), today=self.today)
+    def outcome(self, decision: Decision, action: Action, family: Family, also: tuple[str, ...] = ()) -> Outcome:
+        """The decision on an action, with the rules that speak of the family's subject, or of it by another name."""
+        subjects = (*self.subjects(family), *also)
+        return decide(decision.to_json(), action, self.rules, subjects=subjects, today=self.today)
 
 
 def node_names(node: Node) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from ecotone.catalog import BadCard, File, LineageEdge, Revision
+from ecotone.catalog import BY_WEIGHTS, BadCard, File, LineageEdge, Revision
 from ecotone.catalog.cards import MAX_CARD_TEXT, MAX_FRONT_MATTER, parse
 from ecotone.licences import KnowledgeBase, identify
 from ecotone.licences.detection import Detection, conclude
@@ -105,7 +105,8 @@ def read_contents(
     read = _from_card(card, text, knowledge, model_id, adapter, config, weights, findings, texts)
     carried = [edge for edge in base.edges if not edge.evidence.startswith(CARD_EVIDENCE)]
     edges = {(e.parent.casefold(), e.relation): e for e in [*carried, *kept_edges, *read.edges]}
-    known = {(e.parent.casefold(), e.relation): e for e in [*carried, *kept_edges]}
+    asserted = [e for e in [*carried, *kept_edges] if e.asserted_by != BY_WEIGHTS]  # a card may own up to the others
+    known = {(e.parent.casefold(), e.relation): e for e in asserted}
     return msgspec.structs.replace(read, edges=tuple((edges | known).values())[:MOST_EDGES])
 
 

@@ -9,7 +9,7 @@ import hashlib
 import random
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any
@@ -37,8 +37,10 @@ from ecotone.database import utc_now
 from ecotone.ledger import LedgerWriter
 from ecotone.licences import Decision, Family, KnowledgeBase, Node, Use
 from ecotone.policy import Action, Outcome, Policy
+from ecotone.policy.rules import OF_WEIGHTS
 from ecotone.publishing.changes import AddLarge, AddRegular, Commit, Operation, Published
 from ecotone.publishing.contents import Contents, read_card, read_contents
+from ecotone.publishing.descent import Descent, Examined
 from ecotone.publishing.drafts import Making, draft, large_of
 from ecotone.publishing.refusals import refusal
 from ecotone.storage import Storage
@@ -72,6 +74,12 @@ class Publishing:
         self._knowledge = knowledge
         self._ledger = ledger
         self._turns = tuple(threading.RLock() for _ in range(TURNS))
+        self._listeners: list[Callable[[Model, str, Actor], None]] = []
+        self.descent = Descent(catalog, storage)
+
+    def on_weights(self, listener: Callable[[Model, str, Actor], None]) -> None:
+        """Be told of each revision that became visible whose weights are to be examined by a job."""
+        self._listeners.append(listener)
 
     def commit(
         self,
@@ -194,12 +202,17 @@ class Publishing:
         contents = read_contents(
             made.files, making.before, making.base, self._storage, self._knowledge, model_id=model.id, kept_edges=extra
         )
-        return self.show(model, making, contents, actor)
+        return self._show(model, making, self.descent.examine(model, making, contents), actor)
 
     def show(self, model: Model, making: Making, contents: Contents, actor: Actor) -> Published:
         """The same where the contents are known, since a revision has them already."""
-        made, new = making.made, self._new_revision(model, making, contents, actor)
-        outcome, decision = self._decide(model, contents)
+        return self._show(model, making, self.descent.known(model, making, contents), actor)
+
+    def _show(self, model: Model, making: Making, examined: Examined, actor: Actor) -> Published:
+        contents, made = examined.contents, making.made
+        new = self._new_revision(model, making, contents, actor)
+        new = msgspec.structs.replace(new, weights=examined.weights)
+        outcome, decision = self._decide(model, examined, actor)
         record = self._record(model, making.ref, new.revision, actor, outcome)
         if outcome is not None and not outcome.allowed:
             self._ledger.append("decision", record, flush=True)
@@ -216,7 +229,11 @@ class Publishing:
             merging=making.merging,
             before_visible=lambda: self._note(record),
         )
-        warnings = tuple(dict.fromkeys([*contents.findings, *_outcome_warnings(outcome, contents)]))
+        if examined.weights is not None and examined.weights.waits:
+            for listener in self._listeners:
+                listener(model, new.revision.id, actor)
+        told = self.descent.told(examined.alarms, actor)
+        warnings = tuple(dict.fromkeys([*told, *contents.findings, *_outcome_warnings(outcome, contents)]))
         return Published(model_id=model.id, revision_id=new.revision.id, decision=decision, warnings=warnings)
 
     def _note(self, record: dict[str, Any]) -> None:
@@ -260,14 +277,18 @@ class Publishing:
         return NewRevision(revision=revision, files=files, changed=made.changed, fingerprint=making.mark)
 
     # -- deciding ----------------------------------------------------------------------------------------------------
-    def _decide(self, model: Model, contents: Contents) -> tuple[Outcome | None, Decision | None]:
+    def _decide(self, model: Model, examined: Examined, actor: Actor) -> tuple[Outcome | None, Decision | None]:
         if model.repo_type is not RepoType.MODEL:
             return None, None
+        contents = examined.contents
         node = Node(id=model.id, instruments=contents.instruments or ("none",))
-        family = self._catalog.compose_family(node, contents.edges, viewer=SYSTEM)
-        return self._judge(family, contents.edges, contents.declared_licence)
+        family = self._catalog.compose_family(node, contents.edges, viewer=actor)
+        also = (OF_WEIGHTS,) if any(alarm.contradicts for alarm in examined.alarms) else ()
+        return self._judge(family, contents.edges, contents.declared_licence, also)
 
-    def _judge(self, family: Family, edges: Iterable[LineageEdge], declared: str | None) -> tuple[Outcome, Decision]:
+    def _judge(
+        self, family: Family, edges: Iterable[LineageEdge], declared: str | None, also: tuple[str, ...] = ()
+    ) -> tuple[Outcome, Decision]:
         use = Use(
             mode=Mode.PUBLISH_WEIGHTS,
             purpose=Purpose.NONCOMMERCIAL,
@@ -276,7 +297,7 @@ class Publishing:
             date=utc_now().date(),
         )
         decision = self._policy.judge_family(family, use)
-        return self._policy.outcome(decision, Action.PUBLISH, family), decision
+        return self._policy.outcome(decision, Action.PUBLISH, family, also), decision
 
     def _record(
         self, model: Model, ref: str, revision: Revision, actor: Actor, outcome: Outcome | None

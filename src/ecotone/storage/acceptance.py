@@ -6,11 +6,13 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session as Transaction
 
 from ecotone.database import Database, utc_now
+from ecotone.lineage.arriving import Printing
 from ecotone.storage import hashes, shards
 from ecotone.storage.deduplication import Deduplication
 from ecotone.storage.errors import BrokenShard
 from ecotone.storage.foresight import Foresight, Session
 from ecotone.storage.models import XetFileRow, XorbTenantRow, remember, spare, touch
+from ecotone.storage.prints import Prints
 from ecotone.storage.reconstruction import StoredTerm, XetFile, file_of, packed_term, unpacked_terms
 from ecotone.storage.xorbs import KIND, ChunkIndex
 
@@ -27,6 +29,7 @@ class Acceptance:
         index_of: of a stored xorb.
         read: bytes of a file that is put together from its terms.
         foresight: what is hashed already of files that are being sent.
+        prints: where the fingerprints of weights are kept.
         most_bytes: of all files of one shard together; their bytes are rebuilt when it comes.
     """
 
@@ -38,8 +41,10 @@ class Acceptance:
         index_of: Callable[[str], ChunkIndex],
         read: Read,
         foresight: Foresight,
+        prints: Prints,
         most_bytes: int,
     ) -> None:
+        self._prints = prints
         self._foresight = foresight
         self._database = database
         self._deduplication = deduplication
@@ -152,23 +157,34 @@ class Acceptance:
             raise BrokenShard(f"The terms of file {name} give another file hash.")
 
     def _rebuilt(self, session: Session, file: shards.ShardFile, progress: Callable[[int], None] | None) -> XetFileRow:
-        """The file's row, with the sha256 of its bytes."""
+        """The file's row, with the sha256 of its bytes; its fingerprint is kept before the row is there."""
         tenant = session[0]
         name = hashes.to_text(file.hash)
         terms = tuple(StoredTerm(hashes.to_text(t.xorb), t.start, t.end, t.length) for t in file.terms)
         found = file_of(tenant, name, "", terms)
-        digest, at = self._foresight.begun(session, terms, (self._index_of(term.xorb).count for term in terms))
+        whole = (self._index_of(term.xorb).count for term in terms)
+        digest, at, printing = self._foresight.begun(session, terms, whole)
+        self._print_to(found, printing, at)
         told = at
         for piece in self._read(found, at, found.size):
             digest.update(piece)
+            if at + len(piece) > printing.at:
+                printing.feed(memoryview(piece)[max(0, printing.at - at) :])
             at += len(piece)
             if progress is not None and at - told >= _TOLD_BYTES:
                 told = at
                 progress(at)
         packed = b"".join(packed_term(t.xorb, t.start, t.end, t.length) for t in file.terms)
-        return XetFileRow(
-            tenant=tenant, hash=name, sha256=digest.hexdigest(), size=found.size, terms=packed, created=utc_now()
-        )
+        sha256 = digest.hexdigest()
+        self._prints.keep(sha256, printing.finish())
+        return XetFileRow(tenant=tenant, hash=name, sha256=sha256, size=found.size, terms=packed, created=utc_now())
+
+    def _print_to(self, file: XetFile, printing: Printing, end: int) -> None:
+        """Bring a fingerprint up to a place that the sha256 has reached already, if it is one of weights."""
+        for piece in self._read(file, printing.at, end) if printing.at < end else ():
+            printing.feed(piece)
+            if not printing.going:
+                return
 
 
 def batches(items: list[str], size: int) -> Iterator[list[str]]:

@@ -1,4 +1,4 @@
-"""sha256 begun before it is asked for, while the rest of an upload is still on its way.
+"""sha256 and fingerprint begun before it is asked for, while the rest of an upload is still on its way.
 
 A client cuts a large file into xorbs in order and sends several at a time. So the bytes of a session's xorbs, in the
 order in which their sending began, are most likely the file's: they are hashed as they arrive. When the shard tells
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from ecotone.lineage.arriving import Printing
 from ecotone.storage.reconstruction import StoredTerm
 
 MOST_SESSIONS = 32
@@ -66,8 +67,9 @@ class Foresight:
             if row is not None and xorb in row.order[len(row.digests) :] and xorb not in row.here:
                 row.order.remove(xorb)
 
-    def begun(self, session: Session, terms: Sequence[StoredTerm], whole: Iterable[int]) -> tuple[Any, int]:
-        """A sha256 over the first bytes of a file, and how many they are.
+    def begun(self, session: Session, terms: Sequence[StoredTerm], whole: Iterable[int]) -> tuple[Any, int, Printing]:
+        """A sha256 over the first bytes of a file, how many they are, and a fingerprint begun over its first bytes,
+        which tells itself how many these are.
 
         Args:
             whole: the number of chunks of each term's xorb.
@@ -75,15 +77,19 @@ class Foresight:
         with self._lock:
             row = self._sessions.pop(session, None)
             known = [] if row is None else list(zip(row.order, row.digests, strict=False))
-            if row is not None:
-                row.over = True
+        if row is not None:
+            row.end()
         digest, size, length = hashlib.sha256(), 0, 0
-        for (xorb, hashed), term, count in zip(known, terms, whole, strict=False):
+        hashed = dict(enumerate(digest for _, digest in known))
+        order = [] if row is None else row.order
+        for number, (xorb, term, count) in enumerate(zip(order, terms, whole, strict=False)):
             if (term.xorb, term.start, term.end) != (xorb, 0, count):
                 break
             length += term.length
-            digest, size = hashed, length
-        return digest.copy(), size
+            if number in hashed:
+                digest, size = hashed[number], length
+        fits = row is not None and row.printing.at <= length
+        return digest.copy(), size, row.printing if row is not None and fits else Printing()
 
     def _go_on(self, row: "_Row") -> None:
         """Hash what is there and next in order, a xorb at a time."""
@@ -97,10 +103,10 @@ class Foresight:
             try:
                 for piece in self._read(name):
                     digest.update(piece)
-                    if row.over:
+                    if not row.fed(piece):
                         return
             except Exception:  # a foresight that failed is none
-                row.over = True
+                row.end()
                 return
             with self._lock:
                 row.digests.append(digest)
@@ -114,6 +120,20 @@ class _Row:
         self.here: set[str] = set()
         self.digests: list[Any] = []
         self.working = self.over = False
+        self.printing = Printing()
+        self._feeding = threading.Lock()
+
+    def fed(self, piece: bytes | memoryview) -> bool:
+        """Give the fingerprint its next bytes; false when nobody asks any more."""
+        with self._feeding:
+            if not self.over:
+                self.printing.feed(piece)
+            return not self.over
+
+    def end(self) -> None:
+        """Nothing is read any further; when this returns, the fingerprint stays as it is."""
+        with self._feeding:
+            self.over = True
 
     def next(self) -> str | None:
         if len(self.digests) >= len(self.order):

@@ -14,10 +14,11 @@ from sqlalchemy.orm import Session
 from ecotone.database import Database, utc_now
 from ecotone.storage.errors import HashMismatch, ObjectMissing, UploadTooLarge
 from ecotone.storage.files import Draft
-from ecotone.storage.following import FollowingDigest
+from ecotone.storage.following import FollowingDigest, FollowingPrint
 from ecotone.storage.models import LfsObjectRow, remember, spare
 from ecotone.storage.objects import Objects, Stored, key
 from ecotone.storage.placing import place
+from ecotone.storage.prints import Prints
 from ecotone.storage.signing import Signer
 
 KIND = "lfs"
@@ -31,7 +32,8 @@ _PIECE = 1024 * 1024
 class LfsStore:
     """Whole files among the objects, uploads in a folder of their own, and who may name which object."""
 
-    def __init__(self, database: Database, objects: Objects, staging: Path, signer: Signer) -> None:
+    def __init__(self, database: Database, objects: Objects, staging: Path, signer: Signer, prints: Prints) -> None:
+        self.prints = prints
         self._database = database
         self._objects = objects
         self._staging = staging
@@ -193,6 +195,7 @@ class Upload:
         self._size = size
         self._draft = draft
         self._digest = FollowingDigest(draft.fileno())
+        self._print = FollowingPrint(draft.fileno(), size)
         self._received = 0
 
     def __enter__(self) -> "Upload":
@@ -205,6 +208,7 @@ class Upload:
             raise UploadTooLarge(f"More than the {self._size} bytes announced were sent.")
         self._draft.write(data)
         self._digest.grew(len(data))
+        self._print.grew(len(data))
 
     def write_all(self, pieces: Iterable[bytes]) -> None:
         for piece in pieces:
@@ -221,10 +225,12 @@ class Upload:
         found = self._digest.hexdigest()
         if found != self._sha256:
             raise HashMismatch(f"The bytes sent have the sha256 {found}, not {self._sha256}.")
+        self._store.prints.keep(self._sha256, self._print.finish())
         self._store.keep(self._draft, self._tenant, self._sha256, self._size)
 
     def __exit__(self, *_: object) -> None:
         self._digest.stop()
+        self._print.stop()
         self._draft.__exit__()
 
 

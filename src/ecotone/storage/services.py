@@ -24,6 +24,7 @@ from ecotone.storage.lfs import LfsStore
 from ecotone.storage.materialising import Materialised
 from ecotone.storage.models import LfsObjectRow, XetFileRow, touch
 from ecotone.storage.objects import LocalObjects, Objects, Outgoing, Stored, pieces, segment
+from ecotone.storage.prints import Prints
 from ecotone.storage.reconstruction import XetFile
 from ecotone.storage.s3 import S3Objects
 from ecotone.storage.signing import Signer
@@ -42,8 +43,9 @@ class Storage:
         self._database = database
         self._git = GitObjects(database, self.objects)
         self.staging = staging = settings.folder("staging")
-        self.lfs = LfsStore(database, self.objects, staging, signer)
-        self.xet = XetStore(database, self.objects, staging, signer, settings.max_object_bytes)
+        self.prints = Prints(database, self.objects)
+        self.lfs = LfsStore(database, self.objects, staging, signer, self.prints)
+        self.xet = XetStore(database, self.objects, staging, signer, settings.max_object_bytes, self.prints)
         self.attachments = Attachments(self.objects, signer)
         self.direct = _direct(self.objects, self.xet, signer)
         folder = settings.folder("materialised")

@@ -31,6 +31,7 @@ from ecotone.storage.foresight import Foresight, Session
 from ecotone.storage.models import EpochRow, XetFileRow, XorbTenantRow, remember, spare, touch
 from ecotone.storage.objects import Objects, Outgoing, Stored, key
 from ecotone.storage.placing import place
+from ecotone.storage.prints import Prints
 from ecotone.storage.recent import RecentFiles
 from ecotone.storage.reconstruction import (
     Reconstruction,
@@ -74,7 +75,9 @@ class XetStore:
         most_bytes: of all files of one shard together; their bytes are rebuilt when it comes.
     """
 
-    def __init__(self, database: Database, objects: Objects, staging: Path, signer: Signer, most_bytes: int) -> None:
+    def __init__(
+        self, database: Database, objects: Objects, staging: Path, signer: Signer, most_bytes: int, prints: Prints
+    ) -> None:
         self._database = database
         self._objects = objects
         self._staging = staging
@@ -91,6 +94,7 @@ class XetStore:
             index_of=self.index,
             read=self.read,
             foresight=self._foresight,
+            prints=prints,
             most_bytes=most_bytes,
         )
 

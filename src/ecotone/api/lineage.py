@@ -1,0 +1,93 @@
+"""The descent of a revision over REST: its edges with status and evidence, and what its weights say."""
+
+from typing import Any
+
+import msgspec
+
+from ecotone.api.endpoint import Call, Need, endpoint
+from ecotone.api.work import job_json
+from ecotone.catalog import UNTOLD, LineageEdge, Model, WeightSet
+from ecotone.publishing.descent import alarms_in
+
+_BADGES = (
+    ("contradicted", ("undeclared", "not_shown", "refuted", "relation", "turned")),
+    ("questioned", ("suspected", "cycle", "newer")),
+)
+
+
+class Examination(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    revision: str = "main"
+
+
+@endpoint(
+    "GET",
+    "/models/{namespace}/{name}/lineage",
+    need=Need.READ,
+    summary="A revision's descent, and what its weights say",
+)
+def show_lineage(call: Call) -> Any:
+    services = call.services
+    model = services.catalog.model(_id(call), viewer=call.actor)
+    if model.head is None:
+        edges = services.catalog.parents(model, None)
+        return _answer(call, model, None, edges, None)
+    revision = services.catalog.revision(model, call.query.get("revision") or "main")
+    weights = services.catalog.weights(model, revision.id)
+    return _answer(call, model, revision.id, services.catalog.told_edges(revision.edges, call.actor), weights)
+
+
+@endpoint(
+    "POST",
+    "/models/{namespace}/{name}/lineage",
+    need=Need.WRITE,
+    body=Examination,
+    status=202,
+    summary="Examine a revision's weights against its candidates, as a job",
+)
+def examine_lineage(call: Call) -> Any:
+    services = call.services
+    asked: Examination = call.body
+    model = services.catalog.model(_id(call), viewer=call.actor)
+    services.catalog.check_writer(model, call.actor)
+    job = services.examining.start(model.id, asked.revision, actor=call.actor)
+    services.note("lineage.examination", call.actor, model=model.id, job=job.id)
+    return job_json(job)
+
+
+def _answer(
+    call: Call, model: Model, revision: str | None, edges: list[LineageEdge], weights: WeightSet | None
+) -> dict[str, Any]:
+    report = weights.report if weights is not None else {}
+    alarms = alarms_in(report)
+    told = [call.services.publishing.descent.told([alarm], call.actor)[0] for alarm in alarms]
+    candidates = report.get("candidates", [])
+    names = call.services.catalog.told_names((c["key"] for c in candidates), call.actor)
+    codes = {alarm.code for alarm in alarms}
+    badge = next((word for word, among in _BADGES if codes & set(among)), None)
+    return {
+        "model": model.id,
+        "revision": revision,
+        "state": weights.state if weights is not None else None,
+        "badge": badge or _plain_badge(edges),
+        "edges": [msgspec.to_builtins(edge) for edge in edges],
+        "alarms": [{"code": a.code, "means": text} for a, text in zip(alarms, told, strict=True)],
+        "findings": list(report.get("findings", [])),
+        "candidates": [_candidate(c, names) for c in candidates],
+        "failed": report.get("failed"),
+        "job": weights.job if weights is not None and call.actor.kind == "user" else None,
+    }
+
+
+def _plain_badge(edges: list[LineageEdge]) -> str | None:
+    statuses = {edge.status.value for edge in edges}
+    return next((word for word in ("suspected", "verified", "declared") if word in statuses), None)
+
+
+def _candidate(kept: dict[str, Any], names: dict[int, str]) -> dict[str, Any]:
+    name = names.get(kept["key"], UNTOLD)
+    shown = {field: value for field, value in kept.items() if field not in ("key", "revision")}
+    return {"model": name, "revision": kept["revision"] if name != UNTOLD else None, **shown}
+
+
+def _id(call: Call) -> str:
+    return f"{call.path['namespace']}/{call.path['name']}"

@@ -31,6 +31,7 @@ from ecotone.catalog.errors import (
     StaleParent,
 )
 from ecotone.catalog.events import Event, Events, RefChange, ToldComment, ToldDiscussion
+from ecotone.catalog.kin import Bond, Kin, Member
 from ecotone.catalog.names import RESERVED_SEGMENTS
 from ecotone.catalog.repositories import GATES
 from ecotone.catalog.services import Catalog
@@ -44,6 +45,7 @@ __all__ = [
     "BadCard",
     "BadName",
     "BadPath",
+    "Bond",
     "Catalog",
     "Collection",
     "CollectionExists",
@@ -55,9 +57,11 @@ __all__ = [
     "Folder",
     "GatedRepo",
     "Item",
+    "Kin",
     "LineageEdge",
     "Listing",
     "Measurement",
+    "Member",
     "Model",
     "ModelNotFound",
     "NewRevision",

@@ -1,5 +1,6 @@
 """Kin: who descends from whom, whatever was moved, deleted, hidden or named by a revision."""
 
+import contextlib
 from types import SimpleNamespace
 
 import pytest
@@ -18,10 +19,8 @@ def card(licence: str = "apache-2.0", *parents: str, **more: str) -> dict[str, b
 
 
 def publish(house: SimpleNamespace, name: str, files: dict[str, bytes]) -> str:
-    try:
+    with contextlib.suppress(RepoExists):
         house.catalog.create(name, private=False, actor=SYSTEM)
-    except RepoExists:
-        pass
     return str(house.publish(name, files).revision_id)
 
 

@@ -8,14 +8,18 @@ from typing import Any
 
 from ecotone.accounts import SYSTEM, Accounts, Actor, DeviceLogins
 from ecotone.app.chains import open_chain
+from ecotone.app.impact import Impact
 from ecotone.app.keeping import Keeping
 from ecotone.app.ledger_heads import LedgerHeads
 from ecotone.app.upkeep import Upkeep
 from ecotone.app.usage import Usage
 from ecotone.app.watching import Watch
+from ecotone.app.withdrawal_items import Inventory
+from ecotone.app.withdrawals import Withdrawals
 from ecotone.audits import Audits
 from ecotone.catalog import Catalog
 from ecotone.catalog.clones import Clones
+from ecotone.catalog.copies import Copies
 from ecotone.database import Database
 from ecotone.engines import Engines
 from ecotone.gateway import Backend, Backends, KeptLimits, Plane, PriceBook, Route, Routes, SnapshotBuilder
@@ -29,6 +33,7 @@ from ecotone.policy import Outcome, Policy
 from ecotone.publishing import Publishing, Reviews
 from ecotone.settings import Settings
 from ecotone.storage import Storage
+from ecotone.storage.holding import Holdings
 from ecotone.tuning import Tuning
 from ecotone.vocabulary import Conflict, NotFound, Unavailable
 from ecotone.webhooks import Courier, Targets, Webhooks
@@ -85,6 +90,8 @@ class Services:
     webhooks: Webhooks
     courier: Courier
     upkeep: Upkeep = field(init=False)
+    impact: Impact = field(init=False)
+    withdrawals: Withdrawals = field(init=False)
     listeners: list[Callable[[], None]] = field(default_factory=list)
 
     def intend(self, kind: str, actor: Actor, **what: Any) -> None:
@@ -326,6 +333,24 @@ def compose(settings: Settings, *, successor: bool = False) -> Services:
         courier=Courier(webhooks, targets),
     )
     services.upkeep = Upkeep(settings, database, storage, jobs, services.note)
+    services.impact = Impact(
+        catalog=catalog, policy=policy, accounts=accounts, engines=engines, backends=backends, routes=routes
+    )
+    services.withdrawals = Withdrawals(
+        catalog=catalog,
+        knowledge=knowledge,
+        inventory=Inventory(
+            copies=Copies(database),
+            holdings=Holdings(database, settings.folder("materialised")),
+            engines=engines,
+            backends=backends,
+            routes=routes,
+            jobs=jobs,
+            usage=usage_tables,
+        ),
+        folder=settings.folder("withdrawals"),
+        seed=settings.secret(LEDGER_KEY),
+    )
     catalog.on_delete(lambda model: services.refuse_if_used(model.id))
     catalog.on_delete(services.clones.forget)
     return services

@@ -2,8 +2,8 @@
 
 What counts is the newest revision of each: the edges of older ones are history. Where a child names a revision of its
 parent, that revision is a member of its own (`namespace/name@sha`), since another licence may have held then. A model
-that was deleted still stands between its parents and its children; one that nobody here has is a member too. The work is
-bounded: a ring of children at a time, a few hundred to a statement, and no more than `MOST_KIN` members.
+that was deleted still stands between its parents and its children; one that nobody here has is a member too. The work
+is bounded: a ring of children at a time, a few hundred to a statement, and no more than `MOST_KIN` members.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,7 +23,7 @@ from ecotone.catalog.models import EdgeRow, ModelRow, RedirectRow
 from ecotone.catalog.names import key_of
 from ecotone.catalog.part import visible
 from ecotone.licences import Edge, Family, Node
-from ecotone.vocabulary import ModelKind, Relation, RepoType
+from ecotone.vocabulary import EdgeStatus, ModelKind, Relation, RepoType
 
 MOST_KIN = 10_000
 _BATCH = 300
@@ -65,6 +65,11 @@ class Bond(msgspec.Struct, frozen=True, kw_only=True):
     parent: str
     edge: LineageEdge
 
+    @property
+    def binds(self) -> bool:
+        """Whether anything may come down it."""
+        return self.edge.status is not EdgeStatus.REFUTED and self.edge.relation is not Relation.EVALUATED_ON
+
 
 class Kin(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """A model, its ancestors and descendants, and what else those descend from. `cut`: there are more."""
@@ -91,12 +96,13 @@ class Kin(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return (self.subject, *(k for k, m in self.members.items() if m.name == name and k != self.subject))
 
     def descendants(self, selves: Iterable[str] | None = None) -> dict[str, tuple[Bond, ...]]:
-        """Members below the subject (or these of its revisions), nearest first, each with a shortest way down to it."""
-        found: dict[str, tuple[Bond, ...]] = {key: () for key in (self.selves if selves is None else selves)}
+        """Members below the subject (or these of its revisions), nearest first, each with a shortest way down to it.
+        What was refuted leads nowhere, nor does what a model was only evaluated on."""
+        found: dict[str, tuple[Bond, ...]] = dict.fromkeys(self.selves if selves is None else selves, ())
         ring = list(found)
         for key in ring:
             for bond in self.below.get(key, ()):
-                if bond.child not in found:
+                if bond.child not in found and bond.binds:
                     found[bond.child] = (*found[key], bond)
                     ring.append(bond.child)
         return {key: way for key, way in found.items() if way}
@@ -215,9 +221,8 @@ class _Walk:
                 .join(ModelRow, ModelRow.key == RedirectRow.model_key)
                 .where(RedirectRow.repo_type == repo_type.value, RedirectRow.folded.in_(missing), ModelRow.buried == 0)
             )
-            for old, row in self._session.execute(moved):
-                if self._part._may_lead(repo_type, old, row.folded):
-                    found[old] = row
+            leading = [(old, row) for old, row in self._session.execute(moved)]
+            found |= {old: row for old, row in leading if self._part._may_lead(repo_type, old, row.folded)}
         return found
 
     def _member(self, name: str, row: ModelRow | None) -> Member:

@@ -1,0 +1,292 @@
+"""The withdrawal drill: what there is of a model whose licence ended, kept with a proof, and checked off later.
+
+A drill lists and changes nothing. It is kept as a file that the installation signed, and the ledger knows its hash: so
+what was listed, when and by whom can be shown to others, and whoever changes the file is found out. Checking off reads
+the installation again and says of each item whether it is gone or where it still is; what cannot be seen from here
+(copies outside) is settled by hand.
+"""
+
+import hashlib
+import os
+import re
+import secrets
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from ecotone.accounts import SYSTEM, Actor
+from ecotone.app.withdrawal_items import BY_HAND, MOST_ITEMS, Inventory, Item
+from ecotone.catalog import Catalog, Kin
+from ecotone.database import utc_now
+from ecotone.licences import KnowledgeBase
+from ecotone.licences.decision import NOTICE
+from ecotone.vocabulary import Conflict, Invalid, NotFound
+
+FORMAT = 1
+MOST_DRILLS = 1000
+_LONGEST_REASON = 500
+_ID = re.compile(r"w[0-9a-f]{16}\Z")
+_BEYOND = (
+    "copies that were downloaded, backups, exports, and caches of clients (huggingface_hub's among them)",
+    "models of other hubs, and models here whose lineage nobody has declared or found",
+    "gateways on other machines, which follow within seconds while they reach this server",
+    "answers that the model gave and that somebody keeps outside",
+)
+
+
+class Proof(msgspec.Struct, frozen=True, kw_only=True):
+    """`sha256` of the document without its proof, as JSON with sorted names; an Ed25519 signature over
+    `ecotone withdrawal|SHA256`; the public key, 32 bytes as hexadecimal digits."""
+
+    sha256: str
+    signature: str
+    key: str
+
+
+class Drill(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found. `ends` are clauses by which the licence ends, `beyond` what no list of ours can hold."""
+
+    withdrawal: int = FORMAT
+    id: str
+    made: str
+    by: str
+    model: str
+    revision: str | None
+    known: bool
+    deleted: bool
+    reason: str
+    licences: tuple[str, ...]
+    ends: tuple[dict[str, str], ...]
+    items: tuple[Item, ...]
+    counts: dict[str, int]
+    cut: bool
+    beyond: tuple[str, ...] = _BEYOND
+    notice: str = NOTICE
+    proof: Proof | None = None
+
+
+class Checked(msgspec.Struct, frozen=True, kw_only=True):
+    """An item of a drill, later: `gone`, `still there` (where), or `by hand`."""
+
+    item: Item
+    state: str
+    where: str = ""
+
+
+class CheckOff(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a drill. `new` was not there when the drill was made. `done`: nothing is left here."""
+
+    drill: str
+    model: str
+    checked: str
+    by: str
+    gone: int
+    there: int
+    by_hand: int
+    done: bool
+    items: tuple[Checked, ...]
+    new: tuple[Item, ...]
+    drill_sha256: str
+    beyond: tuple[str, ...] = _BEYOND
+    proof: Proof | None = None
+
+
+class DrillNotFound(NotFound):
+    code = "drill_not_found"
+
+    def __init__(self, drill_id: str) -> None:
+        super().__init__(f"There is no drill {drill_id[:40]!r}; `ecotone lineage withdrawals` lists them.", param="id")
+
+
+class Withdrawals:
+    """Drills of one installation.
+
+    Args:
+        folder: where drills are kept.
+        seed: of the installation's signing key.
+    """
+
+    def __init__(
+        self, *, catalog: Catalog, knowledge: KnowledgeBase, inventory: Inventory, folder: Path, seed: bytes
+    ) -> None:
+        self._catalog, self._knowledge, self._inventory = catalog, knowledge, inventory
+        self._folder, self._key = folder, Ed25519PrivateKey.from_private_bytes(seed[:32])
+
+    def look(self, model: str, *, revision: str | None = None, reason: str = "", actor: Actor) -> Drill:
+        """What a drill would list, kept nowhere.
+
+        Raises:
+            ModelNotFound: when nothing is known under that name.
+            Invalid: for a revision that neither is the newest nor named by a child.
+        """
+        kin = self._catalog.kin(model, viewer=SYSTEM)
+        selves = _selves(kin, revision)
+        subject = kin.members[kin.subject]
+        licences = tuple(dict.fromkeys(i for key in selves for i in kin.members[key].instruments))
+        items = self._inventory.find(kin, selves, revision)
+        counts: dict[str, int] = {}
+        for item in items:
+            counts[item.kind] = counts.get(item.kind, 0) + 1
+        return Drill(
+            id="w" + secrets.token_hex(8),
+            made=utc_now().isoformat(timespec="seconds"),
+            by=actor.name,
+            model=subject.name,
+            revision=revision,
+            known=subject.known,
+            deleted=subject.deleted,
+            reason=reason.strip()[:_LONGEST_REASON],
+            licences=licences,
+            ends=tuple(self._ends(licences)),
+            items=tuple(items),
+            counts=counts,
+            cut=kin.cut or len(items) >= MOST_ITEMS,
+        )
+
+    def _ends(self, licences: tuple[str, ...]) -> list[dict[str, str]]:
+        """Clauses by which a text ends, where the knowledge base has them."""
+        return [
+            {"entry": entry.id, "clause": fact.clause.sec, "means": fact.means}
+            for entry in (self._knowledge.entries[i] for i in licences if i in self._knowledge.entries)
+            for fact in entry.facts
+            if fact.modality == "terminate"
+        ]
+
+    def make(self, model: str, *, revision: str | None = None, reason: str = "", actor: Actor) -> Drill:
+        """The same, signed and kept.
+
+        Raises:
+            Conflict: when as many are kept as may be.
+        """
+        if sum(1 for _ in self._folder.glob("w*.json")) >= MOST_DRILLS:
+            raise Conflict(
+                f"{MOST_DRILLS} drills are kept in the folder `withdrawals` of the data folder; move old ones away."
+            )
+        drill = self.look(model, revision=revision, reason=reason, actor=actor)
+        drill = msgspec.structs.replace(drill, proof=self._proof(drill))
+        place = self._folder / f"{drill.id}.json"
+        draft = place.with_suffix(".part")
+        with open(draft, "xb") as file:
+            file.write(msgspec.json.encode(drill))
+            file.flush()
+            os.fsync(file.fileno())
+        draft.rename(place)
+        return drill
+
+    def _proof(self, document: Drill | CheckOff) -> Proof:
+        digest = digest_of(msgspec.to_builtins(document))
+        signature = self._key.sign(statement(digest)).hex()
+        return Proof(sha256=digest, signature=signature, key=self._key.public_key().public_bytes_raw().hex())
+
+    def kept(self) -> list[dict[str, Any]]:
+        """Drills, newest first, each in a line."""
+        found = [self._read(path) for path in self._folder.glob("w*.json")]
+        names = ("id", "made", "by", "model", "revision")
+        lines = [{n: d.get(n) for n in names} | {"items": len(d.get("items", ()))} for d in found if d is not None]
+        return sorted(lines, key=lambda line: (str(line["made"]), str(line["id"])), reverse=True)
+
+    def get(self, drill_id: str) -> Drill:
+        """A kept drill. Raises DrillNotFound; Conflict when its file is not what was signed."""
+        found = self._read(self._folder / f"{drill_id}.json") if _ID.match(drill_id) else None
+        if found is None:
+            raise DrillNotFound(drill_id)
+        problem = problem_of(found, self._key.public_key().public_bytes_raw())
+        if problem:
+            raise Conflict(f"The kept drill {drill_id} is not what was signed: {problem}.", param="id")
+        return msgspec.convert(found, Drill)
+
+    @staticmethod
+    def _read(path: Path) -> dict[str, Any] | None:
+        try:
+            found = msgspec.json.decode(path.read_bytes())
+        except (OSError, msgspec.DecodeError):
+            return None
+        return found if isinstance(found, dict) else None
+
+    def check(self, drill_id: str, *, actor: Actor) -> CheckOff:
+        """What is gone of a drill, and where the rest still is.
+
+        Raises:
+            DrillNotFound, Conflict: as `get`.
+        """
+        drill = self.get(drill_id)
+        still = self._inventory.still(drill.items)
+        items = tuple(_checked(item, still) for item in drill.items)
+        known = {item.mark for item in drill.items}
+        new = tuple(item for item in self._again(drill) if item.mark not in known and item.kind not in BY_HAND)
+        states = [one.state for one in items]
+        found = CheckOff(
+            drill=drill.id,
+            model=drill.model,
+            checked=utc_now().isoformat(timespec="seconds"),
+            by=actor.name,
+            gone=states.count("gone"),
+            there=states.count("still there"),
+            by_hand=states.count("by hand"),
+            done="still there" not in states and not new,
+            items=items,
+            new=new,
+            drill_sha256=drill.proof.sha256 if drill.proof else "",
+        )
+        return msgspec.structs.replace(found, proof=self._proof(found))
+
+    def _again(self, drill: Drill) -> list[Item]:
+        try:
+            kin = self._catalog.kin(drill.model, viewer=SYSTEM)
+            return self._inventory.find(kin, _selves(kin, drill.revision), drill.revision)
+        except (NotFound, Invalid):  # nothing is known of it any more
+            return []
+
+
+def _checked(item: Item, still: dict[str, str]) -> Checked:
+    if item.kind in BY_HAND:
+        return Checked(item=item, state="by hand", where=item.where)
+    where = still.get(item.mark)
+    return Checked(item=item, state="gone" if where is None else "still there", where=where or "")
+
+
+def _selves(kin: Kin, revision: str | None) -> tuple[str, ...]:
+    found = tuple(key for key in kin.selves if revision is None or kin.members[key].revision == revision)
+    if not found:
+        raise Invalid(
+            f"{(revision or '')[:60]!r} is neither the newest revision of {kin.subject} nor one that a child names; "
+            "leave it out to mean all.",
+            param="revision",
+        )
+    return found
+
+
+# -- proofs, which need no server --------------------------------------------------------------------------------------
+def statement(sha256: str) -> bytes:
+    return f"ecotone withdrawal|{sha256}".encode()
+
+
+def digest_of(document: dict[str, Any]) -> str:
+    """SHA-256 of a drill or check-off without its proof."""
+    shown = {name: value for name, value in document.items() if name != "proof"}
+    return hashlib.sha256(msgspec.json.encode(shown, order="sorted")).hexdigest()
+
+
+def problem_of(document: dict[str, Any], key: bytes | None = None) -> str:
+    """Why a document is not what an installation signed; empty when it is.
+
+    Args:
+        key: the installation's public key, known from elsewhere; else the one in the document, which proves only that
+            nobody changed it since that key signed it.
+    """
+    proof = document.get("proof")
+    if not isinstance(proof, dict) or not all(isinstance(proof.get(n), str) for n in ("sha256", "signature", "key")):
+        return "it has no proof"
+    if digest_of(document) != proof["sha256"]:
+        return "its words are not those that were signed"
+    if key is not None and key.hex() != proof["key"]:
+        return "another key signed it"
+    try:
+        public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(proof["key"]))
+        public.verify(bytes.fromhex(proof["signature"]), statement(proof["sha256"]))
+    except (ValueError, InvalidSignature):
+        return "its signature does not fit"
+    return ""

@@ -129,9 +129,9 @@ def test_newer_terms_of_a_provider_name_its_backend_and_whoever_calls_it(house: 
 def test_a_family_of_a_thousand_is_answered_while_somebody_waits(house: House) -> None:
     descend(house.services.database, "x/other", 1000)
     began = time.perf_counter()
-    kin = house.services.catalog.kin("x/other")
+    clan = house.services.catalog.clan("x/other")
     walked = time.perf_counter() - began
-    assert len(kin.descendants()) == 1000
+    assert len(clan.descendants()) == 1000
     began = time.perf_counter()
     found = house.asked("x/other", "CC-BY-NC-4.0")
     took = time.perf_counter() - began

@@ -9,9 +9,10 @@ import msgspec
 import pytest
 
 from ecotone.accounts import SYSTEM, Actor
-from ecotone.app.withdrawals import CheckOff, Drill, DrillNotFound, problem_of
+from ecotone.app.withdrawals import CheckOff, Drill, DrillNotFound
 from ecotone.catalog import LineageEdge
 from ecotone.engines import Options
+from ecotone.ledger.documents import problem_of
 from ecotone.publishing import AddRegular, Commit
 from ecotone.vocabulary import Conflict, EdgeStatus, Relation, RepoType, Role
 from tests.hub.built import WEIGHTS, Built, safetensors

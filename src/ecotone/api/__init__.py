@@ -2,6 +2,7 @@
 
 from ecotone.api import (
     accounts,
+    families,
     gateway,
     keys,
     ledger,
@@ -24,6 +25,7 @@ __all__ = [
     "PREFIX",
     "accounts",
     "document",
+    "families",
     "feed_routes",
     "gateway",
     "keys",

@@ -12,15 +12,15 @@ from typing import Any
 import msgspec
 
 from ecotone.accounts import SYSTEM, Accounts, Actor, Project
-from ecotone.catalog import Bond, Catalog, Kin, Member, ModelNotFound
+from ecotone.catalog import Bond, Catalog, Clan, Member, ModelNotFound
 from ecotone.engines import Engines
 from ecotone.gateway import Backend, Backends, Route, Routes
 from ecotone.licences import Decision, Family, Use
 from ecotone.licences.decision import NOTICE
 from ecotone.policy import Action, Outcome, Policy, RuleKind, Stance
+from ecotone.policy.clans import ClanVerdicts
 from ecotone.policy.decide import deciding
 from ecotone.policy.hypotheses import Hypothesis, suppose
-from ecotone.policy.kindred import KinVerdicts
 from ecotone.vocabulary import EcotoneError, Invalid
 
 MOST_CHANGED = 1000
@@ -130,19 +130,19 @@ class Impact:
             ModelNotFound: when nothing is known under the model's name.
             Invalid: for a licence that the knowledge base does not have, or a revision that nothing names.
         """
-        kin = self._kin(question.model, viewer)
-        selves = _selves(kin, question.revision)
-        subject = kin.members[kin.subject]
-        replaced = tuple(dict.fromkeys(i for key in selves for i in kin.members[key].instruments))
+        clan = self._clan(question.model, viewer)
+        selves = _selves(clan, question.revision)
+        subject = clan.members[clan.subject]
+        replaced = tuple(dict.fromkeys(i for key in selves for i in clan.members[key].instruments))
         stance, hypothesis = suppose(self._policy.stance(), question.licence, replaced, question.day)
         asking = _Asking(stance, hypothesis, subject, question)
         projects = self._accounts.projects()
-        before = KinVerdicts(stance, kin)
-        after = KinVerdicts(stance, kin, dict.fromkeys(selves, hypothesis.instruments))
+        before = ClanVerdicts(stance, clan)
+        after = ClanVerdicts(stance, clan, dict.fromkeys(selves, hypothesis.instruments))
         uses = _uses(projects, asking)
         if question.use is not None:
             uses = [(("the use asked",), asking.dated(question.use))]
-        found = list(_changed_models(kin, selves, uses, before, after, hypothesis))
+        found = list(_changed_models(clan, selves, uses, before, after, hypothesis))
         calls = _Calls(self, asking, projects)
         counts: dict[str, int] = {}
         for model in found:
@@ -157,7 +157,7 @@ class Impact:
             title=hypothesis.title,
             replaces=replaced,
             day=str(stance.today),
-            looked_at=len(kin.descendants(selves)) + len(selves),
+            looked_at=len(clan.descendants(selves)) + len(selves),
             changed=len(found),
             counts=dict(sorted(counts.items())),
             models=tuple(found[:MOST_CHANGED]),
@@ -166,19 +166,32 @@ class Impact:
             routes=tuple(calls.routes(self._routes.list())),
             projects=tuple(sorted({w for c in changes for w in c.who} & {p.name for p in projects})),
             held_by=tuple(_holding(stance, subject)),
-            cut=kin.cut,
+            cut=clan.cut,
             knowledge_base=self._policy.stance().knowledge.version,
         )
 
-    def _kin(self, name: str, viewer: Actor) -> Kin:
+    def asked(
+        self,
+        model: str,
+        licence: str,
+        *,
+        viewer: Actor,
+        revision: str | None = None,
+        day: date | None = None,
+        use: Use | None = None,
+    ) -> Effects:
+        """The same in words of faces, which know no question."""
+        return self.of(Question(model=model, licence=licence, revision=revision, day=day, use=use), viewer=viewer)
+
+    def _clan(self, name: str, viewer: Actor) -> Clan:
         try:
-            return self._catalog.kin(name, viewer=viewer)
+            return self._catalog.clan(name, viewer=viewer)
         except ModelNotFound:
             backend = next((b for b in self._backends.list() if b.name == name.partition("/")[0]), None)
             if backend is None:
                 raise
         terms = (backend.terms,) if backend.terms else ("unknown",)
-        return Kin(subject=name, members={name: Member(key=name, name=name, kind="api", instruments=terms)}, bonds=())
+        return Clan(subject=name, members={name: Member(key=name, name=name, kind="api", instruments=terms)}, bonds=())
 
     # -- calls -------------------------------------------------------------------------------------------------------
     def served(self) -> Iterator[tuple[str, str, tuple[str, ...], Family]]:
@@ -286,13 +299,13 @@ class _Calls:
 
 
 # -- models ----------------------------------------------------------------------------------------------------------
-def _selves(kin: Kin, revision: str | None) -> tuple[str, ...]:
+def _selves(clan: Clan, revision: str | None) -> tuple[str, ...]:
     if revision is None:
-        return kin.selves
-    found = tuple(key for key in kin.selves if kin.members[key].revision == revision)
+        return clan.selves
+    found = tuple(key for key in clan.selves if clan.members[key].revision == revision)
     if not found:
         raise Invalid(
-            f"{revision[:60]!r} is neither the newest revision of {kin.subject} nor one that a child names; "
+            f"{revision[:60]!r} is neither the newest revision of {clan.subject} nor one that a child names; "
             "leave it out to mean all.",
             param="revision",
         )
@@ -310,17 +323,17 @@ def _uses(projects: Iterable[Project], asking: _Asking) -> list[tuple[tuple[str,
 
 
 def _changed_models(
-    kin: Kin,
+    clan: Clan,
     selves: tuple[str, ...],
     uses: list[tuple[tuple[str, ...], Use]],
-    before: KinVerdicts,
-    after: KinVerdicts,
+    before: ClanVerdicts,
+    after: ClanVerdicts,
     hypothesis: Hypothesis,
 ) -> Iterator[ModelChange]:
     made: dict[tuple[Any, ...], Change] = {}
-    ways: dict[str, tuple[Bond, ...]] = {**dict.fromkeys(selves, ()), **kin.descendants(selves)}
+    ways: dict[str, tuple[Bond, ...]] = {**dict.fromkeys(selves, ()), **clan.descendants(selves)}
     for key, way in ways.items():
-        member = kin.members[key]
+        member = clan.members[key]
         changes = []
         for who, use in uses:
             old, new = before.outcome(key, use), after.outcome(key, use)
@@ -336,13 +349,13 @@ def _changed_models(
                 kind=member.kind,
                 private=member.private,
                 deleted=member.deleted,
-                way=tuple(_step(bond, kin) for bond in way[:_MOST_WAY]),
+                way=tuple(_step(bond, clan) for bond in way[:_MOST_WAY]),
                 changes=tuple(changes),
             )
 
 
-def _step(bond: Bond, kin: Kin) -> dict[str, str]:
-    parent, child = kin.members[bond.parent], kin.members[bond.child]
+def _step(bond: Bond, clan: Clan) -> dict[str, str]:
+    parent, child = clan.members[bond.parent], clan.members[bond.child]
     return {
         "parent": parent.key if parent.visible else "a private model",
         "child": child.key if child.visible else "a private model",

@@ -15,7 +15,7 @@ from ecotone.app.upkeep import Upkeep
 from ecotone.app.usage import Usage
 from ecotone.app.watching import Watch
 from ecotone.app.withdrawal_items import Inventory
-from ecotone.app.withdrawals import Withdrawals
+from ecotone.app.withdrawals import CheckOff, Drill, Withdrawals
 from ecotone.audits import Audits
 from ecotone.catalog import Catalog
 from ecotone.catalog.clones import Clones
@@ -168,6 +168,20 @@ class Services:
         self.note("texts.destroyed", actor, project=project, days=days)
         return days
 
+    def drill(self, model: str, actor: Actor, *, revision: str | None = None, reason: str = "") -> Drill:
+        """Make a withdrawal drill, of which the ledger keeps the hash."""
+        made = self.withdrawals.make(model, revision=revision, reason=reason, actor=actor)
+        self.note("withdrawal.drilled", actor, **_of_drill(made), items=len(made.items), sha256=_proved(made))
+        return made
+
+    def check_drill(self, drill_id: str, actor: Actor) -> CheckOff:
+        """Check a drill off, and record how it stands."""
+        found = self.withdrawals.check(drill_id, actor=actor)
+        told = {"drill": found.drill, "model": found.model, "drill_sha256": found.drill_sha256}
+        counts = {"gone": found.gone, "there": found.there, "by_hand": found.by_hand, "new": len(found.new)}
+        self.note("withdrawal.checked", actor, **told, **counts, done=found.done, sha256=_proved(found))
+        return found
+
     def keep_times(self) -> None:
         """By the clock: delete texts whose days are over, and old segments that were exported; say which wait."""
         self.expire_texts()
@@ -225,6 +239,14 @@ class Services:
         """The backend whose models are called `NAME/...`, when `model_id` is one of those."""
         name = model_id.partition("/")[0]
         return next((b for b in self.backends.list() if b.name == name), None)
+
+
+def _of_drill(drill: Drill) -> dict[str, Any]:
+    return {"drill": drill.id, "model": drill.model, "revision": drill.revision, "reason": drill.reason}
+
+
+def _proved(document: Drill | CheckOff) -> str:
+    return document.proof.sha256 if document.proof is not None else ""
 
 
 def compose(settings: Settings, *, successor: bool = False) -> Services:

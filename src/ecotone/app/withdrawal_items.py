@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from ecotone.app.usage import Usage
-from ecotone.catalog import Bond, Kin, Member
+from ecotone.catalog import Bond, Clan, Member
 from ecotone.catalog.copies import Copies, Named, Standing
 from ecotone.engines import Engines
 from ecotone.gateway import Backends, Routes
@@ -76,15 +76,15 @@ class Inventory:
         self._copies, self._holdings, self._engines = copies, holdings, engines
         self._backends, self._routes, self._jobs, self._usage = backends, routes, jobs, usage
 
-    def find(self, kin: Kin, selves: tuple[str, ...], revision: str | None) -> list[Item]:
+    def find(self, clan: Clan, selves: tuple[str, ...], revision: str | None) -> list[Item]:
         """Everything, in the order in which it is best settled: calls first, then copies, then what was made."""
-        ways: dict[str, tuple[Bond, ...]] = {**dict.fromkeys(selves, ()), **kin.descendants(selves)}
-        members = {key: kin.members[key] for key in ways}
+        ways: dict[str, tuple[Bond, ...]] = {**dict.fromkeys(selves, ()), **clan.descendants(selves)}
+        members = {key: clan.members[key] for key in ways}
         rows = {m.row: m for m in reversed(members.values()) if m.row}
         names = {m.name.casefold() for m in members.values()}
         found = [*self._calls(members, names), *self._working(names), *self._callers(names)]
-        found += self._models(kin, ways, members)
-        found += self._bytes(rows, revision if revision is not None else None, kin.members[kin.subject].row)
+        found += self._models(clan, ways, members)
+        found += self._bytes(rows, revision if revision is not None else None, clan.members[clan.subject].row)
         found += self._holders_outside(rows)
         return list({item.mark: item for item in found}.values())[:MOST_ITEMS]
 
@@ -149,7 +149,7 @@ class Inventory:
             )
 
     # -- what was made -----------------------------------------------------------------------------------------------
-    def _models(self, kin: Kin, ways: dict[str, tuple[Bond, ...]], members: dict[str, Member]) -> Iterator[Item]:
+    def _models(self, clan: Clan, ways: dict[str, tuple[Bond, ...]], members: dict[str, Member]) -> Iterator[Item]:
         for key, way in ways.items():
             member = members[key]
             if not member.row or member.deleted:

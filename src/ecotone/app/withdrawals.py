@@ -6,7 +6,6 @@ the installation again and says of each item whether it is gone or where it stil
 (copies outside) is settled by hand.
 """
 
-import hashlib
 import os
 import re
 import secrets
@@ -14,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from ecotone.accounts import SYSTEM, Actor
 from ecotone.app.withdrawal_items import BY_HAND, MOST_ITEMS, Inventory, Item
-from ecotone.catalog import Catalog, Kin
+from ecotone.catalog import Catalog, Clan
 from ecotone.database import utc_now
+from ecotone.ledger import public_key
+from ecotone.ledger.documents import Proof, problem_of, proof_of
 from ecotone.licences import KnowledgeBase
 from ecotone.licences.decision import NOTICE
 from ecotone.vocabulary import Conflict, Invalid, NotFound
@@ -35,15 +34,6 @@ _BEYOND = (
     "gateways on other machines, which follow within seconds while they reach this server",
     "answers that the model gave and that somebody keeps outside",
 )
-
-
-class Proof(msgspec.Struct, frozen=True, kw_only=True):
-    """`sha256` of the document without its proof, as JSON with sorted names; an Ed25519 signature over
-    `ecotone withdrawal|SHA256`; the public key, 32 bytes as hexadecimal digits."""
-
-    sha256: str
-    signature: str
-    key: str
 
 
 class Drill(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,7 +103,7 @@ class Withdrawals:
         self, *, catalog: Catalog, knowledge: KnowledgeBase, inventory: Inventory, folder: Path, seed: bytes
     ) -> None:
         self._catalog, self._knowledge, self._inventory = catalog, knowledge, inventory
-        self._folder, self._key = folder, Ed25519PrivateKey.from_private_bytes(seed[:32])
+        self._folder, self._seed = folder, seed
 
     def look(self, model: str, *, revision: str | None = None, reason: str = "", actor: Actor) -> Drill:
         """What a drill would list, kept nowhere.
@@ -122,11 +112,11 @@ class Withdrawals:
             ModelNotFound: when nothing is known under that name.
             Invalid: for a revision that neither is the newest nor named by a child.
         """
-        kin = self._catalog.kin(model, viewer=SYSTEM)
-        selves = _selves(kin, revision)
-        subject = kin.members[kin.subject]
-        licences = tuple(dict.fromkeys(i for key in selves for i in kin.members[key].instruments))
-        items = self._inventory.find(kin, selves, revision)
+        clan = self._catalog.clan(model, viewer=SYSTEM)
+        selves = _selves(clan, revision)
+        subject = clan.members[clan.subject]
+        licences = tuple(dict.fromkeys(i for key in selves for i in clan.members[key].instruments))
+        items = self._inventory.find(clan, selves, revision)
         counts: dict[str, int] = {}
         for item in items:
             counts[item.kind] = counts.get(item.kind, 0) + 1
@@ -143,7 +133,7 @@ class Withdrawals:
             ends=tuple(self._ends(licences)),
             items=tuple(items),
             counts=counts,
-            cut=kin.cut or len(items) >= MOST_ITEMS,
+            cut=clan.cut or len(items) >= MOST_ITEMS,
         )
 
     def _ends(self, licences: tuple[str, ...]) -> list[dict[str, str]]:
@@ -166,7 +156,7 @@ class Withdrawals:
                 f"{MOST_DRILLS} drills are kept in the folder `withdrawals` of the data folder; move old ones away."
             )
         drill = self.look(model, revision=revision, reason=reason, actor=actor)
-        drill = msgspec.structs.replace(drill, proof=self._proof(drill))
+        drill = msgspec.structs.replace(drill, proof=proof_of(msgspec.to_builtins(drill), self._seed))
         place = self._folder / f"{drill.id}.json"
         draft = place.with_suffix(".part")
         with open(draft, "xb") as file:
@@ -175,11 +165,6 @@ class Withdrawals:
             os.fsync(file.fileno())
         draft.rename(place)
         return drill
-
-    def _proof(self, document: Drill | CheckOff) -> Proof:
-        digest = digest_of(msgspec.to_builtins(document))
-        signature = self._key.sign(statement(digest)).hex()
-        return Proof(sha256=digest, signature=signature, key=self._key.public_key().public_bytes_raw().hex())
 
     def kept(self) -> list[dict[str, Any]]:
         """Drills, newest first, each in a line."""
@@ -193,7 +178,7 @@ class Withdrawals:
         found = self._read(self._folder / f"{drill_id}.json") if _ID.match(drill_id) else None
         if found is None:
             raise DrillNotFound(drill_id)
-        problem = problem_of(found, self._key.public_key().public_bytes_raw())
+        problem = problem_of(found, public_key(self._seed))
         if problem:
             raise Conflict(f"The kept drill {drill_id} is not what was signed: {problem}.", param="id")
         return msgspec.convert(found, Drill)
@@ -231,12 +216,12 @@ class Withdrawals:
             new=new,
             drill_sha256=drill.proof.sha256 if drill.proof else "",
         )
-        return msgspec.structs.replace(found, proof=self._proof(found))
+        return msgspec.structs.replace(found, proof=proof_of(msgspec.to_builtins(found), self._seed))
 
     def _again(self, drill: Drill) -> list[Item]:
         try:
-            kin = self._catalog.kin(drill.model, viewer=SYSTEM)
-            return self._inventory.find(kin, _selves(kin, drill.revision), drill.revision)
+            clan = self._catalog.clan(drill.model, viewer=SYSTEM)
+            return self._inventory.find(clan, _selves(clan, drill.revision), drill.revision)
         except (NotFound, Invalid):  # nothing is known of it any more
             return []
 
@@ -248,45 +233,12 @@ def _checked(item: Item, still: dict[str, str]) -> Checked:
     return Checked(item=item, state="gone" if where is None else "still there", where=where or "")
 
 
-def _selves(kin: Kin, revision: str | None) -> tuple[str, ...]:
-    found = tuple(key for key in kin.selves if revision is None or kin.members[key].revision == revision)
+def _selves(clan: Clan, revision: str | None) -> tuple[str, ...]:
+    found = tuple(key for key in clan.selves if revision is None or clan.members[key].revision == revision)
     if not found:
         raise Invalid(
-            f"{(revision or '')[:60]!r} is neither the newest revision of {kin.subject} nor one that a child names; "
+            f"{(revision or '')[:60]!r} is neither the newest revision of {clan.subject} nor one that a child names; "
             "leave it out to mean all.",
             param="revision",
         )
     return found
-
-
-# -- proofs, which need no server --------------------------------------------------------------------------------------
-def statement(sha256: str) -> bytes:
-    return f"ecotone withdrawal|{sha256}".encode()
-
-
-def digest_of(document: dict[str, Any]) -> str:
-    """SHA-256 of a drill or check-off without its proof."""
-    shown = {name: value for name, value in document.items() if name != "proof"}
-    return hashlib.sha256(msgspec.json.encode(shown, order="sorted")).hexdigest()
-
-
-def problem_of(document: dict[str, Any], key: bytes | None = None) -> str:
-    """Why a document is not what an installation signed; empty when it is.
-
-    Args:
-        key: the installation's public key, known from elsewhere; else the one in the document, which proves only that
-            nobody changed it since that key signed it.
-    """
-    proof = document.get("proof")
-    if not isinstance(proof, dict) or not all(isinstance(proof.get(n), str) for n in ("sha256", "signature", "key")):
-        return "it has no proof"
-    if digest_of(document) != proof["sha256"]:
-        return "its words are not those that were signed"
-    if key is not None and key.hex() != proof["key"]:
-        return "another key signed it"
-    try:
-        public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(proof["key"]))
-        public.verify(bytes.fromhex(proof["signature"]), statement(proof["sha256"]))
-    except (ValueError, InvalidSignature):
-        return "its signature does not fit"
-    return ""

@@ -1,6 +1,7 @@
 """The catalogue: models, revisions, files, cards, lineage, measurements, search. Publishing alone adds revisions."""
 
 from ecotone.catalog.access import STATUSES, AccessRequest
+from ecotone.catalog.clan import Bond, Clan, Member
 from ecotone.catalog.collections import Collection, Item
 from ecotone.catalog.entities import (
     DEFAULT_BRANCH,
@@ -31,7 +32,6 @@ from ecotone.catalog.errors import (
     StaleParent,
 )
 from ecotone.catalog.events import Event, Events, RefChange, ToldComment, ToldDiscussion
-from ecotone.catalog.kin import Bond, Kin, Member
 from ecotone.catalog.names import RESERVED_SEGMENTS
 from ecotone.catalog.repositories import GATES
 from ecotone.catalog.services import Catalog
@@ -47,6 +47,7 @@ __all__ = [
     "BadPath",
     "Bond",
     "Catalog",
+    "Clan",
     "Collection",
     "CollectionExists",
     "CollectionNotFound",
@@ -57,7 +58,6 @@ __all__ = [
     "Folder",
     "GatedRepo",
     "Item",
-    "Kin",
     "LineageEdge",
     "Listing",
     "Measurement",

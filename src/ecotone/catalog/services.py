@@ -1,9 +1,9 @@
 """The catalogue as others use it: its parts joined over one starter catalogue."""
 
 from ecotone.catalog.access import Access
+from ecotone.catalog.clan import ClanPart
 from ecotone.catalog.collections import Collections
 from ecotone.catalog.discussions import Discussions
-from ecotone.catalog.kin import KinPart
 from ecotone.catalog.listings import Listings
 from ecotone.catalog.measurements import Measurements
 from ecotone.catalog.names import key_of
@@ -16,7 +16,7 @@ from ecotone.settings import Settings
 from ecotone.storage import Storage
 
 
-class Catalog(Collections, Discussions, Rewriting, Access, Objects, Listings, KinPart, Measurements):
+class Catalog(Collections, Discussions, Rewriting, Access, Objects, Listings, ClanPart, Measurements):
     """Models, revisions, files, cards, lineage, measurements, search, collections and access. Thread-safe."""
 
     def __init__(self, database: Database, storage: Storage, knowledge: KnowledgeBase, settings: Settings) -> None:

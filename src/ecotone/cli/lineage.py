@@ -2,7 +2,11 @@
 
 import typer
 
+from ecotone.cli import lineage_family
+
 group = typer.Typer(help="Where a model comes from, read from its weights.", no_args_is_help=True)
+
+lineage_family.add_to(group)
 
 
 def add_to(app: typer.Typer) -> None:

@@ -17,6 +17,7 @@ from ecotone.cli import (
     ledger,
     licences,
     limits,
+    lineage,
     models,
     operate,
     policy,
@@ -116,6 +117,7 @@ keys.add_to(app)
 limits.add_to(app)
 policy.add_to(app)
 check.add_to(app)
+lineage.add_to(app)
 webhooks.add_to(app)
 work.add_to(app)
 upkeep.add_to(app)

@@ -1,4 +1,4 @@
-"""Kin: who descends from whom, whatever was moved, deleted, hidden or named by a revision."""
+"""Clan: who descends from whom, whatever was moved, deleted, hidden or named by a revision."""
 
 import contextlib
 from types import SimpleNamespace
@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from ecotone.accounts import ANONYMOUS, SYSTEM
-from ecotone.catalog import Kin, LineageEdge, ModelNotFound, RepoExists
+from ecotone.catalog import Clan, LineageEdge, ModelNotFound, RepoExists
 from ecotone.publishing import AddRegular, Commit
 from ecotone.vocabulary import EdgeStatus, Relation, RepoType
 
@@ -24,19 +24,19 @@ def publish(house: SimpleNamespace, name: str, files: dict[str, bytes]) -> str:
     return str(house.publish(name, files).revision_id)
 
 
-def below(kin: Kin) -> dict[str, list[str]]:
-    return {key: [bond.child for bond in way] for key, way in kin.descendants().items()}
+def below(clan: Clan) -> dict[str, list[str]]:
+    return {key: [bond.child for bond in way] for key, way in clan.descendants().items()}
 
 
-def test_grandchildren_and_their_other_parents_are_of_the_kin(house: SimpleNamespace) -> None:
+def test_grandchildren_and_their_other_parents_are_of_the_clan(house: SimpleNamespace) -> None:
     publish(house, "a/base", card())
     publish(house, "b/other", card("cc-by-nc-4.0"))
     publish(house, "c/child", card("apache-2.0", "a/base"))
     publish(house, "d/merge", card("cc-by-nc-4.0", "c/child", "b/other"))
-    kin = house.catalog.kin("a/base")
-    assert below(kin) == {"c/child": ["c/child"], "d/merge": ["c/child", "d/merge"]}
-    assert "b/other" in kin.members and "b/other" in kin.ancestors("d/merge")
-    assert not kin.cut
+    clan = house.catalog.clan("a/base")
+    assert below(clan) == {"c/child": ["c/child"], "d/merge": ["c/child", "d/merge"]}
+    assert "b/other" in clan.members and "b/other" in clan.ancestors("d/merge")
+    assert not clan.cut
 
 
 def test_a_parent_that_was_deleted_still_has_its_children_and_one_between_still_joins(house: SimpleNamespace) -> None:
@@ -44,26 +44,26 @@ def test_a_parent_that_was_deleted_still_has_its_children_and_one_between_still_
         publish(house, name, card("apache-2.0", *parents))
     for gone in ("b/mid", "a/base"):
         house.catalog.delete(house.catalog.model(gone, viewer=SYSTEM), SYSTEM)
-    kin = house.catalog.kin("a/base")
-    assert kin.members["a/base"].deleted and kin.members["b/mid"].deleted
-    assert set(below(kin)) == {"b/mid", "c/end"}
-    assert kin.members["a/base"].instruments == ("Apache-2.0",)
+    clan = house.catalog.clan("a/base")
+    assert clan.members["a/base"].deleted and clan.members["b/mid"].deleted
+    assert set(below(clan)) == {"b/mid", "c/end"}
+    assert clan.members["a/base"].instruments == ("Apache-2.0",)
 
 
 def test_children_that_name_a_moved_parent_by_its_old_name_are_found(house: SimpleNamespace) -> None:
     publish(house, "a/old", card())
     publish(house, "b/child", card("apache-2.0", "a/old"))
     house.catalog.move(house.catalog.model("a/old", viewer=SYSTEM), "a/new", actor=SYSTEM)
-    assert set(below(house.catalog.kin("a/new"))) == {"b/child"}
-    assert house.catalog.kin("a/old").subject == "a/new"
+    assert set(below(house.catalog.clan("a/new"))) == {"b/child"}
+    assert house.catalog.clan("a/old").subject == "a/new"
 
 
 def test_a_parent_that_nobody_here_has_can_be_asked_for_and_one_without_children_cannot(house: SimpleNamespace) -> None:
     publish(house, "b/child", card("apache-2.0", "elsewhere/base"))
-    kin = house.catalog.kin("elsewhere/base")
-    assert not kin.members["elsewhere/base"].known and set(below(kin)) == {"b/child"}
+    clan = house.catalog.clan("elsewhere/base")
+    assert not clan.members["elsewhere/base"].known and set(below(clan)) == {"b/child"}
     with pytest.raises(ModelNotFound):
-        house.catalog.kin("elsewhere/nothing")
+        house.catalog.clan("elsewhere/nothing")
 
 
 def test_a_private_parent_looks_to_strangers_like_one_that_nobody_here_has(house: SimpleNamespace) -> None:
@@ -72,12 +72,12 @@ def test_a_private_parent_looks_to_strangers_like_one_that_nobody_here_has(house
     publish(house, "b/child", card("cc-by-nc-4.0", "a/secret"))
     for name in ("a/secret", "a/lonely"):
         house.catalog.update(house.catalog.model(name, viewer=SYSTEM), actor=SYSTEM, private=True)
-    kin = house.catalog.kin("a/secret", viewer=ANONYMOUS)
-    member = kin.members[kin.subject]
+    clan = house.catalog.clan("a/secret", viewer=ANONYMOUS)
+    member = clan.members[clan.subject]
     assert (member.known, member.private, member.instruments) == (False, False, ("unknown",))
-    assert "a/grand" not in kin.members
+    assert "a/grand" not in clan.members
     with pytest.raises(ModelNotFound):
-        house.catalog.kin("a/lonely", viewer=ANONYMOUS)
+        house.catalog.clan("a/lonely", viewer=ANONYMOUS)
 
 
 def test_datasets_generated_by_a_model_and_what_was_trained_on_them_descend_from_it(house: SimpleNamespace) -> None:
@@ -89,9 +89,9 @@ def test_datasets_generated_by_a_model_and_what_was_trained_on_them_descend_from
     asserted = {"repo_type": RepoType.DATASET, "asserted_edges": (made,)}
     house.publishing.commit("d/rows", "main", commit, actor=SYSTEM, **asserted)
     publish(house, "e/student", card("apache-2.0", datasets="d/rows"))
-    kin = house.catalog.kin("a/teacher")
-    assert set(below(kin)) == {"datasets/d/rows", "e/student"}
-    assert set(below(house.catalog.kin("datasets/d/rows"))) == {"e/student"}
+    clan = house.catalog.clan("a/teacher")
+    assert set(below(clan)) == {"datasets/d/rows", "e/student"}
+    assert set(below(house.catalog.clan("datasets/d/rows"))) == {"e/student"}
 
 
 def test_a_revision_that_a_child_names_keeps_the_licence_of_its_time(house: SimpleNamespace) -> None:
@@ -99,17 +99,17 @@ def test_a_revision_that_a_child_names_keeps_the_licence_of_its_time(house: Simp
     publish(house, "a/base", card("cc-by-nc-4.0"))
     config = f'{{"base_model_name_or_path": "a/base", "revision": "{first}"}}'.encode()
     publish(house, "b/adapter", card("apache-2.0", "a/base") | {"adapter_config.json": config})
-    kin = house.catalog.kin("a/base")
+    clan = house.catalog.clan("a/base")
     pinned = f"a/base@{first}"
-    assert kin.members[pinned].instruments == ("Apache-2.0",)
-    assert kin.members["a/base"].instruments == ("CC-BY-NC-4.0",)
-    assert set(kin.descendants([pinned])) == {"b/adapter"} and not kin.descendants([kin.subject])
+    assert clan.members[pinned].instruments == ("Apache-2.0",)
+    assert clan.members["a/base"].instruments == ("CC-BY-NC-4.0",)
+    assert set(clan.descendants([pinned])) == {"b/adapter"} and not clan.descendants([clan.subject])
 
 
 def test_a_cycle_ends_and_a_great_family_is_cut(house: SimpleNamespace) -> None:
     publish(house, "a/one", card("mit", "a/two"))
     publish(house, "a/two", card("mit", "a/one"))
-    assert set(below(house.catalog.kin("a/one"))) == {"a/two"}
+    assert set(below(house.catalog.clan("a/one"))) == {"a/two"}
     for number in range(6):
         publish(house, f"b/child-{number}", card("mit", "a/one"))
-    assert house.catalog.kin("a/one", most=4).cut
+    assert house.catalog.clan("a/one", most=4).cut

@@ -1,11 +1,11 @@
-"""Verdicts on a whole kin: each legal class under each use is judged once, however many members are of it. Pure."""
+"""Verdicts on a whole clan: each legal class under each use is judged once, however many members are of it. Pure."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from ecotone.catalog import Kin, Member
+from ecotone.catalog import Clan, Member
 from ecotone.licences import Decision, Edge, Family, Node, Use
 from ecotone.licences.evaluate import PUBLISHING
 from ecotone.licences.graph import FamilyGraph
@@ -14,19 +14,19 @@ from ecotone.policy.rules import Action
 from ecotone.policy.stance import Stance, node_names
 
 
-class KinVerdicts:
-    """Decisions on the members of a kin, as an organisation judges at one moment.
+class ClanVerdicts:
+    """Decisions on the members of a clan, as an organisation judges at one moment.
 
     Args:
         stance: the organisation's rules, figures and positions.
-        kin: who descends from whom.
+        clan: who descends from whom.
         replaced: instruments in the place of a member's own, by its key.
     """
 
-    def __init__(self, stance: Stance, kin: Kin, replaced: Mapping[str, tuple[str, ...]] | None = None) -> None:
-        self._stance, self._kin = stance, kin
+    def __init__(self, stance: Stance, clan: Clan, replaced: Mapping[str, tuple[str, ...]] | None = None) -> None:
+        self._stance, self._clan = stance, clan
         given = replaced or {}
-        self._nodes = {key: self._node(member, given.get(key)) for key, member in kin.members.items()}
+        self._nodes = {key: self._node(member, given.get(key)) for key, member in clan.members.items()}
         self._graphs: dict[tuple[bool, str | None], FamilyGraph] = {}
         self._decisions: dict[tuple[Any, ...], Decision] = {}
         self._texts: dict[tuple[Any, ...], tuple[str, ...]] = {}
@@ -50,7 +50,7 @@ class KinVerdicts:
             graph = self._graphs[reading] = FamilyGraph.of(
                 self._stance.knowledge,
                 self._nodes.values(),
-                (Edge(b.child, b.parent, b.edge.relation, b.edge.status) for b in self._kin.bonds),
+                (Edge(b.child, b.parent, b.edge.relation, b.edge.status) for b in self._clan.bonds),
                 positions=self._stance.positions,
                 publishing=reading[0],
                 target_model=reading[1],
@@ -63,7 +63,7 @@ class KinVerdicts:
         mark = (self.class_of(key, use), _written(use))
         found = self._decisions.get(mark)
         if found is None:
-            found = self._decisions[mark] = self._stance.judge_family(self._kin.family(key, self._nodes), use)
+            found = self._decisions[mark] = self._stance.judge_family(self._clan.family(key, self._nodes), use)
         return found
 
     def outcome(self, key: str, use: Use, action: Action = Action.CALL) -> Outcome:
@@ -72,9 +72,9 @@ class KinVerdicts:
         legal = self.class_of(key, use)
         texts = self._texts.get(legal)
         if texts is None:
-            subjects = self._stance.subjects(self._kin.family(key, self._nodes))
+            subjects = self._stance.subjects(self._clan.family(key, self._nodes))
             texts = self._texts[legal] = tuple(s for s in subjects if s.startswith(("licence:", "kind:")))
-        member = self._kin.members[key]
+        member = self._clan.members[key]
         own = node_names(msgspec.structs.replace(member.node(), id=member.name))
         spoken = tuple(r.id for r in self._stance.rules if r.speaks_of(own))
         mark = (legal, _written(use), action, spoken)

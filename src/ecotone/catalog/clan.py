@@ -1,9 +1,9 @@
-"""Kin: all that comes from a model, however far down, and with it whatever else binds those.
+"""Clan: all that comes from a model, however far down, and with it whatever else binds those.
 
 What counts is the newest revision of each: the edges of older ones are history. Where a child names a revision of its
 parent, that revision is a member of its own (`namespace/name@sha`), since another licence may have held then. A model
 that was deleted still stands between its parents and its children; one that nobody here has is a member too. The work
-is bounded: a ring of children at a time, a few hundred to a statement, and no more than `MOST_KIN` members.
+is bounded: a ring of children at a time, a few hundred to a statement, and no more than `MOST_MEMBERS` members.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,7 +25,7 @@ from ecotone.catalog.part import visible
 from ecotone.licences import Edge, Family, Node
 from ecotone.vocabulary import EdgeStatus, ModelKind, Relation, RepoType
 
-MOST_KIN = 10_000
+MOST_MEMBERS = 10_000
 _BATCH = 300
 _MOST_EDGES = 200
 _UNKNOWN = ("unknown",)
@@ -34,7 +34,7 @@ _T = TypeVar("_T")
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
-    """A member of a kin. `key` is unique in it: the name, with `@sha` for a revision that a child names.
+    """A member of a clan. `key` is unique in it: the name, with `@sha` for a revision that a child names.
 
     `name` is the id, a dataset's after `datasets/`. `instruments` bind the member itself. `known` is false for one that
     neither the hub nor the starter catalogue has; `deleted` for one of which a tombstone is left. One that is not
@@ -71,7 +71,7 @@ class Bond(msgspec.Struct, frozen=True, kw_only=True):
         return self.edge.status is not EdgeStatus.REFUTED and self.edge.relation is not Relation.EVALUATED_ON
 
 
-class Kin(msgspec.Struct, frozen=True, kw_only=True, dict=True):
+class Clan(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """A model, its ancestors and descendants, and what else those descend from. `cut`: there are more."""
 
     subject: str
@@ -135,11 +135,11 @@ def _by(bonds: Iterable[Bond], end: str) -> dict[str, list[Bond]]:
     return found
 
 
-class KinPart(Families):
+class ClanPart(Families):
     """Walks over lineage edges in both directions."""
 
-    def kin(self, name: str, *, viewer: Actor = SYSTEM, most: int = MOST_KIN) -> Kin:
-        """The kin of `namespace/name` (a dataset's after `datasets/`), which may be deleted, or only named by children.
+    def clan(self, name: str, *, viewer: Actor = SYSTEM, most: int = MOST_MEMBERS) -> Clan:
+        """The clan of `namespace/name` (a dataset's after `datasets/`), deleted or only named by children too.
 
         To whoever may not see a private model it is like one that nobody here has.
 
@@ -153,21 +153,21 @@ class KinPart(Families):
             walk.up()
         if not subject.known and not any(bond.parent in (subject.key,) for bond in walk.bonds):
             raise ModelNotFound(name)
-        return Kin(subject=subject.key, members=walk.members, bonds=tuple(walk.bonds), cut=walk.cut)
+        return Clan(subject=subject.key, members=walk.members, bonds=tuple(walk.bonds), cut=walk.cut)
 
     def facts_of(self, model_id: str) -> dict[str, object]:
         """What licences ask of a model itself, as far as the starter catalogue knows."""
         return _facts_of(self._starter.get(key_of(model_id)))
 
-    def kin_of(self, model: Model, *, viewer: Actor = SYSTEM) -> Kin:
+    def clan_of(self, model: Model, *, viewer: Actor = SYSTEM) -> Clan:
         """The same of a model that was read."""
-        return self.kin(_prefix(model.repo_type) + model.id, viewer=viewer)
+        return self.clan(_prefix(model.repo_type) + model.id, viewer=viewer)
 
 
 class _Walk:
     """One walk: down from the subject ring by ring, then up from everything that was met."""
 
-    def __init__(self, part: KinPart, session: Session, viewer: Actor, most: int) -> None:
+    def __init__(self, part: ClanPart, session: Session, viewer: Actor, most: int) -> None:
         self._part, self._session, self._viewer, self._most = part, session, viewer, most
         self.members: dict[str, Member] = {}
         self.bonds: list[Bond] = []

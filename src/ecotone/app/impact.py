@@ -21,7 +21,7 @@ from ecotone.policy import Action, Outcome, Policy, RuleKind, Stance
 from ecotone.policy.clans import ClanVerdicts
 from ecotone.policy.decide import deciding
 from ecotone.policy.hypotheses import Hypothesis, suppose
-from ecotone.vocabulary import EcotoneError, Invalid
+from ecotone.vocabulary import EcotoneError, EdgeStatus, Invalid
 
 MOST_CHANGED = 1000
 _MOST_WAY = 40
@@ -85,7 +85,8 @@ class RouteChange(msgspec.Struct, frozen=True, kw_only=True):
 
 class Effects(msgspec.Struct, frozen=True, kw_only=True):
     """The whole answer. `looked_at` counts models, `changed` those that differ, of which `models` shows the first;
-    `cut`: the family is larger than what is walked. `held_by`: rules that hold in spite of the change."""
+    `in_doubt`: models that only a suspected edge leads to, which counts once somebody confirms it. `cut`: the family is
+    larger than what is walked. `held_by`: rules that hold in spite of the change."""
 
     model: str
     revision: str | None
@@ -101,6 +102,7 @@ class Effects(msgspec.Struct, frozen=True, kw_only=True):
     backends: tuple[CallChange, ...]
     routes: tuple[RouteChange, ...]
     projects: tuple[str, ...]
+    in_doubt: tuple[str, ...] = ()
     held_by: tuple[str, ...] = ()
     cut: bool = False
     knowledge_base: str = ""
@@ -165,6 +167,7 @@ class Impact:
             backends=tuple(calls.backends),
             routes=tuple(calls.routes(self._routes.list())),
             projects=tuple(sorted({w for c in changes for w in c.who} & {p.name for p in projects})),
+            in_doubt=tuple(_in_doubt(clan, selves, {m.model for m in found}))[:MOST_CHANGED],
             held_by=tuple(_holding(stance, subject)),
             cut=clan.cut,
             knowledge_base=self._policy.stance().knowledge.version,
@@ -352,6 +355,15 @@ def _changed_models(
                 way=tuple(_step(bond, clan) for bond in way[:_MOST_WAY]),
                 changes=tuple(changes),
             )
+
+
+def _in_doubt(clan: Clan, selves: tuple[str, ...], changed: set[str]) -> Iterator[str]:
+    """Members that are reached through a suspected edge: it is not counted until somebody settles it."""
+    for key, way in clan.descendants(selves).items():
+        member = clan.members[key]
+        suspected = any(bond.edge.status is EdgeStatus.SUSPECTED for bond in way)
+        if suspected and member.visible and member.name not in changed:
+            yield member.name
 
 
 def _step(bond: Bond, clan: Clan) -> dict[str, str]:

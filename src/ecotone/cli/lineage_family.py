@@ -138,6 +138,8 @@ def impact(
                 f"  {route['route']} for {project['project']}: {', '.join(project['before']) or 'nothing'} -> {after}"
             )
     print(f"projects: {', '.join(answer['projects']) or 'none'}")
+    if answer["in_doubt"]:
+        print(f"only suspected to descend, not counted: {', '.join(answer['in_doubt'][:_MOST_LINES])}")
     print(answer["notice"])
 
 

@@ -183,18 +183,19 @@ def _line(line: Line, boxes: dict[str, Box]) -> str:
     bend = max(18.0, (y2 - y1) / 2)
     words = line.relation.replace("_", " ")
     told = escape(f"{words} of {parent.lines[0]}, {line.status}")
-    along = 0.62
-    x = (1 - along) * x1 + along * x2
-    y = (1 - along) * y1 + along * y2
+    near = 0.62 if y2 - y1 <= STEP + 1 else 1.0  # the words of a long line stand where it arrives
+    x = (1 - near) * x1 + near * x2
+    y = (1 - near) * y1 + near * y2 if near < 1 else y2 - 12
     wide = 6.4 * (len(words) + len(_SIGNS[line.status])) + 12
     curve = f"C{x1:.1f} {y1 + bend:.1f} {x2:.1f} {y2 - bend:.1f} {x2:.1f} {y2:.1f}"
-    body = (
-        f"<title>{told}</title>"
-        f'<path class="line" d="M{x1:.1f} {y1:.1f}{curve}"/>'
+    path = f'<title>{told}</title><path class="line" d="M{x1:.1f} {y1:.1f}{curve}"/>'
+    body = path + (
         f'<rect x="{x - wide / 2:.1f}" y="{y - 10:.1f}" width="{wide:.1f}" height="19" rx="4"/>'
         f'<text x="{x:.1f}" y="{y + 4:.1f}" text-anchor="middle">{escape(words + _SIGNS[line.status])}</text>'
     )
     data = f'class="edge status-{line.status}" data-parent="{escape(line.parent)}" data-child="{escape(line.child)}"'
+    if boxes[line.child].count:  # its relation is in its name
+        return f"<g {data}>{path}</g>"
     if not line.number:
         return f"<g {data}>{body}</g>"
     return f'<a {data} href="#edge-{line.number}" aria-label="{told}: evidence">{body}</a>'

@@ -6,13 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from ecotone.accounts import SYSTEM
+from ecotone.accounts import SYSTEM, Actor
 from ecotone.catalog import LineageEdge
 from ecotone.catalog.evidence import evidence_of
+from ecotone.engines import Options
 from ecotone.publishing import AddRegular, Commit
-from ecotone.vocabulary import EdgeStatus, Relation
+from ecotone.vocabulary import EdgeStatus, Relation, Role
 from tests.great_families import descend
 from tests.hub.built import Built, bearer
+from tests.web.markup import Page
+from tests.web.test_managing import Pages
 
 CHECKS = (
     '[{"name": "sampled_cosine", "figure": 0.994, "threshold": 0.5, "passed": true, "means": "nearly the same"},'
@@ -31,7 +34,8 @@ class House(Built):
             ("c/small", "b/tuned", EdgeStatus.SUSPECTED, "weights: cosine 0.31"),
             ("d/not", "a/base", EdgeStatus.REFUTED, "weights: nothing in common"),
             ("team/secret", "a/base", EdgeStatus.DECLARED, "card"),
-            ("e/open", "team/secret", EdgeStatus.DECLARED, "card"),
+            ("e/open", "team/secret", EdgeStatus.DECLARED, "weights: as team/secret"),
+            ("f/leaf", "a/base", EdgeStatus.DECLARED, "card"),
             ("team/hidden", "a/base", EdgeStatus.DECLARED, "card"),
         ):
             self.put(child, parent, status, evidence)
@@ -43,7 +47,9 @@ class House(Built):
 
     def put(self, name: str, parent: str = "", status: EdgeStatus = EdgeStatus.DECLARED, evidence: str = "") -> None:
         self.services.catalog.create(name, private=False, actor=SYSTEM)
-        changes = Commit(message="Add", operations=(AddRegular("README.md", b"---\nlicense: apache-2.0\n---\n"),))
+        config = b'{"architectures": ["BertModel"], "model_type": "bert"}'
+        files = {"README.md": b"---\nlicense: apache-2.0\n---\n", "config.json": config}
+        changes = Commit(message="Add", operations=tuple(AddRegular(path, data) for path, data in files.items()))
         edges = ()
         if parent:
             made = LineageEdge(child=name, parent=parent, relation=Relation.FINETUNE, status=status, evidence=evidence)
@@ -119,6 +125,13 @@ def test_what_if_is_for_users_and_names_clauses(house: House) -> None:
     )
     assert "Not allowed" in page and "CC-BY-NC-4.0, " in page
     assert "Only suspected to descend" in page
+    ada = Actor("user", "ada", Role.ADMIN)
+    options = Options(kind="openai", on_demand=True, url="http://127.0.0.1:9/v1")
+    house.services.engines.serve("b/tuned", "main", (), ada, options)
+    house.services.routes.set("assistant", ("b/tuned",), actor=ada)
+    page = house.page("/a/base/family/impact?licence=withdrawn", house.tokens["reader"])
+    assert Page(page).problems == []
+    assert "deployment</span>" in page and "<strong>assistant</strong>" in page and "may not be called then" in page
     wrong = house.http.get(
         "/a/base/family/impact?licence=no-such", headers=bearer(house.tokens["reader"]) | {"accept": "text/html"}
     )
@@ -129,9 +142,23 @@ def test_drills_are_for_administrators(house: House) -> None:
     for path in ("/ecotone/withdrawals", "/ecotone/withdrawals/w0123456789abcdef"):
         answer = house.http.get(path, headers=bearer(house.tokens["reader"]) | {"accept": "text/html"})
         assert answer.status_code == 403
-    made = house.services.drill("a/base", SYSTEM, reason="<i>a letter</i>")
-    answer = house.admin.get(f"/ecotone/withdrawals/{made.id}", headers={"accept": "text/html"})
-    assert answer.status_code == 200 and "&lt;i&gt;a letter" in answer.text and "What was made from it" in answer.text
+
+
+def test_a_drill_is_made_and_checked_off_by_forms(house: House) -> None:
+    pages = Pages(house)
+    wrong = pages.sends("/ecotone/withdrawals", "make", model="no/where")
+    assert wrong.status_code == 400 and 'value="no/where"' in wrong.text
+    made = pages.sends("/ecotone/withdrawals", "make", model="a/base", reason="<i>a letter</i>")
+    assert made.status_code == 303
+    path = made.headers["location"]
+    page = pages.sees(path)
+    assert (
+        "&lt;i&gt;a letter" in page and "What was made from it" in page and path in pages.sees("/ecotone/withdrawals")
+    )
+    house.services.catalog.delete(house.services.catalog.model("f/leaf", viewer=SYSTEM), SYSTEM)
+    checked = pages.sends(path, "check")
+    assert checked.status_code == 200 and Page(checked.text).problems == []
+    assert "1 gone" in checked.text and "still there" in checked.text
 
 
 @pytest.mark.parametrize("kept", ["[", "{}", "[1, null]", '[{"name": 3}]', "[" * 5000, '{"checks": 5}', "\ud800["])

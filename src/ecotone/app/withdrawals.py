@@ -22,6 +22,7 @@ from ecotone.ledger import public_key
 from ecotone.ledger.documents import Proof, problem_of, proof_of
 from ecotone.licences import KnowledgeBase
 from ecotone.licences.decision import NOTICE
+from ecotone.storage.files import flush_folder, room_on_disk
 from ecotone.vocabulary import Conflict, Invalid, NotFound
 
 FORMAT = 1
@@ -157,21 +158,25 @@ class Withdrawals:
             )
         drill = self.look(model, revision=revision, reason=reason, actor=actor)
         drill = msgspec.structs.replace(drill, proof=proof_of(msgspec.to_builtins(drill), self._seed))
-        place = self._folder / f"{drill.id}.json"
-        draft = place.with_suffix(".part")
-        with open(draft, "xb") as file:
-            file.write(msgspec.json.encode(drill))
+        names = ("id", "made", "by", "model", "revision")
+        line = {name: getattr(drill, name) for name in names} | {"items": len(drill.items)}
+        self._write(f"{drill.id}.json", msgspec.json.encode(drill))
+        self._write(f"{drill.id}.line", msgspec.json.encode(line))
+        return drill
+
+    def _write(self, name: str, content: bytes) -> None:
+        draft = self._folder / f".{name}"
+        with room_on_disk(), open(draft, "xb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        draft.rename(place)
-        return drill
+        draft.rename(self._folder / name)
+        flush_folder(self._folder)
 
     def kept(self) -> list[dict[str, Any]]:
         """Drills, newest first, each in a line."""
-        found = [self._read(path) for path in self._folder.glob("w*.json")]
-        names = ("id", "made", "by", "model", "revision")
-        lines = [{n: d.get(n) for n in names} | {"items": len(d.get("items", ()))} for d in found if d is not None]
-        return sorted(lines, key=lambda line: (str(line["made"]), str(line["id"])), reverse=True)
+        lines = [line for path in self._folder.glob("w*.line") if (line := self._read(path)) is not None]
+        return sorted(lines, key=lambda line: (str(line.get("made")), str(line.get("id"))), reverse=True)
 
     def get(self, drill_id: str) -> Drill:
         """A kept drill. Raises DrillNotFound; Conflict when its file is not what was signed."""

@@ -7,6 +7,7 @@ through it.
 
 from collections import Counter
 from collections.abc import Iterable
+from functools import cached_property
 
 import msgspec
 
@@ -49,7 +50,7 @@ class TreeEdge(msgspec.Struct, frozen=True, kw_only=True):
     evidence: Evidence
 
 
-class Tree(msgspec.Struct, frozen=True, kw_only=True):
+class Tree(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """Members by depth; all edges between them. `counts`: descendants by relation to their parent, status and verdict.
     `cut`: the family is larger than what is walked."""
 
@@ -59,8 +60,12 @@ class Tree(msgspec.Struct, frozen=True, kw_only=True):
     counts: dict[str, dict[str, int]]
     cut: bool
 
+    @cached_property
+    def by_id(self) -> dict[str, TreeMember]:
+        return {m.id: m for m in self.members}
+
     def member(self, member_id: str) -> TreeMember:
-        return next(m for m in self.members if m.id == member_id)
+        return self.by_id[member_id]
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,7 +91,7 @@ def family_tree(stance: Stance, clan: Clan, use: Use) -> Tree:
         _member(clan.members[key], ids[key], depth, verdicts, use)
         for key, depth in sorted(depths.items(), key=lambda kd: (kd[1], clan.members[kd[0]].name.casefold()))
     ]
-    edges = [_edge(bond, ids) for bond in bonds[:_MOST_BONDS]]
+    edges = [_edge(bond, ids, clan) for bond in bonds[:_MOST_BONDS]]
     below = {m.id: m for m in members if m.depth > 0}
     counts = {
         "relation": _counted(e.relation for e in edges if e.child in below),
@@ -163,16 +168,18 @@ def _member(member: Member, shown: str, depth: int, verdicts: ClanVerdicts, use:
     )
 
 
-def _edge(bond: Bond, ids: dict[str, str]) -> TreeEdge:
+def _edge(bond: Bond, ids: dict[str, str], clan: Clan) -> TreeEdge:
+    """The edge; of one with an end that may not be named no words and no commit, which could name it."""
     edge = bond.edge
+    told = clan.members[bond.child].visible and clan.members[bond.parent].visible
     return TreeEdge(
         child=ids[bond.child],
         parent=ids[bond.parent],
         relation=edge.relation.value,
         status=edge.status,
         asserted_by=edge.asserted_by,
-        parent_revision=edge.parent_revision,
-        evidence=evidence_of(edge.evidence),
+        parent_revision=edge.parent_revision if told else None,
+        evidence=evidence_of(edge.evidence) if told else Evidence(),
     )
 
 

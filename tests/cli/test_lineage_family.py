@@ -50,6 +50,7 @@ def test_what_would_change_is_told_with_clause_and_way(server: Running) -> None:
     assert wrong.returncode == 1 and "ecotone licence list" in wrong.stderr
 
 
+@pytest.mark.slow  # a dozen commands, each a process
 def test_a_drill_is_signed_recorded_and_checked_off_until_nothing_is_left(server: Running, tmp_path: Path) -> None:
     server.publish("d/ended", {"README.md": CARD.format("").encode()})
     server.publish("d/child", {"README.md": CARD.format("base_model: d/ended\n").encode()})

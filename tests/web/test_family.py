@@ -159,6 +159,10 @@ def test_a_drill_is_made_and_checked_off_by_forms(house: House) -> None:
     checked = pages.sends(path, "check")
     assert checked.status_code == 200 and Page(checked.text).problems == []
     assert "1 gone" in checked.text and "still there" in checked.text
+    ledger = "".join(p.read_text() for p in (house.services.settings.data / "ledger").rglob("*") if p.is_file())
+    assert '"withdrawal.drilled"' in ledger and '"withdrawal.checked"' in ledger
+    drill = house.services.withdrawals.get(path.rpartition("/")[2])
+    assert drill.proof is not None and ledger.count(drill.proof.sha256) == 2  # when it was made, and checked off
 
 
 @pytest.mark.parametrize("kept", ["[", "{}", "[1, null]", '[{"name": 3}]', "[" * 5000, '{"checks": 5}', "\ud800["])

@@ -1,6 +1,6 @@
 """What a user would lose: the parent that a card names, and with it the licence that binds."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecotone.lineage import declared_edges
@@ -52,6 +52,7 @@ JUNK = st.recursive(
 FIELDS = st.sampled_from(["base_model", "base_model_relation", "datasets", "library_name"])
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(FIELDS, JUNK),
     st.one_of(st.none(), st.just({}), st.dictionaries(st.just("base_model_name_or_path"), JUNK)),

@@ -6,17 +6,15 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecotone.lineage import (
     BrokenWeights,
     architecture,
-    index_safetensors,
     parameters,
     read_gguf,
     read_safetensors,
-    shared_share,
 )
 
 
@@ -51,27 +49,12 @@ GOOD = {
 
 
 @pytest.mark.parametrize("size", [1, 7, 4096, 1 << 20])
-def test_header_and_index_do_not_depend_on_how_the_file_arrives(size: int) -> None:
+def test_a_header_does_not_depend_on_how_the_file_arrives(size: int) -> None:
     data = made(GOOD, {"format": "pt"})
     weights = read_safetensors(chunked(data, size), len(data))
     assert {t.name: (t.dtype, list(t.shape)) for t in weights.tensors} == {n: (d, s) for n, (d, s, _) in GOOD.items()}
     assert weights.metadata == {"format": "pt"}
     assert parameters([weights]).by_dtype["F32"] == 32 * 64 + 4 + 64 * 64
-    index = index_safetensors(chunked(data, size), len(data))
-    assert set(index.hashes) == {"a", "b", "last"}, "small, constant and empty tensors say nothing of descent"
-    assert index.hashes == index_safetensors([data]).hashes
-    assert index.parameters.total == 32 * 64 + 4096 + 4 + 4096 + 4096 + 1 + 5000
-
-
-def test_a_renamed_copy_is_a_copy_and_a_cast_is_not() -> None:
-    mine = index_safetensors([made({"x": GOOD["a"], "y": ("F32", [2048], noise(8192, 9))})])
-    theirs = index_safetensors([made({"renamed": GOOD["a"]})])
-    cast = index_safetensors([made({"x": ("F32", [64, 32], GOOD["a"][2])})])
-    assert shared_share(mine, theirs) == 0.5
-    assert shared_share(theirs, mine) == 1.0
-    assert shared_share(cast, mine) == 0.0
-    assert shared_share(index_safetensors([made({})]), mine) == 0.0
-    assert shared_share(theirs.joined(cast), mine) == 0.5
 
 
 def raw(header: bytes, data: bytes = b"") -> bytes:
@@ -101,6 +84,8 @@ def raw(header: bytes, data: bytes = b"") -> bytes:
              b'"a": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}', bytes(1)), "twice"),
         (raw(b'{"a": {"dtype": "U8", "shape": [9], "data_offsets": [0, 9]}}', bytes(3)), "end at byte"),
         (raw(b'{"__metadata__": {"a": 1}}'), "__metadata__"),
+        (raw(b'{"__metadata__": {"a": "\\ud800"}}'), "Unicode"),
+        (raw(b'{"\\ud800": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}', bytes(1)), "Unicode"),
     ],
 )  # fmt: skip
 def test_a_broken_header_is_a_finding(file: bytes, word: str) -> None:
@@ -108,22 +93,17 @@ def test_a_broken_header_is_a_finding(file: bytes, word: str) -> None:
         read_safetensors([file], len(file) if len(file) > 16 else None)
 
 
-def test_a_file_that_ends_early_or_goes_on_is_a_finding() -> None:
-    data = made(GOOD)
-    for broken in (data[:-1], data[:40], data + b"x"):
-        with pytest.raises(BrokenWeights):
-            index_safetensors([broken])
-
-
+@settings(deadline=None)
 @given(st.binary(max_size=300), st.booleans())
 def test_junk_never_crashes_the_readers(junk: bytes, framed: bool) -> None:
-    for read in (read_safetensors, index_safetensors, read_gguf):
+    for read in (read_safetensors, read_gguf):
         try:
             read([raw(junk) if framed else junk])
         except BrokenWeights as error:
             assert error.message
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_damaged_header_is_read_or_refused(data: st.DataObject) -> None:
     for file, read in ((bytearray(made(GOOD)), read_safetensors), (bytearray(gguf()), read_gguf)):
@@ -207,4 +187,3 @@ def test_real_models_are_read_as_safetensors_reads_them(shared: Path) -> None:
                 k: real.get_slice(k).get_shape()
                 for k in real.keys()  # noqa: SIM118
             }
-        assert index_safetensors([data], len(data)).parameters == parameters([weights])

@@ -1,9 +1,11 @@
 """The architecture signature of a model: what must agree before two sets of weights are worth comparing."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
+
+from ecotone.lineage.tensors import Weights
 
 # What model families call the same thing in config.json.
 _NAMES: Final = {
@@ -41,7 +43,18 @@ def architecture(config: Mapping[str, Any]) -> Architecture | None:
     return Architecture(model_type, **sizes)
 
 
-def _first(places: list[Mapping[str, Any]], names: tuple[str, ...]) -> int | None:
+def architecture_of_gguf(weights: Weights) -> Architecture | None:
+    """The architecture that a GGUF header describes, under GGUF's word for it (a Mistral is a `llama` there)."""
+    kind = weights.metadata.get("general.architecture")
+    if not isinstance(kind, str) or not 0 < len(kind) <= 100:
+        return None
+    vocabulary = next((t.shape[0] for t in weights.tensors if t.name == "token_embd.weight" and t.shape), None)
+    named = {"layers": "block_count", "width": "embedding_length", "heads": "attention.head_count"}
+    sizes = {field: _first([weights.metadata], (f"{kind}.{name}",)) for field, name in named.items()}
+    return Architecture(kind, **sizes, vocabulary=vocabulary)
+
+
+def _first(places: Sequence[Mapping[str, Any]], names: tuple[str, ...]) -> int | None:
     for place in places:
         for name in names:
             value = place.get(name)

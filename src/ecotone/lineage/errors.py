@@ -19,3 +19,9 @@ class TooManyTensors(BrokenWeights):
     """A header far beyond that of any model; reading it would only cost time."""
 
     code = "too_many_tensors"
+
+
+class PickledWeights(BrokenWeights):
+    """Weights in a pickle: opening one runs what its maker wrote in it."""
+
+    code = "pickled_weights"

@@ -37,14 +37,40 @@ def read_safetensors(chunks: Iterable[bytes], size: int | None = None) -> Weight
     Raises:
         BrokenWeights: the header is cut off, too long, no JSON, or contradicts itself or the size.
     """
-    head = bytearray()
-    source = iter(chunks)
-    while (length := header_length(head, size)) is None or len(head) < 8 + length:
-        chunk = next(source, b"")
+    header = SafetensorsHeader(size)
+    for chunk in chunks:
         if not chunk:
-            raise BrokenWeights("The safetensors header is cut off. Upload the whole file again.")
-        head += chunk
-    return parse_header(bytes(head[8 : 8 + length]), size)
+            break
+        if (weights := header.feed(chunk)) is not None:
+            return weights
+    raise BrokenWeights("The safetensors header is cut off. Upload the whole file again.")
+
+
+class SafetensorsHeader:
+    """Reads a header from bytes as they arrive.
+
+    Args:
+        size: length of the whole file, where it is known.
+    """
+
+    def __init__(self, size: int | None = None) -> None:
+        self._size = size
+        self._head = bytearray()
+        self.rest = b""
+
+    def feed(self, chunk: bytes | memoryview) -> Weights | None:
+        """Takes the next bytes; answers as soon as the header is whole, and keeps what came behind it as `rest`.
+
+        Raises:
+            BrokenWeights: as `read_safetensors`.
+        """
+        self._head += chunk
+        length = header_length(self._head, self._size)
+        if length is None or len(self._head) < 8 + length:
+            return None
+        header, self.rest = bytes(self._head[8 : 8 + length]), bytes(self._head[8 + length :])
+        self._head = bytearray()
+        return parse_header(header, self._size)
 
 
 def header_length(head: bytes | bytearray, size: int | None = None) -> int | None:
@@ -86,6 +112,8 @@ def parse_header(header: bytes, size: int | None = None) -> Weights:
     metadata = table.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise BrokenWeights("`__metadata__` of a safetensors header maps names to texts; this one does not.")
+    if not all(map(_is_text, (*table, *metadata, *metadata.values()))):
+        raise BrokenWeights("The safetensors header holds a text that is no valid Unicode: half of a surrogate pair.")
     tensors = sorted((_tensor(n, e) for n, e in table.items()), key=lambda t: (t.begin, t.end, t.name))
     place = 0
     for tensor in tensors:
@@ -104,6 +132,17 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(table) != len(pairs):
         raise BrokenWeights("The safetensors header names a tensor twice.")
     return table
+
+
+def _is_text(value: str) -> bool:
+    """Whether a text can be written as UTF-8; JSON's escapes allow more."""
+    if value.isascii():
+        return True
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _no_constant(word: str) -> None:
@@ -128,4 +167,8 @@ def _tensor(name: str, entry: Any) -> TensorInfo:
 
 
 def _naturals(value: Any) -> TypeGuard[list[int]]:
-    return isinstance(value, list) and all(type(n) is int and 0 <= n < 1 << 63 for n in value)
+    return isinstance(value, list) and (not value or (set(map(type, value)) == {int} and _fits(min(value), max(value))))
+
+
+def _fits(least: int, most: int) -> bool:
+    return least >= 0 and most < 1 << 63

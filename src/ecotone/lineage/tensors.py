@@ -30,12 +30,17 @@ class TensorInfo(msgspec.Struct, frozen=True):
 
 
 class Weights(msgspec.Struct, frozen=True):
-    """The header of a weight file: tensors in the order of their data, and where that data starts in the file."""
+    """The header of a weight file: tensors in the order of their data, and where that data starts in the file.
+
+    Args:
+        lists: those of a GGUF header that tell the heads of each layer.
+    """
 
     format: str
     tensors: tuple[TensorInfo, ...]
     metadata: dict[str, str | int | float | bool]
     data_start: int
+    lists: dict[str, tuple[int, ...]] = {}
 
 
 class Parameters(msgspec.Struct, frozen=True):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ecotone.accounts import SYSTEM, Actor
-from ecotone.app.impact import Effects, Question
+from ecotone.app.effects import Effects, Question
 from ecotone.engines import Options
 from ecotone.licences import Use
 from ecotone.policy import RuleKind

@@ -59,6 +59,7 @@ class Everything(Built):
         self._gateway()
         self._deployments()
         self._calls()
+        self.services.drill("wanda/atlas", self.ada, reason=LINE)
 
     # -- repositories ------------------------------------------------------------------------------------------------
     def _made(self, repo_id: str, files: dict[str, bytes], kind: RepoType = RepoType.MODEL, **settings: Any) -> Model:

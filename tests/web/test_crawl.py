@@ -168,7 +168,7 @@ def test_each_page_of_a_repository_has_the_same_tabs_and_marks_its_own(walk: Wal
             assert len(page.current) == 1, address
     assert len(seen) > 15
     assert {name: tabs for name, tabs in seen.items() if len(tabs) != 1} == {}
-    order = ["Card", "Files", "Commits", "Branches and tags", "Discussions", "Access", "Settings"]
+    order = ["Card", "Family", "Files", "Commits", "Branches and tags", "Discussions", "Access", "Settings"]
     every = [[tab for tab in order if tab in tabs] == list(tabs) for (tabs,) in seen.values()]
     assert all(every)
 

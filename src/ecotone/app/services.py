@@ -8,14 +8,18 @@ from typing import Any
 
 from ecotone.accounts import SYSTEM, Accounts, Actor, DeviceLogins
 from ecotone.app.chains import open_chain
+from ecotone.app.impact import Impact
 from ecotone.app.keeping import Keeping
 from ecotone.app.ledger_heads import LedgerHeads
 from ecotone.app.upkeep import Upkeep
 from ecotone.app.usage import Usage
 from ecotone.app.watching import Watch
+from ecotone.app.withdrawal_items import Inventory
+from ecotone.app.withdrawals import CheckOff, Drill, Withdrawals
 from ecotone.audits import Audits
 from ecotone.catalog import Catalog
 from ecotone.catalog.clones import Clones
+from ecotone.catalog.copies import Copies
 from ecotone.database import Database
 from ecotone.engines import Engines
 from ecotone.gateway import Backend, Backends, KeptLimits, Plane, PriceBook, Route, Routes, SnapshotBuilder
@@ -29,6 +33,7 @@ from ecotone.policy import Outcome, Policy
 from ecotone.publishing import Examining, Publishing, Reviews, RevisionDuties
 from ecotone.settings import Settings
 from ecotone.storage import Storage
+from ecotone.storage.holding import Holdings
 from ecotone.tuning import Tuning
 from ecotone.vocabulary import Conflict, NotFound, Unavailable
 from ecotone.webhooks import Courier, Targets, Webhooks
@@ -87,6 +92,8 @@ class Services:
     webhooks: Webhooks
     courier: Courier
     upkeep: Upkeep = field(init=False)
+    impact: Impact = field(init=False)
+    withdrawals: Withdrawals = field(init=False)
     listeners: list[Callable[[], None]] = field(default_factory=list)
 
     def intend(self, kind: str, actor: Actor, **what: Any) -> None:
@@ -163,6 +170,20 @@ class Services:
         self.note("texts.destroyed", actor, project=project, days=days)
         return days
 
+    def drill(self, model: str, actor: Actor, *, revision: str | None = None, reason: str = "") -> Drill:
+        """Make a withdrawal drill, of which the ledger keeps the hash."""
+        made = self.withdrawals.make(model, revision=revision, reason=reason, actor=actor)
+        self.note("withdrawal.drilled", actor, **_of_drill(made), items=len(made.items), sha256=_proved(made))
+        return made
+
+    def check_drill(self, drill_id: str, actor: Actor) -> CheckOff:
+        """Check a drill off, and record how it stands."""
+        found = self.withdrawals.check(drill_id, actor=actor)
+        told = {"drill": found.drill, "model": found.model, "drill_sha256": found.drill_sha256}
+        counts = {"gone": found.gone, "there": found.there, "by_hand": found.by_hand, "new": len(found.new)}
+        self.note("withdrawal.checked", actor, **told, **counts, done=found.done, sha256=_proved(found))
+        return found
+
     def keep_times(self) -> None:
         """By the clock: delete texts whose days are over, and old segments that were exported; say which wait."""
         self.expire_texts()
@@ -220,6 +241,14 @@ class Services:
         """The backend whose models are called `NAME/...`, when `model_id` is one of those."""
         name = model_id.partition("/")[0]
         return next((b for b in self.backends.list() if b.name == name), None)
+
+
+def _of_drill(drill: Drill) -> dict[str, Any]:
+    return {"drill": drill.id, "model": drill.model, "revision": drill.revision, "reason": drill.reason}
+
+
+def _proved(document: Drill | CheckOff) -> str:
+    return document.proof.sha256 if document.proof is not None else ""
 
 
 def compose(settings: Settings, *, successor: bool = False) -> Services:
@@ -332,6 +361,24 @@ def compose(settings: Settings, *, successor: bool = False) -> Services:
     publishing.on_weights(services.examining.arrived)
     services.examining.on_change(services.changed)
     services.upkeep = Upkeep(settings, database, storage, jobs, services.note)
+    services.impact = Impact(
+        catalog=catalog, policy=policy, accounts=accounts, engines=engines, backends=backends, routes=routes
+    )
+    services.withdrawals = Withdrawals(
+        catalog=catalog,
+        knowledge=knowledge,
+        inventory=Inventory(
+            copies=Copies(database),
+            holdings=Holdings(database, settings.folder("materialised")),
+            engines=engines,
+            backends=backends,
+            routes=routes,
+            jobs=jobs,
+            usage=usage_tables,
+        ),
+        folder=settings.folder("withdrawals"),
+        seed=settings.secret(LEDGER_KEY),
+    )
     catalog.on_delete(lambda model: services.refuse_if_used(model.id))
     catalog.on_delete(services.clones.forget)
     return services

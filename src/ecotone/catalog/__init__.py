@@ -1,6 +1,7 @@
 """The catalogue: models, revisions, files, cards, lineage, measurements, search. Publishing alone adds revisions."""
 
 from ecotone.catalog.access import STATUSES, AccessRequest
+from ecotone.catalog.clan import Bond, Clan, Member
 from ecotone.catalog.collections import Collection, Item
 from ecotone.catalog.entities import (
     DEFAULT_BRANCH,
@@ -48,7 +49,9 @@ __all__ = [
     "BadCard",
     "BadName",
     "BadPath",
+    "Bond",
     "Catalog",
+    "Clan",
     "Collection",
     "CollectionExists",
     "CollectionNotFound",
@@ -63,6 +66,7 @@ __all__ = [
     "LineageEdge",
     "Listing",
     "Measurement",
+    "Member",
     "Model",
     "ModelNotFound",
     "NewRevision",

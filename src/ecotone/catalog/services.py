@@ -1,9 +1,9 @@
 """The catalogue as others use it: its parts joined over one starter catalogue."""
 
 from ecotone.catalog.access import Access
+from ecotone.catalog.clan import ClanPart
 from ecotone.catalog.collections import Collections
 from ecotone.catalog.discussions import Discussions
-from ecotone.catalog.families import Families
 from ecotone.catalog.listings import Listings
 from ecotone.catalog.measurements import Measurements
 from ecotone.catalog.names import key_of
@@ -17,7 +17,7 @@ from ecotone.settings import Settings
 from ecotone.storage import Storage
 
 
-class Catalog(Collections, Discussions, Rewriting, Access, Objects, Listings, Families, Measurements, WeightSets):
+class Catalog(Collections, Discussions, Rewriting, Access, Objects, Listings, ClanPart, Measurements, WeightSets):
     """Models, revisions, files, cards, lineage, weights, measurements, search, collections, access. Thread-safe."""
 
     def __init__(self, database: Database, storage: Storage, knowledge: KnowledgeBase, settings: Settings) -> None:

@@ -13,6 +13,7 @@ from ecotone.web import (
     deployments,
     device,
     discussions,
+    family_page,
     files,
     history,
     keys,
@@ -30,6 +31,7 @@ from ecotone.web import (
     static,
     traffic,
     webhooks,
+    withdrawal_page,
     writing,
     you,
 )
@@ -89,6 +91,7 @@ def routes() -> list[BaseRoute]:
         start = kind + "{namespace}/{name}"
         found += [
             Route(start, page(model_page.show)),
+            *_family(kind, start),
             Route(start + "/tree/{rev}", page(files.tree)),
             Route(start + "/tree/{rev}/{path:path}", page(files.tree)),
             Route(start + "/blob/{rev}/{path:path}", page(files.blob)),
@@ -98,6 +101,16 @@ def routes() -> list[BaseRoute]:
             *_forms(start),
         ]
     return [*found, Route("/{namespace}", page(catalogue.namespace))]
+
+
+def _family(kind: str, start: str) -> list[BaseRoute]:
+    """The tree of a model or dataset; spaces have none."""
+    if kind == "/spaces/":
+        return []
+    return [
+        Route(start + "/family", page(family_page.show)),
+        Route(start + "/family/impact", page(family_page.impact)),
+    ]
 
 
 def _deployments() -> list[BaseRoute]:
@@ -118,6 +131,8 @@ def _managed() -> list[BaseRoute]:
         (projects.PATH + "/{name}", managed(projects.show, projects.act)),
         (keys.PATH + "/{id}", managed(keys.show, keys.act)),
         (routing.PATH, managed(routing.listed, routing.create)),
+        (withdrawal_page.PATH, managed(withdrawal_page.listed, withdrawal_page.create)),
+        (withdrawal_page.PATH + "/{id}", managed(withdrawal_page.show, withdrawal_page.act)),
         (routing.PATH + "/{name}", managed(routing.show_route, routing.act_on_route)),
         (routing.BACKENDS + "/{name}", managed(routing.show_backend, routing.act_on_backend)),
     )

@@ -93,6 +93,7 @@ def _tabs(visit: Visit, model: Model, current: str, rev: str, refs: Refs | None)
     settles = may_settle(visit, model)
     found = [
         ("card", "Card", "", None),
+        *([] if model.repo_type is RepoType.SPACE else [("family", "Family", "/family", None)]),
         ("files", "Files", f"/tree/{at}", None),
         ("commits", "Commits", f"/commits/{at}", None),
         ("refs", "Branches and tags", "/refs", len(refs.branches) + len(refs.tags)),

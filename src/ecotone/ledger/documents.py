@@ -1,0 +1,65 @@
+"""Signed documents: JSON objects that prove themselves without the server, by the key that signs checkpoints.
+
+    {..., "proof": {"sha256": "<64 hex>", "signature": "<Ed25519 over `ecotone document|SHA256`>", "key": "<hex>"}}
+
+The hash is of the document without its proof, as JSON with sorted names and no spaces.
+"""
+
+import hashlib
+from typing import Any
+
+import msgspec
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+
+class Proof(msgspec.Struct, frozen=True, kw_only=True):
+    """`key` is the public key, 32 bytes as hexadecimal digits."""
+
+    sha256: str
+    signature: str
+    key: str
+
+
+def proof_of(document: dict[str, Any], seed: bytes) -> Proof:
+    """Sign a document.
+
+    Args:
+        seed: of the installation's signing key.
+    """
+    key = Ed25519PrivateKey.from_private_bytes(seed[:32])
+    digest = digest_of(document)
+    public = key.public_key().public_bytes_raw().hex()
+    return Proof(sha256=digest, signature=key.sign(statement(digest)).hex(), key=public)
+
+
+def statement(sha256: str) -> bytes:
+    return f"ecotone document|{sha256}".encode()
+
+
+def digest_of(document: dict[str, Any]) -> str:
+    """SHA-256 of a document without its proof."""
+    shown = {name: value for name, value in document.items() if name != "proof"}
+    return hashlib.sha256(msgspec.json.encode(shown, order="sorted")).hexdigest()
+
+
+def problem_of(document: dict[str, Any], key: bytes | None = None) -> str:
+    """Why a document is not what an installation signed; empty when it is.
+
+    Args:
+        key: the installation's public key, known from elsewhere; else the one in the document, which proves only that
+            nobody changed it since that key signed it.
+    """
+    proof = document.get("proof")
+    if not isinstance(proof, dict) or not all(isinstance(proof.get(n), str) for n in ("sha256", "signature", "key")):
+        return "it has no proof"
+    if digest_of(document) != proof["sha256"]:
+        return "its words are not those that were signed"
+    if key is not None and key.hex() != proof["key"]:
+        return "another key signed it"
+    try:
+        public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(proof["key"]))
+        public.verify(bytes.fromhex(proof["signature"]), statement(proof["sha256"]))
+    except (ValueError, InvalidSignature):
+        return "its signature does not fit"
+    return ""

@@ -2,6 +2,7 @@
 
 from ecotone.api import (
     accounts,
+    answers,
     gateway,
     keys,
     ledger,
@@ -23,6 +24,7 @@ __all__ = [
     "FEED",
     "PREFIX",
     "accounts",
+    "answers",
     "document",
     "feed_routes",
     "gateway",

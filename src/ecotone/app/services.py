@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from ecotone.accounts import SYSTEM, Accounts, Actor, DeviceLogins
+from ecotone.app.answers import AnswerSets
 from ecotone.app.chains import open_chain
 from ecotone.app.keeping import Keeping
 from ecotone.app.ledger_heads import LedgerHeads
@@ -85,6 +86,7 @@ class Services:
     webhooks: Webhooks
     courier: Courier
     upkeep: Upkeep = field(init=False)
+    answer_sets: AnswerSets = field(init=False)
     listeners: list[Callable[[], None]] = field(default_factory=list)
 
     def intend(self, kind: str, actor: Actor, **what: Any) -> None:
@@ -326,6 +328,18 @@ def compose(settings: Settings, *, successor: bool = False) -> Services:
         courier=Courier(webhooks, targets),
     )
     services.upkeep = Upkeep(settings, database, storage, jobs, services.note)
+    services.answer_sets = AnswerSets(
+        accounts=accounts,
+        catalog=catalog,
+        ledger=ledger,
+        texts=texts,
+        storage=storage,
+        publishing=publishing,
+        policy=policy,
+        jobs=jobs,
+        intend=services.intend,
+        note=services.note,
+    )
     catalog.on_delete(lambda model: services.refuse_if_used(model.id))
     catalog.on_delete(services.clones.forget)
     return services

@@ -4,6 +4,7 @@ from ecotone.catalog.access import Access
 from ecotone.catalog.collections import Collections
 from ecotone.catalog.discussions import Discussions
 from ecotone.catalog.families import Families
+from ecotone.catalog.generated import Generated
 from ecotone.catalog.listings import Listings
 from ecotone.catalog.measurements import Measurements
 from ecotone.catalog.names import key_of
@@ -16,7 +17,7 @@ from ecotone.settings import Settings
 from ecotone.storage import Storage
 
 
-class Catalog(Collections, Discussions, Rewriting, Access, Objects, Listings, Families, Measurements):
+class Catalog(Collections, Discussions, Rewriting, Access, Objects, Listings, Families, Generated, Measurements):
     """Models, revisions, files, cards, lineage, measurements, search, collections and access. Thread-safe."""
 
     def __init__(self, database: Database, storage: Storage, knowledge: KnowledgeBase, settings: Settings) -> None:

@@ -13,6 +13,7 @@ Pure: works on bytes and mappings that others read. Never unpickles, never impor
 from ecotone.lineage.architecture import Architecture, architecture
 from ecotone.lineage.declared import DeclaredEdge, declared_edges
 from ecotone.lineage.errors import BrokenIndex, BrokenWeights, TooManyTensors
+from ecotone.lineage.generated import Generator
 from ecotone.lineage.gguf import read_gguf
 from ecotone.lineage.index import TensorIndex, TensorIndexer, index_safetensors, shared_share
 from ecotone.lineage.safetensors import read_safetensors
@@ -25,6 +26,7 @@ __all__ = [
     "BrokenIndex",
     "BrokenWeights",
     "DeclaredEdge",
+    "Generator",
     "Parameters",
     "TensorIndex",
     "TensorIndexer",

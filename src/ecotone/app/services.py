@@ -263,7 +263,7 @@ def compose(settings: Settings, *, successor: bool = False) -> Services:
         return policy.may_serve(model_id, revision, projects)
 
     engines = Engines(database, catalog, settings, may_serve=may_serve)
-    tuning = Tuning(catalog, publishing, jobs, storage, settings, may_tune=policy.may_tune)
+    tuning = Tuning(catalog, publishing, jobs, storage, settings, may_tune=policy.may_tune, may_train=policy.may_train)
     audits = Audits(catalog, jobs, settings, may_audit=policy.may_audit)
     backends = Backends(database, settings, knowledge, policy, provider_terms=catalog.provider_terms)
     routes = Routes(database)

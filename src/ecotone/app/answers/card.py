@@ -128,10 +128,8 @@ def card(
     told = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
     section = f"{_BEGIN}\n{_section(made, record)}\n{_END}"
     head, begin, rest = before.partition(_BEGIN)
-    if begin:
-        body = head + section + rest.partition(_END)[2]
-    else:
-        body = f"{before.rstrip() or f'# {name}'}\n\n{section}\n"
+    own = f"{before.rstrip() or f'# {name}'}\n\n{section}\n"
+    body = head + section + rest.partition(_END)[2] if begin else own
     return f"---\n{told}---\n{body.lstrip()}"
 
 
@@ -155,8 +153,8 @@ def _section(made: list[LineageEdge], record: Record) -> str:
     chosen = [", ".join(f"{k} {v}" for k, v in told.items()) for told in record.selections.values()]
     return "\n\n".join(
         [
-            f"{record.rows} answers that passed this gateway, from its ledger ({'; '.join(chosen)}). Each row names the "
-            "request, what answered it, under which terms and decision, and the tokens. `messages` holds prompt and "
+            f"{record.rows} answers that passed this gateway, from its ledger ({'; '.join(chosen)}). Each row names "
+            "the request, what answered it, under which terms and decision, and the tokens. `messages` holds prompt and "
             "answer where the project kept them and they may be told; `texts` says what became of them.",
             "Whoever trains a model on this data is bound by the licences and terms of what made it:",
             "\n".join(["| made by | revision, or terms | first | last |", "|---|---|---|---|", *rows]),

@@ -369,7 +369,10 @@ class AnswerSets:
                 for e in edges
                 if e.relation is Relation.GENERATED_BY
             ],
-            "trained_on_it": {"verdict": decision["verdict"], "reasons": decision["reasons"][:5]},
+            "trained_on_it": {
+                "verdict": decision["verdict"],
+                "reasons": [r for r in decision["reasons"] if r["path"]][:5],
+            },
         }
         if not self._accounts.project(plan.project).bounds.keep_days:
             told["note"] = f"The project {plan.project} keeps no texts: rows say what answered, not what was said."

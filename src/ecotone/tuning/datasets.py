@@ -7,6 +7,7 @@ import msgspec
 from ecotone.accounts import Actor
 from ecotone.catalog import Catalog, LineageEdge, Model, Revision
 from ecotone.storage import Storage
+from ecotone.tuning.data import check
 from ecotone.tuning.errors import NotTunable
 from ecotone.vocabulary import EdgeStatus, Relation, RepoType
 
@@ -20,10 +21,11 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     dataset: str
     revision: str
     rows: bytes = b""
+    passed_over: int = 0
 
 
 def read_dataset(catalog: Catalog, storage: Storage, name: str, viewer: Actor) -> Source:
-    """The rows of `NAMESPACE/NAME[@REVISION]`; those without `messages`, or with none, are passed over.
+    """The rows of `NAMESPACE/NAME[@REVISION]`; those that a run cannot use are passed over and counted.
 
     Raises:
         ModelNotFound, RevisionNotFound: there is no such data set for the viewer.
@@ -32,8 +34,11 @@ def read_dataset(catalog: Catalog, storage: Storage, name: str, viewer: Actor) -
     dataset, _, rev = name.partition("@")
     model = catalog.model(dataset, viewer=viewer, repo_type=RepoType.DATASET)
     revision = catalog.revision(model, rev or "main")
-    rows, size = [], 0
+    rows, size, passed_over = [], 0, 0
     for row in _rows(catalog, storage, model, revision):
+        if row is None or check(row).broken:
+            passed_over += 1
+            continue
         rows.append(row)
         size += len(row)
         if size > MOST_BYTES:
@@ -45,7 +50,7 @@ def read_dataset(catalog: Catalog, storage: Storage, name: str, viewer: Actor) -
         raise NotTunable(
             f'{model.id} holds no chat rows: JSONL files with {{"messages": [...]}} are expected.', param="dataset"
         )
-    return Source(dataset=model.id, revision=revision.id, rows=b"".join(rows))
+    return Source(dataset=model.id, revision=revision.id, rows=b"".join(rows), passed_over=passed_over)
 
 
 def edge(child: str, dataset: str, revision: str) -> LineageEdge:
@@ -61,7 +66,8 @@ def edge(child: str, dataset: str, revision: str) -> LineageEdge:
     )
 
 
-def _rows(catalog: Catalog, storage: Storage, model: Model, revision: Revision) -> Iterator[bytes]:
+def _rows(catalog: Catalog, storage: Storage, model: Model, revision: Revision) -> Iterator[bytes | None]:
+    """Rows, None for lines that are none."""
     for path, file in sorted(catalog.manifest(revision).items()):
         if not path.endswith(".jsonl"):
             continue
@@ -70,9 +76,9 @@ def _rows(catalog: Catalog, storage: Storage, model: Model, revision: Revision) 
             *whole, rest = (rest + bytes(piece)).split(b"\n")
             if len(rest) > MOST_BYTES:
                 raise NotTunable(f"{path} of {model.id} has a row that is too long.", param="dataset")
-            yield from (row for line in whole if (row := _row(line)) is not None)
-        if (row := _row(rest)) is not None:
-            yield row
+            yield from (_row(line) for line in whole if line)
+        if rest:
+            yield _row(rest)
 
 
 def _row(line: bytes) -> bytes | None:

@@ -10,8 +10,8 @@ from ecotone.vocabulary import Role
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What to do and for whom. `revision` is the parent's commit; `rows` names the stored training data, `dataset` where
-    in the hub it comes from."""
+    """What to do and for whom. `revision` is the parent's commit; `rows` names the stored training data,
+    `dataset` where in the hub it comes from."""
 
     model: str
     revision: str

@@ -144,7 +144,7 @@ class Tuning:
             project=project,
             dataset=source.dataset if source is not None else None,
             dataset_revision=source.revision if source is not None else None,
-            warnings=(*checked.warnings, *([outcome.warning] if outcome.warning else [])),
+            warnings=(*checked.warnings, *_of_source(source), *([outcome.warning] if outcome.warning else [])),
         )
         self._check_publishable(plan, outcome)
         self._sweep()
@@ -379,6 +379,11 @@ def _edges(plan: Plan, job_id: str) -> tuple[LineageEdge, ...]:
     if plan.dataset is None or plan.dataset_revision is None:
         return (parent,)
     return (parent, trained_on(plan.to, plan.dataset, plan.dataset_revision))
+
+
+def _of_source(source: Source | None) -> tuple[str, ...]:
+    count = source.passed_over if source is not None else 0
+    return (f"{count} row{'s' * (count > 1)} of the data set cannot be learned from and were left out",) * (count > 0)
 
 
 def _mark(job_id: str) -> str:

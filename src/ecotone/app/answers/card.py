@@ -154,8 +154,8 @@ def _section(made: list[LineageEdge], record: Record) -> str:
     return "\n\n".join(
         [
             f"{record.rows} answers that passed this gateway, from its ledger ({'; '.join(chosen)}). Each row names "
-            "the request, what answered it, under which terms and decision, and the tokens. `messages` holds prompt and "
-            "answer where the project kept them and they may be told; `texts` says what became of them.",
+            "the request, what answered it, under which terms and decision, and the tokens. `messages` holds prompt "
+            "and answer where the project kept them and they may be told; `texts` says what became of them.",
             "Whoever trains a model on this data is bound by the licences and terms of what made it:",
             "\n".join(["| made by | revision, or terms | first | last |", "|---|---|---|---|", *rows]),
             "These facts stand in the data set's lineage whatever this card says: removing rows or editing the card "

@@ -30,7 +30,25 @@ from ecotone.settings import Settings
 from ecotone.storage import Storage
 from ecotone.vocabulary import Mode, Purpose
 
-_WORDS = "the order was sent on monday and comes within three days to the shop around the corner ".split()
+_WORDS = [
+    "the",
+    "order",
+    "was",
+    "sent",
+    "on",
+    "monday",
+    "and",
+    "comes",
+    "within",
+    "three",
+    "days",
+    "to",
+    "the",
+    "shop",
+    "around",
+    "the",
+    "corner",
+]
 
 
 def _write(settings: Settings, count: int) -> LedgerWriter:
@@ -62,9 +80,7 @@ def _sets(settings: Settings, writer: LedgerWriter) -> tuple[AnswerSets, Jobs]:
     accounts = Accounts(database, settings)
     accounts.ensure_admin()
     bounds = Bounds(keep_days=30)
-    accounts.create_project(
-        "shop", mode=Mode.RUN, purpose=Purpose.INTERNAL_COMMERCIAL, bounds=bounds, actor=SYSTEM
-    )
+    accounts.create_project("shop", mode=Mode.RUN, purpose=Purpose.INTERNAL_COMMERCIAL, bounds=bounds, actor=SYSTEM)
     knowledge = KnowledgeBase.load()
     storage = Storage(database, settings)
     catalog = Catalog(database, storage, knowledge, settings)
@@ -79,6 +95,7 @@ def _sets(settings: Settings, writer: LedgerWriter) -> tuple[AnswerSets, Jobs]:
         publishing=Publishing(catalog, storage, policy, knowledge, writer),
         policy=policy,
         jobs=jobs,
+        folder=settings.folder("jobs") / "answers",
         intend=_nothing,
         note=_nothing,
     )

@@ -43,6 +43,7 @@ def answers_house(house: SimpleNamespace) -> Iterator[SimpleNamespace]:
         publishing=house.publishing,
         policy=house.policy,
         jobs=house.jobs,
+        folder=house.settings.folder("jobs") / "answers",
         intend=lambda kind, actor, **what: house.acts.append((kind, what)),
         note=lambda kind, actor, **what: house.acts.append((kind, what)),
     )

@@ -52,7 +52,7 @@ def asked(server: Running, model: str, text: str, **more: Any) -> dict[str, str]
             time.sleep(0.1)
             continue
         if more.get("stream"):
-            assert [chunk for chunk in told.parse()]
+            assert list(told.parse())
         return dict(told.headers)
 
 

@@ -337,6 +337,7 @@ def compose(settings: Settings, *, successor: bool = False) -> Services:
         publishing=publishing,
         policy=policy,
         jobs=jobs,
+        folder=settings.folder("jobs") / "answers",
         intend=services.intend,
         note=services.note,
     )

@@ -107,7 +107,7 @@ def read_contents(
     carried = [edge for edge in base.edges if not edge.evidence.startswith(CARD_EVIDENCE)]
     known = {e.identity: e for e in [*carried, *kept_edges]}
     edges = {e.identity: e for e in [*known.values(), *read.edges]}
-    return msgspec.structs.replace(read, edges=tuple((edges | known).values())[:MOST_EDGES])
+    return msgspec.structs.replace(read, edges=tuple(_bounded(list((edges | known).values()), model_id)))
 
 
 def contents_of(revision: Revision, *, extra: Iterable[LineageEdge] = ()) -> Contents:
@@ -187,7 +187,9 @@ def _bounded(edges: list[LineageEdge], model_id: str) -> list[LineageEdge]:
     """At most as many as are kept; those left out stand as one parent that nobody knows."""
     if len(edges) <= MOST_EDGES:
         return edges
-    rest = LineageEdge(child=model_id, parent=UNREADABLE, relation=Relation.FINETUNE, evidence=CARD_EVIDENCE)
+    made = any(edge.relation is Relation.GENERATED_BY for edge in edges)
+    relation = Relation.GENERATED_BY if made else Relation.FINETUNE
+    rest = LineageEdge(child=model_id, parent=UNREADABLE, relation=relation, evidence=CARD_EVIDENCE)
     return [rest, *edges[: MOST_EDGES - 1]]
 
 

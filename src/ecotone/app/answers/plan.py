@@ -20,7 +20,8 @@ class Sensitive(StrEnum):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """A request to make or continue a data set. `since` is included, `until` is not; `actor` and `token` who asked."""
+    """A request to make or continue a data set. `since` is included, `until` is not; `actor` and `token` who asked,
+    `work` the folder for rows on their way."""
 
     dataset: str
     project: str
@@ -32,6 +33,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     sensitive: Sensitive = Sensitive.LEAVE_OUT
     actor: dict[str, Any] = {}
     token: str = ""
+    work: str = ""
 
     def wants(self, answer: Answer) -> bool:
         return (

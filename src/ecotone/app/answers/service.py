@@ -1,9 +1,12 @@
 """Makes and continues data sets of answers, as a job: read the ledger, write rows, publish them in one commit."""
 
+import secrets
+import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,7 +15,8 @@ from ecotone.accounts import Accounts, Actor
 from ecotone.app.answers import card as cards
 from ecotone.app.answers.plan import Plan, Sensitive
 from ecotone.app.answers.rows import pair_digest, row_of
-from ecotone.app.answers.shards import FOLDER, Known, Shard, Shards
+from ecotone.app.answers.shards import FOLDER, Known, Shard, Shards, next_number
+from ecotone.app.answers.telling import told_makers, told_verdict
 from ecotone.catalog import Catalog, File, LineageEdge, Model, ModelNotFound, Revision
 from ecotone.catalog.cards import parse
 from ecotone.catalog.errors import BadCard
@@ -22,11 +26,10 @@ from ecotone.ledger import Ledger
 from ecotone.ledger.answers import Answer, Answers
 from ecotone.ledger.text_index import TextIndex
 from ecotone.ledger.texts import Texts, Unreadable
-from ecotone.licences import Node, Use
 from ecotone.policy import Policy
 from ecotone.publishing import AddLarge, AddRegular, Commit, Operation, Publishing
 from ecotone.storage import Storage
-from ecotone.vocabulary import Conflict, Forbidden, Invalid, Mode, NotFound, Purpose, Relation, RepoType, Role
+from ecotone.vocabulary import Conflict, Forbidden, Invalid, NotFound, RepoType, Role
 
 KIND = "answers"
 MOST_ROWS = 2_000_000
@@ -37,7 +40,6 @@ _WAIT_SECONDS = 2.0
 _MOST_CARD = 1024 * 1024
 _ATTRIBUTES = ".gitattributes"
 _LARGE = b"data/*.jsonl filter=lfs diff=lfs merge=lfs -text\n"
-_TRAINED = "a model trained on it"
 
 
 class _Found(msgspec.Struct):
@@ -45,13 +47,30 @@ class _Found(msgspec.Struct):
 
     texts: Counter[str]
     makers: cards.Makers
+    held: int = 0
     rows: int = 0
     duplicates: int = 0
     more: bool = False
 
+    def take(self, answer: Answer, row: dict[str, Any], known: Known, writer: Shards) -> None:
+        """Write a row unless its texts are known. Raises Invalid when too many models made them."""
+        self.makers.add(answer)
+        _check_makers(len(self.makers))
+        if not known.add(pair_digest(row)):
+            self.duplicates += 1
+            return
+        writer.add(row)
+        self.rows += 1
+        self.texts[row["texts"]] += 1
+
 
 class AnswerSets:
-    """The service. `intend` and `note` write acts to the ledger."""
+    """The service.
+
+    Args:
+        folder: for rows on their way, readable by the owner alone; they go when their job has ended, however it did.
+        intend: writes an act to the ledger before it is done, `note` after it.
+    """
 
     def __init__(
         self,
@@ -64,6 +83,7 @@ class AnswerSets:
         publishing: Publishing,
         policy: Policy,
         jobs: Jobs,
+        folder: Path,
         intend: Any,
         note: Any,
     ) -> None:
@@ -75,9 +95,10 @@ class AnswerSets:
         self._publishing = publishing
         self._policy = policy
         self._jobs = jobs
+        self._folder = folder
         self._intend = intend
         self._note = note
-        jobs.register(KIND, self._run)
+        jobs.register(KIND, self._run, self._forget)
 
     def start(
         self,
@@ -118,6 +139,7 @@ class AnswerSets:
             sensitive=Sensitive(sensitive),
             actor={"kind": actor.kind, "name": actor.name, "role": actor.role},
             token=actor.token,
+            work=secrets.token_hex(12),
         )
         self._check(plan, actor)
         return self._jobs.submit(KIND, msgspec.to_builtins(plan), actor.name, plan.project)
@@ -148,38 +170,52 @@ class AnswerSets:
         target = self._check(plan, actor)
         base = self._catalog.revision(target) if target is not None else None
         files = self._catalog.manifest(base) if base is not None else {}
-        context.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        known = Known(context.folder / "known.sqlite")
-        shards: list[Shard] = []
-        try:
-            record, first = self._before(files, known)
-            read = Answers(self._ledger, plan.wants, after=record.read.get(plan.selection))
-            writer = Shards(context.folder, first)
-            try:
-                found = self._rows(context, plan, actor, read, known, writer)
-            finally:
-                shards = writer.close()
-            context.check()
-            record.rows += found.rows
+        record = cards.read_record(self._content(files, cards.RECORD)) or cards.Record()
+        read = Answers(self._ledger, plan.wants, after=record.read.get(plan.selection))
+        place = self._place(plan)
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found, shards = self._rows(context, plan, actor, read, files, place)
+        context.check()
+        if found.rows:
+            record.rows = found.held + found.rows
             record.selections[plan.selection] = plan.shown()
             record.read[plan.selection] = read.places
-            if found.rows:
-                target, revision, edges = self._publish(
-                    context, plan, actor, target, base, files, record, found, shards
-                )
-            elif target is not None and base is not None:
-                revision, edges = base.id, base.edges
-            else:
-                raise NotFound(
-                    f"The ledger has no complete answers of the project {plan.project} that were asked for; nothing "
-                    "was made.",
-                    param="project",
-                )
-        finally:
-            known.close()
-            for shard in shards:
-                shard.path.unlink(missing_ok=True)
-        return self._told(plan, target, revision, edges, record, found, read.damaged, actor)
+            target, revision, edges = self._publish(context, plan, actor, target, base, files, record, found, shards)
+        elif target is not None and base is not None:
+            revision, edges = base.id, base.edges
+        else:
+            raise NotFound(
+                f"The ledger has no complete answers of the project {plan.project} that were asked for; nothing was "
+                "made.",
+                param="project",
+            )
+        return {
+            "dataset": target.id,
+            "revision": revision,
+            "rows": record.rows,
+            "new_rows": found.rows,
+            "duplicates": found.duplicates,
+            "texts": dict(found.texts),
+            "damaged_records": read.damaged,
+            "generated_by": told_makers(edges),
+            "trained_on_it": told_verdict(self._catalog, self._policy, target.id, actor),
+            **self._notes(plan, found),
+        }
+
+    def _place(self, plan: Plan) -> Path:
+        return self._folder / Path(plan.work or "none").name
+
+    def _forget(self, params: dict[str, Any]) -> None:
+        """Remove what a job that has ended left lying."""
+        shutil.rmtree(self._folder / Path(str(params.get("work") or "none")).name, ignore_errors=True)
+
+    def _notes(self, plan: Plan, found: _Found) -> dict[str, str]:
+        told = {}
+        if not self._accounts.project(plan.project).bounds.keep_days:
+            told["note"] = f"The project {plan.project} keeps no texts: rows say what answered, not what was said."
+        if found.more:
+            told["more"] = f"{MOST_ROWS} rows are the most of one run; run it again for the rest."
+        return told
 
     def _asked_by(self, plan: Plan) -> Actor:
         """Who asked, with the rights of now."""
@@ -190,54 +226,43 @@ class AnswerSets:
         role = told.get("role")
         return now or Actor(kind=told["kind"], name=told["name"], role=Role(role) if role else None)
 
-    def _before(self, files: Mapping[str, File], known: Known) -> tuple[cards.Record, int]:
-        """What the data set holds already: its record, and the number of the next file."""
-        record = cards.read_record(self._content(files, cards.RECORD)) or cards.Record()
-        rows, first = 0, 0
-        for path, file in files.items():
-            name = path.removeprefix(f"{FOLDER}/answers-").removesuffix(".jsonl")
-            if path.startswith(f"{FOLDER}/") and path.endswith(".jsonl"):
-                rows += known.take_in(self._storage.read(file.content))
-                first = max(first, int(name) + 1) if name.isdecimal() and len(name) < 9 else first
-        record.rows = rows
-        return record, first
-
     def _rows(
-        self, context: JobContext, plan: Plan, actor: Actor, read: Answers, known: Known, writer: Shards
-    ) -> _Found:
+        self,
+        context: JobContext,
+        plan: Plan,
+        actor: Actor,
+        read: Answers,
+        files: Mapping[str, File],
+        place: Path,
+    ) -> tuple[_Found, list[Shard]]:
+        """Write what is new to files; what the data set holds is read once there is something new."""
         found = _Found(texts=Counter(), makers=cards.Makers())
+        held = [p for p in files if p.startswith(f"{FOLDER}/") and p.endswith(".jsonl")]
+        known, writer = Known(place / "known.sqlite"), Shards(place, next_number(held))
         keeps = plan.project in self._texts.projects()
         if keeps:
             self._intend("texts.read", actor, project=plan.project, dataset=plan.dataset)
-        index = TextIndex(self._texts, plan.project, context.folder / "texts.sqlite") if keeps else None
+        since = min((at.at.date() for at in read.places.values()), default=None)
+        first = since - timedelta(days=1) if since is not None else None
+        index = TextIndex(self._texts, plan.project, place / "texts.sqlite", since=first) if keeps else None
         try:
             for number, (answer, text) in enumerate(self._with_texts(read, index)):
+                if number == 0:
+                    found.held = sum(known.take_in(self._storage.read(files[path].content)) for path in held)
                 if number % _LOOK_EVERY == 0:
                     context.check()
                     context.progress(0.9 * (1 - 1 / (1 + number / 50_000)), f"{found.rows} rows")
                 if found.rows >= MOST_ROWS:
                     found.more = True
                     break
-                if not known.add(answer.request_id):
-                    continue
-                found.makers.add(answer)
-                if len(found.makers) > MOST_MAKERS:
-                    raise Invalid(
-                        f"More than {MOST_MAKERS} models made these answers; make a data set for each with --model or "
-                        "--route.",
-                        param="model",
-                    )
-                row = row_of(answer, text, plan.sensitive)
-                if not known.add(pair_digest(row)):
-                    found.duplicates += 1
-                    continue
-                writer.add(row)
-                found.rows += 1
-                found.texts[row["texts"]] += 1
+                if known.add(answer.request_id):
+                    found.take(answer, row_of(answer, text, plan.sensitive), known, writer)
         finally:
+            shards = writer.close()
+            known.close()
             if index is not None:
                 index.close()
-        return found
+        return found, shards
 
     def _with_texts(self, read: Answers, index: TextIndex | None) -> Iterator[tuple[Answer, Any]]:
         """Each answer with its text: None for nothing kept, False for what cannot be opened."""
@@ -276,6 +301,7 @@ class AnswerSets:
         assert base is not None
         try:
             edges = found.makers.edges(target.id, base.edges)
+            _check_makers(len(edges))
             self._catalog.keep_generated(target, [d for s in shards for d in (s.sha256, s.blob)])
             operations: list[Operation] = []
             for shard in shards:
@@ -335,50 +361,13 @@ class AnswerSets:
             return None
         return b"".join(self._storage.read(file.content))
 
-    def _told(
-        self,
-        plan: Plan,
-        target: Model,
-        revision: str,
-        edges: tuple[LineageEdge, ...],
-        record: cards.Record,
-        found: _Found,
-        damaged: int,
-        actor: Actor,
-    ) -> dict[str, Any]:
-        edge = LineageEdge(child=_TRAINED, parent=target.id, relation=Relation.TRAINED_ON)
-        family = self._catalog.compose_family(Node(_TRAINED, instruments=("MIT",)), [edge], viewer=actor)
-        use = Use(mode=Mode.RUN, purpose=Purpose.COMMERCIAL, variables={"target_model": "similar"})
-        decision = self._policy.judge_family(family, use).to_json()
-        told: dict[str, Any] = {
-            "dataset": target.id,
-            "revision": revision,
-            "rows": record.rows,
-            "new_rows": found.rows,
-            "duplicates": found.duplicates,
-            "texts": dict(found.texts),
-            "damaged_records": damaged,
-            "generated_by": [
-                {
-                    "model": e.parent,
-                    "revision": e.parent_revision,
-                    "terms": list(e.terms),
-                    "from": str(e.made_from) if e.made_from else None,
-                    "to": str(e.made_until) if e.made_until else None,
-                }
-                for e in edges
-                if e.relation is Relation.GENERATED_BY
-            ],
-            "trained_on_it": {
-                "verdict": decision["verdict"],
-                "reasons": [r for r in decision["reasons"] if r["path"]][:5],
-            },
-        }
-        if not self._accounts.project(plan.project).bounds.keep_days:
-            told["note"] = f"The project {plan.project} keeps no texts: rows say what answered, not what was said."
-        if found.more:
-            told["more"] = f"{MOST_ROWS} rows are the most of one run; run it again for the rest."
-        return told
+
+def _check_makers(count: int) -> None:
+    if count > MOST_MAKERS:
+        raise Invalid(
+            f"More than {MOST_MAKERS} models made these answers; make a data set for each with --model or --route.",
+            param="model",
+        )
 
 
 def _awaited(index: TextIndex, request_id: str) -> Any:

@@ -14,6 +14,7 @@ from ecotone.app.answers.rows import pair_digest
 FOLDER = "data"
 _MOST_BYTES = 64 * 1024 * 1024
 _PIECE = 1 << 20
+_DIGITS = 9
 
 
 class Shard(msgspec.Struct, frozen=True):
@@ -24,6 +25,12 @@ class Shard(msgspec.Struct, frozen=True):
     sha256: str
     blob: str
     size: int
+
+
+def next_number(paths: Iterable[str]) -> int:
+    """The number of the file after those that a data set has."""
+    names = (path.removeprefix(f"{FOLDER}/answers-").removesuffix(".jsonl") for path in paths)
+    return max((int(name) + 1 for name in names if name.isdecimal() and len(name) < _DIGITS), default=0)
 
 
 class Known:

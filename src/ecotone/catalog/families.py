@@ -213,15 +213,17 @@ def _name_of(row: ModelRow) -> str:
     return f"{prefix}{row.namespace}/{row.name}"
 
 
-_MODALITIES = {"image-text-to-text": ["text", "image"]}
+_OF_LICENCES = ("text", "image", "audio", "video")
 
 
 def _facts_of(starter: Model | None) -> dict[str, Any]:
     """What licences ask of a model itself, as far as the starter catalogue knows: what goes in and comes out. A card's
-    own word is not taken for it."""
-    if starter is None or starter.kind is ModelKind.API or not starter.pipeline_tag:
+    own word is not taken for it, and what nobody said stays unknown."""
+    known = starter.facts.get("modalities") if starter is not None and starter.kind is not ModelKind.API else None
+    if not known:
         return {}
-    return {"model.modality": _MODALITIES.get(starter.pipeline_tag, ["text"])}
+    through = {*known["input"], *known["output"]}
+    return {"model.modality": [kind for kind in _OF_LICENCES if kind in through]}
 
 
 def _bound(instruments: Iterable[str]) -> tuple[str, ...]:

@@ -1,7 +1,6 @@
 """Other models of the catalogue that may be used where one may not: for the same task, of the nearest size first."""
 
 import math
-import re
 from collections.abc import Iterable
 
 from ecotone.accounts import Actor
@@ -14,8 +13,6 @@ MOST = 3
 MOST_JUDGED = 60
 MOST_LOOKED_AT = 1000
 _USABLE = ("open", "gated", "api")
-_SIZE = re.compile(r"(\d[\d.,]*)\s*(million|billion|trillion)")
-_TIMES = {"million": 1e6, "billion": 1e9, "trillion": 1e12}
 
 
 def substitutes(catalog: Catalog, stance: Stance, model: Model, use: Use, viewer: Actor) -> tuple[Way, ...]:
@@ -69,8 +66,6 @@ def _nearest(model: Model, others: Iterable[Model]) -> list[Model]:
 
 
 def _parameters(model: Model) -> float | None:
-    """The number of parameters that the starter catalogue states, the first where it states several."""
-    for fact in model.facts.get("facts", ()):
-        if fact["fact"] == "parameters" and (match := _SIZE.search(str(fact["value"]))):
-            return float(match[1].replace(",", "")) * _TIMES[match[2]]
-    return None
+    """The number of parameters that the starter catalogue states."""
+    known = model.facts.get("parameters")
+    return float(known["value"]) if known else None

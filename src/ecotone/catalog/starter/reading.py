@@ -1,6 +1,10 @@
-"""Reads the starter catalogue's files. Knows their form (`schema.json`), not what the catalogue does with them."""
+"""Reads the starter catalogue's files. Knows their form (`schema.json`), not what the catalogue does with them.
 
-from collections.abc import Mapping
+A file is a family. Where a fact names a source, the file's own `sources` or those of `shared.yml` say what that is and
+of which day; `{id}` in a source stands for the id of the model that cites it.
+"""
+
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
@@ -11,28 +15,80 @@ import yaml
 
 from ecotone.vocabulary import ModelKind, Relation
 
+SHARED = "shared.yml"
+HUB = "https://huggingface.co/"
+_LISTS = ("facts", "notes", "parents")
+_FIGURES = ("parameters", "context", "modalities", "paper", "card")
+_SOURCES = ("licence_source", "released_source")
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-class StarterFact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One fact with its source, written out."""
+
+class Sourced(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where something is said, written out.
+
+    Args:
+        as_of: the day of the source, `YYYY-MM-DD` or `YYYY-MM`; of one without a date the day on which it was read.
+        link: an address of the source.
+    """
+
+    source: str
+    as_of: str
+    link: str | None = None
+
+
+class StarterFact(Sourced, frozen=True, kw_only=True):
+    """One fact for people."""
 
     fact: str
     value: str
-    source: str
 
 
-class StarterNote(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A correction of what is often said wrongly, or a warning, with its source."""
+class StarterNote(Sourced, frozen=True, kw_only=True):
+    """A correction of what is often said wrongly, or a warning."""
 
     text: str
-    source: str
 
 
-class StarterParent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A model that this one comes from."""
+class StarterParent(Sourced, frozen=True, kw_only=True):
+    """A model, or for `trained_on` a dataset, that this one comes from.
+
+    Args:
+        outside: whether it is none of the catalogue's: what is known of it is its name.
+    """
 
     parent: str
     relation: Relation
-    source: str
+    outside: bool = False
+
+
+class StarterNumber(Sourced, frozen=True, kw_only=True):
+    """A number of parameters or of tokens.
+
+    Args:
+        value: the number; a rounding where the source rounds.
+        active: parameters that work on one token, of a mixture of experts.
+        stated: what the source says in its own form, where that is no plain number (`128k`).
+    """
+
+    value: int
+    active: int | None = None
+    stated: str | None = None
+
+
+Modality = Literal["text", "image", "audio", "video", "vector"]
+
+
+class StarterModalities(Sourced, frozen=True, kw_only=True):
+    """What goes in and what comes out."""
+
+    input: tuple[Modality, ...]
+    output: tuple[Modality, ...]
+
+
+class StarterText(Sourced, frozen=True, kw_only=True):
+    """The arXiv id of a paper, or the address of a card."""
+
+    value: str
 
 
 class StarterModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -40,8 +96,9 @@ class StarterModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
     Args:
         published: whether its weights can be had, under whatever terms.
-        released: the day on which it was announced, `YYYY-MM-DD`.
+        released: the day on which it was announced, `YYYY-MM-DD`, or the month, `YYYY-MM`.
         instruments: ids of the knowledge base; `unknown` where it has no entry: then `licence_label` tells what it is.
+        context: tokens that it reads at once.
     """
 
     id: str
@@ -52,11 +109,18 @@ class StarterModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     availability: Literal["open", "gated", "api", "shut_down", "never_published"]
     instruments: tuple[str, ...]
     licence_label: str
-    facts: tuple[StarterFact, ...]
+    licence_source: Sourced
+    facts: tuple[StarterFact, ...] = ()
     kind: ModelKind = ModelKind.WEIGHTS
     released: str | None = None
+    released_source: Sourced | None = None
     published: bool = True
     pipeline_tag: str | None = None
+    parameters: StarterNumber | None = None
+    context: StarterNumber | None = None
+    modalities: StarterModalities | None = None
+    paper: StarterText | None = None
+    card: StarterText | None = None
     parents: tuple[StarterParent, ...] = ()
     notes: tuple[StarterNote, ...] = ()
 
@@ -64,29 +128,48 @@ class StarterModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 @cache
 def load_starter() -> Mapping[str, StarterModel]:
     """All models of the starter catalogue by id, sources written out."""
+    folder = files(__package__)
+    shared = _read(folder.joinpath(SHARED).read_text(encoding="utf-8"))["sources"]
     found: dict[str, StarterModel] = {}
-    for file in sorted(files(__package__).iterdir(), key=lambda f: f.name):
+    for file in sorted(folder.iterdir(), key=lambda f: f.name):
         if file.name.endswith(".yaml"):
-            for model in _family(yaml.safe_load(file.read_text(encoding="utf-8"))):
+            for model in _family(_read(file.read_text(encoding="utf-8")), shared):
                 found[model.id] = model
     return MappingProxyType(found)
 
 
-def _family(told: dict[str, Any]) -> list[StarterModel]:
-    sources = told["sources"]
+def _read(text: str) -> dict[str, Any]:
+    told: dict[str, Any] = yaml.load(text, Loader=_LOADER)  # noqa: S506  safe loader, in C
+    return told
 
-    def written_out(entry: dict[str, Any]) -> dict[str, Any]:
-        return {**entry, "source": sources[entry["source"]]}
 
-    return [
-        msgspec.convert(
-            {
-                "family": told["family"],
-                "provider": told["provider"],
-                **model,
-                **{field: [written_out(e) for e in model.get(field, ())] for field in ("facts", "notes", "parents")},
-            },
-            StarterModel,
-        )
-        for model in told["models"]
-    ]
+def _family(told: dict[str, Any], shared: Mapping[str, Any]) -> Iterator[StarterModel]:
+    known = {**shared, **told["sources"]}
+    of_family = {"family": told["family"], "provider": told["provider"]}
+    for model in told["models"]:
+        yield msgspec.convert({**of_family, **_written_out(model, known)}, StarterModel)
+
+
+def _written_out(model: dict[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """A model with the sources in the place of their names."""
+
+    def source(name: str) -> dict[str, Any]:
+        text, link = known[name]["text"], known[name].get("link")
+        filled = {"source": text.replace("{id}", model["id"]), "as_of": known[name]["as_of"]}
+        return {**filled, "link": link.replace("{id}", model["id"])} if link else filled
+
+    def entry(value: dict[str, Any]) -> dict[str, Any]:
+        return {**value, **source(value["source"])}
+
+    written = dict(model)
+    for field in _LISTS:
+        written[field] = [entry(value) for value in model.get(field, ())]
+    for field in _FIGURES:
+        if field in model:
+            written[field] = entry(model[field])
+    if "card" in model:
+        written["card"].setdefault("value", HUB + model["id"])
+    for field in _SOURCES:
+        if field in model:
+            written[field] = source(model[field])
+    return written

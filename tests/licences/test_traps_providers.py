@@ -100,6 +100,12 @@ def test_t32_a_clause_that_is_not_there_is_not_a_permission(terms: str) -> None:
     found = call(terms, "train_on_outputs", target_model="similar", account__tier="paid")
     assert found.verdict is Verdict.UNKNOWN
     assert any("train_on_outputs" in m for m in found.to_json()["missing"])
+    assert trained_on_data_of(terms, target_model="similar").verdict is Verdict.UNKNOWN
+
+
+def test_t39_what_unknown_terms_say_of_outputs_is_not_known() -> None:
+    found = trained_on_data_of("unknown", target_model="similar")
+    assert found.verdict is Verdict.UNKNOWN
 
 
 @pytest.mark.parametrize("mode", ["run", "serve_api", "embed_product"])

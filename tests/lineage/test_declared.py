@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecotone.lineage import declared_edges
-from ecotone.lineage.declared import EDGE_LIMIT
+from ecotone.lineage.declared import EDGE_LIMIT, UNREADABLE
 from ecotone.vocabulary import Relation
 
 
@@ -65,3 +65,34 @@ def test_junk_in_a_card_is_passed_over(card: dict[str, object], adapter: dict[st
 
 def test_edges_are_bounded() -> None:
     assert len(edges(base_model=[f"a/{i}" for i in range(10_000)])) == EDGE_LIMIT
+
+
+def test_a_card_tells_what_made_its_data_and_when() -> None:
+    sha = "0123456789abcdef0123456789abcdef01234567"
+    found = declared_edges(
+        {
+            "generated_by": [
+                {"model": "team/chat", "revision": sha},
+                {"provider": "openai", "model": "gpt-4", "from": "2023-05-01", "to": "2023-06-30"},
+                {"provider": "anthropic"},
+                "https://huggingface.co/a/b",
+            ]
+        }
+    )
+    assert [(e.parent, e.revision, e.relation) for e in found] == [
+        ("team/chat", sha, Relation.GENERATED_BY),
+        ("openai/gpt-4", None, Relation.GENERATED_BY),
+        ("anthropic/api", None, Relation.GENERATED_BY),
+        ("a/b", None, Relation.GENERATED_BY),
+    ]
+    assert found[1].generator is not None
+    assert (str(found[1].generator.since), str(found[1].generator.until)) == ("2023-05-01", "2023-06-30")
+
+
+def test_what_made_data_does_not_vanish_by_being_unreadable_or_one_of_many() -> None:
+    for value in (7, [{}], [["x"]], {"model": 5}, [{"model": "x" * 300}], {"model": "a/b\nc"}):
+        assert [e.parent for e in declared_edges({"generated_by": value})] == [UNREADABLE], value
+    many = declared_edges({"generated_by": [f"a/m{n}" for n in range(300)]})
+    assert UNREADABLE in [e.parent for e in many]
+    odd = declared_edges({"generated_by": {"model": "a/b", "revision": "main", "from": "yesterday", "terms": "x y"}})
+    assert [(e.parent, e.revision) for e in odd] == [("a/b", None)]

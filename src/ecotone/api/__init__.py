@@ -2,6 +2,7 @@
 
 from ecotone.api import (
     accounts,
+    answers,
     bills,
     duties,
     families,
@@ -27,6 +28,7 @@ __all__ = [
     "FEED",
     "PREFIX",
     "accounts",
+    "answers",
     "bills",
     "document",
     "duties",

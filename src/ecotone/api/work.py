@@ -13,7 +13,8 @@ MOST_ROWS_BYTES = 64 * 1024 * 1024
 class NewTuning(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     model: str
     to: str
-    data: str
+    data: str | None = None
+    dataset: str | None = None
     revision: str = "main"
     method: str = "lora"
     epochs: int = 3
@@ -38,7 +39,8 @@ def start_tuning(call: Call) -> Any:
     job = call.services.tuning.start(
         model.id,
         new.revision,
-        new.data.encode(),
+        new.data.encode() if new.data is not None else None,
+        dataset=new.dataset,
         method=new.method,
         to=new.to,
         epochs=new.epochs,

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from ecotone.accounts import SYSTEM, Accounts, Actor, DeviceLogins
+from ecotone.app.answers import AnswerSets
 from ecotone.app.chains import open_chain
 from ecotone.app.impact import Impact
 from ecotone.app.keeping import Keeping
@@ -94,6 +95,7 @@ class Services:
     upkeep: Upkeep = field(init=False)
     impact: Impact = field(init=False)
     withdrawals: Withdrawals = field(init=False)
+    answer_sets: AnswerSets = field(init=False)
     listeners: list[Callable[[], None]] = field(default_factory=list)
 
     def intend(self, kind: str, actor: Actor, **what: Any) -> None:
@@ -292,7 +294,7 @@ def compose(settings: Settings, *, successor: bool = False) -> Services:
         return policy.may_serve(model_id, revision, projects)
 
     engines = Engines(database, catalog, settings, may_serve=may_serve)
-    tuning = Tuning(catalog, publishing, jobs, storage, settings, may_tune=policy.may_tune)
+    tuning = Tuning(catalog, publishing, jobs, storage, settings, may_tune=policy.may_tune, may_train=policy.may_train)
     audits = Audits(catalog, jobs, settings, may_audit=policy.may_audit)
     backends = Backends(database, settings, knowledge, policy, provider_terms=catalog.provider_terms)
     routes = Routes(database)
@@ -378,6 +380,19 @@ def compose(settings: Settings, *, successor: bool = False) -> Services:
         ),
         folder=settings.folder("withdrawals"),
         seed=settings.secret(LEDGER_KEY),
+    )
+    services.answer_sets = AnswerSets(
+        accounts=accounts,
+        catalog=catalog,
+        ledger=ledger,
+        texts=texts,
+        storage=storage,
+        publishing=publishing,
+        policy=policy,
+        jobs=jobs,
+        folder=settings.folder("jobs") / "answers",
+        intend=services.intend,
+        note=services.note,
     )
     catalog.on_delete(lambda model: services.refuse_if_used(model.id))
     catalog.on_delete(services.clones.forget)

@@ -1,6 +1,6 @@
 """What the catalogue hands out: frozen values, never rows. Knows nothing of SQL or HTTP."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 import msgspec
@@ -123,7 +123,12 @@ class Refs(msgspec.Struct, frozen=True):
 
 class LineageEdge(msgspec.Struct, frozen=True, kw_only=True):
     """Child <- parent with a relation, who asserted it and on what evidence. Without `parent_revision` the parent's
-    newest one is meant."""
+    newest one is meant.
+
+    `terms` are the entries of the knowledge base under which a provider's model gave its outputs (`generated_by`), and
+    bind in the place of what is known of the parent; `made_from` and `made_until` are the days of the first and last
+    of them.
+    """
 
     child: str
     child_revision: str | None = None
@@ -133,6 +138,15 @@ class LineageEdge(msgspec.Struct, frozen=True, kw_only=True):
     status: EdgeStatus = EdgeStatus.DECLARED
     asserted_by: str = ""
     evidence: str = ""
+    terms: tuple[str, ...] = ()
+    made_from: date | None = None
+    made_until: date | None = None
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """What tells an edge of a child from its others: outputs of each revision, under each terms, count apart."""
+        more = (self.parent_revision or "", *self.terms) if self.relation is Relation.GENERATED_BY else ()
+        return (self.parent.casefold(), self.relation, *more)
 
 
 class WeightSet(msgspec.Struct, frozen=True, kw_only=True):

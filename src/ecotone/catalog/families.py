@@ -5,9 +5,11 @@ A parent counts as it was at the revision that the edge names, else as it is now
 binds without being shown. Walks are bounded in nodes and depth and visit each model once.
 """
 
+from collections import deque
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
@@ -18,7 +20,8 @@ from ecotone.catalog.models import EdgeRow, ModelRow, RevisionRow
 from ecotone.catalog.names import key_of
 from ecotone.catalog.part import Part, visible
 from ecotone.licences import Edge, Family, Node
-from ecotone.vocabulary import ModelKind, Relation, RepoType
+from ecotone.licences.providers import is_provider, terms_of_outputs
+from ecotone.vocabulary import EdgeStatus, ModelKind, Relation, RepoType
 
 MOST_NODES = 256
 MOST_DEPTH = 32
@@ -57,34 +60,35 @@ class Families(Part):
     def compose_family(self, subject: Node, edges: Iterable[LineageEdge], *, viewer: Actor = SYSTEM) -> Family:
         """The family of a subject whose own edges are given; publishing asks before the revision exists."""
         nodes = {subject.id: subject}
-        folded = {key_of(subject.id)}
         names = {key_of(subject.id): subject.id}
-        found: list[Edge] = []
+        found: dict[Edge, None] = {}
         with self._database.reading() as session:
-            ring = [(edge, 1) for edge in edges]
+            ring = deque((edge, subject.id, 1) for edge in edges)
             while ring:
-                edge, depth = ring.pop(0)
+                edge, child, depth = ring.popleft()
                 dataset = edge.relation in _OF_DATASETS
                 wanted = DATASET_PREFIX + edge.parent if dataset else edge.parent
-                child = names.get(key_of(edge.child), edge.child)
-                if key_of(wanted) == key_of(child):
+                variant = _variant(edge, nodes.get(names.get(key_of(wanted), "")))
+                key = key_of(wanted) + variant
+                if key == key_of(child):
                     continue
-                if key_of(wanted) not in folded:
+                if key not in names:
                     if len(nodes) >= MOST_NODES or depth > MOST_DEPTH:
                         member = _Member(Node(id=wanted, instruments=UNKNOWN), ())
                     else:
                         member = self._member(session, edge, dataset, viewer)
-                    folded.add(key_of(wanted))
-                    names[key_of(wanted)] = member.node.id
-                    nodes[member.node.id] = member.node
-                    ring += [(inner, depth + 1) for inner in member.edges if len(nodes) < 2 * MOST_NODES]
-                made = Edge(child=child, parent=names[key_of(wanted)], relation=edge.relation, status=edge.status)
-                if made not in found and made.child != made.parent:
-                    found.append(made)
+                    name = names[key] = member.node.id + variant
+                    nodes[name] = msgspec.structs.replace(member.node, id=name)
+                    ring += [(inner, name, depth + 1) for inner in member.edges if len(nodes) < 2 * MOST_NODES]
+                made = Edge(child=child, parent=names[key], relation=edge.relation, status=edge.status)
+                if made.child != made.parent:
+                    found[made] = None
         return Family(subject=subject.id, nodes=nodes, edges=tuple(found))
 
     def _member(self, session: Session, edge: LineageEdge, dataset: bool, viewer: Actor) -> _Member:
         parent = edge.parent
+        if edge.terms:  # what a provider gave under its terms of that day
+            return _Member(Node(id=parent, instruments=edge.terms, kind="api"), ())
         repo_type = RepoType.DATASET if dataset else RepoType.MODEL
         prefix = DATASET_PREFIX if dataset else ""
         row = self._row(session, parent, repo_type) or self._tombstone(session, parent, repo_type)
@@ -94,14 +98,14 @@ class Families(Part):
         if row is None and starter is not None:
             node = Node(
                 id=starter.id,
-                instruments=_bound(starter.instruments),
+                instruments=_bound(self._at_the_time(starter, edge)),
                 kind=_node_kind(starter),
                 facts=_facts_of(starter),
             )
             return _Member(node, starter_edges(starter))
         assert row is not None
         model = self._entity(row)
-        pinned = self._pinned(session, row, edge.parent_revision) if edge.parent_revision else None
+        pinned = self._at(session, row, edge) if edge.parent_revision else None
         of_starter = starter.instruments if starter is not None else ()
         instruments = model.instruments if pinned is None else (*of_starter, *pinned.instruments)
         sha = row.head if pinned is None else pinned.sha
@@ -115,6 +119,23 @@ class Families(Part):
         )
         known = starter_edges(starter) if starter is not None else ()
         return _Member(node, (*known, *self._edges_at(session, row, sha)))
+
+    def _at_the_time(self, starter: Model, edge: LineageEdge) -> tuple[str, ...]:
+        """What binds a starter entry; outputs of a provider's model stay under the terms of the days they were made."""
+        provider = starter.id.partition("/")[0]
+        told = edge.made_from is not None or edge.made_until is not None
+        if edge.relation is Relation.GENERATED_BY and told and starter.kind is ModelKind.API and is_provider(provider):
+            return terms_of_outputs(
+                self._knowledge, provider=provider, terms=None, since=edge.made_from, until=edge.made_until
+            )
+        return starter.instruments
+
+    def _at(self, session: Session, row: ModelRow, edge: LineageEdge) -> RevisionRow | None:
+        """The parent's revision that an edge names: the very one where we know that it made the outputs."""
+        assert edge.parent_revision is not None
+        if edge.relation is Relation.GENERATED_BY and edge.status is EdgeStatus.VERIFIED:
+            return session.get(RevisionRow, (row.key, edge.parent_revision))
+        return self._pinned(session, row, edge.parent_revision)
 
     def _pinned(self, session: Session, row: ModelRow, sha: str) -> RevisionRow | None:
         """The revision that a child names, if it ever was the newest one of main and said under what it was."""
@@ -134,9 +155,7 @@ class Families(Part):
 
     def _edges_at(self, session: Session, row: ModelRow, sha: str | None) -> tuple[LineageEdge, ...]:
         wanted = sa.select(EdgeRow).where(EdgeRow.model_key == row.key, EdgeRow.sha == (sha or ""))
-        prefix = DATASET_PREFIX if row.repo_type == RepoType.DATASET else ""
-        child = f"{prefix}{row.namespace}/{row.name}"
-        return tuple(edge_of(edge, child) for edge in session.scalars(wanted.order_by(EdgeRow.key).limit(200)))
+        return tuple(edge_of(edge, _name_of(row)) for edge in session.scalars(wanted.order_by(EdgeRow.key).limit(200)))
 
     def parents(self, model: Model, revision: Revision | None) -> list[LineageEdge]:
         """The edges from a revision to its parents."""
@@ -155,7 +174,7 @@ class Families(Part):
             wanted = wanted.where(ModelRow.private.is_(False))
         of_dataset = model.repo_type is RepoType.DATASET
         with self._database.reading() as session:
-            found = [edge_of(edge, f"{row.namespace}/{row.name}") for edge, row in session.execute(wanted)]
+            found = [edge_of(edge, _name_of(row)) for edge, row in session.execute(wanted)]
         found = [edge for edge in found if (edge.relation in _OF_DATASETS) == of_dataset]
         if not of_dataset:
             ours = key_of(model.id)
@@ -176,6 +195,22 @@ def starter_edges(model: Model) -> tuple[LineageEdge, ...]:
         )
         for edge in model.facts.get("lineage", ())
     )
+
+
+def _variant(edge: LineageEdge, known: Node | None) -> str:
+    """What tells outputs of another revision, or under other terms, from those of a member that is known already."""
+    if edge.relation is not Relation.GENERATED_BY or known is None:
+        return ""
+    if edge.terms:
+        return "" if known.instruments == edge.terms else f"@{'+'.join(edge.terms)}"
+    other = edge.parent_revision is not None and edge.parent_revision != known.revision
+    return f"@{edge.parent_revision}" if other else ""
+
+
+def _name_of(row: ModelRow) -> str:
+    """A member's id; one of a data set says so."""
+    prefix = DATASET_PREFIX if row.repo_type == RepoType.DATASET else ""
+    return f"{prefix}{row.namespace}/{row.name}"
 
 
 _OF_LICENCES = ("text", "image", "audio", "video")

@@ -349,6 +349,9 @@ def edge_of(row: EdgeRow, child: str) -> LineageEdge:
         status=EdgeStatus(row.status),
         asserted_by=row.asserted_by,
         evidence=row.evidence,
+        terms=tuple(row.terms.split()) if row.terms else (),
+        made_from=row.made_from,
+        made_until=row.made_until,
     )
 
 
@@ -363,6 +366,9 @@ def edge_row(model_key: int, sha: str, edge: LineageEdge) -> EdgeRow:
         status=edge.status.value,
         asserted_by=edge.asserted_by,
         evidence=edge.evidence,
+        terms=" ".join(edge.terms) or None,
+        made_from=edge.made_from,
+        made_until=edge.made_until,
     )
 
 

@@ -1,9 +1,9 @@
 """Tables of the catalogue. Only this package reads and writes them."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint
+from sqlalchemy import BigInteger, Date, ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from ecotone.database import Base
@@ -134,6 +134,19 @@ class EdgeRow(Base):
     status: Mapped[str] = mapped_column(String(16))
     asserted_by: Mapped[str] = mapped_column(String(96))
     evidence: Mapped[str] = mapped_column(Text)
+    terms: Mapped[str | None] = mapped_column(String(400))
+    made_from: Mapped[date | None] = mapped_column(Date)
+    made_until: Mapped[date | None] = mapped_column(Date)
+
+
+class GeneratedFileRow(Base):
+    """A file of a data set that was made of answers, by a hash under which a copy of it may come back: sha256, and the
+    git id of a small file."""
+
+    __tablename__ = "generated_files"
+
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    model_key: Mapped[int] = mapped_column(ForeignKey("models.key", ondelete="CASCADE"), primary_key=True)
 
 
 class MeasurementRow(Base):

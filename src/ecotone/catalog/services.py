@@ -4,6 +4,7 @@ from ecotone.catalog.access import Access
 from ecotone.catalog.clan import ClanPart
 from ecotone.catalog.collections import Collections
 from ecotone.catalog.discussions import Discussions
+from ecotone.catalog.generated import Generated
 from ecotone.catalog.listings import Listings
 from ecotone.catalog.measurements import Measurements
 from ecotone.catalog.names import key_of
@@ -17,7 +18,9 @@ from ecotone.settings import Settings
 from ecotone.storage import Storage
 
 
-class Catalog(Collections, Discussions, Rewriting, Access, Objects, Listings, ClanPart, Measurements, WeightSets):
+class Catalog(
+    Collections, Discussions, Rewriting, Access, Objects, Listings, ClanPart, Generated, Measurements, WeightSets
+):
     """Models, revisions, files, cards, lineage, weights, measurements, search, collections, access. Thread-safe."""
 
     def __init__(self, database: Database, storage: Storage, knowledge: KnowledgeBase, settings: Settings) -> None:

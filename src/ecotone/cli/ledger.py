@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ecotone.cli import options, show
+from ecotone.cli import ledger_dataset, options, show
 from ecotone.cli.client import Server, fail, note, print_json, segment
 
 ledger = typer.Typer(help="The record of decisions and usage.", no_args_is_help=True)
@@ -197,5 +197,6 @@ def ledger_usage(as_json: options.Json = False) -> None:
 
 
 def add_to(app: typer.Typer) -> None:
+    ledger.command("dataset")(ledger_dataset.make_dataset)
     app.add_typer(ledger, name="ledger")
     app.add_typer(usage, name="usage")

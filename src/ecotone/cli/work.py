@@ -19,8 +19,13 @@ _JOB = ["id", "kind", "state", "progress", "message", "actor", "created"]
 
 def tune(
     model: Annotated[str, typer.Argument(metavar="MODEL[@REV]")],
-    data: Annotated[Path, typer.Option(help='JSONL, a row a line: {"messages": [...]}', exists=True, dir_okay=False)],
     to: Annotated[str, typer.Option(help="Model that receives the result, namespace/name")],
+    data: Annotated[
+        Path | None, typer.Option(help='JSONL, a row a line: {"messages": [...]}', exists=True, dir_okay=False)
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(metavar="NAMESPACE/NAME[@REV]", help="Data set of the hub instead; judged with it")
+    ] = None,
     method: Annotated[str, typer.Option(help="lora")] = "lora",
     epochs: Annotated[int, typer.Option(min=1)] = 3,
     learning_rate: Annotated[float, typer.Option()] = 2e-4,
@@ -30,14 +35,17 @@ def tune(
 ) -> None:
     """Turn a model and private data into a private model."""
     name, _, rev = model.partition("@")
+    if (data is None) == (dataset is None):
+        raise typer.BadParameter("give --data or --dataset, one of both")
     try:
-        text = data.read_text("utf-8")
+        text = data.read_text("utf-8") if data is not None else None
     except UnicodeDecodeError as error:
         fail(f"{data} is not UTF-8 at byte {error.start}; save it as UTF-8.")
     body = {
         "model": name,
         "revision": rev or "main",
         "data": text,
+        "dataset": dataset,
         "method": method,
         "to": to,
         "epochs": epochs,

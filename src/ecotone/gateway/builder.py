@@ -181,6 +181,7 @@ class SnapshotBuilder:
             note="; ".join(filter(None, [deployment.state, deployment.progress, deployment.error])),
             projects=tuple(deployment.projects),
             task=deployment.task,
+            base=deployment.base,
         )
         return target, family
 
@@ -196,6 +197,7 @@ class SnapshotBuilder:
             key_env=backend.key_env,
             dialect=backend.dialect,
             tier=backend.tier,
+            terms=backend.terms or "unknown",
         )
         return target, family
 

@@ -36,9 +36,10 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
     `legal` names its legal class among the decisions. An engine has a `socket` once it is `ready` (`sockets` of all
     its replicas), and is waited for while it is `starting`; one that `wakes` is loaded when it is asked for.
-    `engine_model` is what the engine calls the model, where that is not its name. A backend has an address and the
-    server's variable that holds its key, and speaks a `dialect` of OpenAI's. `projects` limits who may call; empty is
-    everybody.
+    `engine_model` is what the engine calls the model, where that is not its name; `base` is the base of an adapter,
+    `NAME@REVISION`. `terms` is the entry of the knowledge base under which a provider answers. A backend has an address
+    and the server's variable that holds its key, and speaks a `dialect` of OpenAI's. `projects` limits who may call;
+    empty is everybody.
     """
 
     name: str
@@ -60,6 +61,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     note: str = ""
     projects: tuple[str, ...] = ()
     task: str | None = None
+    base: str | None = None
+    terms: str | None = None
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):

@@ -142,6 +142,24 @@ class Texts:
                             found.append({"project": name, "day": file.name, "text": text})
         return found
 
+    def files(self, project: str) -> list[Path]:
+        """The files with a project's texts, one a day, in order; each named by its day."""
+        return self._days(project) if _NAME.fullmatch(project) else []
+
+    def at(self, project: str, request_id: str, day: str, offset: int, size: int) -> Any:
+        """The text whose ciphertext lies at a place of a day's file; None when the file is gone.
+
+        Raises:
+            Unreadable: its key does not open it.
+        """
+        try:
+            with (self._project(project) / day).open("rb") as file:
+                file.seek(offset)
+                sealed = file.read(size).strip()
+        except FileNotFoundError:
+            return None
+        return self._opened(project, day, request_id, sealed)
+
     def _opened(self, project: str, day: str, request_id: str, sealed: bytes) -> Any:
         try:
             raw = base64.b64decode(sealed, validate=True)

@@ -16,6 +16,7 @@ from ecotone.lineage.architecture import Architecture, architecture
 from ecotone.lineage.declared import DeclaredEdge, declared_edges
 from ecotone.lineage.errors import BrokenIndex, BrokenWeights, PickledWeights, TooManyTensors
 from ecotone.lineage.fingerprint import Fingerprint, TensorPrint, unpacked
+from ecotone.lineage.generated import Generator
 from ecotone.lineage.gguf import read_gguf
 from ecotone.lineage.opening import fingerprint_of, open_weights
 from ecotone.lineage.printing import Fingerprinter
@@ -33,6 +34,7 @@ __all__ = [
     "DeclaredEdge",
     "Fingerprint",
     "Fingerprinter",
+    "Generator",
     "Parameters",
     "PickledWeights",
     "Source",

@@ -1,6 +1,8 @@
-"""The family that a model card declares: its base models and data sets. A claim, weak and mostly without revision.
+"""The family that a card declares: its base models and data sets, and the models that made a data set. A claim, weak
+and mostly without revision.
 
-Fields are Hugging Face's (Model cards: `base_model`, `base_model_relation`, `datasets`, `library_name`).
+Fields are Hugging Face's (Model cards: `base_model`, `base_model_relation`, `datasets`, `library_name`), but for
+`generated_by`, which is ours.
 """
 
 import re
@@ -10,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from ecotone.lineage.generated import Generator, generators
 from ecotone.vocabulary import Relation
 
 EDGE_LIMIT: Final = 500
@@ -31,7 +34,9 @@ class DeclaredEdge(msgspec.Struct, frozen=True):
         relation: what the child is to it.
         field: where the claim stands.
         inferred: whether the relation is our reading, since the card does not tell it.
-        revision: the parent's commit, where an adapter's configuration names one (PEFT's field `revision`).
+        revision: the parent's commit, where an adapter's configuration (PEFT's field `revision`) or `generated_by`
+            names one.
+        generator: what `generated_by` says of the parent.
     """
 
     parent: str
@@ -39,6 +44,7 @@ class DeclaredEdge(msgspec.Struct, frozen=True):
     field: str
     inferred: bool = False
     revision: str | None = None
+    generator: Generator | None = None
 
 
 def declared_edges(card: Mapping[str, Any], *, adapter_config: Mapping[str, Any] | None = None) -> list[DeclaredEdge]:
@@ -68,6 +74,10 @@ def declared_edges(card: Mapping[str, Any], *, adapter_config: Mapping[str, Any]
         if parent not in bases
     ]
     edges += [DeclaredEdge(data, Relation.TRAINED_ON, "datasets") for data in _ids(card.get("datasets"))]
+    edges += [
+        DeclaredEdge(made.model, Relation.GENERATED_BY, "generated_by", revision=_commit(made.revision), generator=made)
+        for made in generators(card.get("generated_by"), _id, UNREADABLE)
+    ]
     return edges[:EDGE_LIMIT]
 
 

@@ -123,6 +123,18 @@ class Policy:
     def may_tune(self, model_id: str, rev: str, project: str | None = None) -> Outcome:
         return self.for_project(model_id, rev, self._accounts.project(project or HOUSE), Action.TUNE)
 
+    def may_train(self, family: Family, project: str | None = None) -> Outcome:
+        """Whether a project may tune the subject of a family on data that stands among its parents.
+
+        What is tuned is a language model, which does what those do whose outputs it learns from, unless the project
+        says that it makes something else.
+        """
+        use = self._accounts.project(project or HOUSE).use(mode=Mode.FINETUNE)
+        told = {"target_model": "similar", "target.distributed": False} | use.variables
+        stance = self.stance()
+        decision = stance.judge_family(family, msgspec.structs.replace(use, variables=told))
+        return stance.outcome(decision, Action.TUNE, family)
+
     def may_audit(self, model_id: str, rev: str, project: str | None = None) -> Outcome:
         return self.for_project(model_id, rev, self._accounts.project(project or HOUSE), Action.AUDIT)
 

@@ -108,10 +108,12 @@ class Stance:
 
 
 def node_names(node: Node) -> tuple[str, ...]:
-    """Names of one member: its id, its namespace, and for a provider's model the backend."""
+    """Names of one member: its id, its namespace, and for a provider's model the backend. One of a revision, or under
+    terms, of its own (`ID@...`) goes by the same names."""
+    name = node.id.partition("@")[0]
     if node.kind != "api":
-        return names_of(node.id)
-    return (*names_of(node.id), f"backend:{node.id.partition('/')[0]}")
+        return names_of(name)
+    return (*names_of(name), f"backend:{name.partition('/')[0]}")
 
 
 def replaced_entry(value: str | None) -> str:

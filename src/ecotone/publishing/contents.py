@@ -14,7 +14,8 @@ from ecotone.catalog import BY_WEIGHTS, BadCard, File, LineageEdge, Revision
 from ecotone.catalog.cards import MAX_CARD_TEXT, MAX_FRONT_MATTER, parse
 from ecotone.licences import KnowledgeBase, identify
 from ecotone.licences.detection import Detection, conclude
-from ecotone.lineage import BrokenWeights, TooManyTensors, declared_edges, parameters, read_safetensors
+from ecotone.licences.providers import terms_of_outputs
+from ecotone.lineage import BrokenWeights, DeclaredEdge, TooManyTensors, declared_edges, parameters, read_safetensors
 from ecotone.lineage.declared import UNREADABLE
 from ecotone.publishing.indexes import check_indexes
 from ecotone.publishing.licence_texts import detections, told
@@ -104,10 +105,10 @@ def read_contents(
     texts = detections(files, storage, knowledge)
     read = _from_card(card, text, knowledge, model_id, adapter, config, weights, findings, texts)
     carried = [edge for edge in base.edges if not edge.evidence.startswith(CARD_EVIDENCE)]
-    edges = {(e.parent.casefold(), e.relation): e for e in [*carried, *kept_edges, *read.edges]}
-    asserted = [e for e in [*carried, *kept_edges] if e.asserted_by != BY_WEIGHTS]  # a card may own up to the others
-    known = {(e.parent.casefold(), e.relation): e for e in asserted}
-    return msgspec.structs.replace(read, edges=tuple((edges | known).values())[:MOST_EDGES])
+    everyone = [*carried, *kept_edges]
+    known = {e.identity: e for e in everyone if e.asserted_by != BY_WEIGHTS}  # a card may own up to what weights say
+    edges = {e.identity: e for e in [*everyone, *read.edges]} | known
+    return msgspec.structs.replace(read, edges=tuple(_bounded(list(edges.values()), model_id)))
 
 
 def contents_of(revision: Revision, *, extra: Iterable[LineageEdge] = ()) -> Contents:
@@ -152,6 +153,7 @@ def _from_card(
             relation=edge.relation,
             status=EdgeStatus.DECLARED,
             evidence=f"{CARD_EVIDENCE}: {edge.field}{_INFERRED if edge.inferred else ''}",
+            **_made(edge, knowledge),
         )
         for edge in declared_edges(card, adapter_config=adapter)
         if edge.parent.casefold() != model_id.casefold()
@@ -169,11 +171,26 @@ def _from_card(
     )
 
 
+def _made(edge: DeclaredEdge, knowledge: KnowledgeBase) -> dict[str, Any]:
+    """Terms and days of a parent that made outputs."""
+    told = edge.generator
+    if told is None:
+        return {}
+    found: dict[str, Any] = {"made_from": told.since, "made_until": told.until}
+    if told.provider is not None or told.terms is not None:
+        found["terms"] = terms_of_outputs(
+            knowledge, provider=told.provider, terms=told.terms, since=told.since, until=told.until
+        )
+    return found
+
+
 def _bounded(edges: list[LineageEdge], model_id: str) -> list[LineageEdge]:
     """At most as many as are kept; those left out stand as one parent that nobody knows."""
     if len(edges) <= MOST_EDGES:
         return edges
-    rest = LineageEdge(child=model_id, parent=UNREADABLE, relation=Relation.FINETUNE, evidence=CARD_EVIDENCE)
+    made = any(edge.relation is Relation.GENERATED_BY for edge in edges)
+    relation = Relation.GENERATED_BY if made else Relation.FINETUNE
+    rest = LineageEdge(child=model_id, parent=UNREADABLE, relation=relation, evidence=CARD_EVIDENCE)
     return [rest, *edges[: MOST_EDGES - 1]]
 
 

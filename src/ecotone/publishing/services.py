@@ -40,6 +40,7 @@ from ecotone.policy import Action, Outcome, Policy
 from ecotone.policy.rules import OF_WEIGHTS
 from ecotone.publishing.changes import AddLarge, AddRegular, Commit, Operation, Published
 from ecotone.publishing.contents import Contents, read_card, read_contents
+from ecotone.publishing.copies import generated_edges
 from ecotone.publishing.descent import Descent, Examined
 from ecotone.publishing.drafts import Making, draft, large_of
 from ecotone.publishing.refusals import refusal
@@ -199,6 +200,7 @@ class Publishing:
             StaleParent, WrongStatus: when ref or pull request moved on meanwhile; nothing is visible then.
         """
         made = making.made
+        extra = (*generated_edges(self._catalog, model, made.files, made.changed), *extra)
         contents = read_contents(
             made.files, making.before, making.base, self._storage, self._knowledge, model_id=model.id, kept_edges=extra
         )

@@ -29,6 +29,7 @@ def front_matter(plan: Plan, terms: Terms) -> dict[str, Any]:
         **terms.card,
         "base_model": plan.model,
         "base_model_relation": "adapter",
+        **({"datasets": [plan.dataset]} if plan.dataset is not None else {}),
         "library_name": "peft",
         "pipeline_tag": "text-generation",
         "tags": ["lora", "ecotone-tuned"],
@@ -58,7 +59,13 @@ def record(run: Run, terms: Terms) -> dict[str, Any]:
         "relation": "adapter",
         "licence": {**terms.card, "label": terms.label},
         "parent": {"id": plan.model, "revision": plan.revision, "weights_sha256": run.parent_weights},
-        "data": {"sha256": plan.rows_sha256, "rows": plan.rows, "bytes": plan.rows_bytes, "format": "chat-jsonl"},
+        "data": {
+            "sha256": plan.rows_sha256,
+            "rows": plan.rows,
+            "bytes": plan.rows_bytes,
+            "format": "chat-jsonl",
+            **({"dataset": plan.dataset, "revision": plan.dataset_revision} if plan.dataset is not None else {}),
+        },
         "recipe": {**msgspec.to_builtins(plan.recipe), "sha256": plan.recipe.sha256},
         "environment": {
             "versions": figures["versions"],

@@ -10,7 +10,8 @@ from ecotone.vocabulary import Role
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What to do and for whom. `revision` is the parent's commit; `rows` names the stored training data."""
+    """What to do and for whom. `revision` is the parent's commit; `rows` names the stored training data,
+    `dataset` where in the hub it comes from."""
 
     model: str
     revision: str
@@ -22,6 +23,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     rows_bytes: int
     actor: dict[str, Any]
     project: str | None = None
+    dataset: str | None = None
+    dataset_revision: str | None = None
     warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:

@@ -20,22 +20,25 @@ from ecotone.catalog import Catalog, LineageEdge, Model, ModelNotFound, Reserved
 from ecotone.catalog.names import key_of, split_id
 from ecotone.database import utc_now
 from ecotone.jobs import Job, JobContext, Jobs
-from ecotone.licences import KnowledgeBase, Node
+from ecotone.licences import Family, KnowledgeBase, Node
 from ecotone.policy import Outcome
 from ecotone.publishing import AddLarge, AddRegular, Commit, Publishing
 from ecotone.settings import Settings
 from ecotone.storage import Storage
 from ecotone.tuning import cards
 from ecotone.tuning.data import check
+from ecotone.tuning.datasets import Source, read_dataset
+from ecotone.tuning.datasets import edge as trained_on
 from ecotone.tuning.errors import BrokenData, NotTunable, TargetTaken, TuningNotInstalled
 from ecotone.tuning.licensing import Terms, terms
 from ecotone.tuning.plans import Plan, told
 from ecotone.tuning.recipes import Recipe
-from ecotone.vocabulary import EdgeStatus, Forbidden, Refused, Relation
+from ecotone.vocabulary import EdgeStatus, Forbidden, Invalid, Refused, Relation
 
 KIND = "tune"
 CHILD = "ecotone.tuning.lora_child"
 MayTune = Callable[[str, str, str | None], Outcome]
+MayTrain = Callable[[Family, str | None], Outcome]
 
 _NEEDS = ("torch", "transformers", "peft", "safetensors")
 _OWN_FILES = {".gitattributes", "README.md", "LICENSE", "NOTICE"}
@@ -48,6 +51,7 @@ class Tuning:
 
     Args:
         may_tune: policy's answer for (model, revision, project).
+        may_train: its answer for the family of a model with the data that it is to be trained on, and the project.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class Tuning:
         settings: Settings,
         *,
         may_tune: MayTune,
+        may_train: MayTrain | None = None,
         knowledge: KnowledgeBase | None = None,
     ) -> None:
         self._catalog = catalog
@@ -67,6 +72,7 @@ class Tuning:
         self._storage = storage
         self._settings = settings
         self._may_tune = may_tune
+        self._may_train = may_train
         self._knowledge = knowledge or KnowledgeBase.load()
         jobs.register(KIND, self._run, self._forget)
 
@@ -75,8 +81,9 @@ class Tuning:
         self,
         model_id: str,
         rev: str,
-        data: Path | bytes,
+        data: Path | bytes | None,
         *,
+        dataset: str | None = None,
         method: str = "lora",
         to: str,
         epochs: int = 3,
@@ -88,7 +95,8 @@ class Tuning:
         """Queue a run; nothing is stored before every check has passed.
 
         Args:
-            data: JSONL rows, or the file that holds them.
+            data: JSONL rows, or the file that holds them; None where they come from `dataset`.
+            dataset: a data set of the hub, `NAMESPACE/NAME[@REVISION]`: what made it is judged with the parent.
             to: the model that receives the result; made, private, when absent.
             project: under whose use the run is judged; the house project when None.
 
@@ -101,7 +109,14 @@ class Tuning:
             ModelNotFound, RevisionNotFound: there is no such parent.
         """
         recipe = Recipe(method=method, epochs=epochs, learning_rate=learning_rate, seed=seed)
-        rows = data if isinstance(data, bytes) else data.read_bytes()
+        if (data is None) == (dataset is None):
+            raise Invalid("Give rows, or a data set of the hub that holds them: one of both.", param="data")
+        source = read_dataset(self._catalog, self._storage, dataset, actor) if dataset is not None else None
+        if source is not None:
+            rows = source.rows
+        else:
+            assert data is not None
+            rows = data if isinstance(data, bytes) else data.read_bytes()
         checked = check(rows)
         if checked.broken:
             raise BrokenData(checked.broken, more=checked.more)
@@ -111,6 +126,8 @@ class Tuning:
         outcome = self._may_tune(parent.id, revision.id, project)
         if not outcome.allowed:
             raise Refused(outcome.message, decision=outcome.to_json())
+        if source is not None:
+            outcome = self._judged_on_data(parent, revision, source, project) or outcome
         missing = [name for name in _NEEDS if importlib.util.find_spec(name) is None]
         if missing:
             raise TuningNotInstalled(" and ".join(missing))
@@ -125,7 +142,9 @@ class Tuning:
             rows_bytes=checked.size,
             actor=told(actor),
             project=project,
-            warnings=(*checked.warnings, *([outcome.warning] if outcome.warning else [])),
+            dataset=source.dataset if source is not None else None,
+            dataset_revision=source.revision if source is not None else None,
+            warnings=(*checked.warnings, *_of_source(source), *([outcome.warning] if outcome.warning else [])),
         )
         self._check_publishable(plan, outcome)
         self._sweep()
@@ -135,6 +154,17 @@ class Tuning:
         except BaseException:
             place.unlink(missing_ok=True)
             raise
+
+    def _judged_on_data(self, parent: Model, revision: Revision, source: Source, project: str | None) -> Outcome | None:
+        """Policy's answer for the parent trained on a data set. Raises Refused."""
+        if self._may_train is None:
+            return None
+        family = self._catalog.family(parent, revision)
+        edges = [*revision.edges, trained_on(parent.id, source.dataset, source.revision)]
+        outcome = self._may_train(self._catalog.compose_family(family.node(parent.id), edges), project)
+        if not outcome.allowed:
+            raise Refused(outcome.message, decision=outcome.to_json())
+        return outcome
 
     def _parent_revision(self, parent: Model, rev: str) -> Revision:
         if parent.head is None:
@@ -202,7 +232,7 @@ class Tuning:
 
     def _terms(self, plan: Plan) -> Terms:
         node = Node(id=plan.to, instruments=("none",))
-        family = self._catalog.compose_family(node, (_edge(plan, "to be made"),))
+        family = self._catalog.compose_family(node, _edges(plan, "to be made"))
         return terms(self._knowledge, family, utc_now().date())
 
     # -- rows --------------------------------------------------------------------------------------------------------
@@ -303,7 +333,7 @@ class Tuning:
                     ),
                 ),
                 actor=actor,
-                asserted_edges=(_edge(plan, run.job),),
+                asserted_edges=_edges(plan, run.job),
             )
         except BaseException:
             if made is not None:
@@ -336,9 +366,9 @@ class Tuning:
         return head.id if _mark(job_id) in head.message else None
 
 
-def _edge(plan: Plan, job_id: str) -> LineageEdge:
+def _edges(plan: Plan, job_id: str) -> tuple[LineageEdge, ...]:
     """The lineage of the result: verified, since we made it."""
-    return LineageEdge(
+    parent = LineageEdge(
         child=plan.to,
         parent=plan.model,
         relation=Relation.ADAPTER,
@@ -346,6 +376,14 @@ def _edge(plan: Plan, job_id: str) -> LineageEdge:
         asserted_by="ecotone tuning",
         evidence=f"tuning run {job_id} on revision {plan.revision}",
     )
+    if plan.dataset is None or plan.dataset_revision is None:
+        return (parent,)
+    return (parent, trained_on(plan.to, plan.dataset, plan.dataset_revision))
+
+
+def _of_source(source: Source | None) -> tuple[str, ...]:
+    count = source.passed_over if source is not None else 0
+    return (f"{count} row{'s' * (count > 1)} of the data set cannot be learned from and were left out",) * (count > 0)
 
 
 def _mark(job_id: str) -> str:

@@ -280,6 +280,8 @@ class Answering(Course):
         else:
             follower.estimate()
         self._parts = [without_key_bytes(rest, self.option.key) + DONE]
+        if self.texts is not None:
+            self.texts.add(self._parts[0])
         if self.recording is not None:
             self.recording.add(self._parts[0])
             told = None if self.usage.estimate else self.usage.told()

@@ -131,6 +131,8 @@ class Job(Answering):
 
     def _replayed(self, kept: Kept) -> None:
         self.usage = kept.usage()
+        if self.texts is not None:
+            self.texts.add(self._parts[0])
         self._settle("cached", self._end_stream if self.request.stream else self._deliver)
 
     async def _masked(self) -> None:

@@ -66,6 +66,7 @@ class Option:
                 "model": candidate.name,
                 "backend": target.backend,
                 "face": lane.face,
+                **provenance(candidate),
             }
         )[1:-1]
         self.scopes = (*lane.scopes, f"backend:{target.backend}")
@@ -260,9 +261,25 @@ def headers_of(lane: Lane, candidate: Candidate) -> dict[str, str]:
     if rules := candidate.ruling.rules:
         why += f"; allowed by rule {', '.join(rules)}"
     found = {"x-ecotone-backend": target.backend, "x-ecotone-model": candidate.name, "x-ecotone-reason": why}
+    found["x-ecotone-provenance"] = ", ".join(
+        f"{name}={_quoted(text)}" for name, text in {"model": candidate.name, **provenance(candidate)}.items()
+    )
     if candidate.ruling.warning is not None:
         found["x-ecotone-warning"] = candidate.ruling.warning
     return found
+
+
+def provenance(candidate: Candidate) -> dict[str, str]:
+    """What made an answer beside the model's name: the revision of weights and an adapter's base, or the entry of the
+    knowledge base under which a provider answers."""
+    target = candidate.target
+    told = {"revision": target.revision, "base": target.base, "terms": target.terms}
+    return {name: text for name, text in told.items() if text}
+
+
+def _quoted(text: str) -> str:
+    """A string of a structured header (RFC 9651, section 3.3.3)."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def header_block(headers: dict[str, str]) -> bytes:
@@ -293,6 +310,7 @@ def record_of(lane: Lane, candidate: Candidate, findings: Findings) -> bytes:
         "kinds": findings.kinds,
         "pseudonymised": candidate.masked,
         "why": candidate.why or None,
+        **provenance(candidate),
     }
     return msgspec.json.encode(told)[1:-1]
 

@@ -26,7 +26,7 @@ from ecotone.ledger.texts import Texts, Unreadable
 from ecotone.licences import KnowledgeBase
 from ecotone.licences.versions import keep_version
 from ecotone.policy import Outcome, Policy
-from ecotone.publishing import Publishing, Reviews
+from ecotone.publishing import Publishing, Reviews, RevisionDuties
 from ecotone.settings import Settings
 from ecotone.storage import Storage
 from ecotone.tuning import Tuning
@@ -71,6 +71,7 @@ class Services:
     texts: Texts
     publishing: Publishing
     reviews: Reviews
+    duties: RevisionDuties
     engines: Engines
     tuning: Tuning
     audits: Audits
@@ -311,6 +312,7 @@ def compose(settings: Settings, *, successor: bool = False) -> Services:
         texts=texts,
         publishing=publishing,
         reviews=Reviews(catalog, publishing, writer),
+        duties=RevisionDuties(catalog, storage, policy),
         engines=engines,
         tuning=tuning,
         audits=audits,

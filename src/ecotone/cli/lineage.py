@@ -2,11 +2,12 @@
 
 import typer
 
-from ecotone.cli import lineage_compare
+from ecotone.cli import lineage_bom, lineage_compare
 
 group = typer.Typer(help="Where a model comes from, read from its weights.", no_args_is_help=True)
 
 lineage_compare.add_to(group)
+lineage_bom.add_to(group)
 
 
 def add_to(app: typer.Typer) -> None:

@@ -16,6 +16,7 @@ from ecotone.lineage.comparing import Related, compare, compare_prints, explain,
 from ecotone.lineage.opening import fingerprint_of, open_weights
 from ecotone.vocabulary import Relation
 from tests.lineage import derivations as made
+from tests.lineage import writing
 
 SIZES = ("S", "M")
 HEADS = 4
@@ -200,6 +201,65 @@ def test_merges_of_other_kinds_tell_their_parents(tiny: Path, tmp_path: Path) ->
         folder = made.save(tmp_path / name, model, model_type="llama", num_attention_heads=HEADS)
         best = explain(open_weights(folder), candidates)[0]
         assert best.relation is Relation.MERGE and wanted <= set(best.parents), (name, best)
+
+
+NAMES = {
+    "model.embed_tokens": "token_embd",
+    "model.norm": "output_norm",
+    "lm_head": "output",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+}
+
+
+def _q4_0(array: np.ndarray) -> writing.Tensor:
+    """Rounded to 4 bits with a scale for 32 values (ggml's Q4_0)."""
+    groups = array.reshape(-1, 32)
+    peak = np.take_along_axis(groups, np.abs(groups).argmax(axis=1)[:, None], 1)
+    scales = (peak / -8).astype("<f2")
+    wide = scales.astype(np.float32)
+    numbers = np.clip(np.floor(groups / np.where(wide == 0, 1, wide) + 8.5), 0, 15).astype(np.uint8)
+    packed = numbers[:, :16] | numbers[:, 16:] << 4
+    return "Q4_0", array.shape, np.concatenate((scales.view(np.uint8), packed), axis=1).tobytes()
+
+
+def _as_gguf(model: made.Model, how) -> bytes:
+    """As llama.cpp's converter writes it: its names, and rows of q and k in its order."""
+    found = {}
+    for name, array in model.items():
+        short = name.removesuffix(".weight").replace("model.layers.", "blk.")
+        end = next(hf for hf in NAMES if short == hf or short.endswith("." + hf))
+        if NAMES[end] in ("attn_q", "attn_k"):
+            halves = array.reshape(HEADS, 2, -1, array.shape[1])
+            array = np.ascontiguousarray(halves.swapaxes(1, 2).reshape(array.shape))
+        fits = array.ndim == 2 and array.shape[1] % 32 == 0
+        found[short.removesuffix(end) + NAMES[end] + ".weight"] = how(array) if fits else writing.stored(array)
+    metadata = {"general.architecture": "llama", "llama.attention.head_count": HEADS}
+    return writing.gguf(found, metadata | {"llama.attention.head_count_kv": HEADS})
+
+
+def test_a_gguf_file_is_known_for_what_it_was_made_from(tiny: Path, tmp_path: Path) -> None:
+    base, model = _opened(tiny / "A"), made.load(tiny / "A")
+    for name, how, relation, bits in (
+        ("f16", lambda x: writing.stored(x.astype(np.float16)), Relation.CONVERTED, None),
+        ("q8_0", writing.q8_0, Relation.QUANTISED, 8),
+        ("q4_0", _q4_0, Relation.QUANTISED, 4),
+    ):
+        file = tmp_path / f"{name}.gguf"
+        file.write_bytes(_as_gguf(model, how))
+        found = compare(open_weights(file), base)
+        assert (found.related, found.relation, found.bits) == (Related.YES, relation, bits), name
+        assert found.direction is not None and found.direction.child == "first"
+    other = tmp_path / "other.gguf"
+    other.write_bytes(_as_gguf(made.load(tiny / "B_indep_samedata"), _q4_0))
+    assert compare(open_weights(other), base).related is Related.NO
 
 
 @pytest.mark.slow

@@ -103,6 +103,10 @@ def _table(found: "Comparison", first: Path, second: Path) -> dict[str, Any]:
     letters = {"first": "A", "second": "B"}
     if table["direction"] is not None:
         table["direction"]["child"] = letters[table["direction"]["child"]]
+    child = "B" if table["direction"] is not None and table["direction"]["child"] == "B" else "A"
+    for check in table["evidence"]:
+        words = check["means"].replace("the child", child).replace("the parent", "A" if child == "B" else "B")
+        check["means"] = words
     return {"a": str(first), "b": str(second), **table}
 
 

@@ -2,7 +2,7 @@
 
 Pure: works on fingerprints and on weights read tensor by tensor, in bounded memory. In reading order: `pairing` finds
 which tensor answers to which, `differences` what lies between them, `aligning` and `views` undo permutations and
-rotations, `concluding` says what the figures mean, `merging` finds the shares of several parents.
+rotations, `concluding` and `directing` say what the figures mean, `merging` finds the shares of several parents.
 """
 
 from ecotone.lineage.comparing.adapters import against_base, is_adapter

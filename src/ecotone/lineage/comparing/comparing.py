@@ -3,9 +3,11 @@
 import msgspec
 
 from ecotone.lineage.comparing.answers import Check, Comparison, Direction, Related, figure
-from ecotone.lineage.comparing.concluding import Picture, direction, kind, merge_share, packed_bits
+from ecotone.lineage.comparing.concluding import kind
+from ecotone.lineage.comparing.directing import direction
 from ecotone.lineage.comparing.examining import Examined, Progress, examine
 from ecotone.lineage.comparing.pairing import pair
+from ecotone.lineage.comparing.picture import Picture, merge_share, packed_bits
 from ecotone.lineage.comparing.prints import shared_check, shared_share
 from ecotone.lineage.comparing.roles import dense_of
 from ecotone.lineage.comparing.thresholds import Thresholds, thresholds

@@ -7,11 +7,11 @@ import msgspec
 
 from ecotone.lineage.comparing import aligning
 from ecotone.lineage.comparing.answers import Check, figure
-from ecotone.lineage.comparing.concluding import Picture
 from ecotone.lineage.comparing.differences import Difference, difference, rank
 from ecotone.lineage.comparing.heads import attention
 from ecotone.lineage.comparing.invariants import qk_cosine
 from ecotone.lineage.comparing.pairing import Pairing, pair, spread
+from ecotone.lineage.comparing.picture import Picture
 from ecotone.lineage.comparing.roles import Role, role_of
 from ecotone.lineage.comparing.spectrum import Spectrum
 from ecotone.lineage.comparing.thresholds import Thresholds

@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 
 from ecotone.lineage.comparing.answers import Check, Likeness, Related, figure
-from ecotone.lineage.comparing.concluding import mean_cosine
+from ecotone.lineage.comparing.picture import mean_cosine
 from ecotone.lineage.comparing.roles import is_computed, layer_of
 from ecotone.lineage.comparing.thresholds import Thresholds, thresholds
 from ecotone.lineage.fingerprint import Fingerprint, TensorPrint

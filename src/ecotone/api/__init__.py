@@ -2,6 +2,8 @@
 
 from ecotone.api import (
     accounts,
+    bills,
+    duties,
     gateway,
     keys,
     ledger,
@@ -24,7 +26,9 @@ __all__ = [
     "FEED",
     "PREFIX",
     "accounts",
+    "bills",
     "document",
+    "duties",
     "feed_routes",
     "gateway",
     "keys",

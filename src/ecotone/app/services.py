@@ -26,7 +26,7 @@ from ecotone.ledger.texts import Texts, Unreadable
 from ecotone.licences import KnowledgeBase
 from ecotone.licences.versions import keep_version
 from ecotone.policy import Outcome, Policy
-from ecotone.publishing import Examining, Publishing, Reviews
+from ecotone.publishing import Examining, Publishing, Reviews, RevisionDuties
 from ecotone.settings import Settings
 from ecotone.storage import Storage
 from ecotone.tuning import Tuning
@@ -71,6 +71,7 @@ class Services:
     texts: Texts
     publishing: Publishing
     reviews: Reviews
+    duties: RevisionDuties
     examining: Examining
     engines: Engines
     tuning: Tuning
@@ -312,6 +313,7 @@ def compose(settings: Settings, *, successor: bool = False) -> Services:
         texts=texts,
         publishing=publishing,
         reviews=Reviews(catalog, publishing, writer),
+        duties=RevisionDuties(catalog, storage, policy),
         examining=Examining(catalog, storage, publishing.descent, jobs, writer),
         engines=engines,
         tuning=tuning,

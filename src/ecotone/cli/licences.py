@@ -4,7 +4,16 @@ from typing import Annotated
 
 import typer
 
-from ecotone.cli import licence_ask, licence_detect, licence_knowledge, licence_pure, options, show
+from ecotone.cli import (
+    licence_ask,
+    licence_detect,
+    licence_duties,
+    licence_knowledge,
+    licence_openness,
+    licence_pure,
+    options,
+    show,
+)
 from ecotone.cli.client import Server, print_json
 from ecotone.cli.licence_pure import EXIT
 from ecotone.vocabulary import Verdict
@@ -45,12 +54,10 @@ def check(
 
 licence_ask.add_to(group)
 licence_knowledge.add_to(group)
-
-
 licence_pure.add_to(group)
-
-
 licence_detect.add_to(group)
+licence_duties.add_to(group)
+licence_openness.add_to(group)
 
 
 def add_to(app: typer.Typer) -> None:

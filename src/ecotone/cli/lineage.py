@@ -2,10 +2,11 @@
 
 import typer
 
-from ecotone.cli import lineage_compare, lineage_examine
+from ecotone.cli import lineage_bom, lineage_compare, lineage_examine
 
 group = typer.Typer(help="Where a model comes from, read from its weights.", no_args_is_help=True)
 
+lineage_bom.add_to(group)
 lineage_compare.add_to(group)
 lineage_examine.add_to(group)
 

@@ -33,8 +33,9 @@ from ecotone.vocabulary import EcotoneError
 app = typer.Typer(
     name="ecotone",
     help="Hub, licences, gateway, engines, tuning, privacy and audits for open and proprietary language models.\n\n"
-    "All but up, restart, fsck and most of licence talk to the server at ECOTONE_URL (default http://127.0.0.1:7070) "
-    "with the token in ECOTONE_TOKEN. Files and repositories are sent and fetched by the hf command.",
+    "All but up, restart, fsck and most of licence and lineage talk to the server at ECOTONE_URL (default "
+    "http://127.0.0.1:7070) with the token in ECOTONE_TOKEN. Files and repositories are sent and fetched by "
+    "the hf command.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -33,3 +33,22 @@ class MalformedCase(Invalid):
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field} {problem}", param=field)
+
+
+class UnreadableRelease(Invalid):
+    """A description of a model's release that cannot be read."""
+
+    code = "unreadable_release"
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"The file {problem}; a model file of the Model Openness Tool (YAML) is expected.")
+
+
+class UnreadableBill(Invalid):
+    """A bill of materials that cannot be read at all."""
+
+    code = "unreadable_bill"
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"The document {problem}; a CycloneDX or SPDX 3 document in JSON is expected.", param="file")
+        self.problem = problem

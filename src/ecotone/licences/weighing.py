@@ -1,7 +1,7 @@
 """Weighing: every instrument that binds a subject is evaluated under the use, and the worst answer wins."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -102,6 +102,25 @@ def weigh(
     if found.verdict is Verdict.ALLOW and found.total.duties:
         found.verdict = Verdict.ALLOW_WITH_DUTIES
     return found
+
+
+def answers(
+    knowledge: KnowledgeBase, family: Family, use: Use, positions: Mapping[str, str]
+) -> Iterator[tuple[Bound, Answer]]:
+    """What each instrument that binds the subject, and each policy that it incorporates, says by itself.
+
+    Args:
+        knowledge: the entries.
+        family: the subject and its ancestors.
+        use: what is wanted.
+        positions: the choice for every position.
+    """
+    composition = composed(knowledge, family, use, positions)
+    base, kind = _variables(use, positions), family.node(family.subject).kind
+    for bound in (*composition.own, *composition.inherited):
+        facts = Facts(_told(base, bound, modified=_modified(bound, use)))
+        for part in _with_policies(knowledge, bound, []):
+            yield part, evaluate(part, _actions(bound, use, kind), facts)
 
 
 def composed(

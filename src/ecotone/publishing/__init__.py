@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ecotone.publishing.changes import AddLarge, AddRegular, Commit, Delete, DeleteFolder, Operation, Published
+    from ecotone.publishing.duties import RevisionDuties
     from ecotone.publishing.examining import Examining
     from ecotone.publishing.repositories import Publishing
     from ecotone.publishing.reviews import Reviews
@@ -25,6 +26,7 @@ _ROOMS = {
     "Published": "changes",
     "Publishing": "repositories",
     "Reviews": "reviews",
+    "RevisionDuties": "duties",
     "in_turn": "turns",
 }
 
@@ -46,5 +48,6 @@ __all__ = [
     "Published",
     "Publishing",
     "Reviews",
+    "RevisionDuties",
     "in_turn",
 ]

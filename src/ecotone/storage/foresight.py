@@ -35,6 +35,7 @@ class Foresight:
         self._lock = threading.Lock()
         self._sessions: OrderedDict[Session, _Row] = OrderedDict()
         self._threads = ThreadPoolExecutor(1, "foresight")
+        self._printers = ThreadPoolExecutor(1, "foresight-prints")
 
     def begins(self, session: Session, xorb: str) -> None:
         """A xorb is being sent."""
@@ -102,8 +103,9 @@ class Foresight:
                 digest = row.digests[-1].copy() if row.digests else hashlib.sha256()
             try:
                 for piece in self._read(name):
+                    fed = self._printers.submit(row.fed, piece)  # both let other threads run
                     digest.update(piece)
-                    if not row.fed(piece):
+                    if not fed.result():
                         return
             except Exception:  # a foresight that failed is none
                 row.end()

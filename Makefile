@@ -48,8 +48,7 @@ STATEFUL := tests/database tests/accounts tests/storage tests/catalog tests/publ
 KEEPING := tests/storage tests/publishing tests/hub tests/app/test_s3.py
 
 test-rest: $(VENV)/installed-rest ## what `make test` leaves out: slow tests, and the stateful packages on PostgreSQL and over S3
-	$(BIN)/pytest -m "slow" --ignore=tests/engines
-	$(BIN)/pytest -n 2 --dist loadfile -m "slow" tests/engines
+	$(BIN)/pytest -n 2 --dist loadfile -m "slow"
 	tests/postgres.sh $(BIN)/pytest $(PARALLEL) -m "not slow" $(STATEFUL)
 	tests/s3.sh $(BIN)/pytest $(PARALLEL) -m "not slow" $(KEEPING)
 

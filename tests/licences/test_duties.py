@@ -120,10 +120,26 @@ def test_the_name_begins_as_the_text_says_and_as_it_is_written(
 
 def test_no_name_satisfies_two_parents_that_each_want_their_own(tmp_path: Path) -> None:
     folder = card(tmp_path / "Llama-merge", "license: other\nbase_model: [a/one, b/two]\nbase_model_relation: merge")
-    answer = duties(folder, "--parent", "a/one=llama3.1", "--parent", "b/two=hyperclova-x-seed-2025")
-    names = [d for d in answer.told["duties"] if d["duty"] == "name_prefix"]
+    parents = ("--parent", "a/one=llama3.1", "--parent", "b/two=hyperclova-x-seed-2025")
+    names = [d for d in duties(folder, *parents, "--name", folder.name).told["duties"] if d["duty"] == "name_prefix"]
     assert {(d["text"], d["status"]) for d in names} == {("Llama", "done"), ("HyperCLOVA X", "open")}
     assert "leave one of the parents out" in next(d["todo"] for d in names if d["status"] == "open")
+    assert "name" in duties(folder, *parents).missing, "whatever the model is called, one of the two is not kept"
+
+
+@pytest.mark.parametrize("name", ["checkpoint-500", "Llama-x"])
+def test_what_a_folder_is_called_is_no_name_of_a_model(name: str, shared: Path, tmp_path: Path) -> None:
+    front = "license: llama3.1\nbase_model: meta-llama/Llama-3.1-8B"
+    folder = card(tmp_path / name, front, text(shared, CASES["llama-3.1"].text))
+    duties(folder, "--write", folder)
+    unnamed = duties(folder, "--verify", folder)
+    assert (unnamed.status, unnamed.of("name_prefix")["status"]) == (0, "cannot_be_checked")
+    assert "--name" in unnamed.of("name_prefix")["todo"] and name in unnamed.of("name_prefix")["reason"]
+    assert duties(folder, "--verify", folder, "--name", "Llama-support").status == 0
+    assert duties(folder, "--verify", folder, "--name", "support").missing == {"name"}
+    readme = folder / "README.md"
+    readme.write_text(readme.read_text().replace("---\n", "---\nmodel_name: support\n", 1))
+    assert duties(folder, "--verify", folder).missing == {"name"}, "the card's own name is one"
 
 
 def test_what_is_only_encouraged_is_no_duty(tmp_path: Path) -> None:
@@ -221,7 +237,7 @@ def test_a_snapshot_in_the_cache_of_the_hubs_client_is_read_through_its_links(sh
 def test_an_adapter_owes_what_its_base_asks_though_the_card_names_no_base(tmp_path: Path) -> None:
     folder = card(tmp_path / "adapter", "license: llama3.1")
     (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "meta-llama/Llama-3.1-8B"}')
-    written = duties(folder, "--write", tmp_path / "out")
+    written = duties(folder, "--name", "adapter", "--write", tmp_path / "out")
     assert written.of("name_prefix")["status"] == "open"
     told = (tmp_path / "out" / "README.md").read_text()
     assert "base_model: meta-llama/Llama-3.1-8B\nbase_model_relation: adapter\n" in told

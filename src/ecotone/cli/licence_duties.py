@@ -33,7 +33,7 @@ _Parents = Annotated[
     typer.Option("--parent", metavar="DIR|ID=DIR|ID=LICENCE", help="Files or licence of a parent; repeatable"),
 ]
 _Name = Annotated[
-    str | None, typer.Option("--name", help="Name under which it is published; else that of card or folder")
+    str | None, typer.Option("--name", help="Name under which it is published; else that of its card")
 ]
 _Force = Annotated[bool, typer.Option("--force", help="Replace licence texts and documents that somebody else wrote")]
 _Mode = Annotated[vocabulary.Mode, typer.Option("--mode", help="What is done with the model")]
@@ -152,7 +152,8 @@ def _of_folder(folder: Path, parents: list[str], name: str | None, use: dict[str
     composed = compose(model, read_parents(parents, knowledge), knowledge)
     asked, positions = _use(knowledge, use)
     found = owing(knowledge, composed.family, asked, positions, declared=model.declared)
-    found = msgspec.structs.replace(found, notes=tuple(dict.fromkeys((*composed.notes, *found.notes))))
+    notes = tuple(dict.fromkeys((*composed.notes, *found.notes)))
+    found = msgspec.structs.replace(found, notes=notes, named=model.named)
     material = Material(composed.files, changed_files(composed.family, composed.files))
     return Duties(knowledge, found, material, declared=model.declared), model.files
 

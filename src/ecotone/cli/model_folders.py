@@ -24,9 +24,13 @@ _WHOLE = 64 * 1024 * 1024
 
 
 class ModelFolder(msgspec.Struct, frozen=True, kw_only=True):
-    """What a folder says of the model in it. `instruments` are concluded from card and licence files."""
+    """What a folder says of the model in it. `instruments` are concluded from card and licence files.
+
+    `named` is False where nobody told the model's name and `id` is the folder's.
+    """
 
     id: str
+    named: bool
     files: Any
     card: dict[str, Any]
     edges: tuple[Any, ...]
@@ -69,8 +73,10 @@ def read_folder(folder: Path, knowledge: "KnowledgeBase", name: str | None = Non
         raise Invalid(f"{folder} cannot be read: {reason}; a folder with a model's card is expected.") from None
     detected = of_the_work(paths, lambda path, most: _head(files, path, most), knowledge)
     conclusion = conclude(knowledge, identify(knowledge, card), detected)
+    told = name or _name(card)
     return ModelFolder(
-        id=name or _name(card) or files.root.name or "model",
+        id=told or files.root.name or "model",
+        named=told is not None,
         files=files,
         card=card,
         edges=tuple(declared_edges(card, adapter_config=adapter)),

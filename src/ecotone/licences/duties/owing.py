@@ -58,6 +58,7 @@ class Owing(msgspec.Struct, frozen=True, kw_only=True):
     """All that a work owes under a use.
 
     Attributes:
+        name: what the work is called; `named` is False where that is only what its folder is called.
         owed: duties that arise.
         possible: those that arise if something holds that was not told (`variables`).
         unknown: works whose licence is not known: what they ask for is not among the duties.
@@ -77,6 +78,7 @@ class Owing(msgspec.Struct, frozen=True, kw_only=True):
     refused: tuple[Owed, ...] = ()
     notes: tuple[str, ...] = ()
     reasons: tuple[Reason, ...] = ()
+    named: bool = True
 
 
 def owing(

@@ -210,13 +210,17 @@ class _Look:
     # -- name and label ----------------------------------------------------------------------------------------------
     def _name(self, one: Requirement) -> Item:
         name, prefix = self._owing.name, one.owed.text or ""
-        if name.startswith(prefix):
-            return _item(one.owed, one, DONE, artefact=None)
         others = [
             o.text
             for o in self._owing.owed
             if o.duty == "name_prefix" and o.text and not (o.text.startswith(prefix) or prefix.startswith(o.text))
         ]
+        if not self._owing.named and not others:
+            reason = f"only the folder is named, {name!r}, and that need not be the model's name"
+            todo = f"say --name; it must begin with {prefix!r}, as written"
+            return _item(one.owed, one, UNCHECKED, artefact=None, reason=reason, todo=todo)
+        if name.startswith(prefix):
+            return _item(one.owed, one, DONE, artefact=None)
         todo = f"rename the model: {prefix}... (as written, at the very beginning)"
         if others:
             todo = f"no name begins with {prefix!r} and {others[0]!r}: leave one of the parents out"

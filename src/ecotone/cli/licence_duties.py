@@ -32,9 +32,7 @@ _Parents = Annotated[
     list[str] | None,
     typer.Option("--parent", metavar="DIR|ID=DIR|ID=LICENCE", help="Files or licence of a parent; repeatable"),
 ]
-_Name = Annotated[
-    str | None, typer.Option("--name", help="Name under which it is published; else that of its card")
-]
+_Name = Annotated[str | None, typer.Option("--name", help="Name under which it is published; else that of its card")]
 _Force = Annotated[bool, typer.Option("--force", help="Replace licence texts and documents that somebody else wrote")]
 _Mode = Annotated[vocabulary.Mode, typer.Option("--mode", help="What is done with the model")]
 _Purpose = Annotated[vocabulary.Purpose, typer.Option("--purpose", help="What it is done for")]

@@ -65,7 +65,11 @@ def test_a_copy_of_a_private_model_names_it_to_nobody_outside(house: Running, tm
         seen = ["/demo/copy", "/api/models/demo/copy", f"{API}/models/demo/copy", f"{API}/models/demo/copy/lineage"]
         for path in [*seen, f"{API}/licence/judge?model=demo/copy", "/demo/copy/tree/main"]:
             assert "secret" not in outside.get(path).text, path
+        page = outside.get("/demo/copy").text
+        assert "The weights descend from a private model" in page, "only the JSON warned of an unnamed ancestor"
+        assert '<a href="/demo/copy/family">contradicted</a>' in page
         assert outside.post(f"{API}/models/demo/copy/lineage", json={}).status_code == 401
+    assert "The weights descend from secret/source" in house.http.get("/demo/copy").text
 
 
 @pytest.mark.slow

@@ -7,12 +7,7 @@ import msgspec
 from ecotone.api.endpoint import Call, Need, endpoint
 from ecotone.api.work import job_json
 from ecotone.catalog import UNTOLD, LineageEdge, Model, WeightSet
-from ecotone.publishing.descent import alarms_in
-
-_BADGES = (
-    ("contradicted", ("undeclared", "not_shown", "refuted", "relation", "turned")),
-    ("questioned", ("suspected", "cycle", "newer")),
-)
+from ecotone.publishing.descent import alarms_in, badge
 
 
 class Examination(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -62,13 +57,11 @@ def _answer(
     told = [call.services.publishing.descent.told([alarm], call.actor)[0] for alarm in alarms]
     candidates = report.get("candidates", [])
     names = call.services.catalog.told_names((c["key"] for c in candidates), call.actor)
-    codes = {alarm.code for alarm in alarms}
-    badge = next((word for word, among in _BADGES if codes & set(among)), None)
     return {
         "model": model.id,
         "revision": revision,
         "state": weights.state if weights is not None else None,
-        "badge": badge or _plain_badge(edges),
+        "badge": badge(alarms, edges),
         "edges": [msgspec.to_builtins(edge) for edge in edges],
         "alarms": [{"code": a.code, "means": text} for a, text in zip(alarms, told, strict=True)],
         "findings": list(report.get("findings", [])),
@@ -76,11 +69,6 @@ def _answer(
         "failed": report.get("failed"),
         "job": weights.job if weights is not None and call.actor.kind == "user" else None,
     }
-
-
-def _plain_badge(edges: list[LineageEdge]) -> str | None:
-    statuses = {edge.status.value for edge in edges}
-    return next((word for word in ("suspected", "verified", "declared") if word in statuses), None)
 
 
 def _candidate(kept: dict[str, Any], names: dict[int, str]) -> dict[str, Any]:

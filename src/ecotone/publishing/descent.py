@@ -49,6 +49,10 @@ _MOST_FILES: Final = 2000
 _MOST_SHARING: Final = 64
 _MOST_FINDINGS: Final = 8
 _CLOSE: Final = 0.05
+_BADGES: Final = (
+    ("contradicted", frozenset({"undeclared", "not_shown", "refuted", "relation", "turned"})),
+    ("questioned", frozenset({"suspected", "cycle", "newer"})),
+)
 
 
 class Examined(msgspec.Struct, frozen=True, kw_only=True):
@@ -381,6 +385,14 @@ def placed(files: Mapping[str, Content], own: Fingerprint | None, *, state: str)
 def alarms_in(report: Mapping[str, Any]) -> list[Alarm]:
     """The alarms of a report that was kept."""
     return [msgspec.convert(alarm, Alarm) for alarm in report.get("alarms", ())]
+
+
+def badge(alarms: Iterable[Alarm], edges: Iterable[LineageEdge]) -> str | None:
+    """One word for a descent: the gravest of its alarms, else the least sure status of its edges; None for none."""
+    codes = {alarm.code for alarm in alarms}
+    worst = next((word for word, among in _BADGES if codes & among), None)
+    statuses = {edge.status.value for edge in edges}
+    return worst or next((word for word in ("suspected", "verified", "declared") if word in statuses), None)
 
 
 def _odd(path: str, fingerprint: Fingerprint) -> list[str]:

@@ -14,6 +14,7 @@ from ecotone.vocabulary import Mode, ModelKind, Purpose, RepoType
 from ecotone.web import asking, family_tree, licensing
 from ecotone.web.cards import MOST_CHARACTERS, card_html
 from ecotone.web.catalogue import parameters_fact
+from ecotone.web.descent import descent
 from ecotone.web.endpoint import Visit, address
 from ecotone.web.files import entries_of
 from ecotone.web.plots import plotted
@@ -61,6 +62,7 @@ def show(visit: Visit) -> Response:
         card_is_cut=revision is not None and len(revision.card_text) > MOST_CHARACTERS,
         facts=_facts(model, revision),
         licensing=_licensing(visit, stance, model, family, choices),
+        descent=descent(visit, model, revision),
         ancestors=family_tree.ancestors(family, judge),
         descendants=family_tree.descendants(visit.catalog, model, visit.actor, judge),
         **_files(visit, revision),

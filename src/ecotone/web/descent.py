@@ -1,0 +1,38 @@
+"""What a model's page says of its descent: one word for it, what the weights say against the card, where to read on."""
+
+from dataclasses import dataclass
+
+from ecotone.catalog import Model, Revision
+from ecotone.publishing.descent import alarms_in, badge
+from ecotone.web.endpoint import Visit
+
+_MEANS = {
+    "contradicted": "weights and card do not agree",
+    "questioned": "the weights, or another card, raise a question",
+    "suspected": "the weights hint at a parent, and nobody has settled it",
+    "verified": "the weights show it",
+    "declared": "the card says so; no weights confirm it",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The word, what it means, and the alarms as sentences for this reader."""
+
+    word: str
+    means: str
+    alarms: list[str]
+
+
+def descent(visit: Visit, model: Model, revision: Revision | None) -> Told | None:
+    """None where nothing is known of a model's descent."""
+    if revision is None:
+        alarms, edges = [], visit.catalog.parents(model, None)
+    else:
+        weights = visit.catalog.weights(model, revision.id)
+        alarms = alarms_in(weights.report) if weights is not None else []
+        edges = list(revision.edges)
+    word = badge(alarms, edges)
+    if word is None:
+        return None
+    return Told(word, _MEANS[word], visit.services.publishing.descent.told(alarms, visit.actor))

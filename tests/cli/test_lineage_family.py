@@ -46,6 +46,8 @@ def test_what_would_change_is_told_with_clause_and_way(server: Running) -> None:
     plain = server.cli("lineage", "impact", "a/base", "--licence", "withdrawn", "--from", "2027-01-01")
     assert "judged as on 2027-01-01" in plain.stdout and "allow -> deny" in plain.stdout, plain.stderr
     assert "through finetune b/tuned, finetune c/small" in plain.stdout
+    late = server.cli("lineage", "impact", "a/base", "--licence", "withdrawn", "--from", "yesterday")
+    assert late.returncode == 2 and "--from takes a day" in late.stderr
     wrong = server.cli("lineage", "impact", "a/base", "--licence", "no-such-text")
     assert wrong.returncode == 1 and "ecotone licence list" in wrong.stderr
 

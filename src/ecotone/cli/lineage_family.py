@@ -1,6 +1,7 @@
 """`ecotone lineage family`, `impact`, `withdrawal`: who descends from a model, and what hangs on its licence."""
 
 import json
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -111,6 +112,11 @@ def impact(
         asked |= {k: v for k, v in use.items() if v is not None}
     elif users is not None or revenue is not None or territory or variables:
         raise typer.BadParameter("facts of a use need --mode and --purpose; else each project's own use is judged")
+    if day is not None:
+        try:
+            day = date.fromisoformat(day).isoformat()
+        except ValueError:
+            raise typer.BadParameter(f"--from takes a day such as 2027-01-01; got {day!r}") from None
     body = {"model": model, "licence": licence, "day": day, "revision": revision, "use": asked}
     answer = Server().post("/lineage/impact", body)
     if as_json:

@@ -2,7 +2,7 @@
 
 from ecotone.licences import KnowledgeBase
 
-_MONTHLY = "org.mau_at."
+MONTHLY = "org.mau_at."
 
 
 def asked_months(knowledge: KnowledgeBase) -> dict[str, tuple[str, ...]]:
@@ -11,6 +11,6 @@ def asked_months(knowledge: KnowledgeBase) -> dict[str, tuple[str, ...]]:
     for entry in knowledge.entries.values():
         for fact in entry.facts:
             for name in fact.reads:
-                if name.startswith(_MONTHLY):
-                    found.setdefault(name.removeprefix(_MONTHLY), {})[entry.id] = None
+                if name.startswith(MONTHLY):
+                    found.setdefault(name.removeprefix(MONTHLY), {})[entry.id] = None
     return {month: tuple(sorted(found[month])) for month in sorted(found)}

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from ecotone.policy.asking import MONTHLY
 from ecotone.policy.rules import Action, Rule, RuleKind
 from ecotone.vocabulary import Verdict
 
@@ -146,7 +147,11 @@ def _message(decision: dict[str, Any], action: Action, verdict: Verdict, allowed
 
 
 def _missing(item: Any) -> str:
-    return str(item.get("variable") or item.get("what") or item) if isinstance(item, dict) else str(item)
+    what = str(item.get("variable") or item.get("what") or item) if isinstance(item, dict) else str(item)
+    month = what.removeprefix(MONTHLY)
+    if month == what:
+        return what
+    return f"monthly users of your organisation in {month} ({what}; `ecotone profile set --mau {month}=N`)"
 
 
 def _warning(decision: dict[str, Any], verdict: Verdict, allowed: bool, rules: list[Rule]) -> str | None:

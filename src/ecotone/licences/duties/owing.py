@@ -187,7 +187,7 @@ def _unknown(family: Family) -> tuple[Unknown, ...]:
         todo = (
             "declare `license` in its card, with the licence file"
             if own
-            else f"give its files or licence: --parent {shown}=DIR"
+            else f"let its card declare it, or, for a folder, give its files or licence: --parent {shown}=DIR"
         )
         why = "it declares no licence" if none else "its licence is not one that is known here"
         found.append(Unknown(node=shown, reason=why, todo=todo))

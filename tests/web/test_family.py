@@ -69,6 +69,21 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     found.stop()
 
 
+def test_a_parent_that_is_a_grandparent_too_stands_above_both(house: House) -> None:
+    house.put("g/top")
+    house.put("g/middle", "g/top")
+    house.put("g/low", "g/middle")
+    model = house.services.catalog.model("g/low", viewer=SYSTEM)
+    also = LineageEdge(child="g/low", parent="g/top", relation=Relation.FINETUNE, status=EdgeStatus.DECLARED)
+    kept = house.services.catalog.revision(model).edges
+    changes = Commit(message="More", operations=(AddRegular("more.txt", b"more"),))
+    house.services.publishing.commit("g/low", "main", changes, actor=SYSTEM, asserted_edges=(*kept, also))
+    for path, above, below in (("g/low", "-2", "-1"), ("g/top", "1", "2")):
+        levels = dict(re.findall(r'data-id="([^"]+)" data-depth="(-?\d+)"', house.page(f"/{path}/family")))
+        found = sorted(int(level) for name, level in levels.items())
+        assert found == sorted([0, int(above), int(below)]), f"an edge of {path} is hidden behind boxes: {levels}"
+
+
 def test_the_tree_shows_verdict_relation_status_and_evidence_without_script(house: House) -> None:
     page = house.page("/a/base/family")
     assert 'class="box verdict-allow"' in page and 'class="edge status-verified"' in page

@@ -63,8 +63,10 @@ def graph_of(tree: Tree, shown: Iterable[TreeMember], numbers: dict[int, int], q
     """
     graph = Graph()
     levels: dict[int, list[TreeMember]] = {}
-    for member in (*(m for m in tree.members if m.depth <= 0), *shown):
-        levels.setdefault(member.depth, []).append(member)
+    drawn = (*(m for m in tree.members if m.depth <= 0), *shown)
+    level = _levels(drawn, tree.edges)
+    for member in drawn:
+        levels.setdefault(level[member.id], []).append(member)
     stands: dict[str, str] = {}
     relations = {e.child: e.relation for e in reversed(tree.edges)}
     for depth, members in sorted(levels.items()):
@@ -75,14 +77,32 @@ def graph_of(tree: Tree, shown: Iterable[TreeMember], numbers: dict[int, int], q
         else:
             graph.left_out += max(0, len(members) - 2 * _MOST_ON_LEVEL)
             for member in members[: 2 * _MOST_ON_LEVEL]:
-                graph.boxes[member.id] = _box(member, query, root)
+                graph.boxes[member.id] = _box(member, depth, query, root)
                 stands[member.id] = member.id
     _lines(graph, tree.edges, stands, numbers)
     _place(graph)
     return graph
 
 
-def _box(member: TreeMember, query: str, root: str) -> Box:
+def _levels(members: Iterable[TreeMember], edges: Iterable[TreeEdge]) -> dict[str, int]:
+    """The level of each member: the longest way to the subject, so that no edge lies within a level. Where
+    there is a cycle, or are more levels than are drawn, it is the shortest for all."""
+    depths = {m.id: m.depth for m in members}
+    found = dict(depths)
+    above = [(e.parent, e.child) for e in edges if depths.get(e.parent, 1) < 0 and depths.get(e.child, 1) <= 0]
+    below = [(e.parent, e.child) for e in edges if depths.get(e.parent, -1) >= 0 and depths.get(e.child, -1) > 0]
+    for _ in range(_MOST_LEVELS + 1):
+        before = dict(found)
+        for parent, child in above:
+            found[parent] = min(found[parent], found[child] - 1)
+        for parent, child in below:
+            found[child] = max(found[child], found[parent] + 1)
+        if found == before:
+            return found
+    return depths
+
+
+def _box(member: TreeMember, depth: int, query: str, root: str) -> Box:
     verdict = member.verdict
     word = f"{VERDICT_MARKS[verdict]} {VERDICT_WORDS[verdict]}" if verdict is not None else ""
     if not word and member.kind == "dataset":
@@ -100,7 +120,7 @@ def _box(member: TreeMember, query: str, root: str) -> Box:
         told,
         path,
         verdict.value if verdict else "none",
-        member.depth,
+        depth,
     )
 
 

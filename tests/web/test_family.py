@@ -82,6 +82,9 @@ def test_a_parent_that_is_a_grandparent_too_stands_above_both(house: House) -> N
         levels = dict(re.findall(r'data-id="([^"]+)" data-depth="(-?\d+)"', house.page(f"/{path}/family")))
         found = sorted(int(level) for name, level in levels.items())
         assert found == sorted([0, int(above), int(below)]), f"an edge of {path} is hidden behind boxes: {levels}"
+    picture = house.page("/g/low/family")
+    places = set(re.findall(r'class="line" d="M([\d.]+) [\d.]+C([\d.]+)', picture))
+    assert len({x for x, _ in places}) == 1 and len({bent for _, bent in places}) == 2, "one line goes around"
 
 
 def test_the_tree_shows_verdict_relation_status_and_evidence_without_script(house: House) -> None:

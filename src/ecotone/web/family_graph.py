@@ -14,6 +14,7 @@ from ecotone.web.licensing import VERDICT_MARKS, VERDICT_WORDS
 
 BOX, TALL, GAP, STEP = 206, 62, 22, 64
 _ROW = 4
+_ASIDE = 110
 _MOST_ON_LEVEL = 12
 _MOST_LEVELS = 12
 _MOST_LETTERS = 25
@@ -185,6 +186,7 @@ def _place(graph: Graph) -> None:
 def svg(graph: Graph, name: str) -> Markup:
     """The drawing. Links work without script; a script finds what it needs in `data-` attributes."""
     right = max((b.x for b in graph.boxes.values()), default=0) + BOX + GAP
+    right += _ASIDE if any(_is_behind(graph.boxes[e.parent], graph.boxes[e.child]) for e in graph.lines) else 0
     low = max((b.y for b in graph.boxes.values()), default=0) + TALL + GAP
     parts = [
         f'<svg class="family-graph" role="group" aria-label="{escape(f"Family tree of {name}")}" '
@@ -193,6 +195,11 @@ def svg(graph: Graph, name: str) -> Markup:
     parts += [_line(line, graph.boxes) for line in graph.lines]
     parts += [_drawn(box) for box in graph.boxes.values()]
     return Markup("".join(parts) + "</svg>")  # noqa: S704  every word in it was escaped
+
+
+def _is_behind(parent: Box, child: Box) -> bool:
+    """Whether a straight line would run behind a box between the two; it goes around it."""
+    return child.y - parent.y > TALL + STEP + 1 and abs(child.x - parent.x) < BOX / 2
 
 
 def _line(line: Line, boxes: dict[str, Box]) -> str:
@@ -207,7 +214,10 @@ def _line(line: Line, boxes: dict[str, Box]) -> str:
     x = (1 - near) * x1 + near * x2
     y = (1 - near) * y1 + near * y2 if near < 1 else y2 - 12
     wide = 6.4 * (len(words) + len(_SIGNS[line.status])) + 12
-    curve = f"C{x1:.1f} {y1 + bend:.1f} {x2:.1f} {y2 - bend:.1f} {x2:.1f} {y2:.1f}"
+    aside = 0.0
+    if _is_behind(parent, child):
+        aside, x, y = BOX * 0.95, max(x1, x2) + (BOX + wide) / 2 + 4, (y1 + y2) / 2
+    curve = f"C{x1 + aside:.1f} {y1 + bend:.1f} {x2 + aside:.1f} {y2 - bend:.1f} {x2:.1f} {y2:.1f}"
     path = f'<title>{told}</title><path class="line" d="M{x1:.1f} {y1:.1f}{curve}"/>'
     body = path + (
         f'<rect x="{x - wide / 2:.1f}" y="{y - 10:.1f}" width="{wide:.1f}" height="19" rx="4"/>'

@@ -88,7 +88,10 @@ def apart(lengths: Sequence[int], saved: int) -> list[slice]:
 
 @dataclass(slots=True)
 class Run:
-    """Stretches of equal length from prompts, one after the other in the pass; several only when they start at 0."""
+    """Stretches of equal length from prompts, one after the other in the pass and in their places.
+
+    Several only when they start at 0: their places have just been given to them, in this order.
+    """
 
     offset: int
     count: int
@@ -100,9 +103,8 @@ class Run:
 class Stretches:
     """A pass over stretches of prompts."""
 
-    def __init__(self, decoder: Decoder, places: Places, runs: Sequence[Run], at: Any, owners: Any) -> None:
+    def __init__(self, decoder: Decoder, places: Places, runs: Sequence[Run]) -> None:
         self._decoder, self._places, self._runs = decoder, places, runs
-        self._index = places.index(owners, at)
         windows = {layer.window for layer in decoder.layers}
         self._masks = {(place, window): self._mask(run, window) for place, run in enumerate(runs) for window in windows}
 
@@ -117,7 +119,6 @@ class Stretches:
         return seen if window is None else seen & (there > asks - window)
 
     def __call__(self, layer: int, queries: Any, kv: Any) -> Any:
-        self._places.write(layer, self._index, kv)
         window = self._decoder.layers[layer].window
         found = [
             self._run(layer, run, window, queries, kv, self._masks[place, window])
@@ -129,8 +130,9 @@ class Stretches:
         until = run.offset + run.count * run.length
         shape = (run.count, run.length)
         asked = queries[run.offset : until].unflatten(0, shape).transpose(1, 2)
+        new = kv[run.offset : until].unflatten(0, shape)
+        self._places.put(layer, run.place, run.start, new)
         if run.start == 0:
-            new = kv[run.offset : until].unflatten(0, shape)
             keys, values = new[:, :, 0].transpose(1, 2), new[:, :, 1].transpose(1, 2)
         else:
             first, end = _first(run, window), run.start + run.length

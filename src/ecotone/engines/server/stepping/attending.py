@@ -11,7 +11,6 @@ from torch.nn.functional import scaled_dot_product_attention
 from ecotone.engines.server.stepping.decoder import Decoder
 from ecotone.engines.server.stepping.places import Places
 
-
 _CUT = 128 << 10  # bytes of keys and values that a CPU reads while it begins another product
 
 

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help run install test test-rest test-ray test-all check demo docs clients conformance clean migration bench-engines bench-gateway bench-hub bench-crash bench-collect bench-licences bench-scan fuzz
+.PHONY: help run install test test-rest test-ray test-all check demo docs clients conformance clean migration bench-engines bench-gateway bench-hub bench-crash bench-collect bench-licences bench-lineage bench-scan fuzz
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -48,8 +48,7 @@ STATEFUL := tests/database tests/accounts tests/storage tests/catalog tests/publ
 KEEPING := tests/storage tests/publishing tests/hub tests/app/test_s3.py
 
 test-rest: $(VENV)/installed-rest ## what `make test` leaves out: slow tests, and the stateful packages on PostgreSQL and over S3
-	$(BIN)/pytest -m "slow" --ignore=tests/engines
-	$(BIN)/pytest -n 2 --dist loadfile -m "slow" tests/engines
+	$(BIN)/pytest -n 2 --dist loadfile -m "slow"
 	tests/postgres.sh $(BIN)/pytest $(PARALLEL) -m "not slow" $(STATEFUL)
 	tests/s3.sh $(BIN)/pytest $(PARALLEL) -m "not slow" $(KEEPING)
 
@@ -96,7 +95,10 @@ fuzz: $(VENV)/installed-dev ## 20,000 spoilt files for each reader of xorbs, sha
 	ECOTONE_FUZZ_EXAMPLES=20000 $(BIN)/pytest -o timeout=3600 tests/fuzz
 
 bench-licences: $(VENV)/installed ## the licence engine: speed, a million-node family graph, experts' suites, detection
-	$(BIN)/python benchmarks/licences/run.py
+	$(BIN)/python -m benchmarks.licences.run
+
+bench-lineage: $(VENV)/installed ## fingerprints of weights and comparison of two models, beside sha256 of the same files
+	$(BIN)/python -m benchmarks.lineage.run
 
 bench-scan: $(VENV)/installed ## MB/s of the privacy scan for each kind of text, against the scan without its fast searches
 	$(BIN)/python benchmarks/privacy/scan.py

@@ -22,7 +22,7 @@ CONFIG = b'{"architectures": ["BertModel"], "model_type": "bert"}'
 
 
 class House(Built):
-    """a/base <- b/tuned (served), c/suspect; d/copy has its weights without a word; datasets/e/rows is from it."""
+    """a/base <- b/tuned (served), c/suspect; d/copy has its bytes, unreadable by name; datasets/e/rows is from it."""
 
     def __init__(self, data: Path) -> None:
         super().__init__(data, public_url=None)
@@ -31,7 +31,7 @@ class House(Built):
         self.put("a/base", "apache-2.0", large={"model.safetensors": safetensors()})
         self.put("b/tuned", "apache-2.0", "a/base")
         self.put("c/suspect", "apache-2.0")
-        self.put("d/copy", "apache-2.0", large={"renamed.safetensors": safetensors()})
+        self.put("d/copy", "apache-2.0", large={"renamed.bin": safetensors()})
         self.put("x/other", "apache-2.0")
         edge = LineageEdge(child="c/suspect", parent="a/base", relation=Relation.FINETUNE, status=EdgeStatus.SUSPECTED)
         self.edge("c/suspect", edge, RepoType.MODEL)

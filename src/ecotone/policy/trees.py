@@ -6,13 +6,14 @@ through it.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
+from typing import Any
 
 import msgspec
 
 from ecotone.catalog import Bond, Clan, Member
-from ecotone.catalog.evidence import Evidence, evidence_of
+from ecotone.catalog.evidence import Evidence, checks_in, evidence_of
 from ecotone.licences import Use
 from ecotone.policy.clans import ClanVerdicts
 from ecotone.policy.stance import Stance
@@ -99,6 +100,33 @@ def family_tree(stance: Stance, clan: Clan, use: Use) -> Tree:
         "verdict": _counted(m.verdict.value for m in below.values() if m.verdict is not None),
     }
     return Tree(subject=ids[clan.subject], members=tuple(members), edges=tuple(edges), counts=counts, cut=clan.cut)
+
+
+Pair = tuple[int, str, int]
+
+
+def with_checks(
+    tree: Tree, clan: Clan, shown: Iterable[int], kept: Callable[[Iterable[Pair]], Mapping[Pair, Any]]
+) -> Tree:
+    """A tree whose edges have the checks of weights that lie under them.
+
+    Args:
+        shown: places of the edges that are shown; the others stay as they are.
+        kept: gives checks as they are kept, for pairs of a child's row, its revision and a parent's row.
+    """
+    pairs: dict[int, Pair] = {}
+    for place in shown:
+        child, parent = (clan.members.get(end) for end in (tree.edges[place].child, tree.edges[place].parent))
+        if child is not None and parent is not None and child.visible and parent.visible and child.row and parent.row:
+            pairs[place] = (child.row, child.revision or "", parent.row)
+    checks = kept(pairs.values())
+    edges = list(tree.edges)
+    for place, pair in pairs.items():
+        evidence = edges[place].evidence
+        if pair in checks and not evidence.checks:
+            told = msgspec.structs.replace(evidence, checks=checks_in(checks[pair]))
+            edges[place] = msgspec.structs.replace(edges[place], evidence=told)
+    return msgspec.structs.replace(tree, edges=tuple(edges))
 
 
 def chosen(tree: Tree, wanted: Wanted) -> list[TreeMember]:

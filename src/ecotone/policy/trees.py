@@ -12,14 +12,13 @@ from typing import Any
 
 import msgspec
 
-from ecotone.catalog import Bond, Clan, Member
+from ecotone.catalog import UNTOLD, Bond, Clan, Member
 from ecotone.catalog.evidence import Evidence, checks_in, evidence_of
 from ecotone.licences import Use
 from ecotone.policy.clans import ClanVerdicts
 from ecotone.policy.stance import Stance
 from ecotone.vocabulary import EdgeStatus, Verdict
 
-PRIVATE = "a private model"
 _MOST_BONDS = 40_000
 
 
@@ -179,7 +178,7 @@ def _ids(clan: Clan, depths: dict[str, int]) -> dict[str, str]:
 
 def _member(member: Member, shown: str, depth: int, verdicts: ClanVerdicts, use: Use) -> TreeMember:
     if not member.visible:
-        return TreeMember(id=shown, name="", title=PRIVATE, depth=depth, kind=member.kind, private=True)
+        return TreeMember(id=shown, name="", title=UNTOLD, depth=depth, kind=member.kind, private=True)
     judged = verdicts.decision(member.key, use).verdict if member.kind != "dataset" else None
     return TreeMember(
         id=shown,

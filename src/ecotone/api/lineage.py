@@ -9,10 +9,7 @@ from ecotone.api.work import job_json
 from ecotone.catalog import UNTOLD, LineageEdge, Model, WeightSet
 from ecotone.publishing.descent import alarms_in
 
-_BADGES = (
-    ("contradicted", ("undeclared", "not_shown", "refuted", "relation", "turned")),
-    ("questioned", ("suspected", "cycle", "newer")),
-)
+_QUESTIONED = frozenset({"suspected", "cycle", "newer"})
 
 
 class Examination(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -62,8 +59,9 @@ def _answer(
     told = [call.services.publishing.descent.told([alarm], call.actor)[0] for alarm in alarms]
     candidates = report.get("candidates", [])
     names = call.services.catalog.told_names((c["key"] for c in candidates), call.actor)
-    codes = {alarm.code for alarm in alarms}
-    badge = next((word for word, among in _BADGES if codes & set(among)), None)
+    contradicted = any(alarm.contradicts for alarm in alarms)
+    questioned = any(alarm.code in _QUESTIONED for alarm in alarms)
+    badge = "contradicted" if contradicted else "questioned" if questioned else None
     return {
         "model": model.id,
         "revision": revision,

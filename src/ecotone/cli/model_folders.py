@@ -154,10 +154,7 @@ def compose(model: ModelFolder, parents: Iterable[Given], knowledge: "KnowledgeB
 
 class _Composing:
     def __init__(self, model: ModelFolder, parents: list[Given], knowledge: "KnowledgeBase") -> None:
-        from ecotone.catalog.starter import load_starter
-
         self._model, self._parents, self._knowledge = model, parents, knowledge
-        self._starter = {i.casefold(): m for i, m in load_starter().items()}
         self._nodes: dict[str, Any] = {}
         self._edges: list[Edge] = []
         self._files: dict[str, Any] = {model.id: model.files}
@@ -208,11 +205,12 @@ class _Composing:
     def _join(
         self, child: str, parent: str, relation: Relation, given: Given | None, unused: dict[int, Given] | None = None
     ) -> None:
+        from ecotone.catalog.starter import starter_model
         from ecotone.licences import Edge, Node
 
         known = self._named.get(parent.casefold())
         if known is None and len(self._nodes) < _MOST_NODES:
-            starter = self._starter.get(parent.casefold())
+            starter = starter_model(parent)
             known = self._named[parent.casefold()] = starter.id if starter is not None else parent
             if given is not None and given.folder is not None:
                 self._files[known] = given.folder.files

@@ -118,8 +118,12 @@ def test_openness_of_a_folder_and_of_a_model_file(folder: Path, tmp_path: Path) 
 def test_a_cache_of_a_hub_client_tells_id_and_revision_and_its_links_are_followed(folder: Path, tmp_path: Path) -> None:
     snapshot = tmp_path / "models--team--support" / "snapshots" / ("a" * 40)
     snapshot.mkdir(parents=True)
-    for file in folder.iterdir():
+    blobs = tmp_path / "models--team--support" / "blobs"
+    folder.rename(blobs)
+    for file in blobs.iterdir():
         (snapshot / file.name).symlink_to(file)
+    (tmp_path / "private.key").write_text("not of this model")
+    (snapshot / "leads-out.txt").symlink_to(tmp_path / "private.key")
     (snapshot / "loop").symlink_to(snapshot)
     bill = bill_of_folder(snapshot, KNOWLEDGE)
     assert (bill.subject.id, bill.subject.revision, len(bill.subject.files)) == ("team/support", "a" * 40, 3)

@@ -64,13 +64,6 @@ def grid(array: Array, bits: int, group: int | None = None) -> Array:
     return (np.round(groups / np.where(step > 0, step, 1)) * step).reshape(array.shape).astype(np.float32)
 
 
-def affine(array: Array, bits: int, group: int) -> Array:
-    groups = array.reshape(-1, group)
-    low, high = groups.min(axis=1, keepdims=True), groups.max(axis=1, keepdims=True)
-    step = (high - low) / ((1 << bits) - 1)
-    return (np.round((groups - low) / step) * step + low).reshape(array.shape).astype(np.float32)
-
-
 def code_book(array: Array, levels: int, group: int) -> Array:
     """Uneven levels, as NF4 has them."""
     groups = array.reshape(-1, group)

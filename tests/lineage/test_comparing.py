@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import Result
 from typer.testing import CliRunner
 
 from ecotone.cli.main import app
@@ -176,6 +177,10 @@ def _run(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
+def _asked(child: Path, parent: Path) -> Result:
+    return CliRunner().invoke(app, ["lineage", "compare", str(child), str(parent)])
+
+
 def test_a_script_can_tell_the_answers_apart(tmp_path: Path) -> None:
     base = save(tmp_path / "base", decoder(1))
     tuned, other = save(tmp_path / "tuned", moved(decoder(1), 0.05, 2)), save(tmp_path / "other", decoder(5))
@@ -183,13 +188,13 @@ def test_a_script_can_tell_the_answers_apart(tmp_path: Path) -> None:
     answer = json.loads(found.stdout)
     assert found.returncode == 0 and (answer["related"], answer["relation"]) == ("yes", "finetune")
     assert {"name", "figure", "threshold", "passed", "means"} == set(answer["evidence"][0])
-    assert _run(other / "model.safetensors", base).returncode == 4
+    assert _asked(other / "model.safetensors", base).exit_code == 4
     (tmp_path / "empty").mkdir()
     (tmp_path / "pickle").mkdir()
     (tmp_path / "pickle/pytorch_model.bin").write_bytes(b"\x80\x04cos\nsystem\n.")
     (tmp_path / "cut.safetensors").write_bytes((base / "model.safetensors").read_bytes()[:900])
     for bad in ("empty", "pickle", "pickle/pytorch_model.bin", "cut.safetensors", "absent"):
-        refused = CliRunner().invoke(app, ["lineage", "compare", str(tmp_path / bad), str(base)])
+        refused = _asked(tmp_path / bad, base)
         assert refused.exit_code == 2 and bad.split("/")[0] in refused.stderr, refused
     adapter = {
         "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight": np.ones((4, 32), np.float32),
@@ -197,5 +202,5 @@ def test_a_script_can_tell_the_answers_apart(tmp_path: Path) -> None:
     }
     folder = save(tmp_path / "adapter", adapter)
     (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "team/base"}')
-    found = _run(folder, base)
-    assert found.returncode == 5 and "team/base" in found.stdout and "adapter" in found.stdout
+    unsure = _asked(folder, base)
+    assert unsure.exit_code == 5 and "team/base" in unsure.stdout and "adapter" in unsure.stdout

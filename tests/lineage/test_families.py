@@ -18,7 +18,7 @@ from ecotone.vocabulary import Relation
 from tests.lineage import derivations as made
 from tests.lineage import writing
 
-SIZES = ("S", "M")
+SIZES = ("S", pytest.param("M", marks=pytest.mark.slow))
 HEADS = 4
 INDEPENDENT = ("B_indep_samedata", "C_indep_otherdata", "D_distilled_from_A")
 # what may be said of each derivation of A, by the recipe
@@ -176,7 +176,7 @@ def _further(a, b, c, ft, ft2) -> dict:
     }
 
 
-@pytest.mark.parametrize("size", ["S", pytest.param("M", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("size", SIZES)
 def test_derivations_beyond_the_recipe_are_found(size: str, shared: Path, tmp_path: Path) -> None:
     tiny = shared / "data/licence/lineage/tiny" / size
     a, b, c, ft, ft2 = (made.load(tiny / n) for n in ("A", "B_indep_samedata", "C_indep_otherdata", "A_ft", "ft2"))

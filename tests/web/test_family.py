@@ -14,6 +14,7 @@ from ecotone.publishing import AddRegular, Commit
 from ecotone.vocabulary import EdgeStatus, Relation, Role
 from tests.great_families import descend
 from tests.hub.built import Built, bearer
+from tests.publishing.weights import card, fresh, packed, tuned
 from tests.web.markup import Page
 from tests.web.test_managing import Pages
 
@@ -97,6 +98,30 @@ def test_the_tree_shows_verdict_relation_status_and_evidence_without_script(hous
     for number in re.findall(r'href="#edge-(\d+)"', page):
         assert f'id="edge-{number}"' in page
     assert house.page("/a/base").count("/a/base/family") >= 1
+
+
+def test_an_edge_found_by_weights_shows_the_checks_and_that_of_a_private_parent_shows_none(house: House) -> None:
+    weights = fresh(1)
+    for name, own, text in (
+        ("w/base", weights, card("mit")),
+        ("w/tuned", tuned(weights, 7), card("mit")),
+        ("w/private", fresh(2), card("mit")),
+        ("w/copy", fresh(2), card("mit")),
+    ):
+        house.services.catalog.create(name, private=False, actor=SYSTEM)
+        files = (AddRegular("README.md", text), AddRegular("model.safetensors", packed(own)))
+        house.services.publishing.commit(name, "main", Commit(message="Add", operations=files), actor=SYSTEM)
+    secret = house.services.catalog.model("w/private", viewer=SYSTEM)
+    house.services.catalog.update(secret, actor=SYSTEM, private=True)
+    for subject in ("w/base", "w/tuned"):
+        page = house.page(f"/{subject}/family")
+        assert "weights: mean cosine" in page and "shared tensors</strong>" in page and "(threshold" in page
+        told = house.http.get("/api/ecotone/v1/lineage/family", params={"model": subject}).json()
+        (edge,) = told["edges"]
+        assert edge["asserted_by"] == "weights" and {c["name"] for c in edge["evidence"]["checks"]} >= {"cosine"}
+    page = house.page("/w/copy/family")
+    assert "a private model" in page and "shared tensors</strong>" not in page
+    assert "shared tensors</strong>" in house.page("/w/copy/family", house.tokens["reader"])
 
 
 def test_a_private_member_is_unnamed_and_one_that_leads_nowhere_is_not_there(house: House) -> None:

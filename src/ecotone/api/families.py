@@ -8,7 +8,7 @@ import msgspec
 from ecotone.accounts.projects import check_territory, use_variables
 from ecotone.api.endpoint import Call, Need, endpoint
 from ecotone.licences import Use, check_variables
-from ecotone.policy.trees import Tree, Wanted, chosen, family_tree
+from ecotone.policy.trees import Wanted, chosen, family_tree, with_checks
 from ecotone.vocabulary import EdgeStatus, Invalid, Mode, Purpose, Relation, Verdict
 
 _PAGE = 500
@@ -63,22 +63,21 @@ def show_family(call: Call) -> Any:
         letters=query.get("q", "")[:100],
     )
     offset, limit = _number(query, "offset", 0, 10**6), _number(query, "limit", _PAGE, _MOST_PAGE)
-    return _page(tree, wanted, offset, limit) | {"use": {"mode": use.mode, "purpose": use.purpose}}
-
-
-def _page(tree: Tree, wanted: Wanted, offset: int, limit: int) -> dict[str, Any]:
     fitting = chosen(tree, wanted)
     shown = [m for m in tree.members if m.depth <= 0] + fitting[offset : offset + limit]
     ids = {m.id for m in shown}
+    places = [place for place, edge in enumerate(tree.edges) if edge.child in ids]
+    tree = with_checks(tree, clan, places, call.services.catalog.checks_between)
     return {
         "subject": tree.subject,
         "members": shown,
-        "edges": [e for e in tree.edges if e.child in ids],
+        "edges": [tree.edges[place] for place in places],
         "counts": tree.counts,
         "descendants": len(fitting),
         "next_offset": offset + limit if offset + limit < len(fitting) else None,
         "cut": tree.cut,
         "notice": "not legal advice",
+        "use": {"mode": use.mode, "purpose": use.purpose},
     }
 
 

@@ -88,7 +88,7 @@ def list_jobs(call: Call) -> Any:
 
 
 @endpoint("GET", "/jobs/{id}", need=Need.USER, summary="One job")
-def showjob_json(call: Call) -> Any:
+def show_job(call: Call) -> Any:
     return job_json(call.services.jobs.get(call.path["id"]))
 
 
@@ -98,7 +98,7 @@ def job_log(call: Call) -> Any:
 
 
 @endpoint("POST", "/jobs/{id}/cancel", need=Need.WRITE, summary="Cancel a job; nothing of it is published")
-def canceljob_json(call: Call) -> Any:
+def cancel_job(call: Call) -> Any:
     job = call.services.jobs.cancel(call.path["id"])
     call.services.note("job.cancelled", call.actor, job=call.path["id"])
     return job_json(job)

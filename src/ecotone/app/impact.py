@@ -13,7 +13,7 @@ import msgspec
 
 from ecotone.accounts import SYSTEM, Accounts, Actor, Project
 from ecotone.app.effects import CallChange, Change, Effects, ModelChange, Question, RouteChange
-from ecotone.catalog import Bond, Catalog, Clan, Member, ModelNotFound
+from ecotone.catalog import UNTOLD, Bond, Catalog, Clan, Member, ModelNotFound
 from ecotone.engines import Engines
 from ecotone.gateway import Backend, Backends, Route, Routes
 from ecotone.licences import Decision, Family, Use
@@ -287,8 +287,8 @@ def _in_doubt(clan: Clan, selves: tuple[str, ...], changed: set[str]) -> Iterato
 def _step(bond: Bond, clan: Clan) -> dict[str, str]:
     parent, child = clan.members[bond.parent], clan.members[bond.child]
     return {
-        "parent": parent.key if parent.visible else "a private model",
-        "child": child.key if child.visible else "a private model",
+        "parent": parent.key if parent.visible else UNTOLD,
+        "child": child.key if child.visible else UNTOLD,
         "relation": bond.edge.relation.value,
         "status": bond.edge.status.value,
     }

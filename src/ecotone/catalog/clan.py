@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ecotone.accounts import SYSTEM, Actor
-from ecotone.catalog.entities import LineageEdge, Model
+from ecotone.catalog.entities import LineageEdge
 from ecotone.catalog.errors import ModelNotFound
 from ecotone.catalog.families import DATASET_PREFIX, Families, _facts_of, starter_edges
 from ecotone.catalog.history import edge_of
@@ -158,10 +158,6 @@ class ClanPart(Families):
     def facts_of(self, model_id: str) -> dict[str, object]:
         """What licences ask of a model itself, as far as the starter catalogue knows."""
         return _facts_of(self._starter.get(key_of(model_id)))
-
-    def clan_of(self, model: Model, *, viewer: Actor = SYSTEM) -> Clan:
-        """The same of a model that was read."""
-        return self.clan(_prefix(model.repo_type) + model.id, viewer=viewer)
 
 
 class _Walk:

@@ -1,4 +1,7 @@
-"""Evidence of a lineage edge as it is kept: words, or results of checks as JSON. Pure; reads whatever is there."""
+"""Evidence of a lineage edge as it is kept: words, or results of checks as JSON. Pure; reads whatever is there.
+
+An edge of the catalogue has words; checks of weights are kept with the child's weights and joined to it when shown.
+"""
 
 from typing import Any
 
@@ -42,9 +45,14 @@ def evidence_of(kept: str) -> Evidence:
     if isinstance(found, dict):
         text = str(found.get("text") or "")
         found = found.get("checks", found.get("evidence", []))
-    listed = found if isinstance(found, list) else []
-    checks = tuple(c for c in map(_check, listed[:_MOST_CHECKS]) if c is not None)
+    checks = checks_in(found)
     return Evidence(text=(text or ("" if checks else kept))[:_MOST_TEXT], checks=checks)
+
+
+def checks_in(kept: Any) -> tuple[CheckResult, ...]:
+    """The checks in a list of them as it is kept; what is none is passed over."""
+    listed = kept if isinstance(kept, list) else []
+    return tuple(c for c in map(_check, listed[:_MOST_CHECKS]) if c is not None)
 
 
 def _check(told: Any) -> CheckResult | None:

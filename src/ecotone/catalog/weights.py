@@ -5,6 +5,7 @@ A set of weights outlives its repository as its tombstone does, so that a delete
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -44,6 +45,25 @@ class WeightSets(Part):
         with self._database.reading() as session:
             row = session.get(WeightSetRow, (model.key, sha))
             return None if row is None else weights_of_row(row)
+
+    def checks_between(self, pairs: Iterable[tuple[int, str, int]]) -> dict[tuple[int, str, int], list[Any]]:
+        """What was checked of weights, as it is kept, for pairs of a child's key, its revision and a parent's key."""
+        wanted: dict[tuple[int, str], list[int]] = {}
+        for child, sha, parent in pairs:
+            wanted.setdefault((child, sha), []).append(parent)
+        found: dict[tuple[int, str, int], list[Any]] = {}
+        children = list(wanted)
+        with self._database.reading() as session:
+            for some in (children[i : i + _BATCH] for i in range(0, len(children), _BATCH)):
+                rows = sa.select(WeightSetRow.model_key, WeightSetRow.sha, WeightSetRow.report).where(
+                    WeightSetRow.model_key.in_({key for key, _ in some}), WeightSetRow.sha.in_({sha for _, sha in some})
+                )
+                for key, sha, report in session.execute(rows):
+                    parents = wanted.get((key, sha), ())
+                    for one in report.get("candidates", ()) if parents else ():
+                        if one.get("key") in parents and one.get("checks"):
+                            found[key, sha, one["key"]] = one["checks"]
+        return found
 
     def kin_of(self, model_id: str, revision: str | None = None) -> Kin | None:
         """The weights of a model by its id: of the revision named, else of main, else the newest; also of a deleted

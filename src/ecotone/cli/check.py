@@ -10,6 +10,7 @@ import typer
 from ecotone.cli import options, show
 from ecotone.cli.client import Server, fail, note, print_json
 from ecotone.cli.licence_pure import EXIT
+from ecotone.cli.model_folders import concluded, conflicts_of
 from ecotone.cli.sarif import Checked, document
 from ecotone.cli.uses import AskedUse, UseFile, read_uses
 from ecotone.vocabulary import Invalid, Mode, Purpose, Verdict
@@ -71,6 +72,8 @@ def _folder(folder: Path, told: UseFile) -> list[Checked]:
     """Judge a folder by its card, with the knowledge base that is in this program."""
     from ecotone.catalog.cards import parse
     from ecotone.licences import KnowledgeBase, check_card, identify
+    from ecotone.licences.detection.reading import Unreadable
+    from ecotone.licences.duties import Folder
 
     file = folder / "README.md"
     try:
@@ -88,8 +91,11 @@ def _folder(folder: Path, told: UseFile) -> list[Checked]:
     lines = content.splitlines()
     line = next((n for n, text in enumerate(lines, 1) if text.startswith("license")), 1)
     place = (_uri(file), line)
-    concluded, conflicts = _concluded(folder, card, knowledge)
-    for conflict in conflicts:
+    try:
+        conclusion = concluded(Folder(folder), card, knowledge)
+    except Unreadable as reason:
+        raise Invalid(f"{folder} cannot be read: {reason}.") from None
+    for conflict in conflicts_of(conclusion):
         note(f"note: {conflict}")
     found = []
     for asked in told.uses:
@@ -101,26 +107,10 @@ def _folder(folder: Path, told: UseFile) -> list[Checked]:
             name=name,
             known=known,
             positions=told.positions,
-            instruments=concluded,
+            instruments=conclusion.concluded,
         )
         found.append(Checked(asked.name, json.loads(json.dumps(decision.to_json())), place))
     return found
-
-
-def _concluded(folder: Path, card: dict[str, Any], knowledge: Any) -> tuple[tuple[str, ...], list[str]]:
-    """What card and licence files say together, and what contradicts."""
-    from ecotone.licences import identify
-    from ecotone.licences.detection import conclude, of_the_work
-
-    def read(path: str, most: int) -> bytes:
-        with open(folder / path, "rb") as file:
-            return file.read(most)
-
-    paths = [f.relative_to(folder).as_posix() for f in (*folder.glob("*"), *folder.glob("*/*")) if f.is_file()]
-    detected = of_the_work(paths, read, knowledge)
-    conclusion = conclude(knowledge, identify(knowledge, card), detected)
-    conflicts = [f"card {c['declared']}, licence file {c['detected']}: {c['reason']}" for c in conclusion.conflicts]
-    return conclusion.concluded, conflicts
 
 
 def _uri(file: Path) -> str:

@@ -14,6 +14,7 @@ from ecotone.vocabulary import Invalid, Relation
 
 if TYPE_CHECKING:
     from ecotone.licences import Edge, Family, KnowledgeBase
+    from ecotone.licences.detection import Conclusion
     from ecotone.licences.duties import Folder
     from ecotone.lineage.declared import DeclaredEdge
 
@@ -58,8 +59,6 @@ class Composed(msgspec.Struct, frozen=True, kw_only=True):
 def read_folder(folder: Path, knowledge: "KnowledgeBase", name: str | None = None) -> ModelFolder:
     """A model's folder. Raises Invalid when it, or its card, cannot be read."""
     from ecotone.catalog.cards import parse
-    from ecotone.licences import identify
-    from ecotone.licences.detection import conclude, of_the_work
     from ecotone.licences.detection.reading import Unreadable
     from ecotone.licences.duties import Folder
     from ecotone.lineage import declared_edges
@@ -71,8 +70,7 @@ def read_folder(folder: Path, knowledge: "KnowledgeBase", name: str | None = Non
         adapter = _adapter(files)
     except Unreadable as reason:
         raise Invalid(f"{folder} cannot be read: {reason}; a folder with a model's card is expected.") from None
-    detected = of_the_work(paths, lambda path, most: _head(files, path, most), knowledge)
-    conclusion = conclude(knowledge, identify(knowledge, card), detected)
+    conclusion = concluded(files, card, knowledge)
     told = name or _name(card)
     return ModelFolder(
         id=told or files.root.name or "model",
@@ -82,10 +80,23 @@ def read_folder(folder: Path, knowledge: "KnowledgeBase", name: str | None = Non
         edges=tuple(declared_edges(card, adapter_config=adapter)),
         instruments=_choice(knowledge, conclusion.concluded),
         declared=conclusion.declared,
-        conflicts=tuple(
-            f"card {c['declared'] or 'nothing'}, licence file {c['detected']}: {c['reason']}"
-            for c in conclusion.conflicts
-        ),
+        conflicts=conflicts_of(conclusion),
+    )
+
+
+def concluded(files: "Folder", card: Mapping[str, Any], knowledge: "KnowledgeBase") -> "Conclusion":
+    """What a folder's card and licence files say together."""
+    from ecotone.licences import identify
+    from ecotone.licences.detection import conclude, of_the_work
+
+    detected = of_the_work(files.paths(), lambda path, most: _head(files, path, most), knowledge)
+    return conclude(knowledge, identify(knowledge, card), detected)
+
+
+def conflicts_of(conclusion: "Conclusion") -> tuple[str, ...]:
+    """Where card and licence files contradict each other, as sentences."""
+    return tuple(
+        f"card {c['declared'] or 'nothing'}, licence file {c['detected']}: {c['reason']}" for c in conclusion.conflicts
     )
 
 
@@ -149,10 +160,7 @@ def compose(model: ModelFolder, parents: Iterable[Given], knowledge: "KnowledgeB
 
 class _Composing:
     def __init__(self, model: ModelFolder, parents: list[Given], knowledge: "KnowledgeBase") -> None:
-        from ecotone.catalog.starter import load_starter
-
         self._model, self._parents, self._knowledge = model, parents, knowledge
-        self._starter = {i.casefold(): m for i, m in load_starter().items()}
         self._nodes: dict[str, Any] = {}
         self._edges: list[Edge] = []
         self._files: dict[str, Any] = {model.id: model.files}
@@ -203,11 +211,12 @@ class _Composing:
     def _join(
         self, child: str, parent: str, relation: Relation, given: Given | None, unused: dict[int, Given] | None = None
     ) -> None:
+        from ecotone.catalog.starter import starter_model
         from ecotone.licences import Edge, Node
 
         known = self._named.get(parent.casefold())
         if known is None and len(self._nodes) < _MOST_NODES:
-            starter = self._starter.get(parent.casefold())
+            starter = starter_model(parent)
             known = self._named[parent.casefold()] = starter.id if starter is not None else parent
             if given is not None and given.folder is not None:
                 self._files[known] = given.folder.files

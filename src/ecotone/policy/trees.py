@@ -6,19 +6,19 @@ through it.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
+from typing import Any
 
 import msgspec
 
-from ecotone.catalog import Bond, Clan, Member
-from ecotone.catalog.evidence import Evidence, evidence_of
+from ecotone.catalog import UNTOLD, Bond, Clan, Member
+from ecotone.catalog.evidence import Evidence, checks_in, evidence_of
 from ecotone.licences import Use
 from ecotone.policy.clans import ClanVerdicts
 from ecotone.policy.stance import Stance
 from ecotone.vocabulary import EdgeStatus, Verdict
 
-PRIVATE = "a private model"
 _MOST_BONDS = 40_000
 
 
@@ -101,6 +101,33 @@ def family_tree(stance: Stance, clan: Clan, use: Use) -> Tree:
     return Tree(subject=ids[clan.subject], members=tuple(members), edges=tuple(edges), counts=counts, cut=clan.cut)
 
 
+Pair = tuple[int, str, int]
+
+
+def with_checks(
+    tree: Tree, clan: Clan, shown: Iterable[int], kept: Callable[[Iterable[Pair]], Mapping[Pair, Any]]
+) -> Tree:
+    """A tree whose edges have the checks of weights that lie under them.
+
+    Args:
+        shown: places of the edges that are shown; the others stay as they are.
+        kept: gives checks as they are kept, for pairs of a child's row, its revision and a parent's row.
+    """
+    pairs: dict[int, Pair] = {}
+    for place in shown:
+        child, parent = (clan.members.get(end) for end in (tree.edges[place].child, tree.edges[place].parent))
+        if child is not None and parent is not None and child.visible and parent.visible and child.row and parent.row:
+            pairs[place] = (child.row, child.revision or "", parent.row)
+    checks = kept(pairs.values())
+    edges = list(tree.edges)
+    for place, pair in pairs.items():
+        evidence = edges[place].evidence
+        if pair in checks and not evidence.checks:
+            told = msgspec.structs.replace(evidence, checks=checks_in(checks[pair]))
+            edges[place] = msgspec.structs.replace(edges[place], evidence=told)
+    return msgspec.structs.replace(tree, edges=tuple(edges))
+
+
 def chosen(tree: Tree, wanted: Wanted) -> list[TreeMember]:
     """Descendants that fit, nearest first."""
     fitting = {
@@ -151,7 +178,7 @@ def _ids(clan: Clan, depths: dict[str, int]) -> dict[str, str]:
 
 def _member(member: Member, shown: str, depth: int, verdicts: ClanVerdicts, use: Use) -> TreeMember:
     if not member.visible:
-        return TreeMember(id=shown, name="", title=PRIVATE, depth=depth, kind=member.kind, private=True)
+        return TreeMember(id=shown, name="", title=UNTOLD, depth=depth, kind=member.kind, private=True)
     judged = verdicts.decision(member.key, use).verdict if member.kind != "dataset" else None
     return TreeMember(
         id=shown,

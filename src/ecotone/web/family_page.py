@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from ecotone.catalog import Model, ModelNotFound
 from ecotone.licences import Use
-from ecotone.policy.trees import Tree, TreeEdge, TreeMember, Wanted, chosen, family_tree
+from ecotone.policy.trees import Tree, TreeEdge, TreeMember, Wanted, chosen, family_tree, with_checks
 from ecotone.vocabulary import EcotoneError, EdgeStatus, Forbidden, Invalid, Mode, Purpose, RepoType, Verdict
 from ecotone.web import asking, family_graph
 from ecotone.web.endpoint import Visit
@@ -54,11 +54,13 @@ def show(visit: Visit) -> Response:
     use = Use(mode=mode, purpose=purpose, modified=mode is Mode.PUBLISH_WEIGHTS, variables=choices.variables)
     name = _name(visit)
     stance = visit.services.policy.stance()
-    tree = family_tree(stance, visit.catalog.clan(name, viewer=visit.actor), use)
+    clan = visit.catalog.clan(name, viewer=visit.actor)
+    tree = family_tree(stance, clan, use)
     wanted = _wanted(visit)
     fitting = chosen(tree, wanted)
     offset = _offset(visit)
     numbers = _numbered(tree, fitting[offset : offset + _PAGE])
+    tree = with_checks(tree, clan, numbers, visit.catalog.checks_between)
     kept = {"mode": mode.value, "purpose": purpose.value, "users": choices.users, **choices.told}
     query = urlencode({k: v for k, v in kept.items() if v})
     graph = family_graph.graph_of(tree, fitting, numbers, query, visit.root)

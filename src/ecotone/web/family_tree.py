@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ecotone.accounts import Actor
-from ecotone.catalog import Catalog, Model
+from ecotone.catalog import UNTOLD, Catalog, Model
 from ecotone.licences import Family, Use
 from ecotone.policy import Stance
 from ecotone.vocabulary import EcotoneError, Mode, Purpose, Verdict
@@ -70,7 +70,7 @@ def ancestors(family: Family, judge: Judging) -> list[Relative]:
             node = family.node(edge.parent)
             known = node.instruments != ("unknown",) or node.revision is not None
             relative = Relative(
-                title=node.id if node.visible else "a private model",
+                title=node.id if node.visible else UNTOLD,
                 path=f"/{node.id}" if node.visible and known else None,
                 relation=edge.relation.value,
                 status=edge.status.value,

@@ -1,14 +1,13 @@
 """A hub folder on this machine as a bill: its card, licence files, weights and what the starter catalogue knows above.
 
-Needs no server and no database. Links to files are followed, since caches of hub clients are made of them; links to
-folders are not. A folder of such a cache tells its id and revision by its path.
+Needs no server and no database. Links to files are followed as far as the blobs of a hub client's cache, never out of
+the folder otherwise; links to folders are not. A folder of such a cache tells its id and revision by its path.
 """
 
 import hashlib
 import json
 import os
 import re
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,9 @@ from ecotone.catalog.entities import LineageEdge
 from ecotone.catalog.errors import BadCard
 from ecotone.licences import KnowledgeBase, Node, identify
 from ecotone.licences.bom.facts import Bill, FilePart, Licensing, Work, bill_of, plain, why_unknown
-from ecotone.licences.detection import conclude, of_the_work
-from ecotone.licences.detection.reading import OF_THE_WORK
+from ecotone.licences.detection import conclude, of_the_work, speaks
+from ecotone.licences.detection.reading import Unreadable
+from ecotone.licences.duties import Folder
 from ecotone.licences.openness import Openness
 from ecotone.licences.openness_folder import rate_folder
 from ecotone.lineage import (
@@ -43,7 +43,6 @@ _PIECE = 1024 * 1024
 _SKIPPED = frozenset({".git", ".cache", "__pycache__", ".venv", "node_modules"})
 _CACHE = re.compile(r"models--([^/]+?)--([^/]+)/snapshots/([0-9a-f]{40})/?$")
 _ID = re.compile(r"([A-Za-z0-9][\w.-]{0,95}(?:/[A-Za-z0-9][\w.-]{0,95})?)(?:@([\w.-]{1,100}))?")
-_OF_A_LICENCE = ("license", "licenses", "licence", "licences")
 
 
 class _Folder(msgspec.Struct, frozen=True, kw_only=True):
@@ -173,19 +172,19 @@ def _name(folder: Path, name: str | None) -> tuple[str, str | None, str | None]:
 
 def _paths(folder: Path) -> Iterator[str]:
     count = 0
+    try:
+        bundle = Folder(folder)
+    except Unreadable as reason:
+        raise Invalid(f"{folder} cannot be read: {reason}.", param="model") from None
     for at, folders, names in os.walk(folder, onerror=_unreadable):
         folders[:] = sorted(f for f in folders if f not in _SKIPPED and not Path(at, f).is_symlink())
         for name in sorted(names):
-            path = Path(at, name)
-            try:
-                regular = stat.S_ISREG(path.stat().st_mode)
-            except OSError:
-                continue
-            if regular:
+            path = Path(at, name).relative_to(folder)
+            if bundle.holds(path):
                 count += 1
                 if count > MOST_FILES:
                     raise Invalid(f"{folder} holds more than {MOST_FILES:,} files; a model's folder is expected.")
-                yield path.relative_to(folder).as_posix()
+                yield path.as_posix()
 
 
 def _unreadable(error: OSError) -> None:
@@ -231,12 +230,6 @@ def _part(folder: Path, path: str) -> FilePart:
     except OSError as error:
         raise Invalid(f"{folder / path} cannot be read: {error.strerror}.", param="model") from None
     return FilePart(path=path, sha256=digest.hexdigest(), size=size, role=role_of(path, speaks(path)))
-
-
-def speaks(path: str) -> bool:
-    """Whether a file is named as the licence of the whole work."""
-    at, _, name = path.rpartition("/")
-    return (not at or at.lower() in _OF_A_LICENCE) and OF_THE_WORK.fullmatch(name) is not None
 
 
 def _headers(folder: Path, paths: list[str]) -> list[Weights]:

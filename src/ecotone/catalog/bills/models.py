@@ -9,7 +9,6 @@ import msgspec
 
 from ecotone.accounts import Actor
 from ecotone.catalog.bills.cards import measured, model_facts, role_of
-from ecotone.catalog.bills.folders import speaks
 from ecotone.catalog.bills.starter import descent_of, known_starter, starter_work
 from ecotone.catalog.entities import File, Model, Revision
 from ecotone.catalog.errors import ModelNotFound
@@ -18,6 +17,7 @@ from ecotone.catalog.services import Catalog
 from ecotone.licences import Family, KnowledgeBase
 from ecotone.licences.bom.checking import KnownModel
 from ecotone.licences.bom.facts import DATASETS, OF_DATA, Bill, FilePart, Licensing, Work, bill_of, why_unknown
+from ecotone.licences.detection import speaks
 from ecotone.licences.openness import Openness
 from ecotone.licences.openness_folder import licence_of, rate_folder
 from ecotone.vocabulary import EcotoneError, RepoType

@@ -1,12 +1,11 @@
 """What the starter catalogue knows of a model: its licence and its parents, each with a source."""
 
-import functools
 import re
 from collections.abc import Iterable
 from datetime import datetime
 
 from ecotone.catalog.entities import LineageEdge
-from ecotone.catalog.starter import StarterModel, load_starter
+from ecotone.catalog.starter import StarterModel, starter_model
 from ecotone.licences import Edge, Family, Node
 from ecotone.licences.bom.checking import KnownModel
 from ecotone.licences.bom.facts import DATASETS, OF_DATA, Descent, Licensing, ModelFacts, Work, why_unknown
@@ -16,14 +15,9 @@ UNKNOWN = ("unknown",)
 _MOST_NODES = 256
 
 
-@functools.cache
-def _by_key() -> dict[str, StarterModel]:
-    return {model_id.casefold(): model for model_id, model in load_starter().items()}
-
-
 def known_starter(model_id: str, revision: str | None = None) -> KnownModel | None:
     """A model of the starter catalogue as documents are checked against it; its revisions are not told apart."""
-    found = _by_key().get(model_id.casefold())
+    found = starter_model(model_id)
     if found is None:
         return None
     parents = tuple(p.parent for p in found.parents if p.relation not in OF_DATA)
@@ -32,7 +26,7 @@ def known_starter(model_id: str, revision: str | None = None) -> KnownModel | No
 
 def starter_work(model_id: str) -> Work | None:
     """What a bill says of a model that only the starter catalogue knows."""
-    found = _by_key().get(model_id.casefold())
+    found = starter_model(model_id)
     if found is None:
         return None
     reason = why_unknown(found.instruments, found.licence_label)
@@ -97,7 +91,7 @@ def family_above(subject: Node, edges: Iterable[LineageEdge]) -> tuple[Family, l
 
 def above(model_id: str) -> list[LineageEdge]:
     """Edges that the starter catalogue states for a model."""
-    found = _by_key().get(model_id.casefold())
+    found = starter_model(model_id)
     if found is None:
         return []
     return [

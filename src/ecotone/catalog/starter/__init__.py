@@ -17,9 +17,10 @@ from ecotone.catalog.starter.reading import (
     StarterNumber,
     StarterParent,
     load_starter,
+    starter_model,
 )
 
-__all__ = ["StarterFact", "StarterModel", "StarterNote", "StarterParent", "load", "load_starter"]
+__all__ = ["StarterFact", "StarterModel", "StarterNote", "StarterParent", "load", "load_starter", "starter_model"]
 
 _UNDATED = datetime(2020, 1, 1, tzinfo=UTC)
 _WORDS = ((10**12, "trillion"), (10**9, "billion"), (10**6, "million"))

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import msgspec
 import yaml
 
+from ecotone.catalog.names import key_of
 from ecotone.vocabulary import ModelKind, Relation
 
 SHARED = "shared.yml"
@@ -136,6 +137,16 @@ def load_starter() -> Mapping[str, StarterModel]:
             for model in _family(_read(file.read_text(encoding="utf-8")), shared):
                 found[model.id] = model
     return MappingProxyType(found)
+
+
+@cache
+def _by_key() -> Mapping[str, StarterModel]:
+    return {key_of(model_id): model for model_id, model in load_starter().items()}
+
+
+def starter_model(model_id: str) -> StarterModel | None:
+    """A model of the starter catalogue by its id in any case."""
+    return _by_key().get(key_of(model_id))
 
 
 def _read(text: str) -> dict[str, Any]:

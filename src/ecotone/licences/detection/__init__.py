@@ -16,7 +16,7 @@ The rooms, in the order of the work:
 
 from ecotone.licences.detection.conclude import Conclusion, conclude
 from ecotone.licences.detection.detecting import Detection, Near, detect
-from ecotone.licences.detection.files import Found, declared_in, detect_files, of_the_work
+from ecotone.licences.detection.files import Found, declared_in, detect_files, of_the_work, speaks
 from ecotone.licences.detection.second_opinion import Opinion, SecondOpinionFailed, second_opinion
 
 __all__ = [
@@ -32,4 +32,5 @@ __all__ = [
     "detect_files",
     "of_the_work",
     "second_opinion",
+    "speaks",
 ]

@@ -73,12 +73,13 @@ def of_the_work(
         read_part: the first so many bytes of one.
         knowledge: whose ids to answer with.
     """
-    named = sorted(path for path in paths if _speaks(path))[:MOST_OF_A_WORK]
+    named = sorted(path for path in paths if speaks(path))[:MOST_OF_A_WORK]
     texts = (decoded(read_part(path, MOST_OF_A_TEXT)) for path in named)
     return [found for text in texts for found in of_a_licence_file(text, knowledge)]
 
 
-def _speaks(path: str) -> bool:
+def speaks(path: str) -> bool:
+    """Whether a file is named as the licence of the whole work."""
     folder, _, name = path.rpartition("/")
     return folder.lower() in FOLDERS and OF_THE_WORK.fullmatch(name) is not None
 

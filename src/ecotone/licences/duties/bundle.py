@@ -58,18 +58,19 @@ class Folder:
         for folder, folders, names in os.walk(self.root):
             at = Path(folder).relative_to(self.root)
             folders[:] = [f for f in sorted(folders) if f not in _SKIPPED] if len(at.parts) < _DEEPEST else []
-            found += [(at / name).as_posix() for name in names if self._inside(at / name)]
+            found += [(at / name).as_posix() for name in names if self.holds(at / name)]
             if len(found) > MOST_FILES:
                 raise Unreadable(f"more than {MOST_FILES:,} files")
         return found
 
     def file(self, path: str) -> Path:
         """The place of a file. Raises Unreadable when it is not in the bundle."""
-        if not self._inside(Path(path)):
+        if not self.holds(Path(path)):
             raise Unreadable("not a regular file inside the folder")
         return self.root / path
 
-    def _inside(self, path: Path) -> bool:
+    def holds(self, path: Path) -> bool:
+        """Whether a path in it is a regular file that lies in it, also where links lead there."""
         try:
             real = (self.root / path).resolve(strict=True)
             return any(real.is_relative_to(place) for place in self._within) and stat.S_ISREG(real.stat().st_mode)

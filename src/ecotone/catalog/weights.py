@@ -73,14 +73,12 @@ class WeightSets(Part):
         with self._database.reading() as session:
             return list(session.scalars(rows))
 
-    def alike(self, signature: str) -> list[tuple[int, bytes]]:
-        """Key and sketch of the models of one build, each distinct set of weights once, the newest ones."""
-        wanted = (
-            sa.select(WeightSetRow.model_key, WeightSetRow.digest, WeightSetRow.sketch)
-            .where(WeightSetRow.signature == signature)
-            .order_by(WeightSetRow.created.desc())
-            .limit(MOST_ALIKE)
-        )
+    def alike(self, signature: str | None) -> list[tuple[int, bytes]]:
+        """Key and sketch of the models of one build, or of any (None), each distinct set of weights once, the newest
+        ones."""
+        every = sa.select(WeightSetRow.model_key, WeightSetRow.digest, WeightSetRow.sketch)
+        chosen = every if signature is None else every.where(WeightSetRow.signature == signature)
+        wanted = chosen.order_by(WeightSetRow.created.desc()).limit(MOST_ALIKE)
         with self._database.reading() as session:
             rows = {(key, digest): sketch for key, digest, sketch in session.execute(wanted)}
         return [(key, sketch) for (key, _), sketch in rows.items()]

@@ -5,7 +5,6 @@ Done while a commit is judged, with what was kept when the files came; what take
 
 import hashlib
 import threading
-import zlib
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final
@@ -18,7 +17,8 @@ from ecotone.licences import Node
 from ecotone.lineage import Fingerprint
 from ecotone.lineage.arriving import Print, Printing
 from ecotone.lineage.comparing import Related, compare_prints
-from ecotone.lineage.sketching import closeness, signature, sketch
+from ecotone.lineage.sketching import signature, sketch
+from ecotone.publishing.candidates import candidates, thinned
 from ecotone.publishing.contents import Contents
 from ecotone.publishing.drafts import Making
 from ecotone.publishing.kinship import (
@@ -40,7 +40,6 @@ from ecotone.vocabulary import EdgeStatus, RepoType
 WEIGHTS: Final = (".safetensors", ".gguf")
 MOST_CANDIDATES: Final = 8
 MOST_DECLARED: Final = 4
-MOST_SAMPLED: Final = 384
 MOST_COMPARING: Final = 2
 MOST_INLINE: Final = 64
 INLINE_BYTES: Final = 16 * 1024 * 1024
@@ -48,7 +47,6 @@ DONE, WAITING, EXAMINED, FAILED = "done", "waiting", "examined", "failed"
 _MOST_FILES: Final = 2000
 _MOST_SHARING: Final = 64
 _MOST_FINDINGS: Final = 8
-_CLOSE: Final = 0.05
 
 
 class Examined(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,7 +122,8 @@ class Descent:
         """The fingerprint of files together, the paths of those that have none yet, and what was wrong with others."""
         whole: Fingerprint | None = None
         missing, findings = [], []
-        for number, (path, content) in enumerate(files.items()):
+        largest_first = sorted(files.items(), key=lambda item: (-item[1].size, item[0]))
+        for number, (path, content) in enumerate(largest_first):
             found = self.print_of(content, now=number < MOST_INLINE)
             if found is None:
                 missing.append(path)
@@ -133,7 +132,8 @@ class Descent:
                     findings.append(f"{path} is not a whole GGUF file: {found.broken}")
             else:
                 findings += _odd(path, found.fingerprint)
-                whole = found.fingerprint if whole is None else whole.joined(found.fingerprint)
+                part = found.fingerprint if len(files) == 1 else thinned(found.fingerprint)
+                whole = part if whole is None else thinned(whole.joined(part))
         return whole, missing, findings[:_MOST_FINDINGS]
 
     def print_of(self, content: Content, *, now: bool = True) -> Print | None:
@@ -263,17 +263,12 @@ class Descent:
         return list(found.values()), ids
 
     def _candidates(self, model: Model, own: Fingerprint, declared: list[Kin]) -> list[Kin]:
-        """Some declared parents, those that share tensors, those of the same build that look alike, other declared
-        ones: so no crowd of names in a card pushes out who is there."""
+        """Some declared parents, then in turns those that share tensors and those that look alike, other declared
+        ones: so neither a crowd of names in a card nor one of models pushes out who is there."""
         sharing = self._storage.prints.sharing(own, limit=_MOST_SHARING)
-        keys = self._catalog.holders(sharing) if sharing else []
-        alike = self._catalog.alike(signature(own))
-        near = closeness(sketch(own), [one for _, one in alike])
-        ranked = sorted(zip(near, (key for key, _ in alike), strict=True), key=lambda pair: (-pair[0], pair[1]))
-        keys += [key for score, key in ranked if score >= _CLOSE]
-        keys += [key for score, key in ranked if score < _CLOSE]
+        keys = candidates(own, self._catalog.holders(sharing) if sharing else [], self._catalog.alike)
         found = {kin.model.key: kin for kin in declared[:MOST_DECLARED]}
-        for key in dict.fromkeys(keys):
+        for key in keys:
             if len(found) >= MOST_CANDIDATES:
                 break
             if key != model.key and key not in found:
@@ -331,20 +326,6 @@ class Descent:
         wanted = list(alarms)
         names = self._catalog.told_names((a.key for a in wanted if a.key is not None), viewer)
         return list(dict.fromkeys(alarm.told(names) for alarm in wanted))
-
-
-def thinned(fingerprint: Fingerprint) -> Fingerprint:
-    """A fingerprint with the samples of a bounded number of its tensors, the same ones for equal names: those of nine
-    models are in memory at once. The hashes of all stay."""
-    sampled = [name for name, tensor in fingerprint.tensors.items() if tensor.sample]
-    if len(sampled) <= MOST_SAMPLED:
-        return fingerprint
-    left_out = set(sorted(sampled, key=lambda name: (zlib.crc32(name.encode()), name))[MOST_SAMPLED:])
-    tensors = {
-        name: msgspec.structs.replace(tensor, sample=b"") if name in left_out else tensor
-        for name, tensor in fingerprint.tensors.items()
-    }
-    return Fingerprint(tensors, fingerprint.format, fingerprint.version)
 
 
 def weight_files(files: Mapping[str, File]) -> dict[str, Content]:

@@ -59,6 +59,17 @@ def test_neurons_that_do_nothing_hide_nothing(house: SimpleNamespace) -> None:
     assert parents(house, {"model.safetensors": packed(padded(W))}) == {"demo/base"}
 
 
+def test_flipped_signs_that_undo_each_other_hide_nothing(house: SimpleNamespace) -> None:
+    base(house)
+    flipped = {k: -v if any(part in k for part in ("v_proj", "o_proj", "up_", "down_")) else v for k, v in W.items()}
+    assert parents(house, {"model.safetensors": packed(flipped)}) == {"demo/base"}
+
+
+def test_letters_of_another_size_in_a_files_name_hide_nothing(house: SimpleNamespace) -> None:
+    base(house)
+    assert parents(house, {"model.SafeTensors": packed(W)}) == {"demo/base"}
+
+
 def test_a_crowd_of_small_tensors_hides_nothing(house: SimpleNamespace) -> None:
     base(house)
     names = sorted((f"t{i}" for i in range(200_000)), key=lambda n: zlib.crc32(n.encode()))[:400]

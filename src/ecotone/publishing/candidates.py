@@ -45,7 +45,8 @@ def candidates(
 
 def _ranked(mine: bytes, others: Sequence[tuple[int, bytes]]) -> list[tuple[float, int]]:
     near = closeness(mine, [one for _, one in others])
-    return sorted(((float(n), key) for n, (key, _) in zip(near, others, strict=True)), key=lambda p: (-p[0], p[1]))
+    scored = ((abs(float(n)) if mine and one else -1.0, key) for n, (key, one) in zip(near, others, strict=True))
+    return sorted(scored, key=lambda pair: (-pair[0], pair[1]))
 
 
 def thinned(fingerprint: Fingerprint) -> Fingerprint:

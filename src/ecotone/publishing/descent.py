@@ -128,8 +128,8 @@ class Descent:
             if found is None:
                 missing.append(path)
             elif found.fingerprint is None:
-                if path.endswith(".gguf"):  # of safetensors, reading their totals has told it
-                    findings.append(f"{path} is not a whole GGUF file: {found.broken}")
+                if not path.endswith(".safetensors"):  # of safetensors, reading their totals has told it
+                    findings.append(f"{path} is not a whole weight file: {found.broken}")
             else:
                 findings += _odd(path, found.fingerprint)
                 part = found.fingerprint if len(files) == 1 else thinned(found.fingerprint)
@@ -330,7 +330,7 @@ class Descent:
 
 def weight_files(files: Mapping[str, File]) -> dict[str, Content]:
     """The weight files among those of a revision."""
-    found = {p: f.content for p, f in files.items() if p.endswith(WEIGHTS) and f.content.kind != GONE}
+    found = {p: f.content for p, f in files.items() if p.lower().endswith(WEIGHTS) and f.content.kind != GONE}
     return dict(list(found.items())[:_MOST_FILES])
 
 

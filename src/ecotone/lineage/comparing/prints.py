@@ -22,7 +22,7 @@ def compare_prints(child: Fingerprint, parent: Fingerprint) -> Likeness:
     ours, theirs = child.by_name(), parent.by_name()
     cosines = {n: c for n in ours if n in theirs and (c := _best(n, ours[n], theirs[n])) is not None}
     sizes = {n: _count(ours[n][0]) for n in cosines}
-    mean = mean_cosine([(c, sizes[n]) for n, c in cosines.items()])
+    mean = mean_cosine([(abs(c), sizes[n]) for n, c in cosines.items()])  # a flipped sign is undone by another
     grafted = _grafted(cosines, sizes, t)
     related = Related.NO
     if shared >= t.shared or mean >= t.cosine_related or grafted:

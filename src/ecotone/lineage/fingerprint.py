@@ -4,14 +4,13 @@ Taken in one pass and constant memory while a file arrives. Comparison of two fi
 `ecotone.lineage.comparing`: shared tensors, and the cosine of sampled values.
 """
 
-import re
 from typing import Final
 
 import msgspec
 
 VERSION: Final = 1
 MOST_VARIANTS: Final = 8
-_AGAIN: Final = re.compile(r"#[2-8]$")
+_AGAIN: Final = "2345678"
 
 
 class TensorPrint(msgspec.Struct, frozen=True, array_like=True):
@@ -68,7 +67,7 @@ class Fingerprint(msgspec.Struct, frozen=True):
     def by_name(self) -> dict[str, list[TensorPrint]]:
         """The tensors of each name, the first of them in front, at most `MOST_VARIANTS`."""
         found: dict[str, list[TensorPrint]] = {}
-        for name in sorted(self.tensors, key=lambda one: _AGAIN.search(one) is not None):
+        for name in sorted(self.tensors, key=lambda one: base_name(one) != one):
             several = found.setdefault(base_name(name), [])
             if len(several) < MOST_VARIANTS:
                 several.append(self.tensors[name])
@@ -81,7 +80,7 @@ class Fingerprint(msgspec.Struct, frozen=True):
 
 def base_name(name: str) -> str:
     """The name of a tensor without the mark of one of several under it."""
-    return _AGAIN.sub("", name)
+    return name[:-2] if name[-2:-1] == "#" and name[-1:] in _AGAIN else name
 
 
 def unpacked(data: bytes) -> Fingerprint:

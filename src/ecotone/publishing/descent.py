@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from ecotone.accounts import Actor
-from ecotone.catalog import BY_WEIGHTS, Catalog, File, Kin, LineageEdge, Model, RevisionNotFound, WeightSet
+from ecotone.catalog import BY_WEIGHTS, SAID, Catalog, File, Kin, LineageEdge, Model, RevisionNotFound, WeightSet
 from ecotone.licences import Node
 from ecotone.lineage import Fingerprint
 from ecotone.lineage.arriving import Print, Printing
@@ -23,7 +23,6 @@ from ecotone.publishing.contents import Contents
 from ecotone.publishing.drafts import Making
 from ecotone.publishing.kinship import (
     INFERRED,
-    SAID,
     SEEN,
     Alarm,
     Match,

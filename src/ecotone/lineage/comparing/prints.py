@@ -71,11 +71,11 @@ def _best(name: str, ours: list[TensorPrint], theirs: list[TensorPrint]) -> floa
     if is_computed(name):
         return None
     found = [c for mine in ours for other in theirs if (c := _cosine(mine, other)) is not None]
-    return max(found, key=abs) if found else None
+    return max(found, key=abs, default=None)
 
 
 def _cosine(mine: TensorPrint, other: TensorPrint) -> float | None:
-    if len(mine.shape) < 2 or len(other.shape) != len(mine.shape):
+    if not mine.sample or not other.sample or len(other.shape) != len(mine.shape):
         return None
     a, b = (v.astype(np.float64) for v in common(mine, other))
     if len(a) < _LEAST:

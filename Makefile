@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help run install test test-rest test-ray test-all check demo docs clients conformance clean migration bench-engines bench-gateway bench-hub bench-crash bench-collect bench-licences bench-scan fuzz
+.PHONY: help run install test test-rest test-ray test-all check demo docs clients conformance clean migration bench-engines bench-gateway bench-hub bench-crash bench-collect bench-licences bench-lineage bench-scan fuzz
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -95,7 +95,10 @@ fuzz: $(VENV)/installed-dev ## 20,000 spoilt files for each reader of xorbs, sha
 	ECOTONE_FUZZ_EXAMPLES=20000 $(BIN)/pytest -o timeout=3600 tests/fuzz
 
 bench-licences: $(VENV)/installed ## the licence engine: speed, a million-node family graph, experts' suites, detection
-	$(BIN)/python benchmarks/licences/run.py
+	$(BIN)/python -m benchmarks.licences.run
+
+bench-lineage: $(VENV)/installed ## fingerprints of weights and comparison of two models, beside sha256 of the same files
+	$(BIN)/python -m benchmarks.lineage.run
 
 bench-scan: $(VENV)/installed ## MB/s of the privacy scan for each kind of text, against the scan without its fast searches
 	$(BIN)/python benchmarks/privacy/scan.py

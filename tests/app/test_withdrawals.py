@@ -22,7 +22,7 @@ CONFIG = b'{"architectures": ["BertModel"], "model_type": "bert"}'
 
 
 class House(Built):
-    """a/base <- b/tuned (served), c/suspect; d/copy has its weights under a name that no reader opens; datasets/e/rows is from it."""
+    """a/base <- b/tuned (served), c/suspect; d/copy has its bytes, unreadable by name; datasets/e/rows is from it."""
 
     def __init__(self, data: Path) -> None:
         super().__init__(data, public_url=None)

@@ -169,7 +169,14 @@ def test_greedy_text_is_that_of_generate_alone(
         assert writer.made[row] == small.alone(model, prompts[place], 12)
 
 
-def test_a_window_crossed_by_long_answers_is_that_of_transformers(trained: dict[str, Any], small: ModuleType) -> None:
+@pytest.mark.parametrize("apart", [False, True], ids=["together", "apart"])
+def test_a_window_crossed_by_long_answers_is_that_of_transformers(
+    apart: bool, trained: dict[str, Any], small: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where answers of different lengths are worth computing apart, as those of larger models are."""
+    from ecotone.engines.server.stepping import attending
+
+    monkeypatch.setattr(attending, "_CUT", 0 if apart else 1 << 40)
     model, prompts = trained["mistral-atlas"]
     assert model.config.sliding_window == 128
     long = [token for prompt in prompts for token in prompt]
@@ -182,6 +189,25 @@ def test_a_window_crossed_by_long_answers_is_that_of_transformers(trained: dict[
     changed = copy.deepcopy(model)
     changed.config.sliding_window = None
     assert small.alone(changed, asked[0], 40) != writer.made[rows[0]]  # so the window is what the text depends on
+
+
+@pytest.mark.parametrize(
+    ("lengths", "saved", "wanted"),
+    [
+        ([100, 100, 10, 10], 150, [2, 2]),
+        ([100, 100, 10, 10], 200, [4]),
+        ([10, 100, 10, 50, 50], 20, [1, 1, 1, 2]),
+        ([7, 7, 7], 0, [3]),
+        ([5], 0, [1]),
+    ],
+)
+def test_a_long_answer_does_not_make_its_neighbours_as_dear(lengths: list[int], saved: int, wanted: list[int]) -> None:
+    pytest.importorskip("torch", reason="needs the engine extra (torch, transformers)")
+    from ecotone.engines.server.stepping.attending import apart
+
+    bunches = apart(lengths, saved)
+    assert [place for some in bunches for place in range(*some.indices(len(lengths)))] == list(range(len(lengths)))
+    assert [some.stop - some.start for some in bunches] == wanted
 
 
 def test_a_long_prompt_does_not_keep_the_others_waiting(small: ModuleType) -> None:

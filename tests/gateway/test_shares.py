@@ -99,3 +99,30 @@ def test_what_no_call_took_of_a_share_is_not_shown_as_held() -> None:
     assert process.told == ["taken"] * 3
     held = process.limiter.spent()
     assert (held["a"][2], held["p"][2]) == (9, 9)
+
+
+def test_the_first_call_after_a_pause_waits_one_round_however_many_limits_it_is_under() -> None:
+    """What lies idle is given back. A call that fetched one account each round was refused with room in all of them."""
+    process = Process(leased=True, folds=False)
+    scopes = ("key:many", "project:many", "organisation:many", "backend:many")
+    process.limiter.use(
+        {
+            scope: Limit(
+                requests=10**6,
+                tokens=10**9,
+                concurrent=10**4,
+                budgets=tuple(Budget(id=f"{scope}{i}", limit=10**9, window="total") for i in range(2)),
+            )
+            for scope in scopes
+        }
+    )
+    process.round()
+    process.step("call", scopes, 1000, 1000, 1)
+    process.step("end", scopes, 1000, 1000, 1)
+    for _ in range(20):
+        process.step("later", scopes, 1000, None, 1)
+        process.round()
+    process.step("call", scopes, 1000, 1000, 1)
+    process.round()
+    process.step("call", scopes, 1000, 1000, 1)
+    assert [told == "taken" for told in process.told] == [True, False, True]

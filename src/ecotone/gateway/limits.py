@@ -17,7 +17,7 @@ from ecotone.gateway.answers import Refusal
 from ecotone.gateway.leases import Slices
 from ecotone.gateway.meters import Meters, Spent
 from ecotone.gateway.plans import Plan
-from ecotone.gateway.refusals import lost, never, not_leased, spent_up, too_fast, too_many, unpriced
+from ecotone.gateway.refusals import NotLeased, lost, never, not_leased, spent_up, too_fast, too_many, unpriced
 from ecotone.gateway.snapshot import Limit
 from ecotone.gateway.windows import FOREVER
 
@@ -163,17 +163,20 @@ class Limiter:
             plan.fold()
         if not plan.has(tokens, cost or 0):
             self.fold()  # what others drew ahead is free as well
-        if plan.money:
-            if cost is None:
-                raise unpriced(plan.money[0])
+        if plan.money and cost is None:
+            raise unpriced(plan.money[0])
+        try:
             for account in plan.money:
-                if account.left < cost:
-                    self._short(account, cost)
-        if plan.timed:
-            self._check(plan, tokens, now)
-        for account in plan.lent:
-            if account.left < (amount := _amount(account, tokens)):
-                self._short(account, amount)
+                if account.left < (cost or 0):
+                    self._short(account, cost or 0)
+            if plan.timed:
+                self._check(plan, tokens, now)
+            for account in plan.lent:
+                if account.left < (amount := _amount(account, tokens)):
+                    self._short(account, amount)
+        except NotLeased:
+            self._wish(plan, tokens, cost or 0)
+            raise
         if plan.timed:
             self._enter(plan, tokens, now)
         for account in plan.money:
@@ -182,6 +185,14 @@ class Limiter:
             account.left -= _amount(account, tokens)
         if (plan.is_open or len(self._open) < _OPEN) and plan.fill(tokens, cost or 0) and not plan.is_open:
             self.opens(plan)
+
+    def _wish(self, plan: Plan, tokens: int, cost: int) -> None:
+        """Ask for all that a call lacks: it waits one round for everything, not a round for each account."""
+        wanted = [(account, cost) for account in plan.money]
+        wanted += [(account, _amount(account, tokens)) for account in plan.lent]
+        for account, amount in wanted:
+            if account.left < amount <= account.limit:
+                self.lacks(account, amount)
 
     def opens(self, plan: Plan) -> None:
         """Something lies with the plan that its accounts do not know of."""

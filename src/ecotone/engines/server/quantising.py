@@ -74,7 +74,7 @@ class Int8Linear(nn.Module):  # type: ignore[misc]  # torch is untyped to mypy
         if self._packed is None:
             self._pack()
         full = x if x.dtype == torch.float32 else x.float()
-        largest = full.abs().amax(-1, keepdim=True).clamp_min_(_SMALLEST)
+        largest = full.abs().amax(-1, keepdim=True)  # 0 for a row of zeros: whatever it gives is taken 0 times
         found = self._compute(full / largest, self._step, self._zero, self._packed).mul_(largest)
         if self.bias is not None:
             found += self.bias

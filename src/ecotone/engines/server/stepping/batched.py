@@ -126,7 +126,6 @@ class Batched(Stepper):
         self._place(pieces)
         tokens: list[int] = []
         positions: list[int] = []
-        owners: list[int] = []
         runs: list[Run] = []
         for row, length in pieces:
             start = row.state.length
@@ -136,9 +135,8 @@ class Batched(Stepper):
                 runs.append(Run(len(tokens), 1, row.state.place, start, length))
             tokens += row.prompt[start : start + length]
             positions += range(start, start + length)
-            owners += [row.state.place] * length
         at = self._tensor(positions)
-        attend = Stretches(self._decoder, self._places, runs, at, self._tensor(owners))
+        attend = Stretches(self._decoder, self._places, runs)
         added = self._added([row for row, _ in pieces], [length for _, length in pieces])
         return self._decoder.hidden(self._tensor(tokens), at, max(positions) + 1, attend, added)
 

@@ -72,7 +72,7 @@ class Decoder:
             _layer(layer, window) for layer, window in zip(inner.layers, _windows(config, inner), strict=True)
         ]
         self._norm = inner.norm.weight
-        self._epsilon: float = inner.norm.variance_epsilon
+        self._epsilon = torch.tensor(inner.norm.variance_epsilon, device=self.device)
         self._rotary = inner.rotary_emb
         self._cos = self._sin = torch.empty(0)
         self._head = head_of(model)
@@ -125,7 +125,9 @@ class Decoder:
         return self._head(hidden).float()
 
     def _normed(self, x: Any, weight: Any) -> Any:
-        return functional.rms_norm(x, weight.shape, weight, self._epsilon)
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        factor = torch.addcmul(self._epsilon, length, length, value=1 / x.shape[-1]).rsqrt_()
+        return (x * factor).to(x.dtype).mul_(weight)
 
     def _rotation(self, positions: Any, most: int) -> tuple[Any, Any]:
         """Cosines, and sines with the sign of the half they meet, each `[tokens, 1, size]`."""

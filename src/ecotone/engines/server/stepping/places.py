@@ -60,6 +60,11 @@ class Places:
         """Put `[tokens, 2, kv heads, size]`."""
         self._held[layer].view(-1, self._size).index_copy_(0, index, kv.reshape(-1, self._size))
 
+    def put(self, layer: int, place: int, start: int, kv: Any) -> None:
+        """Put `[places, tokens, 2, kv heads, size]` from a place and a position on."""
+        places, tokens = kv.shape[:2]
+        self._held[layer][:, place : place + places, :, start : start + tokens] = kv.permute(2, 0, 3, 1, 4)
+
     def move(self, source: int, target: int, length: int) -> None:
         for held in self._held:
             held[:, target, :, :length] = held[:, source, :, :length]

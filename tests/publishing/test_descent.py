@@ -11,7 +11,7 @@ from ecotone.catalog import UNTOLD, LineageEdge
 from ecotone.catalog.living import Living
 from ecotone.licences import Use
 from ecotone.policy.rules import RuleKind
-from ecotone.publishing import Published, descent
+from ecotone.publishing import Published, candidates
 from ecotone.publishing.descent import alarms_in
 from ecotone.vocabulary import EdgeStatus, Mode, Purpose, Refused, Relation, Verdict
 from tests.publishing.weights import Weights, card, fresh, grafted, packed, tuned
@@ -172,7 +172,7 @@ def test_weights_that_are_no_numbers_or_cut_off_are_a_finding(house: SimpleNames
 def test_a_model_of_very_many_tensors_is_compared_by_some_of_them(
     house: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(descent, "MOST_SAMPLED", 5)
+    monkeypatch.setattr(candidates, "MOST_SAMPLED", 5)
     publish(house, "demo/base", A, card("apache-2.0"))
     publish(house, "demo/tuned", tuned(A, 7), card("apache-2.0"))
     (edge,) = edges(house, "demo/tuned")

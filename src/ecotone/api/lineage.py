@@ -1,5 +1,6 @@
 """The descent of a revision over REST: its edges with status and evidence, and what its weights say."""
 
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -7,6 +8,7 @@ import msgspec
 from ecotone.api.endpoint import Call, Need, endpoint
 from ecotone.api.work import job_json
 from ecotone.catalog import UNTOLD, LineageEdge, Model, WeightSet
+from ecotone.lineage.comparing import Related
 from ecotone.publishing.descent import alarms_in, badge
 
 
@@ -28,7 +30,9 @@ def show_lineage(call: Call) -> Any:
         return _answer(call, model, None, edges, None)
     revision = services.catalog.revision(model, call.query.get("revision") or "main")
     weights = services.catalog.weights(model, revision.id)
-    return _answer(call, model, revision.id, services.catalog.told_edges(revision.edges, call.actor), weights)
+    edges = services.catalog.told_edges(revision.edges, call.actor)
+    hidden = {edge.parent for edge, told in zip(revision.edges, edges, strict=True) if edge != told}
+    return _answer(call, model, revision.id, edges, weights, hidden)
 
 
 @endpoint(
@@ -50,13 +54,22 @@ def examine_lineage(call: Call) -> Any:
 
 
 def _answer(
-    call: Call, model: Model, revision: str | None, edges: list[LineageEdge], weights: WeightSet | None
+    call: Call,
+    model: Model,
+    revision: str | None,
+    edges: list[LineageEdge],
+    weights: WeightSet | None,
+    hidden: Collection[str] = (),
 ) -> dict[str, Any]:
+    """The document. Of a private model that the card names, or that is no relative, the viewer is told nothing."""
     report = weights.report if weights is not None else {}
-    alarms = alarms_in(report)
+    alarms = [alarm for alarm in alarms_in(report) if alarm.parent not in hidden]
     told = [call.services.publishing.descent.told([alarm], call.actor)[0] for alarm in alarms]
     candidates = report.get("candidates", [])
     names = call.services.catalog.told_names((c["key"] for c in candidates), call.actor)
+    candidates = [
+        c for c in candidates if names[c["key"]] != UNTOLD or not (c["declared"] or c["related"] == Related.NO)
+    ]
     return {
         "model": model.id,
         "revision": revision,

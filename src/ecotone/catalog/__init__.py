@@ -36,13 +36,14 @@ from ecotone.catalog.events import Event, Events, RefChange, ToldComment, ToldDi
 from ecotone.catalog.names import RESERVED_SEGMENTS
 from ecotone.catalog.repositories import GATES
 from ecotone.catalog.services import Catalog
-from ecotone.catalog.weights import BY_WEIGHTS, UNTOLD, Kin
+from ecotone.catalog.weights import BY_WEIGHTS, SAID, UNTOLD, Kin
 
 __all__ = [
     "BY_WEIGHTS",
     "DEFAULT_BRANCH",
     "GATES",
     "RESERVED_SEGMENTS",
+    "SAID",
     "STATUSES",
     "UNTOLD",
     "AccessRequest",

@@ -19,9 +19,10 @@ from ecotone.catalog.models import EdgeRow, ModelRow, RevisionRow
 from ecotone.catalog.names import key_of
 from ecotone.catalog.part import Part, visible
 from ecotone.catalog.weight_rows import WeightFileRow, WeightSetRow, keep_weights, weights_of_row
-from ecotone.vocabulary import RepoType
+from ecotone.vocabulary import EdgeStatus, RepoType
 
 BY_WEIGHTS = "weights"
+SAID = "; weights: "  # in the evidence of an edge that others assert, before what the weights say of it
 MOST_ALIKE = 4096
 _BATCH = 500
 UNTOLD = "a private model"
@@ -93,14 +94,12 @@ class WeightSets(Part):
         with self._database.reading() as session:
             return list(session.scalars(rows))
 
-    def alike(self, signature: str) -> list[tuple[int, bytes]]:
-        """Key and sketch of the models of one build, each distinct set of weights once, the newest ones."""
-        wanted = (
-            sa.select(WeightSetRow.model_key, WeightSetRow.digest, WeightSetRow.sketch)
-            .where(WeightSetRow.signature == signature)
-            .order_by(WeightSetRow.created.desc())
-            .limit(MOST_ALIKE)
-        )
+    def alike(self, signature: str | None) -> list[tuple[int, bytes]]:
+        """Key and sketch of the models of one build, or of any (None), each distinct set of weights once, the newest
+        ones."""
+        every = sa.select(WeightSetRow.model_key, WeightSetRow.digest, WeightSetRow.sketch)
+        chosen = every if signature is None else every.where(WeightSetRow.signature == signature)
+        wanted = chosen.order_by(WeightSetRow.created.desc()).limit(MOST_ALIKE)
         with self._database.reading() as session:
             rows = {(key, digest): sketch for key, digest, sketch in session.execute(wanted)}
         return [(key, sketch) for (key, _), sketch in rows.items()]
@@ -137,18 +136,22 @@ class WeightSets(Part):
         return found
 
     def told_edges(self, edges: Sequence[LineageEdge], viewer: Actor) -> list[LineageEdge]:
-        """Edges as the viewer may be told them: a private parent that weights showed stays unnamed."""
+        """Edges as the viewer may be told them: a private parent that weights showed stays unnamed, and what
+        they say of one that a card names stays unsaid."""
         if viewer.may_read_private:
             return list(edges)
         with self._database.reading() as session:
             return [self._told(session, edge, viewer) for edge in edges]
 
     def _told(self, session: Session, edge: LineageEdge, viewer: Actor) -> LineageEdge:
-        if edge.asserted_by != BY_WEIGHTS:
+        if edge.asserted_by != BY_WEIGHTS and SAID not in edge.evidence:
             return edge
         row = self._row(session, edge.parent, RepoType.MODEL) or self._buried(session, edge.parent)
         if row is None or visible(row.private, viewer):
             return edge
+        if edge.asserted_by != BY_WEIGHTS:  # nobody learns by a card's word whether there is such a model
+            unsaid = edge.evidence.partition(SAID)[0]
+            return msgspec.structs.replace(edge, status=EdgeStatus.DECLARED, evidence=unsaid)
         return msgspec.structs.replace(edge, parent=UNTOLD, parent_revision=None)
 
     def record_descent(

@@ -21,6 +21,10 @@ WIDTH: Final = 128
 MOST_TENSORS: Final = 24
 _MOST_SHAPES: Final = 64
 _NUMBER: Final = re.compile(r"\d+")
+_USUAL: Final = re.compile(
+    r"(?:.*\.)?(?:layers|layer|blocks|h)\.\d+\.(?:self_attn\.[qkvo]_proj|mlp\.(?:gate|up|down)_proj"
+    r"|attention\.self\.(?:query|key|value)|attn\.c_(?:attn|proj)|mlp\.c_(?:fc|proj)|attention\.query_key_value)\.weight"
+)
 _LAYER: Final = re.compile(r"(?:^|\.)(?:layers|layer|blocks|block|blk|h)\.\d+\.")
 
 
@@ -35,7 +39,7 @@ def signature(fingerprint: Fingerprint) -> str:
 
 def sketch(fingerprint: Fingerprint) -> bytes:
     """`WIDTH` float16 values; empty where nothing was sampled."""
-    sampled = sorted((_order(name), name) for name, t in fingerprint.tensors.items() if t.sample)
+    sampled = sorted((order(name), name) for name, t in fingerprint.tensors.items() if t.sample)
     whole = np.zeros(WIDTH)
     for _, name in sampled[:MOST_TENSORS]:
         whole += _sketch(name, fingerprint.tensors[name])
@@ -54,9 +58,11 @@ def _read(data: bytes) -> npt.NDArray[np.float64]:
     return found if len(found) == WIDTH else np.zeros(WIDTH)
 
 
-def _order(name: str) -> tuple[bool, list[int], str]:
-    """Layers first, the first of them before the others."""
-    return (_LAYER.search(name) is None, [int(n[:9]) for n in _NUMBER.findall(name)], name)
+def order(name: str) -> tuple[bool, bool, list[int], str]:
+    """Layers first, the first of them before the others; tensors that every network has before those that anybody may
+    add."""
+    numbers = [int(n[:9]) for n in _NUMBER.findall(name)]
+    return (_USUAL.fullmatch(name) is None, _LAYER.search(name) is None, numbers, name)
 
 
 def _sketch(name: str, tensor: TensorPrint) -> npt.NDArray[np.float64]:

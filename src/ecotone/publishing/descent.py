@@ -5,7 +5,6 @@ Done while a commit is judged, with what was kept when the files came; what take
 
 import hashlib
 import threading
-import zlib
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final
@@ -13,17 +12,17 @@ from typing import Any, Final
 import msgspec
 
 from ecotone.accounts import Actor
-from ecotone.catalog import BY_WEIGHTS, Catalog, File, Kin, LineageEdge, Model, RevisionNotFound, WeightSet
+from ecotone.catalog import BY_WEIGHTS, SAID, Catalog, File, Kin, LineageEdge, Model, RevisionNotFound, WeightSet
 from ecotone.licences import Node
 from ecotone.lineage import Fingerprint
 from ecotone.lineage.arriving import Print, Printing
 from ecotone.lineage.comparing import Related, compare_prints
-from ecotone.lineage.sketching import closeness, signature, sketch
+from ecotone.lineage.sketching import signature, sketch
+from ecotone.publishing.candidates import candidates, thinned
 from ecotone.publishing.contents import Contents
 from ecotone.publishing.drafts import Making
 from ecotone.publishing.kinship import (
     INFERRED,
-    SAID,
     SEEN,
     Alarm,
     Match,
@@ -40,7 +39,6 @@ from ecotone.vocabulary import EdgeStatus, RepoType
 WEIGHTS: Final = (".safetensors", ".gguf")
 MOST_CANDIDATES: Final = 8
 MOST_DECLARED: Final = 4
-MOST_SAMPLED: Final = 384
 MOST_COMPARING: Final = 2
 MOST_INLINE: Final = 64
 INLINE_BYTES: Final = 16 * 1024 * 1024
@@ -48,7 +46,6 @@ DONE, WAITING, EXAMINED, FAILED = "done", "waiting", "examined", "failed"
 _MOST_FILES: Final = 2000
 _MOST_SHARING: Final = 64
 _MOST_FINDINGS: Final = 8
-_CLOSE: Final = 0.05
 _BADGES: Final = (
     ("contradicted", frozenset({"undeclared", "not_shown", "refuted", "relation", "turned"})),
     ("questioned", frozenset({"suspected", "cycle", "newer"})),
@@ -128,16 +125,18 @@ class Descent:
         """The fingerprint of files together, the paths of those that have none yet, and what was wrong with others."""
         whole: Fingerprint | None = None
         missing, findings = [], []
-        for number, (path, content) in enumerate(files.items()):
+        largest_first = sorted(files.items(), key=lambda item: (-item[1].size, item[0]))
+        for number, (path, content) in enumerate(largest_first):
             found = self.print_of(content, now=number < MOST_INLINE)
             if found is None:
                 missing.append(path)
             elif found.fingerprint is None:
-                if path.endswith(".gguf"):  # of safetensors, reading their totals has told it
-                    findings.append(f"{path} is not a whole GGUF file: {found.broken}")
+                if not path.endswith(".safetensors"):  # of safetensors, reading their totals has told it
+                    findings.append(f"{path} is not a whole weight file: {found.broken}")
             else:
                 findings += _odd(path, found.fingerprint)
-                whole = found.fingerprint if whole is None else whole.joined(found.fingerprint)
+                part = found.fingerprint if len(files) == 1 else thinned(found.fingerprint)
+                whole = part if whole is None else thinned(whole.joined(part))
         return whole, missing, findings[:_MOST_FINDINGS]
 
     def print_of(self, content: Content, *, now: bool = True) -> Print | None:
@@ -267,17 +266,12 @@ class Descent:
         return list(found.values()), ids
 
     def _candidates(self, model: Model, own: Fingerprint, declared: list[Kin]) -> list[Kin]:
-        """Some declared parents, those that share tensors, those of the same build that look alike, other declared
-        ones: so no crowd of names in a card pushes out who is there."""
+        """Some declared parents, then in turns those that share tensors and those that look alike, other declared
+        ones: so neither a crowd of names in a card nor one of models pushes out who is there."""
         sharing = self._storage.prints.sharing(own, limit=_MOST_SHARING)
-        keys = self._catalog.holders(sharing) if sharing else []
-        alike = self._catalog.alike(signature(own))
-        near = closeness(sketch(own), [one for _, one in alike])
-        ranked = sorted(zip(near, (key for key, _ in alike), strict=True), key=lambda pair: (-pair[0], pair[1]))
-        keys += [key for score, key in ranked if score >= _CLOSE]
-        keys += [key for score, key in ranked if score < _CLOSE]
+        keys = candidates(own, self._catalog.holders(sharing) if sharing else [], self._catalog.alike)
         found = {kin.model.key: kin for kin in declared[:MOST_DECLARED]}
-        for key in dict.fromkeys(keys):
+        for key in keys:
             if len(found) >= MOST_CANDIDATES:
                 break
             if key != model.key and key not in found:
@@ -337,23 +331,9 @@ class Descent:
         return list(dict.fromkeys(alarm.told(names) for alarm in wanted))
 
 
-def thinned(fingerprint: Fingerprint) -> Fingerprint:
-    """A fingerprint with the samples of a bounded number of its tensors, the same ones for equal names: those of nine
-    models are in memory at once. The hashes of all stay."""
-    sampled = [name for name, tensor in fingerprint.tensors.items() if tensor.sample]
-    if len(sampled) <= MOST_SAMPLED:
-        return fingerprint
-    left_out = set(sorted(sampled, key=lambda name: (zlib.crc32(name.encode()), name))[MOST_SAMPLED:])
-    tensors = {
-        name: msgspec.structs.replace(tensor, sample=b"") if name in left_out else tensor
-        for name, tensor in fingerprint.tensors.items()
-    }
-    return Fingerprint(tensors, fingerprint.format, fingerprint.version)
-
-
 def weight_files(files: Mapping[str, File]) -> dict[str, Content]:
     """The weight files among those of a revision."""
-    found = {p: f.content for p, f in files.items() if p.endswith(WEIGHTS) and f.content.kind != GONE}
+    found = {p: f.content for p, f in files.items() if p.lower().endswith(WEIGHTS) and f.content.kind != GONE}
     return dict(list(found.items())[:_MOST_FILES])
 
 

@@ -277,13 +277,13 @@ class Examining:
 
     def _opened(self, held: ExitStack, files: Mapping[str, Content]) -> Path | None:
         """A folder with the weights that are compared: all safetensors, else the largest GGUF file."""
-        chosen = {path: content for path, content in files.items() if path.endswith(".safetensors")}
+        chosen = {path: content for path, content in files.items() if path.lower().endswith(".safetensors")}
         if not chosen and files:
             path = max(files, key=lambda one: files[one].size)
             chosen = {path: files[path]}
         if not chosen:
             return None
-        plain = {f"{n:04d}-{path.rpartition('/')[2]}": chosen[path] for n, path in enumerate(sorted(chosen))}
+        plain = {f"{n:04d}-{path.rpartition('/')[2].lower()}": chosen[path] for n, path in enumerate(sorted(chosen))}
         key = f"weights-{digest_of(chosen)[:40]}-{len(plain)}"
         try:
             folder = held.enter_context(self._storage.materialise(key, plain))
@@ -336,4 +336,4 @@ def _newer(looked: Looked, since: datetime | None) -> list[Alarm]:
 
 def _ending(files: Mapping[str, Content], name: str) -> str:
     path = next(path for path, content in files.items() if name_of(content) == name)
-    return ".gguf" if path.endswith(".gguf") else ".safetensors"
+    return ".gguf" if path.lower().endswith(".gguf") else ".safetensors"

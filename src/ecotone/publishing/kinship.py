@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ecotone.catalog import BY_WEIGHTS, UNTOLD, Kin, LineageEdge
+from ecotone.catalog import BY_WEIGHTS, SAID, UNTOLD, Kin, LineageEdge
 from ecotone.lineage import Fingerprint
 from ecotone.lineage.comparing import Check, Likeness, Related
 from ecotone.vocabulary import EdgeStatus, Relation
@@ -24,7 +24,6 @@ SEEN: Final = frozenset(
     }
 )
 INFERRED: Final = "(relation inferred)"
-SAID: Final = "; weights: "
 CAME_LATER: Final = "its weights came here later"
 _TUNED: Final = frozenset({Relation.FINETUNE, Relation.CONTINUED_PRETRAIN, Relation.VOCAB_EXTENDED, Relation.UPCYCLED})
 _FLOAT_BITS: Final = 16

@@ -19,9 +19,10 @@ def compare_prints(child: Fingerprint, parent: Fingerprint) -> Likeness:
     """How alike two fingerprints are. Permuted or rotated copies look independent here; `compare` finds them."""
     t = thresholds()
     shared = shared_share(child, parent)
-    cosines = {n: c for n, p in child.tensors.items() if (c := _cosine(n, p, parent)) is not None}
-    sizes = {n: _count(child.tensors[n]) for n in cosines}
-    mean = mean_cosine([(c, sizes[n]) for n, c in cosines.items()])
+    ours, theirs = child.by_name(), parent.by_name()
+    cosines = {n: c for n in ours if n in theirs and (c := _best(n, ours[n], theirs[n])) is not None}
+    sizes = {n: _count(ours[n][0]) for n in cosines}
+    mean = mean_cosine([(abs(c), sizes[n]) for n, c in cosines.items()])  # a flipped sign is undone by another
     grafted = _grafted(cosines, sizes, t)
     related = Related.NO
     if shared >= t.shared or mean >= t.cosine_related or grafted:
@@ -65,9 +66,16 @@ def _check(mean: float, cosines: dict[str, float], t: Thresholds) -> Check:
     return Check("cosine", figure(mean), t.cosine_related, mean >= t.cosine_related, means)
 
 
-def _cosine(name: str, mine: TensorPrint, parent: Fingerprint) -> float | None:
-    other = parent.tensors.get(name)
-    if other is None or is_computed(name) or len(mine.shape) < 2 or len(other.shape) != len(mine.shape):
+def _best(name: str, ours: list[TensorPrint], theirs: list[TensorPrint]) -> float | None:
+    """The cosine of the two most alike where several tensors have one name."""
+    if is_computed(name):
+        return None
+    found = [c for mine in ours for other in theirs if (c := _cosine(mine, other)) is not None]
+    return max(found, key=abs, default=None)
+
+
+def _cosine(mine: TensorPrint, other: TensorPrint) -> float | None:
+    if not mine.sample or not other.sample or len(other.shape) != len(mine.shape):
         return None
     a, b = (v.astype(np.float64) for v in common(mine, other))
     if len(a) < _LEAST:

@@ -1,0 +1,43 @@
+"""What a card's word does not get out of the hub: whether there is a private model of the name that it names."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+from huggingface_hub import HfApi
+
+from ecotone.api import PREFIX
+from ecotone.catalog import UNTOLD
+from tests.publishing.weights import Weights, card, fresh, packed, tuned
+from tests.running import ADMIN, running
+
+
+def test_a_card_that_names_a_private_base_reads_like_one_that_names_none(tmp_path: Path) -> None:
+    base = fresh(1)
+    with running(tmp_path) as server:
+        api = HfApi(endpoint=server.url, token=ADMIN)
+        api.create_repo("secret/source", private=True)
+
+        def publish(name: str, weights: Weights, **fields: Any) -> None:
+            text = card("cc-by-nc-4.0", **fields)
+            server.publish(name, {"README.md": text, "model.safetensors": packed(weights)})
+
+        publish("secret/source", base)
+        publish("demo/real", tuned(base, 7), base_model="secret/source")
+        publish("demo/none", tuned(fresh(2), 7), base_model="secret/absent")
+
+        def outside(name: str, parent: str) -> Any:
+            answer = httpx.get(f"{server.url}{PREFIX}/models/{name}/lineage")
+            told = json.loads(answer.text.replace(name, "NAME").replace(parent, "PARENT"))
+            for edge in told["edges"]:
+                del edge["child_revision"]
+            return told
+
+        found, absent = outside("demo/real", "secret/source"), outside("demo/none", "secret/absent")
+        for field in ("edges", "badge", "alarms"):
+            assert found[field] == absent[field], field
+        for candidate in (*found["candidates"], *absent["candidates"]):
+            assert not candidate["declared"] and candidate["model"] != UNTOLD
+        inside = server.http.get(f"{PREFIX}/models/demo/real/lineage").json()
+        assert inside["badge"] == "verified" and "mean cosine" in inside["edges"][0]["evidence"]

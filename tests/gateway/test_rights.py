@@ -22,7 +22,7 @@ from tests.hub.built import Built, bearer
 
 ROLES = ("nobody", "key", "reader", "writer", "owner", "administrator")
 USERS, WRITERS, OWNERS, ADMINISTRATORS = ROLES[2:], ROLES[3:], ROLES[4:], ROLES[5:]
-OTHERS_ENDPOINTS = ("licences", "models", "upkeep", "webhooks", "work")
+OTHERS_ENDPOINTS = ("bills", "duties", "licences", "lineage", "models", "upkeep", "webhooks", "work")
 """Modules of the REST API that manage neither the gateway nor who may use it; `tests/api` tries those."""
 MAY: dict[str, tuple[str, ...]] = {
     "POST /projects": ADMINISTRATORS,
@@ -77,10 +77,17 @@ MAY: dict[str, tuple[str, ...]] = {
     "POST /ledger/retire": ADMINISTRATORS,
     "POST /ledger/export": ADMINISTRATORS,
     "POST /ledger/export/received": ADMINISTRATORS,
+    "POST /ledger/datasets": ADMINISTRATORS,
+    "GET /lineage/family": tuple(role for role in ROLES if role != "key"),
+    "POST /lineage/impact": USERS,
+    "POST /lineage/withdrawals": ADMINISTRATORS,
+    "GET /lineage/withdrawals": ADMINISTRATORS,
+    "GET /lineage/withdrawals/{id}": ADMINISTRATORS,
+    "POST /lineage/withdrawals/{id}/check": ADMINISTRATORS,
     "GET /texts/{request_id}": ADMINISTRATORS,
     "DELETE /texts/projects/{name}": ADMINISTRATORS,
 }
-UNTOUCHED = re.compile(r"nothing|assistant|/prices/|/ledger/")
+UNTOUCHED = re.compile(r"nothing|assistant|/prices/|/ledger/|/lineage/")
 """Addresses at which nothing is there, or a body is asked for that other tests send."""
 PAGES_OF_ADMINISTRATORS = {
     "/ecotone/status",
@@ -91,6 +98,8 @@ PAGES_OF_ADMINISTRATORS = {
     "/ecotone/routes",
     "/ecotone/routes/{name}",
     "/ecotone/backends/{name}",
+    "/ecotone/withdrawals",
+    "/ecotone/withdrawals/{id}",
 }
 PAGES_OF_OTHERS = re.compile(
     r"/ecotone/(?:licences|webhooks|access|discussions|requests|traffic|why|you|deployments|playground)(?:/|\Z)"

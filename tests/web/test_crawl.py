@@ -20,7 +20,7 @@ from tests.web.markup import Page, twice
 
 ROOT = "/prefix"
 VIEWERS = ("anonymous", "reader", "writer", "administrator")
-MOST = (7, 25)
+MOST = (7, 12)
 """Pages of one kind in each of our repositories, and in all of the starter catalogue."""
 MOST_BYTES = 70_000
 LONG_TEXT = "/team/long"

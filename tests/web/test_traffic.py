@@ -4,7 +4,7 @@ import math
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ecotone.web.explained import explained
@@ -15,6 +15,7 @@ VALUES = st.lists(st.none() | st.floats(0, 1e12), min_size=1, max_size=60)
 
 
 @given(st.lists(st.tuples(st.text(max_size=20), VALUES), max_size=9))
+@example([("", [5e-324])])
 def test_every_value_is_within_its_plot_and_no_name_is_markup(series: list[tuple[str, list[float | None]]]) -> None:
     plot = time_plot("x", "<b>", [1_800_000_000 + 60 * n for n in range(60)], series, number)
     assert "<b>" not in plot.svg and len(plot.names) <= MOST_SERIES

@@ -15,6 +15,7 @@ MOST_SERIES = 6
 _WIDTH, _HEIGHT = 400, 190
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 392, 14, 158
 _LINES = 4
+_NEXT_TO_NOTHING = 1e-300  # powers of ten below it lose their digits
 
 Numbers = Sequence[float | None]
 """One value for each step; None where nothing was measured."""
@@ -62,8 +63,8 @@ def time_plot(
 
 
 def nice(value: float) -> float:
-    """The next of 1, 2, 4, 10, 20 ... that is not below a value; 1 for nothing."""
-    if not value > 0:
+    """The next of 1, 2, 4, 10, 20 ... that is not below a value; 1 for nothing, and for what is next to nothing."""
+    if not value > _NEXT_TO_NOTHING:
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
     return next(factor * power for factor in (1, 2, 4, 10) if factor * power >= value * (1 - 1e-9))

@@ -6,6 +6,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
+from ecotone.lineage.comparing.cosines import cosine
 from ecotone.lineage.comparing.invariants import Table, tokens_of
 from ecotone.lineage.comparing.pairing import Pairing, spread
 from ecotone.lineage.comparing.roles import Role
@@ -65,14 +66,9 @@ def residual(child: Source, parent: Source) -> Residual | None:
     a = tokens_of(child, here, count, limit).astype(np.float64)
     b = tokens_of(parent, there, count, limit).astype(np.float64)
     a, b = a - a.mean(axis=0), b - b.mean(axis=0)
-    if _cosine(a, b) >= _SURE:
+    if cosine(a, b) >= _SURE:
         return None
     return _permuted(a, b) or (_rotated(a, b) if width <= _WIDEST_TURN and len(a) >= width * 1.5 else None)
-
-
-def _cosine(a: Table, b: Table) -> float:
-    scale = float(np.linalg.norm(a) * np.linalg.norm(b))
-    return float((a * b).sum()) / scale if scale > 0 else 0.0
 
 
 def _permuted(a: Table, b: Table) -> Residual | None:
@@ -92,7 +88,7 @@ def _rotated(a: Table, b: Table) -> Residual | None:
     """The orthogonal matrix that takes the parent to the child (Schoenemann 1966), if it holds for tokens that were
     not used to find it."""
     half = _procrustes(a[::2], b[::2])
-    if _cosine(a[1::2], b[1::2] @ half) < _SURE:
+    if cosine(a[1::2], b[1::2] @ half) < _SURE:
         return None
     turn = _procrustes(a, b)
     return Residual("rotated", turn=turn.astype(np.float32))

@@ -6,6 +6,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
+from ecotone.lineage.comparing.cosines import cosine
 from ecotone.lineage.comparing.pairing import Pairing, spread
 from ecotone.lineage.comparing.roles import Role
 from ecotone.lineage.comparing.views import Heads, Indices, Layer, Parts, layer_pairs
@@ -108,7 +109,7 @@ def _unit(blocks: Values) -> Values:
 def _turns(a: Parted, b: Parted, order: Indices, keys: Indices) -> Values | None:
     """Rotations that take the child's values to the parent's, when the output matrix confirms them; else None."""
     values, wanted = a[2][keys], b[2]
-    if _cosine(values, wanted) >= 0.5:
+    if cosine(values, wanted) >= 0.5:
         return None
     turns = []
     for mine, other in zip(values, wanted, strict=True):
@@ -116,9 +117,4 @@ def _turns(a: Parted, b: Parted, order: Indices, keys: Indices) -> Values | None
         turns.append(left @ right)
     found = np.stack(turns).astype(np.float32)
     outputs = np.repeat(found, len(a[3]) // len(found), axis=0) @ a[3][order]
-    return found if _cosine(outputs, b[3]) >= _SURE else None
-
-
-def _cosine(a: Values, b: Values) -> float:
-    scale = float(np.linalg.norm(a)) * float(np.linalg.norm(b))
-    return float((a * b).sum()) / scale if scale > 0 else 0.0
+    return found if cosine(outputs, b[3]) >= _SURE else None

@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from ecotone.lineage.comparing.cosines import cosine
 from ecotone.lineage.comparing.pairing import Pairing, spread
 from ecotone.lineage.comparing.roles import Role
 from ecotone.lineage.comparing.views import Parts, layer_pairs
@@ -50,7 +51,7 @@ def qk_cosine(child: Source, parent: Source, pairing: Pairing) -> tuple[float | 
     for mine, other in spread(pairs, _LAYERS):
         a, b = _product(child, ours, mine, first), _product(parent, theirs, other, second)
         if a is not None and b is not None:
-            figures.append(_cosine(a, b))
+            figures.append(cosine(a, b))
     if not figures:
         return None, "queries and keys of the layers do not fit the embedding or each other"
     return float(np.mean(figures)), f"{len(figures)} layers, {len(first)} tokens"
@@ -95,8 +96,3 @@ def _shared(source: Source, q: Values, rows: int) -> Values | None:
     size = len(q) // heads
     groups = q.reshape(rows // size, len(q) // rows, size, -1)
     return np.asarray(groups.sum(axis=1).reshape(rows, -1), np.float32)
-
-
-def _cosine(a: Table, b: Table) -> float:
-    scale = float(np.linalg.norm(a) * np.linalg.norm(b))
-    return float((a * b).sum()) / scale if scale > 0 else 0.0

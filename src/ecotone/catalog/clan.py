@@ -8,7 +8,6 @@ is bounded: a ring of children at a time, a few hundred to a statement, and no m
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
-from typing import TypeVar
 
 import msgspec
 import sqlalchemy as sa
@@ -22,6 +21,7 @@ from ecotone.catalog.history import edge_of
 from ecotone.catalog.models import EdgeRow, ModelRow, RedirectRow
 from ecotone.catalog.names import key_of
 from ecotone.catalog.part import visible
+from ecotone.database import batches
 from ecotone.licences import Edge, Family, Node
 from ecotone.vocabulary import EdgeStatus, ModelKind, Relation, RepoType
 
@@ -30,7 +30,6 @@ _BATCH = 300
 _MOST_EDGES = 200
 _UNKNOWN = ("unknown",)
 _OF_DATASETS = (Relation.TRAINED_ON, Relation.EVALUATED_ON)
-_T = TypeVar("_T")
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
@@ -205,7 +204,7 @@ class _Walk:
         """Rows by folded id: the living, else those moved away from it, else the newest tombstone."""
         found: dict[str, ModelRow] = {}
         folded = [key_of(_bare(n)).replace("\0", "\ufffd") for n in names]
-        for some in _batches(folded):
+        for some in batches(folded, _BATCH):
             of_type = ModelRow.repo_type == repo_type.value
             wanted = sa.select(ModelRow).where(of_type, ModelRow.folded.in_(some)).order_by(ModelRow.key)
             for row in self._session.scalars(wanted):
@@ -293,13 +292,13 @@ class _Walk:
     def _former(self, ring: list[Member]) -> list[str]:
         """Names that members of a ring had before they were moved."""
         found: list[str] = []
-        for some in _batches([m.row for m in ring if m.row]):
+        for some in batches([m.row for m in ring if m.row], _BATCH):
             found += self._session.scalars(sa.select(RedirectRow.folded).where(RedirectRow.model_key.in_(some)))
         return found
 
     def _children(self, names: list[str], of_datasets: bool) -> Iterator[ModelRow]:
         datasets = [r.value for r in _OF_DATASETS]
-        for some in _batches(names):
+        for some in batches(names, _BATCH):
             wanted = (
                 sa.select(ModelRow)
                 .join(EdgeRow, sa.and_(EdgeRow.model_key == ModelRow.key, EdgeRow.sha == ModelRow.head))
@@ -384,7 +383,3 @@ def _bare(name: str) -> str:
 
 def _prefix(repo_type: RepoType) -> str:
     return DATASET_PREFIX if repo_type is RepoType.DATASET else ""
-
-
-def _batches(items: list[_T]) -> Iterator[list[_T]]:
-    return (items[i : i + _BATCH] for i in range(0, len(items), _BATCH))

@@ -6,7 +6,7 @@ import msgspec
 import sqlalchemy as sa
 
 from ecotone.catalog.models import AccessRequestRow, LargeFileRow, ModelRow, ObjectRow
-from ecotone.database import Database
+from ecotone.database import Database, batches
 
 _BATCH = 300
 _WEIGHTS = (".safetensors", ".gguf", ".bin", ".pt", ".pth", ".ckpt", ".onnx", ".h5", ".msgpack", ".npz")
@@ -47,7 +47,7 @@ class Copies:
         """Large files of these repositories, at most `most`."""
         found: list[Named] = []
         with self._database.reading() as session:
-            for some in _batches(rows):
+            for some in batches(sorted(set(rows)), _BATCH):
                 wanted = (
                     sa.select(ObjectRow.model_key, ObjectRow.name, LargeFileRow.path)
                     .outerjoin(
@@ -65,7 +65,7 @@ class Copies:
         """Living repositories that name one of these files."""
         found: list[Named] = []
         with self._database.reading() as session:
-            for some in _batches(names):
+            for some in batches(sorted(set(names)), _BATCH):
                 wanted = (
                     sa.select(ObjectRow.model_key, ObjectRow.name, LargeFileRow.path)
                     .join(ModelRow, ModelRow.key == ObjectRow.model_key)
@@ -84,7 +84,7 @@ class Copies:
         """How repositories stand, deleted ones too."""
         found: dict[int, Standing] = {}
         with self._database.reading() as session:
-            for some in _batches(rows):
+            for some in batches(sorted(set(rows)), _BATCH):
                 for row in session.scalars(sa.select(ModelRow).where(ModelRow.key.in_(some))):
                     prefix = "" if row.repo_type == "model" else f"{row.repo_type}s/"
                     found[row.key] = Standing(
@@ -102,7 +102,7 @@ class Copies:
         """Users who were let into gated repositories, with the row of each."""
         found: list[tuple[int, str]] = []
         with self._database.reading() as session:
-            for some in _batches(rows):
+            for some in batches(sorted(set(rows)), _BATCH):
                 wanted = (
                     sa.select(AccessRequestRow.model_key, AccessRequestRow.user)
                     .where(AccessRequestRow.model_key.in_(some), AccessRequestRow.status == "accepted")
@@ -111,8 +111,3 @@ class Copies:
                 )
                 found += [(key, user) for key, user in session.execute(wanted)]
         return found
-
-
-def _batches(items: Iterable[int] | Iterable[str]) -> list[list[int | str]]:
-    wanted: list[int | str] = sorted(set(items))
-    return [wanted[i : i + _BATCH] for i in range(0, len(wanted), _BATCH)]

@@ -8,6 +8,7 @@ from ecotone.catalog.entities import LineageEdge, Model
 from ecotone.catalog.history import edge_of
 from ecotone.catalog.models import EdgeRow, GeneratedFileRow, ModelRow
 from ecotone.catalog.part import Part
+from ecotone.database import batches
 from ecotone.vocabulary import Relation
 
 _AT_ONCE = 500
@@ -28,7 +29,7 @@ class Generated(Part):
         """What made files with these hashes that lie in other repositories, deleted ones too: each with a hash."""
         wanted = sorted(set(digests))
         with self._database.reading() as session:
-            for some in (wanted[i : i + _AT_ONCE] for i in range(0, len(wanted), _AT_ONCE)):
+            for some in batches(wanted, _AT_ONCE):
                 found = (
                     sa.select(GeneratedFileRow.digest, EdgeRow)
                     .join(ModelRow, ModelRow.key == GeneratedFileRow.model_key)

@@ -23,7 +23,7 @@ from ecotone.catalog.names import check_ref, is_sha, key_of
 from ecotone.catalog.objects import keep_objects
 from ecotone.catalog.telling import Telling
 from ecotone.catalog.weight_rows import keep_weights
-from ecotone.database import Database, utc_now
+from ecotone.database import Database, batches, utc_now
 from ecotone.licences import KnowledgeBase
 from ecotone.settings import Settings
 from ecotone.storage import GONE, Storage
@@ -103,7 +103,7 @@ class History(Telling):
         found: dict[int, Revision] = {}
         pairs = list(wanted)
         with self._database.reading() as session:
-            for some in (pairs[i : i + 200] for i in range(0, len(pairs), 200)):
+            for some in batches(pairs, 200):
                 edges: dict[int, list[LineageEdge]] = {}
                 at = sa.tuple_(EdgeRow.model_key, EdgeRow.sha)
                 for edge in session.scalars(sa.select(EdgeRow).where(at.in_(some)).order_by(EdgeRow.key)):

@@ -16,7 +16,7 @@ from ecotone.catalog.manifests import decode
 from ecotone.catalog.models import ModelRow, ObjectRow, RefRow, RevisionRow
 from ecotone.catalog.objects import keep_objects
 from ecotone.catalog.weight_rows import WeightFileRow
-from ecotone.database import Database, utc_now
+from ecotone.database import Database, batches, utc_now
 from ecotone.storage import GONE
 
 _BATCH = 500
@@ -43,7 +43,7 @@ class Living:
         """(namespace, name) of those of some sha256 and Xet hashes that a living repository names."""
         wanted, found = sorted(set(names)), set[tuple[str, str]]()
         with self._database.reading() as session:
-            for some in (wanted[i : i + _BATCH] for i in range(0, len(wanted), _BATCH)):
+            for some in batches(wanted, _BATCH):
                 rows = (
                     sa.select(ModelRow.namespace, ObjectRow.name)
                     .join(ModelRow, ModelRow.key == ObjectRow.model_key)
@@ -116,7 +116,7 @@ class Living:
         missing: list[str] = []
         with self._database.reading() as session:
             wanted = sorted(names)
-            for some in (wanted[i : i + _BATCH] for i in range(0, len(wanted), _BATCH)):
+            for some in batches(wanted, _BATCH):
                 listed = sa.select(ObjectRow.name).where(
                     ObjectRow.model_key == kept.model_key, ObjectRow.name.in_(some)
                 )
@@ -142,7 +142,7 @@ def forget_objects(session: Session, model_key: int) -> int:
             named |= _names(file)
     listed = session.scalars(sa.select(ObjectRow.name).where(ObjectRow.model_key == model_key)).all()
     doomed = sorted(set(listed) - named)
-    for some in (doomed[i : i + _BATCH] for i in range(0, len(doomed), _BATCH)):
+    for some in batches(doomed, _BATCH):
         session.execute(sa.delete(ObjectRow).where(ObjectRow.model_key == model_key, ObjectRow.name.in_(some)))
     return len(doomed)
 

@@ -10,6 +10,7 @@ from ecotone.accounts import Actor
 from ecotone.catalog.entities import File, LargeFile, Model, StoredRepo
 from ecotone.catalog.models import LargeFileRow, ModelRow, ObjectRow
 from ecotone.catalog.part import Part
+from ecotone.database import batches
 from ecotone.storage import GONE
 
 
@@ -101,7 +102,3 @@ def keep_objects(session: Session, model_key: int, files: Iterable[File], *, ref
                 for name in sorted(new)
             ]
             session.execute(sa.insert(LargeFileRow), rows)
-
-
-def batches(names: list[str], size: int = 500) -> Iterable[list[str]]:
-    return (names[i : i + size] for i in range(0, len(names), size))

@@ -17,7 +17,7 @@ from ecotone.catalog.gitformat import build_commit, build_trees
 from ecotone.catalog.history import MAIN, History, describe, revision_of
 from ecotone.catalog.manifests import decode, encode
 from ecotone.catalog.models import EdgeRow, LargeFileRow, ModelRow, ObjectRow, RefRow, RevisionRow
-from ecotone.catalog.objects import batches
+from ecotone.database import batches
 from ecotone.storage import GONE
 
 _COPIED = (

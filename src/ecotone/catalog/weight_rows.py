@@ -8,7 +8,7 @@ from sqlalchemy import ForeignKey, Index, LargeBinary, String
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from ecotone.catalog.entities import WeightSet
-from ecotone.database import Base, utc_now
+from ecotone.database import Base, batches, utc_now
 
 _BATCH = 500
 
@@ -46,7 +46,7 @@ def keep_weights(session: Session, model_key: int, sha: str, weights: WeightSet)
     """Keep the weights of a revision, in the transaction that makes it visible."""
     if session.get(WeightSetRow, (model_key, sha)) is None:
         session.add(WeightSetRow(model_key=model_key, sha=sha, created=utc_now(), **_columns(weights)))
-    for some in (weights.names[i : i + _BATCH] for i in range(0, len(weights.names), _BATCH)):
+    for some in batches(list(weights.names), _BATCH):
         of = (WeightFileRow.model_key == model_key, WeightFileRow.name.in_(some))
         known = set(session.scalars(sa.select(WeightFileRow.name).where(*of)))
         fresh = sorted(set(some) - known)

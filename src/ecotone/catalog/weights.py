@@ -19,6 +19,7 @@ from ecotone.catalog.models import EdgeRow, ModelRow, RevisionRow
 from ecotone.catalog.names import key_of
 from ecotone.catalog.part import Part, visible
 from ecotone.catalog.weight_rows import WeightFileRow, WeightSetRow, keep_weights, weights_of_row
+from ecotone.database import batches
 from ecotone.vocabulary import EdgeStatus, RepoType
 
 BY_WEIGHTS = "weights"
@@ -55,7 +56,7 @@ class WeightSets(Part):
         found: dict[tuple[int, str, int], list[Any]] = {}
         children = list(wanted)
         with self._database.reading() as session:
-            for some in (children[i : i + _BATCH] for i in range(0, len(children), _BATCH)):
+            for some in batches(children, _BATCH):
                 rows = sa.select(WeightSetRow.model_key, WeightSetRow.sha, WeightSetRow.report).where(
                     WeightSetRow.model_key.in_({key for key, _ in some}), WeightSetRow.sha.in_({sha for _, sha in some})
                 )

@@ -1,6 +1,7 @@
 """SQL: one engine, one writer, one migration history. Knows no table of any other package."""
 
+from ecotone.database.batching import batches
 from ecotone.database.engine import Base, Database, utc_now
 from ecotone.database.errors import DatabaseFull
 
-__all__ = ["Base", "Database", "DatabaseFull", "utc_now"]
+__all__ = ["Base", "Database", "DatabaseFull", "batches", "utc_now"]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 import sqlalchemy as sa
 from sqlalchemy.orm import Session as Transaction
 
-from ecotone.database import Database, utc_now
+from ecotone.database import Database, batches, utc_now
 from ecotone.lineage.arriving import Printing
 from ecotone.storage import hashes, shards
 from ecotone.storage.deduplication import Deduplication
@@ -98,7 +98,7 @@ class Acceptance:
 
         def settle(session: Transaction) -> None:
             for table, names in ((XorbTenantRow, sorted(xorbs_named)), (XetFileRow, sorted(known))):
-                for some in batches(names, 500):
+                for some in batches(names):
                     found = touch(session, table, sa.and_(table.tenant == tenant, table.hash.in_(some)))
                     for _, missing in sorted({(tenant, name) for name in some} - found)[:1]:
                         raise BrokenShard(
@@ -112,7 +112,7 @@ class Acceptance:
         """sha256 by file hash, of those that the namespace has."""
         found: dict[str, str] = {}
         with self._database.reading() as session:
-            for some in batches(sorted({hashes.to_text(f.hash) for f in files}), 500):
+            for some in batches(sorted({hashes.to_text(f.hash) for f in files})):
                 wanted = sa.select(XetFileRow.hash, XetFileRow.sha256).where(
                     XetFileRow.tenant == tenant, XetFileRow.hash.in_(some)
                 )
@@ -122,7 +122,7 @@ class Acceptance:
     def _check_sent(self, tenant: str, files: Iterable[shards.ShardFile]) -> None:
         wanted = {hashes.to_text(x) for x in {t.xorb for f in files for t in f.terms}}
         with self._database.reading() as session:
-            for some in batches(sorted(wanted), 500):
+            for some in batches(sorted(wanted)):
                 sent = set(
                     session.scalars(
                         sa.select(XorbTenantRow.hash).where(
@@ -185,10 +185,6 @@ class Acceptance:
             printing.feed(piece)
             if not printing.going:
                 return
-
-
-def batches(items: list[str], size: int) -> Iterator[list[str]]:
-    return (items[i : i + size] for i in range(0, len(items), size))
 
 
 def _shifted(progress: Callable[[int, int], None], done: int, total: int) -> Callable[[int], None]:

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from ecotone.database import Database, utc_now
+from ecotone.database import Database, batches, utc_now
 from ecotone.storage.gitobjects import KIND as GIT
 from ecotone.storage.hashfilter import HashFilter
 from ecotone.storage.lfs import KIND as LFS
@@ -300,7 +300,7 @@ class Collector:
                         self.done.removed.setdefault(kind, Count()).add(mine[name])
                 self._rest()
                 continue
-            for some in (rows[i : i + _AT_ONCE] for i in range(0, len(rows), _AT_ONCE)):
+            for some in batches(rows, _AT_ONCE):
                 for kind in KINDS:
                     self._remove(kind, [name for k, name, _ in some if k == kind])
                 self._rest()

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import sqlalchemy as sa
 
-from ecotone.database import Database
+from ecotone.database import Database, batches
 from ecotone.storage.models import CondemnedRow, LfsObjectRow, XetFileRow
 
 _BATCH = 300
@@ -46,7 +46,7 @@ class Holdings:
         """Who holds these files, by namespace and hash."""
         wanted, found = sorted(set(sha256s)), list[Held]()
         with self._database.reading() as session:
-            for some in (wanted[i : i + _BATCH] for i in range(0, len(wanted), _BATCH)):
+            for some in batches(wanted, _BATCH):
                 gone = sa.select(CondemnedRow.name).where(CondemnedRow.kind == "lfs", CondemnedRow.name.in_(some))
                 condemned = set(session.scalars(gone))
                 for table, form in ((LfsObjectRow, "lfs"), (XetFileRow, "xet")):

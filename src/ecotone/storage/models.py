@@ -4,8 +4,7 @@
 that makes the name count, brings it up to date, and garbage collection leaves young rows alone.
 """
 
-import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +13,7 @@ from sqlalchemy import BigInteger, ForeignKeyConstraint, Index, LargeBinary, Str
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from ecotone.database import Base, Database, utc_now
+from ecotone.database import Base, Database, batches, utc_now
 
 _ATTEMPTS = 5
 _BATCH = 200
@@ -107,7 +106,7 @@ def remember(
         try:
             with database.writing() as session:
                 new = 0
-                for some in _batches(wanted):
+                for some in batches(list(wanted.items()), _BATCH):
                     new += _add(session, dict(some))
                 settle(session)
                 return new
@@ -147,15 +146,9 @@ def spare(session: Session, kind: str, names: Iterable[str]) -> None:
     """Take objects off the list of those to go. Waits for whoever removes one at this moment: afterwards the caller
     sees whether the object is still there."""
     wanted = sorted(set(names))
-    for some in (wanted[i : i + _BATCH] for i in range(0, len(wanted), _BATCH)):
+    for some in batches(wanted, _BATCH):
         at = (CondemnedRow.kind == kind, CondemnedRow.name.in_(some))
         for name in session.scalars(
             sa.select(CondemnedRow.name).where(*at).order_by(CondemnedRow.name).with_for_update()
         ).all():
             session.execute(sa.delete(CondemnedRow).where(CondemnedRow.kind == kind, CondemnedRow.name == name))
-
-
-def _batches(rows: dict[tuple[Any, ...], Base]) -> Iterator[list[tuple[tuple[Any, ...], Base]]]:
-    items = iter(rows.items())
-    while some := list(itertools.islice(items, _BATCH)):
-        yield some

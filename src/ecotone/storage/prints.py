@@ -15,7 +15,7 @@ from sqlalchemy import Index, LargeBinary, String
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from ecotone.database import Base, Database, utc_now
+from ecotone.database import Base, Database, batches, utc_now
 from ecotone.lineage import Fingerprint
 from ecotone.lineage.arriving import Print
 from ecotone.storage.errors import ContentNotFound
@@ -65,8 +65,8 @@ class Prints:
             self._insert(session, PrintRow, [{"name": name, "created": utc_now()}])
             session.execute(sa.update(PrintRow).where(PrintRow.name == name).values(created=utc_now()))
             if found.fingerprint is not None:
-                rows = [{"hash": value, "name": name} for value in _largest(found.fingerprint)]
-                for some in (rows[i : i + _PAGE] for i in range(0, len(rows), _PAGE)):
+                rows: list[dict[str, Any]] = [{"hash": value, "name": name} for value in _largest(found.fingerprint)]
+                for some in batches(rows, _PAGE):
                     self._insert(session, TensorRow, some)
             if self._objects.size(at) is None:  # collected in between
                 self._objects.put(data, at)
@@ -83,7 +83,7 @@ class Prints:
         """Those of some contents that something is kept of."""
         found: set[str] = set()
         with self._database.reading() as session:
-            for some in _batches(names):
+            for some in batches(sorted(set(names)), _PAGE):
                 found |= set(session.scalars(sa.select(PrintRow.name).where(PrintRow.name.in_(some))))
         return found
 
@@ -157,8 +157,3 @@ def _largest(fingerprint: Fingerprint) -> Iterable[bytes]:
     hashed = [(prod(t.shape), t.hash) for t in fingerprint.tensors.values() if t.hash is not None]
     ordered = (h for _, h in sorted(hashed, key=lambda one: (-one[0], one[1])))
     return list(dict.fromkeys(bytes.fromhex(h)[:_HASH_BYTES] for h in ordered))[:MOST_TENSORS]
-
-
-def _batches(names: Iterable[str]) -> Iterator[list[str]]:
-    ordered = sorted(set(names))
-    return (ordered[i : i + _PAGE] for i in range(0, len(ordered), _PAGE))

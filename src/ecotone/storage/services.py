@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from ecotone.database import Database, utc_now
+from ecotone.database import Database, batches, utc_now
 from ecotone.settings import Settings
 from ecotone.storage.attachments import Attachments
 from ecotone.storage.bucket import Bucket
@@ -142,7 +142,7 @@ class Storage:
             ObjectMissing: when garbage collection took one away since it was verified.
         """
         wanted = sorted({c.sha256 for c in contents if c.sha256 is not None and c.kind != GONE})
-        for some in (wanted[i : i + 500] for i in range(0, len(wanted), 500)):
+        for some in batches(wanted):
             here = {sha256 for _, sha256 in touch(session, LfsObjectRow, _of(LfsObjectRow, namespace, some))}
             names = {h for _, h in touch(session, XetFileRow, _of(XetFileRow, namespace, some))}
             here |= set(session.scalars(sa.select(XetFileRow.sha256).where(XetFileRow.hash.in_(names))))
@@ -156,7 +156,7 @@ class Storage:
             aged = [
                 (table, some)
                 for table in (LfsObjectRow, XetFileRow)
-                for some in (wanted[i : i + 500] for i in range(0, len(wanted), 500))
+                for some in batches(wanted)
                 if session.scalar(
                     sa.select(sa.literal(1)).where(_of(table, namespace, some), table.created < old).limit(1)
                 )

@@ -15,9 +15,9 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.orm import Session as Transaction
 
-from ecotone.database import Database, utc_now
+from ecotone.database import Database, batches, utc_now
 from ecotone.storage import hashes, xorbs
-from ecotone.storage.acceptance import Acceptance, batches
+from ecotone.storage.acceptance import Acceptance
 from ecotone.storage.deduplication import Deduplication
 from ecotone.storage.errors import (
     BadToken,
@@ -244,7 +244,7 @@ class XetStore:
         """File hashes of those of some files that a namespace has, by sha256."""
         found: dict[str, str] = {}
         with self._database.reading() as session:
-            for some in batches(sorted(sha256s), 500):
+            for some in batches(sorted(sha256s)):
                 mine = sa.select(XetFileRow.sha256, XetFileRow.hash).where(
                     XetFileRow.tenant == tenant, XetFileRow.sha256.in_(some)
                 )
@@ -257,7 +257,7 @@ class XetStore:
         now = utc_now()
         rows: list[XetFileRow] = []
         with self._database.reading() as session:
-            for some in batches(sorted(set(names)), 500):
+            for some in batches(sorted(set(names))):
                 wanted = sa.select(XetFileRow).where(XetFileRow.tenant == source, XetFileRow.hash.in_(some))
                 rows += [
                     XetFileRow(tenant=target, hash=r.hash, sha256=r.sha256, size=r.size, terms=r.terms, created=now)
@@ -265,7 +265,7 @@ class XetStore:
                 ]
 
         def settle(session: Transaction) -> None:
-            for some in batches(sorted(row.hash for row in rows), 500):
+            for some in batches(sorted(row.hash for row in rows)):
                 there = sa.and_(XetFileRow.tenant == source, XetFileRow.hash.in_(some))
                 for _, missing in sorted({(source, name) for name in some} - touch(session, XetFileRow, there))[:1]:
                     raise ObjectMissing(f"file {missing}")

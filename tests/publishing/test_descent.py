@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from ecotone.accounts import ANONYMOUS, SYSTEM
-from ecotone.catalog import UNTOLD, LineageEdge
+from ecotone.catalog import UNTOLD
 from ecotone.catalog.living import Living
 from ecotone.licences import Use
 from ecotone.policy.rules import RuleKind
 from ecotone.publishing import Published, candidates
 from ecotone.publishing.descent import alarms_in
 from ecotone.vocabulary import EdgeStatus, Mode, Purpose, Refused, Relation, Verdict
+from tests.publishing.lineage import edges, told
 from tests.publishing.weights import Weights, card, fresh, grafted, packed, tuned
 
 A, B = fresh(1), fresh(2)
@@ -26,18 +27,9 @@ def publish(house: SimpleNamespace, name: str, weights: Weights, text: bytes, *,
     return made
 
 
-def edges(house: SimpleNamespace, name: str) -> tuple[LineageEdge, ...]:
-    found: tuple[LineageEdge, ...] = house.catalog.revision(house.catalog.model(name, viewer=SYSTEM)).edges
-    return found
-
-
 def codes(house: SimpleNamespace, name: str) -> set[str]:
     model = house.catalog.model(name, viewer=SYSTEM)
     return {alarm.code for alarm in alarms_in(house.catalog.weights(model, model.head).report)}
-
-
-def told(house: SimpleNamespace, name: str) -> list[tuple[str, Relation, EdgeStatus]]:
-    return [(e.parent, e.relation, e.status) for e in edges(house, name)]
 
 
 def test_a_fine_tune_that_names_no_base_is_told_of_it_and_bound_by_its_terms(house: SimpleNamespace) -> None:

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from ecotone.accounts import SYSTEM
-from ecotone.catalog import LineageEdge
 from ecotone.jobs import Job, Jobs
 from ecotone.jobs import models as _jobs
 from ecotone.publishing import Examining, descent
 from ecotone.publishing.descent import alarms_in
 from ecotone.vocabulary import EdgeStatus, JobState, Relation
+from tests.publishing.lineage import edges, told
 from tests.publishing.weights import Weights, card, fresh, packed, tuned
 
 TABLES = (_jobs,)
@@ -45,15 +45,6 @@ def ended(hub: SimpleNamespace, seconds: float = 60) -> list[Job]:
             return found
         time.sleep(0.05)
     raise AssertionError(hub.jobs.list())
-
-
-def edges(hub: SimpleNamespace, name: str) -> tuple[LineageEdge, ...]:
-    found: tuple[LineageEdge, ...] = hub.catalog.revision(hub.catalog.model(name, viewer=SYSTEM)).edges
-    return found
-
-
-def told(hub: SimpleNamespace, name: str) -> list[tuple[str, Relation, EdgeStatus]]:
-    return [(e.parent, e.relation, e.status) for e in edges(hub, name)]
 
 
 def permuted(weights: Weights) -> dict[str, Any]:

@@ -1,18 +1,24 @@
 """OpenAI's own client in a process of its own: one call a line in, what its user would see of it a line out.
 
-python sdk.py            each line: {"url", "key", "face", "body"}
+python sdk.py            each line: {"id", "url", "key", "face", "body"}; lines out carry the id of their call
+
+Calls run beside each other, as those of a user's threads would.
 """
 
+import itertools
 import json
 import os
+import queue
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 clients: dict[tuple[str, str], Any] = {}
 """One for each address and key, as its user would have."""
+making = threading.Lock()
 
 
 def call(asked: dict[str, Any]) -> dict[str, Any]:
@@ -21,9 +27,10 @@ def call(asked: dict[str, Any]) -> dict[str, Any]:
 
     told: dict[str, Any] = {"text": "", "finish": [], "usage": None, "error": None, "arguments": ""}
     place = asked["url"], asked["key"]
-    if place not in clients:
-        clients[place] = openai.OpenAI(base_url=asked["url"], api_key=asked["key"], max_retries=0, timeout=20)
-    client = clients[place]
+    with making:
+        if place not in clients:
+            clients[place] = openai.OpenAI(base_url=asked["url"], api_key=asked["key"], max_retries=0, timeout=20)
+        client = clients[place]
     body = asked["body"]
     try:
         if asked["face"] == "embeddings":
@@ -60,10 +67,23 @@ def call(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 class Sdk:
-    """The other end of that process."""
+    """The other end of that process. May be called from several threads."""
 
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
+    def __init__(self, process: "subprocess.Popen[str]", *, patience: float = 60) -> None:
         self._process = process
+        self._patience = patience
+        self._ids = itertools.count()
+        self._lock = threading.Lock()
+        self._waiting: dict[int, queue.SimpleQueue[dict[str, Any]]] = {}
+        threading.Thread(target=self._hand_out, daemon=True).start()
+
+    def _hand_out(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            answer = json.loads(line)
+            waiting = self._waiting.pop(answer.pop("id"), None)
+            if waiting is not None:
+                waiting.put(answer)
 
     def call(self, url: str, face: str = "chat", key: str = "eck_shop", **body: Any) -> dict[str, Any]:
         if face == "chat":
@@ -73,13 +93,19 @@ class Sdk:
         else:
             body.setdefault("input", "Hello")
             body.setdefault("encoding_format", "float")
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"url": f"{url}/v1", "key": key, "face": face, "body": body}) + "\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        assert line, "the client's process ended"
-        found: dict[str, Any] = json.loads(line)
-        return found
+        assert self._process.stdin is not None
+        number = next(self._ids)
+        answer = self._waiting[number] = queue.SimpleQueue()
+        with self._lock:
+            asked = {"id": number, "url": f"{url}/v1", "key": key, "face": face, "body": body}
+            self._process.stdin.write(json.dumps(asked) + "\n")
+            self._process.stdin.flush()
+        try:
+            return answer.get(timeout=self._patience)
+        except queue.Empty:
+            self._waiting.pop(number, None)
+            state = self._process.poll()
+            raise AssertionError(f"no answer of the client in {self._patience} s; its exit status: {state}") from None
 
 
 @contextmanager
@@ -99,6 +125,18 @@ def running() -> Iterator[Sdk]:
         process.wait(10)
 
 
-if __name__ == "__main__":
+def answer_lines() -> None:
+    """A thread for each line of stdin."""
+    writing = threading.Lock()
+
+    def answer(asked: dict[str, Any]) -> None:
+        line = json.dumps({"id": asked["id"], **call(asked)})
+        with writing:
+            print(line, flush=True)
+
     for line in sys.stdin:
-        print(json.dumps(call(json.loads(line))), flush=True)
+        threading.Thread(target=answer, args=[json.loads(line)], daemon=True).start()
+
+
+if __name__ == "__main__":
+    answer_lines()

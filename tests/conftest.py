@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import hypothesis
 import pytest
 import sqlalchemy as sa
 
@@ -25,6 +26,15 @@ from ecotone.storage import models as _storage
 from tests.stores import placed
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of engines too: several share the cores here, and torch's threads spin
+
+# Whether a property holds is no matter of a busy machine or of the day's chance; `make fuzz` draws anew each time.
+hypothesis.settings.register_profile(
+    "tests",
+    deadline=None,
+    derandomize="ECOTONE_FUZZ_EXAMPLES" not in os.environ,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("tests")
 
 TABLES = (_accounts, _catalog, _policy, _storage)
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ecotone.gateway.paths import is_for_gateway, is_ours
+from tests.app.test_restart import until
 from tests.running import ADMIN, Running, running
 
 PAGE = b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"
@@ -28,7 +29,7 @@ class Client:
     """One connection, spoken to by hand."""
 
     def __init__(self, server: Running) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+        self.socket = socket.create_connection(("127.0.0.1", server.port), timeout=60)
         self._file = self.socket.makefile("rb")
 
     def send(self, data: bytes, *, slowly: bool = False) -> None:
@@ -159,13 +160,12 @@ def test_a_client_that_leaves_before_its_first_line_leaves_nothing_behind(server
         gone = Client(server)
         gone.send(b"GET /v1/mod")
         gone.close()
-    time.sleep(0.5)
-    assert len(os.listdir(f"/proc/{server.server_pid}/fd")) <= before + 2
+    until(lambda: len(os.listdir(f"/proc/{server.server_pid}/fd")) <= before + 2)
 
 
 def test_connections_of_the_gateway_count_for_their_address_until_they_end(tmp_path: Path) -> None:
     with running(tmp_path, ECOTONE_CONNECTIONS_PER_ADDRESS="4") as found:
-        time.sleep(0.3)
+        until(found.is_left)
         for _ in range(3):  # what ended does not count
             clients = [Client(found) for _ in range(4)]
             for number, one in enumerate(clients):
@@ -178,7 +178,7 @@ def test_connections_of_the_gateway_count_for_their_address_until_they_end(tmp_p
             assert is_models(clients[0].answer())
             for one in clients:
                 one.close()
-            time.sleep(0.3)
+            until(found.is_left)
 
 
 def test_connections_of_a_trusted_proxy_are_not_counted_as_one_address(tmp_path: Path) -> None:

@@ -83,9 +83,9 @@ def test_work_for_a_client_that_left_ends_though_it_had_asked_for_more() -> None
     try:
         with socket.create_connection(("127.0.0.1", port)) as connection:
             connection.sendall(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n" * 2)
-            assert begun.wait(5)
+            assert begun.wait(30)
             time.sleep(0.1)
-        assert left.wait(5)
+        assert left.wait(30)
     finally:
         served.should_exit = True
         thread.join(10)
@@ -141,7 +141,7 @@ def test_an_upload_that_never_pauses_leaves_its_thread_to_others_now_and_then() 
     pull = _Pull(ours.fileno(), lambda _piece: time.sleep(0.02), memoryview(b""), size, None)  # as a slow disk takes it
     began = time.monotonic()
     assert pull.turn() is False
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 4  # all of it would take 8 s and more
     stop.set()
     ours.close()
     theirs.close()
@@ -161,8 +161,8 @@ def test_a_download_that_never_waits_leaves_its_thread_to_others_now_and_then() 
     push = _Push(ours.fileno(), slow(), None)
     began = time.monotonic()
     assert push.turn() is False
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5  # all of it would take 10 s
     push.close()
     ours.close()
-    reading.join(5)
+    reading.join(30)
     theirs.close()

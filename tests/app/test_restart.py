@@ -45,7 +45,7 @@ print(done)
 """
 
 
-def until(what: Callable[[], Any], seconds: float = 30) -> Any:
+def until(what: Callable[[], Any], seconds: float = 60) -> Any:
     end = time.monotonic() + seconds
     while not (found := what()):
         assert time.monotonic() < end, "it did not come to be"
@@ -101,7 +101,7 @@ def knocking(found: Running) -> Iterator[list[str]]:
     def knock() -> None:
         while not over.wait(0.02):
             try:
-                with socket.create_connection(("127.0.0.1", found.port), timeout=10) as opened:
+                with socket.create_connection(("127.0.0.1", found.port), timeout=30) as opened:
                     opened.sendall(b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
                     if not opened.recv(64).startswith(b"HTTP/1.1 200"):
                         wrong.append("no answer")
@@ -116,8 +116,9 @@ def knocking(found: Running) -> Iterator[list[str]]:
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
-def test_no_transfer_of_eight_clients_fails_over_three_restarts(tmp_path: Path) -> None:
-    data, slow = secrets.token_bytes(20 * MIB), secrets.token_bytes(16 * MIB)
+@pytest.mark.parametrize("restarts", [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_no_transfer_of_eight_clients_fails_over_restarts(tmp_path: Path, restarts: int) -> None:
+    data, slow = secrets.token_bytes((4 + 5 * restarts) * MIB), secrets.token_bytes((4 + 4 * restarts) * MIB)
     with running(tmp_path / "server") as found:
         publish_large(found, "demo/big", data)
         found.publish("demo/slow", {"README.md": CARD})
@@ -139,7 +140,7 @@ def test_no_transfer_of_eight_clients_fails_over_three_restarts(tmp_path: Path) 
             for n in range(3)
         ]
         with knocking(found) as wrong:
-            for turn in range(3):
+            for turn in range(restarts):
                 time.sleep(2.5)
                 assert turn or upload.poll() is None, "the slow upload must last over a restart"
                 restart(found)
@@ -159,7 +160,7 @@ def test_no_transfer_of_eight_clients_fails_over_three_restarts(tmp_path: Path) 
         report = found.told("ledger", "verify")
         assert report["ok"], report
         assert "Traceback" not in found.log
-        until(lambda: len(servers(found)) == 1, 30)
+        until(lambda: len(servers(found)) == 1)
 
 
 def curl(*argv: str) -> "subprocess.Popen[bytes]":
@@ -228,7 +229,7 @@ def test_what_lasts_longer_than_the_drain_is_cut_and_told(tmp_path: Path) -> Non
             reader.sendall(b"GET /demo/big/resolve/main/big.bin HTTP/1.1\r\nhost: localhost\r\n\r\n")
             assert reader.recv(1000).startswith(b"HTTP/1.1 200")
             restart(found)
-            until(lambda: old not in servers(found), 20)
+            until(lambda: old not in servers(found), 40)
         assert "cut after" in found.log and "GET of hub" in found.log
         assert "demo/big" not in found.log.split("cut after")[1].splitlines()[0], "names stay out of the log"
         assert found.http.get("/health/ready").status_code == 200
@@ -249,7 +250,7 @@ def test_a_stop_ends_both_servers_and_a_second_signal_ends_them_at_once(tmp_path
             time.sleep(1.5)
             assert found.process.poll() is None, "the transfer has its time"
             found.process.send_signal(signal.SIGINT)
-            assert found.process.wait(5) == 0
+            assert found.process.wait(30) == 0  # far less than the minute that the transfer would have
         assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
         found.start()
         assert found.told("ledger", "verify")["ok"]
@@ -265,12 +266,12 @@ def one_answer(connection: socket.socket) -> bytes:
 
 
 def test_an_idle_connection_is_not_closed_under_a_request_that_is_on_its_way(tmp_path: Path) -> None:
-    with running(tmp_path) as found, socket.create_connection(("127.0.0.1", found.port), timeout=10) as kept:
+    with running(tmp_path) as found, socket.create_connection(("127.0.0.1", found.port), timeout=30) as kept:
         asked = b"GET /health/ready HTTP/1.1\r\nhost: localhost\r\n\r\n"
         kept.sendall(asked)
         assert b'"ready"' in one_answer(kept)
         restart(found)
-        time.sleep(1)
+        time.sleep(0.3)  # a connection that nobody asks on for five seconds is closed
         kept.sendall(asked)
         answer = one_answer(kept)
         assert answer.startswith(b"HTTP/1.1 503") and b'"server":"draining"' in answer

@@ -29,7 +29,7 @@ def call(asked: dict[str, Any]) -> dict[str, Any]:
     place = asked["url"], asked["key"]
     with making:
         if place not in clients:
-            clients[place] = openai.OpenAI(base_url=asked["url"], api_key=asked["key"], max_retries=0, timeout=20)
+            clients[place] = openai.OpenAI(base_url=asked["url"], api_key=asked["key"], max_retries=0, timeout=50)
         client = clients[place]
     body = asked["body"]
     try:
@@ -122,7 +122,7 @@ def running() -> Iterator[Sdk]:
         yield Sdk(process)
         assert process.stdin is not None
         process.stdin.close()
-        process.wait(10)
+        process.wait(60)
 
 
 def answer_lines() -> None:

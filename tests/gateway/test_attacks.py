@@ -193,7 +193,7 @@ def test_an_interim_answer_in_one_piece_with_the_answer_leaves_nobody_waiting(ho
     provider(house, lambda client: client.sendall(b"HTTP/1.1 103 Early Hints\r\nx: 1\r\n\r\n" + final))
     began = time.monotonic()
     assert house.post("raw/early").status_code == 200
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < 10  # nobody waited for the end of the provider's patience
 
 
 class Silent:

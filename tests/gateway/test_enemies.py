@@ -24,7 +24,7 @@ BODY = {"model": "fake/gpt-test", "messages": [{"role": "user", "content": "Hell
 
 def exchange(house: Any, head: str, body: bytes = b"") -> bytes:
     """Send raw bytes and read the answer to its end."""
-    with socket.create_connection(("127.0.0.1", house.port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", house.port), timeout=60) as client:
         client.sendall(head.replace("\n", "\r\n").encode() + b"\r\n" + body)
         client.settimeout(5)
         received = b""
@@ -141,6 +141,7 @@ def test_an_overloaded_provider_is_503_and_its_wait_is_bounded(house: Any) -> No
     assert int(answer.headers["retry-after"]) <= 3600
 
 
+@pytest.mark.stalls
 def test_a_failure_before_anything_was_used_is_settled_with_no_tokens(house: Any) -> None:
     for model in ("gone/x", "fake/gpt-refuses", "keyless/x"):
         settled = house.settled(house.post(model))
@@ -196,7 +197,7 @@ class Engine:
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
-        assert self._ready.wait(5)
+        assert self._ready.wait(30)
 
     def _run(self) -> None:
         async def serve() -> None:
@@ -291,6 +292,7 @@ def test_an_engine_that_breaks_on_a_fresh_connection_is_not_asked_twice(house: A
     assert running.requests == 1
 
 
+@pytest.mark.stalls
 def test_a_client_that_stops_reading_is_let_go_and_settled(house: Any, engine: Any) -> None:
     big = {"choices": [{"index": 0, "delta": {"content": "x" * 60_000}, "finish_reason": None}]}
     engine(lambda _: events(*[big] * 400))
@@ -303,7 +305,7 @@ def test_a_client_that_stops_reading_is_let_go_and_settled(house: Any, engine: A
         while b"\r\n\r\n" not in received:
             received += client.recv(1024)
         request_id = received.split(b"x-request-id: ")[1].split(b"\r\n")[0].decode()
-        end = time.monotonic() + 8
+        end = time.monotonic() + 30
         while time.monotonic() < end and len(house.records(request_id)) < 2:
             time.sleep(0.05)
         settled = house.records(request_id)[-1]

@@ -186,7 +186,7 @@ def test_a_stream_is_metered_by_the_providers_figure_which_the_client_sees_only_
     assert any(e.get("usage") for e in events(asked.text))
 
 
-@pytest.mark.parametrize("how", ["dies", "stalls", "errs", "short"])
+@pytest.mark.parametrize("how", ["dies", pytest.param("stalls", marks=pytest.mark.stalls), "errs", "short"])
 def test_a_stream_that_fails_is_an_error_event_and_never_a_short_answer(house: Any, how: str) -> None:
     answer = house.post(f"fake/gpt-{how}", "A longer sentence that will be cut", stream=True)
     assert answer.status_code == 200
@@ -210,7 +210,7 @@ def test_a_stream_that_finished_without_done_is_whole(house: Any) -> None:
     [
         ("fake/gpt-fails", 502),
         ("fake/gpt-refuses", 429),
-        ("fake/gpt-stalls", 504),
+        pytest.param("fake/gpt-stalls", 504, marks=pytest.mark.stalls),
         ("fake/gpt-cuts", 502),
         ("fake/gpt-key", 502),
         ("fake/gpt-redirects", 502),
@@ -260,7 +260,7 @@ def test_a_client_that_goes_away_stops_the_upstream_and_is_settled(house: Any) -
         while received.count(b"data:") < 2:
             received += client.recv(4096)
     request_id = received.split(b"x-request-id: ")[1].split(b"\r\n")[0].decode()
-    end = time.monotonic() + 5
+    end = time.monotonic() + 30
     while time.monotonic() < end and len(house.records(request_id)) < 2:
         time.sleep(0.02)
     assert house.records(request_id)[-1]["status"] in ("client_gone", "upstream_died")

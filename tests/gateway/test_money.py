@@ -81,7 +81,7 @@ def test_two_hundred_calls_at_once_on_a_budget_for_ten_never_overspend(
     statuses = together(scene, 200, stream=stream, **body)
     assert set(statuses) == {200, 402}
     scene.limiter._look(time.monotonic())
-    end = time.monotonic() + 5
+    end = time.monotonic() + 30
     while scene.house.gateway.jobs and time.monotonic() < end:
         time.sleep(0.02)
     spent = sum(r["cost"] for r in scene.ends())
@@ -166,20 +166,21 @@ def test_what_was_spent_stays_spent_over_a_restart_and_a_changed_limit(scene: Sc
 
 
 def test_a_limit_that_is_lowered_while_calls_run_holds_for_the_next(scene: Scene) -> None:
-    going = threading.Event()
+    going, lowered = threading.Event(), threading.Event()
 
     def script(s: Any, _: int) -> None:
         going.set()
-        time.sleep(0.5)
+        assert lowered.wait(10)
         s.sendall(whole())
 
     scene.wire(script)
     scene.place(limits={"project:shop": budget("p", MUCH)})
     thread = threading.Thread(target=lambda: post(scene, max_tokens=7))
     thread.start()
-    assert going.wait(5)
+    assert going.wait(30)
     scene.place(limits={"project:shop": budget("p", 30 * EACH)})
     assert post(scene, max_tokens=7).status_code == 402
+    lowered.set()
     thread.join()
     assert scene.spent() == {"p": 18 * EACH}
 
@@ -196,7 +197,7 @@ def test_a_kept_answer_costs_nothing_and_is_given_when_the_budget_is_spent(scene
     scene.route("kept", "wire/m", cache_seconds=60)
     scene.place(limits={"project:shop": budget("p", 60 * EACH)})
     assert post(scene, "kept", stream=stream, max_tokens=7).status_code == 200
-    end = time.monotonic() + 3
+    end = time.monotonic() + 30
     while not scene.ends() and time.monotonic() < end:
         time.sleep(0.02)
     scene.place(limits={"project:shop": budget("p", 18 * EACH)})
@@ -219,7 +220,7 @@ def test_a_shadow_is_paid_from_the_same_budgets_of_project_tag_and_user(scene: S
     body = {"model": "watched", "messages": [{"role": "user", "content": "Hi"}]}
     assert scene.house.client.post("/v1/chat/completions", json=body, headers=headers).status_code == 200
     scene.limits = limits
-    end = time.monotonic() + 3
+    end = time.monotonic() + 30
     while len(scene.ends()) < 2 and time.monotonic() < end:
         time.sleep(0.02)
     assert other.requests == 1
@@ -253,7 +254,7 @@ def test_every_face_is_charged_what_the_provider_charged(scene: Scene, face: str
     scene.place(limits={"project:shop": budget("p", MUCH)})
     for _ in range(3):
         assert post(scene, path=path, stream=stream, **body).status_code == 200
-    end = time.monotonic() + 3
+    end = time.monotonic() + 30
     while len(scene.ends()) < 3 and time.monotonic() < end:
         time.sleep(0.02)
     charged = wire.requests * (usage["prompt_tokens"] + usage["completion_tokens"]) * EACH
@@ -297,7 +298,7 @@ def test_sums_made_anew_from_the_ledger_are_those_of_the_budgets(scene: Scene) -
     scene.place(limits={s: budget(s, MUCH) for s in ("project:shop", "backend:wire", "backend:other")})
     for n in range(24):
         post(scene, "both" if n % 2 else "wire/m", stream=True, temperature=n // 4)
-    end = time.monotonic() + 5
+    end = time.monotonic() + 30
     while scene.house.gateway.jobs and time.monotonic() < end:
         time.sleep(0.02)
     lines = [

@@ -1,6 +1,5 @@
 """Backends, routes and the snapshot built from them: what an administrator sets is in force for the next request."""
 
-import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -27,6 +26,7 @@ from ecotone.publishing import AddRegular, Commit, Publishing
 from ecotone.settings import Settings
 from ecotone.storage import Storage
 from ecotone.vocabulary import Conflict, Forbidden, Invalid, Location, Mode, PersonalData, Purpose, Role, Tier, Verdict
+from tests.running import in_time
 
 TABLES = _models
 READER = Actor(kind="user", name="ann", role=None, project=None)
@@ -264,13 +264,13 @@ def test_a_change_told_to_the_builder_is_in_force_within_two_seconds(place: Any)
     key = project(place, "shop")
     place.builder.build()
     place.builder.start()
-    add(place)
-    place.builder.notify()
-    end = time.monotonic() + 2
-    while "fake" not in place.builder.current.backends and time.monotonic() < end:
-        time.sleep(0.01)
-    assert "fake" in place.builder.current.backends
-    assert time.monotonic() < end
+
+    def change(turn: int) -> Callable[[], bool]:
+        add(place, f"fake{turn}")
+        place.builder.notify()
+        return lambda: f"fake{turn}" in place.builder.current.backends
+
+    in_time(change, 2)
     assert key
 
 

@@ -201,7 +201,7 @@ class Scene:
     def spent(self) -> dict[str, int]:
         return {name: spent for name, (_, spent, _) in self.limiter.spent().items()}
 
-    def settle(self, attempts: int | None = 1, status: str | None = None, *, seconds: float = 6.0) -> dict[str, Any]:
+    def settle(self, attempts: int | None = 1, status: str | None = None, *, seconds: float = 30.0) -> dict[str, Any]:
         """The last settled record, once all is back where it began. Raises AssertionError that says what is not."""
         end = time.monotonic() + seconds
         while (wrong := self._not_back()) and time.monotonic() < end:

@@ -52,7 +52,7 @@ class Gateways:
         if wait:
             self.wait_for_log("the gateway answers at")
 
-    def wait_for_log(self, text: str, seconds: float = 30, times: int = 1) -> None:
+    def wait_for_log(self, text: str, seconds: float = 90, times: int = 1) -> None:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if self.log.count(text) >= times:
@@ -87,10 +87,10 @@ class Gateways:
             return 0
         if self.process.poll() is None:
             self.process.terminate()
-        return self.process.wait(40)
+        return self.process.wait(120)
 
     def client(self, **how: Any) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=20, trust_env=False, **how)
+        return httpx.Client(base_url=self.url, timeout=60, trust_env=False, **how)
 
     def post(self, client: httpx.Client, model: str = "demo/local", key: str = "eck_shop", **more: Any) -> Any:
         body = {"model": model, "messages": [{"role": "user", "content": "Hello"}], **more}

@@ -1,6 +1,7 @@
 """The gateway in processes of its own: what becomes of requests, records and decisions while processes come and go."""
 
 import contextlib
+import hashlib
 import http.server
 import json
 import os
@@ -11,6 +12,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +22,11 @@ import pytest
 
 from ecotone.gateway import Snapshot
 from ecotone.gateway.prices import Price, Rates
-from ecotone.gateway.snapshot import Budget, Limit
+from ecotone.gateway.snapshot import Budget, Key, Limit
 from tests.app.gateways import Gateways, gateways
+from tests.app.test_restart import until
 from tests.gateway.conftest import USAGE, Provider, snapshot
-from tests.running import ECOTONE, free_port
+from tests.running import ECOTONE, free_port, in_time
 
 pytestmark = pytest.mark.slow
 
@@ -46,7 +49,7 @@ class Load:
     def __exit__(self, *_: object) -> None:
         self._over.set()
         for thread in self._threads:
-            thread.join(20)
+            thread.join(90)
 
     def _call(self) -> None:
         with self._tree.client() as client:
@@ -62,7 +65,7 @@ class Load:
                     self.failures.append(f"{answer.status_code} {answer.text[:200]}")
 
     def wait_for(self, more: int) -> None:
-        end, least = time.monotonic() + 30, len(self.answered) + more
+        end, least = time.monotonic() + 90, len(self.answered) + more
         while len(self.answered) < least:
             assert time.monotonic() < end, self.failures[-3:]
             time.sleep(0.01)
@@ -116,7 +119,7 @@ def test_a_restart_replaces_every_worker(tmp_path: Path) -> None:
     with gateways(tmp_path, workers=2) as (tree, _):
         before = set(tree.pids)
         tree.renew()
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while before & set(tree.pids) and time.monotonic() < end:
             time.sleep(0.1)
         assert len(tree.pids) == 2 and not before & set(tree.pids)
@@ -153,14 +156,26 @@ def test_a_changed_snapshot_is_in_force_within_two_seconds(tmp_path: Path) -> No
     with gateways(tmp_path, workers=2) as (tree, provider), tree.client() as client:
         assert tree.post(client).status_code == 200
         changed = snapshot(provider, free_port())
-        tree.place(msgspec.structs.replace(changed, keys={}))
-        time.sleep(2)
-        for _ in range(8):
-            with tree.client() as fresh:
-                assert tree.post(fresh).status_code == 401
+
+        def seen() -> list[int]:
+            """By connections that come to either worker."""
+            found = []
+            for _ in range(8):
+                with tree.client() as fresh:
+                    found.append(tree.post(fresh).status_code)
+            return found
+
+        def change(turn: int) -> Callable[[], bool]:
+            if turn:
+                tree.place(changed)
+                until(lambda: set(seen()) == {200})
+            tree.place(msgspec.structs.replace(changed, keys={}))
+            return lambda: set(seen()) == {401}
+
+        in_time(change, 2)
         # of the same size and version as before: told apart by its content
         tree.place(changed)
-        time.sleep(2)
+        until(lambda: set(seen()) == {200})
         assert tree.post(client).status_code == 200
 
 
@@ -170,24 +185,22 @@ def test_a_snapshot_that_is_not_whole_leaves_the_last_in_force(tmp_path: Path) -
         draft = file.with_name("torn")
         draft.write_bytes(file.read_bytes()[:-20])
         draft.rename(file)
-        time.sleep(1.2)
+        tree.wait_for_log("cannot be used")
         assert tree.post(client).status_code == 200
-        assert "cannot be used" in tree.log
 
 
 def test_without_contact_it_serves_up_to_the_age_that_is_set_and_then_refuses(tmp_path: Path) -> None:
-    with gateways(tmp_path, ECOTONE_SNAPSHOT_MAX_AGE="3") as (tree, _), tree.client() as client:
+    with gateways(tmp_path, ECOTONE_SNAPSHOT_MAX_AGE="4") as (tree, _), tree.client() as client:
         file = tree.data / "snapshot" / "snapshot"
         os.utime(file)
-        time.sleep(1)
-        assert tree.post(client).status_code == 200
-        time.sleep(3)
+        until(lambda: tree.post(client).status_code == 200)
+        until(lambda: tree.post(client).status_code == 503)
+        assert time.time() - file.stat().st_mtime > 3
         refused = tree.post(client)
         assert refused.status_code == 503 and refused.json()["error"]["code"] == "snapshot_too_old"
         assert client.get("/health/ready").json()["checks"]["snapshot"] == "too old"
         os.utime(file)
-        time.sleep(1)
-        assert tree.post(client).status_code == 200
+        until(lambda: tree.post(client).status_code == 200)
 
 
 def stream(tree: Gateways, model: str) -> tuple[threading.Thread, list[str], threading.Event]:
@@ -207,8 +220,14 @@ def stream(tree: Gateways, model: str) -> tuple[threading.Thread, list[str], thr
 
     thread = threading.Thread(target=read, daemon=True)
     thread.start()
-    assert begun.wait(10)
+    assert begun.wait(60)
     return thread, lines, begun
+
+
+def takes_connections(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5):
+        return True
+    return False
 
 
 def test_sigterm_lets_a_running_stream_end_and_accepts_no_more(tmp_path: Path) -> None:
@@ -219,15 +238,13 @@ def test_sigterm_lets_a_running_stream_end_and_accepts_no_more(tmp_path: Path) -
         thread, lines, _ = stream(tree, "fake/gpt-slow")
         assert tree.process is not None
         tree.process.terminate()
-        time.sleep(0.3)
+        until(lambda: not takes_connections(tree.port))
         for connection in late:
-            connection.settimeout(5)
+            connection.settimeout(30)
             connection.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
             told = connection.recv(4096)
             assert told.startswith(b"HTTP/1.1 503") and b"draining" in told
-        with pytest.raises(OSError):
-            socket.create_connection(("127.0.0.1", tree.port), timeout=2)
-        thread.join(20)
+        thread.join(60)
         assert "data: [DONE]" in lines
         assert tree.stop() == 0
         idle.close()
@@ -239,8 +256,8 @@ def test_what_runs_longer_than_a_stop_allows_is_cut_with_an_error_frame(tmp_path
         thread, lines, _ = stream(tree, "fake/gpt-stalls")
         began = time.monotonic()
         assert tree.stop() == 0
-        assert time.monotonic() - began < 8
-        thread.join(5)
+        assert time.monotonic() - began < 15  # of the twenty for which the provider would be silent
+        thread.join(30)
         last = [line for line in lines if line][-1]
         assert "draining" in last and last.startswith("data: {")
     assert opened_ids(tree) == settled_ids(tree)
@@ -250,10 +267,10 @@ def test_an_address_that_another_tree_has_is_not_shared_with_it(tmp_path: Path) 
     with gateways(tmp_path / "one") as (tree, _):
         env = tree.env | {"ECOTONE_DATA": str(tmp_path / "two")}
         argv: list[Any] = [ECOTONE, "gateway", "--port", str(tree.port)]
-        done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=20)
+        done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=120)
         assert done.returncode == 1 and f"Cannot listen on 127.0.0.1:{tree.port}" in done.stderr
         argv[-1] = str(free_port())
-        done = subprocess.run(argv, env=tree.env, capture_output=True, text=True, timeout=20)
+        done = subprocess.run(argv, env=tree.env, capture_output=True, text=True, timeout=120)
         assert done.returncode == 1 and "uses the data folder" in done.stderr
 
 
@@ -330,8 +347,11 @@ def test_an_engine_of_the_server_is_waited_for_and_called_on_its_socket(tmp_path
         threading.Thread(target=engine.serve_forever, daemon=True).start()
         found = snapshot(provider, free_port())
         local = msgspec.structs.replace(found.targets["demo/local"], url=None, ready=False, starting=True)
+        known = {hashlib.sha256(b"eck_later").hexdigest(): Key(id="later", project="shop")}
+        found = msgspec.structs.replace(found, keys=found.keys | known)
         tree.place(msgspec.structs.replace(found, targets={"demo/local": local}))
-        time.sleep(1)
+        later_key = {"authorization": "Bearer eck_later"}
+        until(lambda: client.get("/v1/models", headers=later_key).status_code == 200)
         ready = msgspec.structs.replace(local, socket=path, ready=True, starting=False)
         later = threading.Timer(1.0, tree.place, [msgspec.structs.replace(found, targets={"demo/local": ready})])
         later.start()
@@ -339,7 +359,7 @@ def test_an_engine_of_the_server_is_waited_for_and_called_on_its_socket(tmp_path
         answer = tree.post(client)
         assert answer.status_code == 200, answer.text
         assert answer.json()["choices"][0]["message"]["content"] == "from the engine"
-        assert time.monotonic() - began > 0.8
+        assert time.monotonic() - began > 0.5
         engine.shutdown()
 
 
@@ -350,9 +370,12 @@ def test_connections_of_one_address_are_bounded_in_each_worker(tmp_path: Path) -
         with tree.client() as extra:
             assert tree.post(extra).status_code == 429
         clients[0].close()
-        time.sleep(0.2)
-        with tree.client() as again:
-            assert tree.post(again).status_code == 200
+
+        def is_served() -> bool:
+            with tree.client() as again:
+                return bool(tree.post(again).status_code == 200)
+
+        until(is_served)
 
 
 def budgeted(provider: Provider, calls: int) -> Snapshot:
@@ -391,7 +414,7 @@ def test_workers_together_never_overspend_a_budget_also_when_they_are_killed(tmp
         threads = [threading.Thread(target=call, daemon=True) for _ in range(4)]
         for thread in threads:
             thread.start()
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while statuses[200] < limit // 5 and time.monotonic() < end:
             time.sleep(0.02)
         os.kill(tree.pids[0], signal.SIGKILL)

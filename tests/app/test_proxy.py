@@ -102,7 +102,7 @@ def nginx(folder: Path, site: str) -> "subprocess.Popen[bytes]":
 
 
 def wait_for(http: httpx.Client, url: str, proxy: "subprocess.Popen[bytes]") -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while time.monotonic() < end and proxy.poll() is None:
         try:
             if http.get(url).status_code == 200:

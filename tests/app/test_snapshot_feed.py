@@ -14,7 +14,7 @@ from ecotone.gateway.fetching import Fetcher, NotFetched
 from ecotone.gateway.following import FileSnapshots
 from ecotone.gateway.sharing import NONCE, PATH, PROOF, fresh_nonce, proof
 from tests.app.gateways import Gateways
-from tests.running import Running, running
+from tests.running import Running, in_time, running
 
 pytestmark = pytest.mark.slow
 
@@ -50,24 +50,31 @@ def test_a_key_made_at_the_server_is_in_force_at_its_workers_within_two_seconds(
     tree = Gateways(server.folder, workers=2)
     try:
         tree.start()
-        key = key_of(server)
-        took = within(2, lambda: all(status(tree, key) == 200 for _ in range(4)))
-        server.http.delete(f"/api/ecotone/v1/keys/{key_id(server)}")
-        gone = within(2, lambda: all(status(tree, key) == 401 for _ in range(4)))
-        print(f"in force after {took:.2f} s, revoked after {gone:.2f} s")
+        server.told("project", "create", "shop", "--mode", "serve_api", "--purpose", "internal_commercial")
+        key = key_id = ""
+
+        def make(_: int) -> Callable[[], bool]:
+            nonlocal key, key_id
+            made = server.http.post("/api/ecotone/v1/keys", json={"project": "shop"}).json()
+            key, key_id = made["key"], made["id"]
+            return lambda: all(status(tree, key) == 200 for _ in range(4))
+
+        def revoke(turn: int) -> Callable[[], bool]:
+            if turn:
+                within(30, make(turn))
+            server.http.delete(f"/api/ecotone/v1/keys/{key_id}")
+            return lambda: all(status(tree, key) == 401 for _ in range(4))
+
+        print(f"in force after {in_time(make, 2):.2f} s, revoked after {in_time(revoke, 2):.2f} s")
     finally:
         tree.stop()
-
-
-def key_id(server: Running) -> str:
-    return str(server.told("key", "list")[0]["id"])
 
 
 def test_the_servers_life_keeps_an_unchanged_snapshot_young(server: Running) -> None:
     """Else workers would refuse whenever nothing was changed for a quarter of an hour."""
     file = server.data / "snapshot" / "snapshot"
     before, content = file.stat().st_mtime, file.read_bytes()
-    within(6, lambda: file.stat().st_mtime > before)
+    within(30, lambda: file.stat().st_mtime > before)
     assert file.read_bytes() == content
 
 
@@ -79,16 +86,16 @@ def test_a_gateway_on_another_machine_follows_serves_without_contact_and_then_re
     tree = Gateways(tmp_path / "elsewhere", workers=2, **where)
     try:
         tree.start()
-        within(5, lambda: status(tree, key) == 200)
+        within(30, lambda: status(tree, key) == 200)
         time.sleep(5)
         assert status(tree, key) == 200, "contact keeps it in force"
-        server.stop()
+        server.kill()  # which takes no time, as an end in order may
         assert status(tree, key) == 200
-        within(7, lambda: status(tree, key) == 503)
+        within(30, lambda: status(tree, key) == 503)
         assert "no contact with the server that decides" in tree.log
         assert SECRET not in tree.log
         server.start()
-        within(7, lambda: status(tree, key) == 200)
+        within(30, lambda: status(tree, key) == 200)
     finally:
         tree.stop()
     assert all(chain.name.startswith("gw") and "x" in chain.name for chain in tree.ledger.chains())

@@ -119,7 +119,7 @@ def test_staggered_arrivals_and_cancelled_neighbours_change_no_answer(bench: Mak
         heard.append(many.begin(prompt, streams=number % 2 == 0))
         gone.append(many.begin(prompt[::-1], 100, ignore_eos=True))
         if number % 3 == 0:
-            gone[-1].began.wait(10)
+            gone[-1].began.wait(60)
         gone[-1].answer.cancel()
     assert [one.text() for one in heard] == alone
     assert len(set(alone)) > 6, "answers that are all alike would show nothing"
@@ -165,7 +165,7 @@ def test_a_place_is_free_before_the_next_step_when_nobody_waits(bench: Make, loa
     asked = prompts(loaded, 2)
     many = bench(slots=1)
     long, waits = many.begin(asked[0], 100, ignore_eos=True), many.begin(asked[1], 3)
-    assert long.began.wait(10) and not waits.pieces
+    assert long.began.wait(60) and not waits.pieces
     long.answer.cancel()
     made = len(long.answer.made)
     waits.end()
@@ -280,7 +280,7 @@ def test_a_step_that_hangs_is_seen(bench: Make, loaded: Any) -> None:
 
     many = bench(Hanging, hanging=0.3)
     heard = many.begin(prompts(loaded, 1)[0], 3, ignore_eos=True)
-    assert heard.began.wait(10) and many.writer.health()["ok"]
+    assert heard.began.wait(60) and many.writer.health()["ok"]
     time.sleep(0.5)
     assert many.writer.health()["ok"] is False
     release.set()
@@ -293,7 +293,7 @@ def test_more_than_may_wait_are_told_to_come_later(bench: Make, loaded: Any) -> 
 
     many, prompt = bench(slots=1, most_waiting=3), prompts(loaded, 1)[0]
     first = many.begin(prompt, 100, ignore_eos=True)
-    assert first.began.wait(10)
+    assert first.began.wait(60)
     waiting = [many.begin(prompt, 2) for _ in range(3)]
     with pytest.raises(RequestError) as refused:
         many.begin(prompt, 2)
@@ -307,7 +307,7 @@ def test_more_than_may_wait_are_told_to_come_later(bench: Make, loaded: Any) -> 
 def test_a_long_prompt_does_not_hold_up_those_who_write(bench: Make, loaded: Any) -> None:
     many = bench()
     writes = many.begin(prompts(loaded, 1)[0], 100, ignore_eos=True)
-    assert writes.began.wait(10)
+    assert writes.began.wait(60)
     many.begin((prompts(loaded, 1)[0] * 40)[:120], 2)
     assert writes.end().tokens == 100
 

@@ -62,7 +62,7 @@ def listening(folder: Path, tag: str | None = None, **options: Any) -> Iterator[
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         server.should_exit = True
-        thread.join(10)
+        thread.join(60)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import json
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from ecotone import hub
 from ecotone.app.application import build
 from ecotone.settings import Settings
 from ecotone.vocabulary import Role
+from tests.running import free_port
 from tests.stores import empty_database
 
 PUBLIC = "https://hub.example/prefix"
@@ -41,9 +41,7 @@ class Built:
     """
 
     def __init__(self, data: Path, **settings: Any) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         told = {"public_url": PUBLIC, "database_url": empty_database()} | settings
         self.app = build(Settings(data=data, port=port, admin_token=ADMIN, **told))
         self.services = self.app.router.state.services
@@ -53,6 +51,7 @@ class Built:
         self._thread = threading.Thread(target=self._server.run, daemon=True)
         self._thread.start()
         while not self._server.started:
+            assert self._thread.is_alive(), "the server did not start"
             time.sleep(0.01)
         self.http = httpx.Client(base_url=self.url, timeout=30)
         self.tokens = self._tokens()
@@ -122,7 +121,7 @@ class Built:
         self.http.close()
         self.admin.close()
         self._server.should_exit = True
-        self._thread.join(10)
+        self._thread.join(60)
         self.services.ledger_writer.close()
         self.services.database.dispose()
 

@@ -1,7 +1,6 @@
 """A hub on a free port, served by uvicorn as in production, for unmodified clients."""
 
 import os
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -35,6 +34,7 @@ from ecotone.storage import models as _storage
 from ecotone.vocabulary import Role
 from ecotone.webhooks import Courier, Targets, Webhooks
 from ecotone.webhooks import models as _webhooks
+from tests.running import free_port
 from tests.stores import empty_database, placed
 
 TABLES = (_accounts, _catalog, _policy, _storage, _webhooks)
@@ -72,9 +72,7 @@ def more_settings() -> dict[str, Any]:
 def server(tmp_path_factory: pytest.TempPathFactory, more_settings: dict[str, Any]) -> Iterator[SimpleNamespace]:
     """`.url`, `.services`, and a plain HTTP client `.http` without a token."""
     data = tmp_path_factory.mktemp("data")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     settings = Settings(
         data=data,
         port=port,
@@ -95,11 +93,12 @@ def server(tmp_path_factory: pytest.TempPathFactory, more_settings: dict[str, An
     thread = threading.Thread(target=running.run, daemon=True)
     thread.start()
     while not running.started:
+        assert thread.is_alive(), "the server did not start"
         time.sleep(0.01)
     with httpx.Client(base_url=settings.base_url, timeout=30) as http:
         yield SimpleNamespace(url=settings.base_url, services=services, http=http)
     running.should_exit = True
-    thread.join(10)
+    thread.join(60)
     services.ledger_writer.close()
     services.database.dispose()
 

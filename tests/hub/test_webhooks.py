@@ -329,7 +329,7 @@ def test_no_target_holds_the_courier_up_or_leads_it_elsewhere(
     found = deliveries(server, made.id)[0]
     assert found.problem.startswith(problem) or problem in found.problem
     assert found.state == ("delivered" if not problem else "given_up")
-    assert time.monotonic() - began < 6 and receiver.asked == []
+    assert time.monotonic() - began < 20 and receiver.asked == []
 
 
 def test_a_target_that_never_answers_holds_up_nobody_elses(
@@ -345,7 +345,7 @@ def test_a_target_that_never_answers_holds_up_nobody_elses(
         began = time.monotonic()
         as_admin.post("/api/repos/create", json={"name": name})
         receiver.bodies(1)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 7  # where the dead ones say something after 8
         wanda.delete_webhook(other.id)
 
 
@@ -491,4 +491,4 @@ def test_a_name_server_that_never_answers_takes_none_of_the_servers_threads(monk
     monkeypatch.setattr(carrying, "ANSWER_SECONDS", 0.5)
     began = time.monotonic()
     assert one_try(Targets(""))("http://slow.example/") == (None, "no answer within 0.5 seconds")
-    assert asked.is_set() and time.monotonic() - began < 2, "the loop ends without waiting for the look-up"
+    assert asked.is_set() and time.monotonic() - began < 4, "the loop ends without waiting for the look-up"

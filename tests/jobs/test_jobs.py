@@ -69,7 +69,7 @@ def test_progress_is_seen_while_it_runs(jobs: Jobs, until: Until) -> None:
     def slow(context: JobContext) -> dict[str, Any]:
         for fraction in (0.1, 0.2, 7.0, 0.4):
             context.progress(fraction, "step")
-        go.wait(10)
+        go.wait(60)
         return {}
 
     jobs.register("slow", slow)

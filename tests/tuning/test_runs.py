@@ -39,7 +39,7 @@ def base(runs: SimpleNamespace, tiny: Path) -> SimpleNamespace:
     return runs
 
 
-def until(found: Callable[[], Any], seconds: float = 90) -> Any:
+def until(found: Callable[[], Any], seconds: float = 180) -> Any:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if value := found():

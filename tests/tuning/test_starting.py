@@ -149,7 +149,7 @@ def test_rows_of_a_run_that_is_given_up_are_gone(base: SimpleNamespace, mottos: 
     with base.database.writing() as session:
         session.get_one(JobRow, job.id).attempts = 3
     base.jobs.start()
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while not base.jobs.get(job.id).state.ended and time.monotonic() < end:
         time.sleep(0.02)
     base.jobs.stop()

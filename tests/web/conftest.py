@@ -1,7 +1,6 @@
 """A house with pages on a free port: real catalogue, storage, licences and accounts behind the app's own gate."""
 
 import json
-import socket
 import struct
 import threading
 import time
@@ -36,6 +35,7 @@ from ecotone.storage import Storage
 from ecotone.storage import models as _storage
 from ecotone.vocabulary import DeploymentState, RepoType, Role
 from ecotone.webhooks import Targets, Webhooks
+from tests.running import free_port
 from tests.stores import placed
 
 TABLES = (_accounts, _catalog, _policy, _storage)
@@ -241,9 +241,7 @@ def talk(services: Any, model: Any) -> None:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
     """`.url`, `.services`, and `.http`, a client that is not logged in."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     services = compose(tmp_path_factory.mktemp("data"), port)
     fill(services)
     services.reader = services.accounts.create_token("rita", Role.READ)[1]
@@ -255,11 +253,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace
     thread = threading.Thread(target=running.run, daemon=True)
     thread.start()
     while not running.started:
+        assert thread.is_alive(), "the server did not start"
         time.sleep(0.01)
     with httpx.Client(base_url=services.settings.base_url, timeout=30) as http:
         yield SimpleNamespace(url=services.settings.base_url, services=services, http=http, app=app)
     running.should_exit = True
-    thread.join(10)
+    thread.join(60)
     services.ledger_writer.close()
     services.database.dispose()
 

@@ -93,7 +93,7 @@ def test_a_revoked_token_ends_its_sessions(server: SimpleNamespace) -> None:
     client, answer = log_in(server, token)
     assert answer.status_code == 303 and "tom" in client.get("/").text
     server.services.accounts.revoke_token(info.id)
-    deadline = time.monotonic() + 6
+    deadline = time.monotonic() + 30
     while "Log out" in client.get("/").text:
         assert time.monotonic() < deadline
         time.sleep(0.2)

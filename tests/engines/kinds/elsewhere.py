@@ -118,4 +118,4 @@ def elsewhere(handler: type[_Handler], **more: Any) -> Iterator[Elsewhere]:
         finally:
             server.down = True  # also on connections that clients kept
             server.shutdown()
-            thread.join(5)
+            thread.join(60)

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import re
 import socket
+import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any

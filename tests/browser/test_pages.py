@@ -72,25 +72,6 @@ def go(page: Any, server: SimpleNamespace, path: str) -> None:
     page.goto(path)
 
 
-@pytest.mark.parametrize("path", PAGES)
-def test_pages_fit_a_telephone(visit: Visit, server: SimpleNamespace, path: str) -> None:
-    page = visit(width=360)
-    go(page, server, path)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 360
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("path", PAGES)
-def test_text_can_be_read_and_nothing_goes_wrong(visit: Visit, server: SimpleNamespace, path: str, scheme: str) -> None:
-    page = visit(scheme=scheme)
-    go(page, server, path)
-    for summary in page.query_selector_all("details:not([open]) > summary"):
-        summary.click()
-    assert page.evaluate(CONTRAST) == []
-    assert page.wrong == []
-    assert all(asked.startswith(server.url + "/") for asked in page.asked), page.asked
-
-
 def test_light_and_dark_differ(visit: Visit) -> None:
     seen = []
     for scheme in ("light", "dark"):
@@ -131,22 +112,36 @@ def test_reasons_open_by_keyboard(visit: Visit) -> None:
     page.wait_for_selector(".use[open] .reasons")
 
 
+NAMES = """() => ({
+    h1: document.querySelectorAll("h1").length, main: document.querySelectorAll("main").length,
+    lang: document.documentElement.lang,
+    unnamed: [...document.querySelectorAll("a, button, input:not([type=hidden]), select")]
+        .filter(e => e.checkVisibility() && !(e.textContent.trim() || e.getAttribute("aria-label") || e.labels?.length))
+        .map(e => e.outerHTML),
+    captions: [...document.querySelectorAll("main > * table:not(.card table)")].filter(t => !t.caption && !t.closest(".card")).length,
+    ids: [...document.querySelectorAll("[id]")].length - new Set([...document.querySelectorAll("[id]")].map(e => e.id)).size,
+    jumps: [...document.querySelectorAll("h1,h2,h3,h4,h5,h6")].map(h => +h.tagName[1])
+        .filter((level, i, all) => i && level > all[i - 1] + 1).length,
+})"""  # noqa: E501
+
+
 @pytest.mark.parametrize("path", PAGES)
-def test_pages_have_landmarks_and_names(visit: Visit, server: SimpleNamespace, path: str) -> None:
-    page = visit()
+def test_a_page_fits_a_telephone_can_be_read_by_day_and_night_and_has_landmarks_and_names(
+    visit: Visit, server: SimpleNamespace, path: str
+) -> None:
+    page = visit(width=360)
     go(page, server, path)
-    counts = page.evaluate("""() => ({
-        h1: document.querySelectorAll("h1").length, main: document.querySelectorAll("main").length,
-        lang: document.documentElement.lang,
-        unnamed: [...document.querySelectorAll("a, button, input:not([type=hidden]), select")]
-            .filter(e => e.checkVisibility() && !(e.textContent.trim() || e.getAttribute("aria-label") || e.labels?.length))
-            .map(e => e.outerHTML),
-        captions: [...document.querySelectorAll("main > * table:not(.card table)")].filter(t => !t.caption && !t.closest(".card")).length,
-        ids: [...document.querySelectorAll("[id]")].length - new Set([...document.querySelectorAll("[id]")].map(e => e.id)).size,
-        jumps: [...document.querySelectorAll("h1,h2,h3,h4,h5,h6")].map(h => +h.tagName[1])
-            .filter((level, i, all) => i && level > all[i - 1] + 1).length,
-    })""")  # noqa: E501
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.set_viewport_size({"width": 1280, "height": 800})
+    counts = page.evaluate(NAMES)
     assert counts == {"h1": 1, "main": 1, "lang": "en", "unnamed": [], "captions": 0, "ids": 0, "jumps": 0}
+    for summary in page.query_selector_all("details:not([open]) > summary"):
+        summary.click()
+    assert page.evaluate(CONTRAST) == []
+    page.emulate_media(color_scheme="dark")
+    assert page.evaluate(CONTRAST) == []
+    assert page.wrong == []
+    assert all(asked.startswith(server.url + "/") for asked in page.asked), page.asked
 
 
 def test_pages_work_without_script(visit: Visit) -> None:

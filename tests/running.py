@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import httpx
 
+from tests import inside
 from tests.stores import placed_variables
 
 ECOTONE = Path(sys.executable).parent / "ecotone"
@@ -135,8 +137,11 @@ class Running:
         self.process.wait(60)
 
     def cli(
-        self, *argv: str, env: dict[str, str] | None = None, timeout: float = 120
+        self, *argv: str, env: dict[str, str] | None = None, timeout: float = 120, alone: bool = False
     ) -> "subprocess.CompletedProcess[str]":
+        """A command, in this process where that makes no difference and not `alone`."""
+        if not alone and argv[0] not in inside.ALONE and threading.current_thread() is threading.main_thread():
+            return inside.run(argv, self.env | (env or {}), self.folder)
         return subprocess.run(
             [ECOTONE, *argv],
             env=self.env | (env or {}),

@@ -12,6 +12,7 @@ import pytest
 
 from ecotone.cli.uses import flattened, read_uses
 from ecotone.vocabulary import Invalid
+from tests import inside
 from tests.running import ECOTONE, Running, clean_environment, running
 
 CARD = "---\nlicense: {}\nbase_model: {}\n---\n# A model\n"
@@ -19,9 +20,11 @@ SHOP = '[[use]]\nname = "shop"\nmode = "serve_api"\npurpose = "commercial"\n'
 LAB = '[[use]]\nname = "lab"\nmode = "run"\npurpose = "research"\n'
 
 
-def check(folder: Path, *argv: str, **env: str) -> "subprocess.CompletedProcess[str]":
-    """The command alone: no server answers at the address that it is given."""
+def check(folder: Path, *argv: str, alone: bool = False, **env: str) -> "subprocess.CompletedProcess[str]":
+    """The command without a server, in this process or in one of its own: nobody answers at the address it is given."""
     away = clean_environment(ECOTONE_URL="http://127.0.0.1:9", NO_COLOR="1", **env)
+    if not alone:
+        return inside.run(("check", *argv), dict(os.environ | away), folder)
     command = [sys.executable, ECOTONE, "check", *argv]
     return subprocess.run(command, cwd=folder, env=os.environ | away, capture_output=True, text=True, timeout=60)
 
@@ -46,7 +49,7 @@ def place(folder: Path, uses: str, licence: str = "apache-2.0", base: str = "[]"
 def test_a_folder_is_judged_without_a_server_and_the_worst_use_is_the_exit_status(
     tmp_path: Path, licence: str, base: str, status: int
 ) -> None:
-    done = check(place(tmp_path, SHOP + LAB, licence, base), "--use", "use.toml", "model", "--json")
+    done = check(place(tmp_path, SHOP + LAB, licence, base), "--use", "use.toml", "model", "--json", alone=True)
     assert done.returncode == status, done.stderr
     told = json.loads(done.stdout)
     assert [u["name"] for u in told["uses"]] == ["shop", "lab"]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests import inside
 from tests.running import ECOTONE, clean_environment
 
 CASE = {
@@ -19,6 +20,8 @@ CASE = {
 
 def run(*argv: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
     env = clean_environment(ECOTONE_URL="http://127.0.0.1:9", NO_COLOR="1", COLUMNS="200")
+    if argv[0] != "ask":
+        return inside.run(("licence", *argv), env, Path.cwd(), stdin)
     return subprocess.run([ECOTONE, "licence", *argv], env=env, capture_output=True, text=True, input=stdin)
 
 

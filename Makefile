@@ -1,5 +1,7 @@
 # `make run` and `make test` do all set-up on a fresh machine; everything lands in .venv.
 PYTHON ?= python3
+# hundreds of processes start in a run of the tests: each would compile the program anew
+unexport PYTHONDONTWRITEBYTECODE
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
@@ -37,10 +39,11 @@ check: $(VENV)/installed-dev ## format, lint, types, import order, docs, licence
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# tests wait for servers more than they compute: three at a time, each file in one process
-PARALLEL := -n 3 --dist loadfile
+# tests wait for servers as long as they compute: three at a time, each file in one process, in the order of tests/conftest.py
+PARALLEL := -n 3 --dist loadfile --no-loadscope-reorder
 
 test: check ## everything that CI runs on each change, without PostgreSQL
+	$(BIN)/python -m compileall -q src
 	$(BIN)/pytest $(PARALLEL) -m "not slow"
 
 coverage: $(VENV)/installed-dev ## the same tests, with the lines and branches that they do not reach (a quarter slower)
@@ -51,7 +54,7 @@ STATEFUL := tests/database tests/accounts tests/storage tests/catalog tests/publ
 KEEPING := tests/storage tests/publishing tests/hub tests/app/test_s3.py
 
 test-rest: $(VENV)/installed-rest ## what `make test` leaves out: slow tests, and the stateful packages on PostgreSQL and over S3
-	$(BIN)/pytest -n 2 --dist loadfile -m "slow"
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "slow"
 	tests/postgres.sh $(BIN)/pytest $(PARALLEL) -m "not slow" $(STATEFUL)
 	tests/s3.sh $(BIN)/pytest $(PARALLEL) -m "not slow" $(KEEPING)
 

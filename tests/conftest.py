@@ -36,8 +36,31 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("tests")
 
+FIRST = """
+app/test_restart gateway/test_smuggling tuning/test_runs app/test_crash app/test_upkeep browser/test_every_page
+app/test_up browser/test_pages gateway/test_faults web/test_crawl engines/test_deploying engines/test_engines
+audits/test_audits app/test_community app/test_slow_clients app/test_full_disk app/test_watching app/test_ledger
+hub/test_git storage/test_collecting gateway/test_managing app/test_operations cli/test_check cli/test_commands
+clients/test_table engines/kinds/test_vllm app/test_tls gateway/test_face gateway/test_money licences/test_graph
+hub/test_writers
+"""
+"""Files that take longest: begun first, so that none is left to one worker at the end."""
+
 TABLES = (_accounts, _catalog, _policy, _storage)
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {name: number for number, name in enumerate(FIRST.split())}
+    root = Path(__file__).parent
+
+    def place(item: pytest.Item) -> int:
+        try:
+            return places.get(item.path.relative_to(root).with_suffix("").as_posix(), len(places))
+        except ValueError:
+            return len(places)
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")

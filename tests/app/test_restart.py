@@ -167,35 +167,58 @@ def curl(*argv: str) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(["curl", "-sS", "--fail", *argv], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
-def test_a_restart_takes_new_settings_and_says_what_it_cannot_take(tmp_path: Path) -> None:
-    with running(tmp_path) as found:
-        first = servers(found)[0]
-        file = found.data / "settings.env"
-        file.write_text("# names\nECOTONE_ALLOWED_HOSTS=hub.example\n")
-        named = {"host": "hub.example"}
-        assert httpx.get(found.url + "/health", headers=named).status_code == 421
-        assert "serves now" in restart(found)
-        assert httpx.get(found.url + "/health", headers=named).status_code == 200
-        until(lambda: first not in servers(found))
-
-        kept = servers(found)
-        for line, word in (("ECOTONE_ENGINE_WAIT=soon", "ECOTONE_ENGINE_WAIT"), ("what is this", "Line 1")):
-            file.write_text(line)
-            done = found.cli("restart")
-            assert done.returncode == 1 and word in done.stderr, done.stderr
-        assert servers(found) == kept and httpx.get(found.url + "/health").status_code == 200
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with running(tmp_path_factory.mktemp("restarts")) as found:
+        yield found
 
 
-def test_a_new_server_that_does_not_start_leaves_the_old_one_and_is_told(tmp_path: Path) -> None:
-    with running(tmp_path) as found:
-        kept = servers(found)
-        (found.data / "settings.env").write_text(f"ECOTONE_DATABASE_URL=sqlite:///{tmp_path}/other.db\n")
-        done = found.cli("restart")
-        assert done.returncode == 1
-        assert "changes the database" in done.stderr and "goes on" in done.stderr
-        assert servers(found) == kept
-        found.publish("demo/still", {"README.md": CARD})
-        assert last(found.data)["state"] == "failed"
+@pytest.fixture
+def one(house: Running) -> Iterator[Running]:
+    """One server without settings in a file, before and after."""
+    yield house
+    (house.data / "settings.env").unlink(missing_ok=True)
+    until(lambda: len(servers(house)) == 1)
+
+
+def test_free_chains_of_the_ledger_are_gone_on_with(one: Running) -> None:
+    """A chain for each restart would make the ledger a heap of them."""
+    for _ in range(2):
+        kept = servers(one)
+        restart(one)
+        until(lambda kept=kept: not set(kept) & set(servers(one)))
+    chains = {p.name for p in (one.data / "ledger").iterdir() if p.is_dir()}
+    assert chains == {"server", "server2"}
+    assert one.told("ledger", "verify")["ok"]
+
+
+def test_a_restart_takes_new_settings_and_says_what_it_cannot_take(one: Running) -> None:
+    first = servers(one)[0]
+    file = one.data / "settings.env"
+    file.write_text("# names\nECOTONE_ALLOWED_HOSTS=hub.example\n")
+    named = {"host": "hub.example"}
+    assert httpx.get(one.url + "/health", headers=named).status_code == 421
+    assert "serves now" in restart(one)
+    assert httpx.get(one.url + "/health", headers=named).status_code == 200
+    until(lambda: first not in servers(one))
+
+    kept = servers(one)
+    for line, word in (("ECOTONE_ENGINE_WAIT=soon", "ECOTONE_ENGINE_WAIT"), ("what is this", "Line 1")):
+        file.write_text(line)
+        done = one.cli("restart")
+        assert done.returncode == 1 and word in done.stderr, done.stderr
+    assert servers(one) == kept and httpx.get(one.url + "/health").status_code == 200
+
+
+def test_a_new_server_that_does_not_start_leaves_the_old_one_and_is_told(one: Running, tmp_path: Path) -> None:
+    kept = servers(one)
+    (one.data / "settings.env").write_text(f"ECOTONE_DATABASE_URL=sqlite:///{tmp_path}/other.db\n")
+    done = one.cli("restart")
+    assert done.returncode == 1
+    assert "changes the database" in done.stderr and "goes on" in done.stderr
+    assert servers(one) == kept
+    one.publish("demo/still", {"README.md": CARD})
+    assert last(one.data)["state"] == "failed"
 
 
 def test_a_new_server_that_dies_at_start_leaves_the_old_one(tmp_path: Path) -> None:
@@ -265,29 +288,17 @@ def one_answer(connection: socket.socket) -> bytes:
     return got
 
 
-def test_an_idle_connection_is_not_closed_under_a_request_that_is_on_its_way(tmp_path: Path) -> None:
-    with running(tmp_path) as found, socket.create_connection(("127.0.0.1", found.port), timeout=30) as kept:
+def test_an_idle_connection_is_not_closed_under_a_request_that_is_on_its_way(one: Running) -> None:
+    with socket.create_connection(("127.0.0.1", one.port), timeout=30) as kept:
         asked = b"GET /health/ready HTTP/1.1\r\nhost: localhost\r\n\r\n"
         kept.sendall(asked)
         assert b'"ready"' in one_answer(kept)
-        restart(found)
+        restart(one)
         time.sleep(0.3)  # a connection that nobody asks on for five seconds is closed
         kept.sendall(asked)
         answer = one_answer(kept)
         assert answer.startswith(b"HTTP/1.1 503") and b'"server":"draining"' in answer
         assert b"connection: close" in answer and kept.recv(10) == b""
-
-
-def test_free_chains_of_the_ledger_are_gone_on_with(tmp_path: Path) -> None:
-    """A chain for each restart would make the ledger a heap of them."""
-    with running(tmp_path) as found:
-        for _ in range(3):
-            kept = servers(found)
-            restart(found)
-            until(lambda kept=kept: not set(kept) & set(servers(found)))
-        chains = {p.name for p in (found.data / "ledger").iterdir() if p.is_dir()}
-        assert chains == {"server", "server2"}
-        assert found.told("ledger", "verify")["ok"]
 
 
 def test_nothing_to_restart_is_told(tmp_path: Path) -> None:

@@ -26,9 +26,9 @@ def bare(folder: Path, **settings: str) -> Running:
     return found
 
 
-@pytest.fixture
-def first(tmp_path: Path) -> Iterator[Running]:
-    found = bare(tmp_path)
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    found = bare(tmp_path_factory.mktemp("first"))
     found.start()
     yield found
     found.stop()
@@ -79,12 +79,11 @@ def test_the_first_token_can_be_set_by_a_flag_and_too_short_a_one_is_refused(tmp
         found.stop()
 
 
-def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
-    with running(tmp_path / "one") as one:
-        second = Running(tmp_path / "two")
-        done = second.cli("up", "--port", str(one.port))
+def test_a_port_that_is_taken_is_named(first: Running, tmp_path: Path) -> None:
+    second = Running(tmp_path)
+    done = second.cli("up", "--port", str(first.port))
     assert done.returncode == 1
-    assert str(one.port) in done.stderr and "--port" in done.stderr
+    assert str(first.port) in done.stderr and "--port" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -110,12 +109,11 @@ def test_what_cannot_be_is_a_sentence_at_start(
     assert words in done.stderr and "Traceback" not in done.stderr
 
 
-def test_two_servers_do_not_share_a_data_folder(tmp_path: Path) -> None:
-    with running(tmp_path) as one:
-        done = one.cli("up", "--port", str(free_port()), timeout=30)
-        assert done.returncode != 0
-        assert "another" in done.stderr.lower() and "Traceback" not in done.stderr
-        assert httpx.get(one.url + "/health").status_code == 200
+def test_two_servers_do_not_share_a_data_folder(first: Running) -> None:
+    done = first.cli("up", "--port", str(free_port()))
+    assert done.returncode != 0
+    assert "another" in done.stderr.lower() and "Traceback" not in done.stderr
+    assert httpx.get(first.url + "/health").status_code == 200
 
 
 def test_who_comes_under_a_foreign_name_is_turned_away(first: Running) -> None:
@@ -139,14 +137,13 @@ def test_the_server_never_loads_torch(first: Running) -> None:
     assert "libtorch" not in Path(f"/proc/{first.server_pid}/maps").read_text()
 
 
-def test_a_server_that_dies_is_started_again_and_nobody_is_turned_away(tmp_path: Path) -> None:
-    with running(tmp_path) as found:
-        dead = found.server_pid
-        os.kill(dead, signal.SIGKILL)
-        # the supervisor holds the listener: this connection waits in its queue
-        assert httpx.get(found.url + "/health", timeout=30).status_code == 200
-        assert found.server_pid != dead
-        assert "starting it again" in found.log
+def test_a_server_that_dies_is_started_again_and_nobody_is_turned_away(first: Running) -> None:
+    dead = first.server_pid
+    os.kill(dead, signal.SIGKILL)
+    # the supervisor holds the listener: this connection waits in its queue
+    assert httpx.get(first.url + "/health", timeout=90).status_code == 200
+    assert first.server_pid != dead
+    assert "starting it again" in first.log
 
 
 def test_no_server_outlives_a_killed_supervisor(tmp_path: Path) -> None:
@@ -162,22 +159,26 @@ def test_no_server_outlives_a_killed_supervisor(tmp_path: Path) -> None:
     assert not Path(f"/proc/{pid}").exists()
 
 
-def test_what_was_published_outlives_kill_9(tmp_path: Path) -> None:
-    with running(tmp_path) as found:
-        found.publish("demo/kept", {"README.md": CARD, "config.json": b"{}"})
-        found.kill()
-        found.start()
-        assert found.http.get("/demo/kept/resolve/main/config.json").content == b"{}"
-        assert found.told("ledger", "verify")["ok"]
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with running(tmp_path_factory.mktemp("kept")) as found:
+        yield found
 
 
-def test_an_end_in_order_leaves_a_ledger_that_is_whole_and_signed(tmp_path: Path) -> None:
-    with running(tmp_path) as found:
-        found.told("project", "create", "shop", "--mode", "serve_api", "--purpose", "commercial")
-        assert found.stop() == 0
-        found.start()
-        report = found.told("ledger", "verify")
+def test_an_end_in_order_leaves_a_ledger_that_is_whole_and_signed(kept: Running) -> None:
+    kept.told("project", "create", "shop", "--mode", "serve_api", "--purpose", "commercial")
+    assert kept.stop() == 0
+    kept.start()
+    report = kept.told("ledger", "verify")
     assert report["ok"] and report["records"] > 0
+
+
+def test_what_was_published_outlives_kill_9(kept: Running) -> None:
+    kept.publish("demo/kept", {"README.md": CARD, "config.json": b"{}"})
+    kept.kill()
+    kept.start()
+    assert kept.http.get("/demo/kept/resolve/main/config.json").content == b"{}"
+    assert kept.told("ledger", "verify")["ok"]
 
 
 @pytest.mark.skipif("ECOTONE_TEST_POSTGRES_URL" not in os.environ, reason="needs PostgreSQL: `make test-all` starts it")
@@ -220,4 +221,4 @@ def test_help_needs_no_server_and_starts_fast() -> None:
     done = subprocess.run([ECOTONE, "--help"], capture_output=True, text=True)
     assert done.returncode == 0
     assert re.search(r"\bup\b", done.stdout) and re.search(r"\blicence\b", done.stdout)
-    assert time.monotonic() - began < 20, "a command line that takes so long to say its help is broken"
+    assert time.monotonic() - began < 60, "a command line that takes so long to say its help is broken"

@@ -21,14 +21,14 @@ def test_pull_requests_that_wait_for_their_turn_keep_nobody_else_waiting(
 
     def propose(number: int) -> Any:
         token = {"authorization": "Bearer ect_reader"}
-        with httpx.Client(base_url=server.url, headers=token, timeout=60) as rita:
+        with httpx.Client(base_url=server.url, headers=token, timeout=250) as rita:
             return commit(rita, repo, add(f"{number}.txt", b"%d" % number), rev="main?create_pr=1").status_code
 
     with ThreadPoolExecutor(MANY) as clients:
         with server.services.publishing.turn(model, NUMBERS):  # as while a large one is made
             waiting = [clients.submit(propose, number) for number in range(MANY)]
             time.sleep(2)
-            assert people["will"].get(f"/api/models/{repo}", timeout=10).status_code == 200
+            assert people["will"].get(f"/api/models/{repo}", timeout=60).status_code == 200
             assert commit(people["wanda"], repo, add("own.txt")).status_code == 200, "other writers go on too"
             assert not any(future.done() for future in waiting)
         assert [future.result() for future in waiting] == [200] * MANY

@@ -126,6 +126,13 @@ def test_a_run_learns_and_ends_in_a_private_revision_with_lineage_licence_and_ca
     assert not list((base.settings.data / "jobs").rglob("*.jsonl")), "training rows outlived their run"
     assert not list((base.settings.data / "jobs").rglob("*.safetensors"))
 
+
+@pytest.mark.slow
+def test_the_same_run_gives_the_same_bytes_and_a_further_run_a_further_revision(
+    base: SimpleNamespace, mottos: bytes
+) -> None:
+    job = ended(base, base.tuning.start("team/base", "main", mottos, to="team/tuned", **HOW).id)
+    revision = base.catalog.revision(base.catalog.model("team/tuned", viewer=SYSTEM))
     again = ended(base, base.tuning.start("team/base", "main", mottos, to="team/twin", **HOW).id)
     assert again.result["adapter_sha256"] == job.result["adapter_sha256"], "the same run gave other bytes"
 
@@ -136,7 +143,7 @@ def test_a_run_learns_and_ends_in_a_private_revision_with_lineage_licence_and_ca
     assert newer.parents == (revision.id,)
 
 
-@pytest.mark.parametrize("how", ["kill", "cancel"])
+@pytest.mark.parametrize("how", [pytest.param("kill", marks=pytest.mark.slow), "cancel"])
 def test_a_run_that_is_ended_leaves_no_model(base: SimpleNamespace, mottos: bytes, how: str) -> None:
     job = base.tuning.start("team/base", "main", mottos, to="team/tuned", **{**HOW, "epochs": 1000})
     until(lambda: "step" in base.jobs.get(job.id).message)

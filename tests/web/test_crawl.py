@@ -20,8 +20,9 @@ from tests.web.markup import Page, twice
 
 ROOT = "/prefix"
 VIEWERS = ("anonymous", "reader", "writer", "administrator")
-MOST = (7, 12)
-"""Pages of one kind in each of our repositories, and in all of the starter catalogue."""
+MOST = (4, 5)
+"""Pages of one kind in each of our repositories, and in all of the starter catalogue; slow tests look at more."""
+MORE = (7, 12)
 MOST_BYTES = 70_000
 LONG_TEXT = "/team/long"
 OWN = ("wanda", "team", "only-datasets", "only-spaces", "ada", "rita")
@@ -138,9 +139,9 @@ def starts(house: Everything, viewer: str, root: str = ROOT) -> list[str]:
     return [root + path for path in found]
 
 
-@pytest.fixture(scope="module")
-def walks(house: Everything) -> dict[str, Walk]:
-    return {viewer: Walker(house, viewer).go(starts(house, viewer)) for viewer in VIEWERS}
+@pytest.fixture(scope="module", params=[MOST, pytest.param(MORE, marks=pytest.mark.slow)], ids=["", "more"])
+def walks(house: Everything, request: pytest.FixtureRequest) -> dict[str, Walk]:
+    return {viewer: Walker(house, viewer, most=request.param).go(starts(house, viewer)) for viewer in VIEWERS}
 
 
 @pytest.fixture(params=VIEWERS)

@@ -17,6 +17,7 @@ import httpx
 import pytest
 from huggingface_hub import HfApi
 
+from tests.app.test_restart import until
 from tests.running import ADMIN, Running, running
 
 MIB = 1024 * 1024
@@ -89,7 +90,7 @@ def descriptors(server: Running) -> int:
 
 
 def settled(server: Running, most: int) -> bool:
-    for _ in range(100):
+    for _ in range(1200):
         if descriptors(server) <= most:
             return True
         time.sleep(0.05)
@@ -180,7 +181,7 @@ def test_clients_that_leave_in_the_middle_leave_nothing_behind(server: Running, 
             head = b"PUT " + path + b" HTTP/1.1\r\n" + HEAD + b"content-length: %d\r\n\r\n" % len(data)
             connection.sendall(head + data[: 2 * MIB])
     assert settled(server, before + 2), (before, descriptors(server))
-    assert not list(server.data.joinpath("staging").iterdir())
+    until(lambda: not list(server.data.joinpath("staging").iterdir()))
     assert put(server, data).status_code == 200
 
 

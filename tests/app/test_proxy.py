@@ -324,8 +324,10 @@ def test_a_large_upload_is_passed_on_as_it_comes(site: SimpleNamespace) -> None:
         for start in range(0, len(data), MIB):
             yield data[start : start + MIB]
             if start == 2 * MIB:
-                time.sleep(0.5)
-                seen.append(received(site))
+                end = time.monotonic() + 30
+                while (arrived := received(site)) - before < 2 * MIB and time.monotonic() < end:
+                    time.sleep(0.05)
+                seen.append(arrived)
 
     before = received(site)
     href = batch["objects"][0]["actions"]["upload"]["href"]

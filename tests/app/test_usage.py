@@ -163,6 +163,7 @@ def test_filters_and_groups(database: Database, tmp_path: Path) -> None:
 
 def test_budgets_begin_with_what_each_scope_has_spent(database: Database, tmp_path: Path) -> None:
     usage = tables(database, tmp_path)
+    since = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     writer = LedgerWriter(tmp_path, "server")
     writer.append("settled", settled(5, user="u1", cost=500))
     writer.append("settled", settled(6, cost=70))
@@ -172,7 +173,6 @@ def test_budgets_begin_with_what_each_scope_has_spent(database: Database, tmp_pa
     dead = LedgerWriter(tmp_path, "server")  # the process died in the middle of request 7
     assert settle_open(Ledger(tmp_path), dead) == 1
     dead.close()
-    since = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     assert usage.spent(since) == {
         "organisation": 579,
         "backend:fake": 579,
@@ -185,7 +185,7 @@ def test_budgets_begin_with_what_each_scope_has_spent(database: Database, tmp_pa
         "tag:web": 500,
         "tag:team a": 500,
     }
-    assert usage.spent(since + timedelta(hours=2)) == {"organisation": 0}
+    assert usage.spent(since + timedelta(hours=3)) == {"organisation": 0}
     row = usage.total(key="k1")
     assert (row["prompt_tokens"], row["completion_tokens"], row["estimates"]) == (11, 20, 1)
     assert (row["estimated_tokens"], row["estimated_cost"], row["errors"]) == (31, "9", 1)

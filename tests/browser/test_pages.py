@@ -237,7 +237,7 @@ def test_login_in_a_browser(visit: Visit, server: SimpleNamespace) -> None:
     page.goto("/demo/secret")
     page.click("main a:has-text('Log in')")
     page.wait_for_selector("#token")
-    assert page.evaluate("document.activeElement.id") == "token"
+    page.wait_for_function("document.activeElement.id === 'token'")
     page.keyboard.type(server.services.settings.admin_token)
     page.keyboard.press("Enter")
     page.wait_for_url(server.url + "/demo/secret")
@@ -253,4 +253,4 @@ def test_snippets_can_be_copied(visit: Visit) -> None:
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.goto("/demo/bert-atlas")
     page.click(".copy >> nth=0")
-    assert "hf download demo/bert-atlas" in page.evaluate("navigator.clipboard.readText()")
+    page.wait_for_function("navigator.clipboard.readText().then(t => t.includes('hf download demo/bert-atlas'))")

@@ -115,6 +115,22 @@ def test_a_file_that_is_cut_after_it_was_opened_is_a_finding(tmp_path: Path) -> 
         source.read("model.norm.weight")
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "model-Q8_0.gguf", "model-00001-of-00001.safetensors"])
+def test_a_pipe_or_a_device_among_the_files_is_refused_and_neither_waited_for_nor_read(
+    tmp_path: Path, name: str
+) -> None:
+    os.mkfifo(tmp_path / name)
+    for act in (open_weights, fingerprint_of):
+        with pytest.raises(BrokenWeights, match="no regular file"):
+            act(tmp_path)
+    (tmp_path / name).unlink()
+    (tmp_path / "model.safetensors").write_bytes(safetensors(ONE))
+    for made in (os.mkfifo, lambda place: place.symlink_to("/dev/zero")):
+        made(tmp_path / "config.json")
+        assert open_weights(tmp_path).architecture is None
+        (tmp_path / "config.json").unlink()
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [

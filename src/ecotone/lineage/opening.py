@@ -82,6 +82,14 @@ def weight_files(path: Path) -> list[Path]:
     Raises:
         as `open_weights`.
     """
+    found = _weight_files(path)
+    for file in found:
+        if not file.is_file():  # opening a pipe would wait for whoever writes to it, a device may never end
+            raise BrokenWeights(f"{file.name[:200]!r} is no regular file; a file with weights is expected.")
+    return found
+
+
+def _weight_files(path: Path) -> list[Path]:
     if path.is_file():
         if path.suffix.lower() in _PICKLES:
             raise _pickled(path.name)
@@ -176,7 +184,7 @@ def _header(file: Path) -> Weights:
 def _config(path: Path) -> Architecture | None:
     file = (path if path.is_dir() else path.parent) / "config.json"
     try:
-        if file.stat().st_size > _CONFIG_LIMIT:
+        if not file.is_file() or file.stat().st_size > _CONFIG_LIMIT:
             return None
         config: Any = msgspec.json.decode(file.read_bytes())
     except (OSError, msgspec.DecodeError, RecursionError, UnicodeDecodeError):

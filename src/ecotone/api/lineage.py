@@ -30,8 +30,7 @@ def show_lineage(call: Call) -> Any:
         return _answer(call, model, None, edges, None)
     revision = services.catalog.revision(model, call.query.get("revision") or "main")
     weights = services.catalog.weights(model, revision.id)
-    edges = services.catalog.told_edges(revision.edges, call.actor)
-    hidden = {edge.parent for edge, told in zip(revision.edges, edges, strict=True) if edge != told}
+    edges, hidden = services.catalog.told_with_hidden(revision.edges, call.actor)
     return _answer(call, model, revision.id, edges, weights, hidden)
 
 

@@ -7,7 +7,9 @@ from typing import Any
 import httpx
 from huggingface_hub import HfApi
 
+from ecotone.accounts import ANONYMOUS, SYSTEM
 from ecotone.api import PREFIX
+from ecotone.api.lineage import _failed
 from ecotone.catalog import UNTOLD
 from tests.publishing.weights import Weights, card, fresh, packed, tuned
 from tests.running import ADMIN, running
@@ -75,3 +77,9 @@ def test_no_page_or_document_says_what_a_private_base_is_called_or_how_like_it_t
         seen = server.http.get("/demo/claim").text
         assert "the weights do not show it (mean cosine" in seen
         assert "descend from a private model" in outside("/demo/silent").text
+
+
+def test_why_an_examination_failed_is_told_to_users_alone() -> None:
+    report = {"failed": "The weights of secret/source could not be read: killed. The end of its log: /srv/data/..."}
+    assert _failed(report, SYSTEM) == report["failed"] and _failed({}, ANONYMOUS) is None
+    assert _failed(report, ANONYMOUS) == "The weights could not be examined."

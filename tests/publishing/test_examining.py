@@ -1,6 +1,8 @@
 """What only a whole look at the weights finds, as a job that may end at any point and loses nothing by it."""
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -150,3 +152,27 @@ def test_an_examination_by_hand_never_accuses_who_came_first(hub: SimpleNamespac
     assert edges(hub, "demo/base") == ()
     model = hub.catalog.model("demo/base", viewer=SYSTEM)
     assert hub.catalog.weights(model, model.head).report["alarms"] == []
+
+
+def test_who_asks_a_hundred_times_for_an_examination_gets_one_job(hub: SimpleNamespace) -> None:
+    publish(hub, "demo/base", A, card("apache-2.0"))
+    asked = {hub.examining.start("demo/base", "main", actor=SYSTEM).id for _ in range(100)}
+    assert len(asked) == 1 and len(hub.jobs.list()) == 1
+    hub.jobs.start()
+    ended(hub)
+    assert hub.examining.start("demo/base", "main", actor=SYSTEM).id not in asked
+
+
+def test_the_child_that_reads_strangers_weights_gets_no_more_than_half_of_the_memory() -> None:
+    code = (
+        "from ecotone.publishing.examine_child import _bound_memory as bound, _LEAST_MEMORY as least\n"
+        "import os\n"
+        "whole = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')\n"
+        "bound()\n"
+        "try:\n"
+        "    bytearray(max(least, whole // 2) + 1)\n"
+        "except MemoryError:\n"
+        "    print('refused')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "refused\n", done.stderr

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ecotone.accounts import SYSTEM
+from ecotone.accounts import SYSTEM, Actor
 from ecotone.jobs import Job, Jobs
 from ecotone.jobs import models as _jobs
-from ecotone.publishing import Examining, descent
+from ecotone.publishing import AddRegular, Commit, Examining, descent
 from ecotone.publishing.descent import alarms_in
-from ecotone.vocabulary import EdgeStatus, JobState, Relation
+from ecotone.vocabulary import EdgeStatus, JobState, Relation, Role
 from tests.publishing.lineage import edges, told
 from tests.publishing.weights import Weights, card, fresh, packed, tuned
 
@@ -176,3 +176,14 @@ def test_the_child_that_reads_strangers_weights_gets_no_more_than_half_of_the_me
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout == "refused\n", done.stderr
+
+
+def test_a_user_who_is_called_weights_does_not_lose_a_parent_by_that_name(hub: SimpleNamespace) -> None:
+    publish(hub, "demo/teacher", B, card("cc-by-nc-4.0"))
+    hub.catalog.create("demo/student", private=False, actor=SYSTEM)
+    files = {"README.md": card("cc-by-nc-4.0", base_model="demo/teacher"), "model.safetensors": packed(A)}
+    change = Commit(message="Add", operations=tuple(AddRegular(path, data) for path, data in files.items()))
+    hub.publishing.commit("demo/student", "main", change, actor=Actor("user", "weights", Role.WRITE))
+    hub.jobs.start()
+    ended(hub)
+    assert told(hub, "demo/student") == [("demo/teacher", Relation.FINETUNE, EdgeStatus.DECLARED)]

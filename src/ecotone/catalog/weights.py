@@ -39,6 +39,11 @@ class Kin(msgspec.Struct, frozen=True, kw_only=True):
     since: datetime
 
 
+def asserter(name: str) -> str:
+    """Who asserts what a user says: their name, never the word that stands for weights, whose edges come and go."""
+    return f"user {name}" if name == BY_WEIGHTS else name
+
+
 def said_alone(edge: LineageEdge) -> LineageEdge:
     """What a card says, without what weights say of it; an edge that weights alone show stays as it is."""
     if edge.asserted_by == BY_WEIGHTS or SAID not in edge.evidence:

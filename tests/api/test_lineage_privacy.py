@@ -74,6 +74,11 @@ def test_no_page_or_document_says_what_a_private_base_is_called_or_how_like_it_t
             )
             assert outside(f"{PREFIX}/lineage/family?model={name}").json()["edges"][0]["status"] == "declared"
             assert '"verified"' not in outside(f"{PREFIX}/models/{name}/bom").text
+        made = server.http.post(f"{PREFIX}/tokens", json={"user": "wanda", "role": "write"}).json()
+        jobs = server.http.get(f"{PREFIX}/jobs").json()
+        headers = {"authorization": f"Bearer {made['token']}"}
+        ended = httpx.post(f"{server.url}{PREFIX}/jobs/{jobs[0]['id']}/cancel", headers=headers)
+        assert jobs[0]["kind"] == "lineage" and ended.status_code == 403, ended.text
         seen = server.http.get("/demo/claim").text
         assert "the weights do not show it (mean cosine" in seen
         assert "descend from a private model" in outside("/demo/silent").text

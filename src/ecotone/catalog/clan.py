@@ -107,22 +107,29 @@ class Clan(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return {key: way for key, way in found.items() if way}
 
     def ancestors(self, key: str) -> dict[str, int]:
-        """Members above one, with how far up each stands, nearest first."""
+        """Members above one, with how far up each stands, nearest first. A parent that was refuted is among them, but
+        not what is only above such a one."""
         found = {key: 0}
         ring = [key]
         for one in ring:
             for bond in self.above.get(one, ()):
-                if bond.parent not in found:
+                if bond.parent not in found and bond.edge.status is not EdgeStatus.REFUTED:
                     found[bond.parent] = found[one] + 1
                     ring.append(bond.parent)
+        for one in ring:
+            for bond in self.above.get(one, ()):
+                found.setdefault(bond.parent, found[one] + 1)
         del found[key]
-        return found
+        return dict(sorted(found.items(), key=lambda item: item[1]))
 
     def family(self, key: str, nodes: Mapping[str, Node]) -> Family:
         """A member and its ancestors as the licence engine reads them."""
-        keys = [key, *self.ancestors(key)]
+        keys = {key: None} | dict.fromkeys(self.ancestors(key))
         edges = [
-            Edge(b.child, b.parent, b.edge.relation, b.edge.status) for one in keys for b in self.above.get(one, ())
+            Edge(b.child, b.parent, b.edge.relation, b.edge.status)
+            for one in keys
+            for b in self.above.get(one, ())
+            if b.parent in keys
         ]
         return Family(key, {one: nodes[one] for one in keys}, tuple(dict.fromkeys(edges)))
 

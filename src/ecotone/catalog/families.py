@@ -58,12 +58,13 @@ class Families(Part):
         return tuple(dict.fromkeys([*(starter.instruments if starter else ()), *revision.instruments]))
 
     def compose_family(self, subject: Node, edges: Iterable[LineageEdge], *, viewer: Actor = SYSTEM) -> Family:
-        """The family of a subject whose own edges are given; publishing asks before the revision exists."""
+        """The family of a subject whose own edges are given; publishing asks before the revision exists. Edges that an
+        administrator rejected are no part of it."""
         nodes = {subject.id: subject}
         names = {key_of(subject.id): subject.id}
         found: dict[Edge, None] = {}
         with self._database.reading() as session:
-            ring = deque((edge, subject.id, 1) for edge in edges)
+            ring = deque((edge, subject.id, 1) for edge in edges if not edge.rejected)
             while ring:
                 edge, child, depth = ring.popleft()
                 dataset = edge.relation in _OF_DATASETS
@@ -79,7 +80,8 @@ class Families(Part):
                         member = self._member(session, edge, dataset, viewer)
                     name = names[key] = member.node.id + variant
                     nodes[name] = msgspec.structs.replace(member.node, id=name)
-                    ring += [(inner, name, depth + 1) for inner in member.edges if len(nodes) < 2 * MOST_NODES]
+                    held = [inner for inner in member.edges if not inner.rejected]
+                    ring += [(inner, name, depth + 1) for inner in held if len(nodes) < 2 * MOST_NODES]
                 made = Edge(child=child, parent=names[key], relation=edge.relation, status=edge.status)
                 if made.child != made.parent:
                     found[made] = None
@@ -175,7 +177,7 @@ class Families(Part):
         of_dataset = model.repo_type is RepoType.DATASET
         with self._database.reading() as session:
             found = [edge_of(edge, _name_of(row)) for edge, row in session.execute(wanted)]
-        found = [edge for edge in found if (edge.relation in _OF_DATASETS) == of_dataset]
+        found = [edge for edge in found if (edge.relation in _OF_DATASETS) == of_dataset and not edge.rejected]
         if not of_dataset:
             ours = key_of(model.id)
             known = (edge for entry in self._starter.values() for edge in starter_edges(entry))

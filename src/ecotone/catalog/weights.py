@@ -18,9 +18,10 @@ from ecotone.catalog.history import edge_of, edge_row
 from ecotone.catalog.models import EdgeRow, ModelRow, RevisionRow
 from ecotone.catalog.names import key_of
 from ecotone.catalog.part import Part, visible
+from ecotone.catalog.settled import SAID_SO, settled, unsettled
 from ecotone.catalog.weight_rows import WeightFileRow, WeightSetRow, keep_weights, weights_of_row
 from ecotone.database import batches
-from ecotone.vocabulary import EdgeStatus, RepoType
+from ecotone.vocabulary import EdgeStatus, EdgeWord, RepoType
 
 BY_WEIGHTS = "weights"
 SAID = "; weights: "  # in the evidence of an edge that others assert, before what the weights say of it
@@ -145,15 +146,22 @@ class WeightSets(Part):
             return [self._told(session, edge, viewer) for edge in edges]
 
     def _told(self, session: Session, edge: LineageEdge, viewer: Actor) -> LineageEdge:
-        if edge.asserted_by != BY_WEIGHTS and SAID not in edge.evidence:
+        shown = edge.asserted_by == BY_WEIGHTS or edge.evidence == SAID_SO
+        if not shown and SAID not in edge.evidence and edge.said is None:
             return edge
         row = self._row(session, edge.parent, RepoType.MODEL) or self._buried(session, edge.parent)
-        if row is None or visible(row.private, viewer):
+        known = row is not None or key_of(edge.parent) in self._starter
+        if (row is None or visible(row.private, viewer)) and (known or edge.said is None):
             return edge
-        if edge.asserted_by != BY_WEIGHTS:  # nobody learns by a card's word whether there is such a model
-            unsaid = edge.evidence.partition(SAID)[0]
-            return msgspec.structs.replace(edge, status=EdgeStatus.DECLARED, evidence=unsaid)
-        return msgspec.structs.replace(edge, parent=UNTOLD, parent_revision=None)
+        said = edge.said and msgspec.structs.replace(edge.said, reason="", by="an administrator", approved_by=None)
+        if shown:
+            by = edge.asserted_by if edge.asserted_by == BY_WEIGHTS else "an administrator"
+            return msgspec.structs.replace(edge, parent=UNTOLD, parent_revision=None, asserted_by=by, said=said)
+        # nobody learns by a card's word whether there is such a model
+        rejected = said is not None and said.word is EdgeWord.REJECTED
+        status = EdgeStatus.REFUTED if rejected else EdgeStatus.DECLARED
+        unsaid = edge.evidence.partition(SAID)[0]
+        return msgspec.structs.replace(edge, status=status, evidence=unsaid, said=said)
 
     def record_descent(
         self,
@@ -188,7 +196,7 @@ class WeightSets(Part):
                 one.report, one.job = made.report, made.job or one.job
                 at = (EdgeRow.model_key == model.key, EdgeRow.sha == one.sha)
                 old = [edge_of(e, name) for e in session.scalars(sa.select(EdgeRow).where(*at).order_by(EdgeRow.key))]
-                new = edges_of(one.sha, old)
+                new = settled(session, row, one.sha, digest, edges_of(one.sha, unsettled(old)))
                 if new != old:
                     session.execute(sa.delete(EdgeRow).where(*at))
                     session.add_all(edge_row(model.key, one.sha, edge) for edge in new)

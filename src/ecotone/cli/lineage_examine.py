@@ -33,7 +33,8 @@ def examine(
 def _show(found: dict[str, Any]) -> None:
     print(f"{found['model']}@{(found['revision'] or '')[:12]}: {found['badge'] or 'nothing is known of its descent'}")
     for edge in found["edges"]:
-        print(f"  {edge['relation']} of {edge['parent']}: {edge['status']} ({edge['evidence']})")
+        said = f"; {word['word']} by {word['by']} because {word['reason']}" if (word := edge.get("said")) else ""
+        print(f"  {edge['relation']} of {edge['parent']}: {edge['status']} ({edge['evidence']}{said})")
     for alarm in found["alarms"]:
         print(f"  ! {alarm['means']}")
     for text in found["findings"]:

@@ -57,7 +57,7 @@ def _print_tree(answer: dict[str, Any]) -> None:
     for member in answer["members"]:
         marks = [w for w in ("private", "deleted") if member[w]] + ([] if member["known"] else ["not here"])
         came = "; ".join(
-            f"{e['relation']} of {names.get(e['parent'], '?')}, {e['status']}"
+            f"{e['relation']} of {names.get(e['parent'], '?')}, {e.get('said') or e['status']}"
             for e in parents.get(member["id"], ())[:3]
         )
         place = (

@@ -39,7 +39,8 @@ class TreeMember(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TreeEdge(msgspec.Struct, frozen=True, kw_only=True):
-    """An edge by ids of members, with who asserted it and on what evidence."""
+    """An edge by ids of members, with who asserted it and on what evidence. `said` is an administrator's
+    word on it, with its reason."""
 
     child: str
     parent: str
@@ -48,6 +49,7 @@ class TreeEdge(msgspec.Struct, frozen=True, kw_only=True):
     asserted_by: str
     parent_revision: str | None
     evidence: Evidence
+    said: str = ""
 
 
 class Tree(msgspec.Struct, frozen=True, kw_only=True, dict=True):
@@ -207,6 +209,7 @@ def _edge(bond: Bond, ids: dict[str, str], clan: Clan) -> TreeEdge:
         asserted_by=edge.asserted_by,
         parent_revision=edge.parent_revision if told else None,
         evidence=evidence_of(edge.evidence) if told else Evidence(),
+        said="" if edge.said is None else edge.said.told if told else f"{edge.said.word.value} by an administrator",
     )
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ecotone.publishing.examining import Examining
     from ecotone.publishing.repositories import Publishing
     from ecotone.publishing.reviews import Reviews
+    from ecotone.publishing.settling import Settling
     from ecotone.publishing.turns import in_turn
 
 _ROOMS = {
@@ -27,6 +28,7 @@ _ROOMS = {
     "Publishing": "repositories",
     "Reviews": "reviews",
     "RevisionDuties": "duties",
+    "Settling": "settling",
     "in_turn": "turns",
 }
 
@@ -49,5 +51,6 @@ __all__ = [
     "Publishing",
     "Reviews",
     "RevisionDuties",
+    "Settling",
     "in_turn",
 ]

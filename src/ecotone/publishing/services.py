@@ -211,7 +211,9 @@ class Publishing:
         return self._show(model, making, self.descent.known(model, making, contents), actor)
 
     def _show(self, model: Model, making: Making, examined: Examined, actor: Actor) -> Published:
-        contents, made = examined.contents, making.made
+        made = making.made
+        examined = self._settled(model, examined)
+        contents = examined.contents
         new = self._new_revision(model, making, contents, actor)
         new = msgspec.structs.replace(new, weights=examined.weights)
         outcome, decision = self._decide(model, examined, actor)
@@ -237,6 +239,13 @@ class Publishing:
         told = self.descent.told(examined.alarms, actor)
         warnings = tuple(dict.fromkeys([*told, *contents.findings, *_outcome_warnings(outcome, contents)]))
         return Published(model_id=model.id, revision_id=new.revision.id, decision=decision, warnings=warnings)
+
+    def _settled(self, model: Model, examined: Examined) -> Examined:
+        """With administrators' words on the edges."""
+        digest = examined.weights.digest if examined.weights is not None else ""
+        edges = self._catalog.settled_edges(model, digest, examined.contents.edges)
+        contents = msgspec.structs.replace(examined.contents, edges=tuple(edges))
+        return msgspec.structs.replace(examined, contents=contents)
 
     def _note(self, record: dict[str, Any]) -> None:
         self._ledger.append("decision", record, flush=True)

@@ -45,6 +45,9 @@ def test_a_reversal_is_said_on_the_command_line_and_read_on_the_page(tmp_path: P
         bom = server.cli("lineage", "bom", "demo/source", "--format", "cyclonedx-1.7")
         assert bom.returncode == 0 and "demo/copy" not in bom.stdout
         assert server.told("lineage", "take-back", made["id"])["taken_back"]
+        found = server.told("lineage", "fingerprint")  # nothing here is from before
+        assert found["files"] == 0 and found["findings"] == []
+        assert httpx.post(server.url + PREFIX + "/lineage/fingerprints").status_code == 401
         acts = {record.get("act") for record in Ledger(server.data / "ledger").records()}
         assert {
             "lineage.word_proposed",

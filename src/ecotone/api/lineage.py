@@ -53,6 +53,16 @@ def examine_lineage(call: Call) -> Any:
     return job_json(job)
 
 
+@endpoint(
+    "POST", "/lineage/fingerprints", need=Need.ADMIN, status=202, summary="Fingerprint weights that have none, as a job"
+)
+def take_fingerprints(call: Call) -> Any:
+    """The one that is under way already, when there is one."""
+    job = call.services.backfilling.start(actor=call.actor)
+    call.services.note("lineage.fingerprints", call.actor, job=job.id)
+    return job_json(job)
+
+
 def _answer(
     call: Call,
     model: Model,

@@ -205,11 +205,26 @@ class WeightSets(Part):
             return [one.sha for one in rows]
 
     def add_weights(self, model: Model, sha: str, weights: WeightSet) -> None:
-        """Keep the weights of a revision that came before they were kept."""
+        """Keep the weights of a revision that came before they were kept, as of the day on which it came: who was first
+        tells parent from child."""
         with self._database.writing() as session:
             self._locked(session, model)
-            if session.get(RevisionRow, (model.key, sha)) is not None:
-                keep_weights(session, model.key, sha, weights)
+            revision = session.get(RevisionRow, (model.key, sha))
+            if revision is not None:
+                keep_weights(session, model.key, sha, weights, since=revision.date)
+
+    def without_weights(self, *, after: tuple[int, str] = (0, "")) -> list[tuple[int, str]]:
+        """(model key, revision) of living models' revisions whose weights, if any, were never kept; some of those that
+        come behind one, in that order."""
+        wanted = _without_weights(after, RevisionRow.model_key, RevisionRow.sha)
+        wanted = wanted.order_by(RevisionRow.model_key, RevisionRow.sha).limit(_BATCH)
+        with self._database.reading() as session:
+            return [(key, sha) for key, sha in session.execute(wanted)]
+
+    def count_without_weights(self, *, after: tuple[int, str] = (0, "")) -> int:
+        """How many there are behind one."""
+        with self._database.reading() as session:
+            return session.scalar(_without_weights(after, sa.func.count())) or 0
 
     def _buried(self, session: Session, model_id: str) -> ModelRow | None:
         wanted = sa.select(ModelRow).where(
@@ -239,3 +254,16 @@ class WeightSets(Part):
             weights=weights_of_row(found),
             since=since or found.created,
         )
+
+
+def _without_weights(after: tuple[int, str], *columns: Any) -> sa.Select[Any]:
+    key, sha = after
+    at = (WeightSetRow.model_key == RevisionRow.model_key, WeightSetRow.sha == RevisionRow.sha)
+    behind = sa.or_(RevisionRow.model_key > key, sa.and_(RevisionRow.model_key == key, RevisionRow.sha > sha))
+    return (
+        sa.select(*columns)
+        .select_from(RevisionRow)
+        .join(ModelRow, ModelRow.key == RevisionRow.model_key)
+        .outerjoin(WeightSetRow, sa.and_(*at))
+        .where(ModelRow.repo_type == RepoType.MODEL.value, ModelRow.buried == 0, WeightSetRow.sha.is_(None), behind)
+    )

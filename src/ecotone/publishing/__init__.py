@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ecotone.publishing.backfilling import Backfilling
     from ecotone.publishing.changes import AddLarge, AddRegular, Commit, Delete, DeleteFolder, Operation, Published
     from ecotone.publishing.duties import RevisionDuties
     from ecotone.publishing.examining import Examining
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _ROOMS = {
     "AddLarge": "changes",
     "AddRegular": "changes",
+    "Backfilling": "backfilling",
     "Commit": "changes",
     "Delete": "changes",
     "DeleteFolder": "changes",
@@ -42,6 +44,7 @@ def __getattr__(name: str) -> Any:
 __all__ = [
     "AddLarge",
     "AddRegular",
+    "Backfilling",
     "Commit",
     "Delete",
     "DeleteFolder",

@@ -10,7 +10,8 @@ from ecotone.vocabulary import EdgeWord, Relation
 
 
 class NewWord(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """`relation` is that of an edge that is made, where confirming finds none."""
+    """`relation` is that of an edge that is made, where confirming finds none; `weights` is the digest
+    that a refused upload was told, where nothing was published yet."""
 
     model: str
     parent: str
@@ -18,6 +19,7 @@ class NewWord(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     reason: str
     revision: str = "main"
     relation: Relation | None = None
+    weights: str | None = None
 
 
 @endpoint(
@@ -34,6 +36,7 @@ def say_word(call: Call) -> Any:
         actor=call.actor,
         rev=new.revision,
         relation=new.relation,
+        weights=new.weights,
     )
     act = "lineage.word_proposed" if word.waits else "lineage.word_said"
     call.services.note(act, call.actor, word=msgspec.to_builtins(word))

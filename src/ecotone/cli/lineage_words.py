@@ -27,16 +27,27 @@ def confirm(
     _say(model, parent, "confirmed", reason, relation and relation.value, as_json)
 
 
-def reject(model: _Child, parent: _Parent, reason: _Reason, as_json: options.Json = False) -> None:
+def reject(
+    model: _Child,
+    parent: _Parent,
+    reason: _Reason,
+    weights: Annotated[
+        str | None,
+        typer.Option("--weights", metavar="DIGEST", help="Of refused weights, as the refusal says"),
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
     """Say that a model does not come from a parent. It counts once another administrator has approved it, and holds for
     these weights whatever is examined later."""
-    _say(model, parent, "rejected", reason, None, as_json)
+    _say(model, parent, "rejected", reason, None, as_json, weights)
 
 
-def _say(model: str, parent: str, word: str, reason: str, relation: str | None, as_json: bool) -> None:
+def _say(
+    model: str, parent: str, word: str, reason: str, relation: str | None, as_json: bool, weights: str | None = None
+) -> None:
     name, _, rev = model.partition("@")
     body: dict[str, Any] = {"model": name, "parent": parent, "word": word, "reason": reason, "relation": relation}
-    answer = Server().post("/lineage/words", body | {"revision": rev or "main"})
+    answer = Server().post("/lineage/words", body | {"revision": rev or "main", "weights": weights})
     if as_json:
         print_json(answer)
         return

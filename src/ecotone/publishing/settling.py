@@ -4,6 +4,7 @@ A rejection can open what a licence closes, so it is in force only once another 
 concluded licence is (`policy.rules.FOUR_EYES`). A confirmation only binds, and is in force at once.
 """
 
+import re
 import threading
 from collections.abc import Iterator
 from typing import Final
@@ -17,6 +18,7 @@ from ecotone.publishing.descent import weight_files
 from ecotone.vocabulary import Conflict, EdgeStatus, EdgeWord, Forbidden, Invalid, NotFound, Relation, RepoType
 
 LONGEST_REASON: Final = 1000
+_DIGEST: Final = re.compile("[0-9a-f]{64}")
 
 
 class OwnWord(Forbidden):
@@ -77,6 +79,7 @@ class Settling:
         actor: Actor,
         rev: str = "main",
         relation: Relation | None = None,
+        weights: str | None = None,
     ) -> KeptWord:
         """Say a word on the edge from a revision to a parent.
 
@@ -84,6 +87,7 @@ class Settling:
 
         Args:
             relation: of an edge that is made; that of the edge the other way round, or a fine-tune, when None.
+            weights: the digest of weights that were refused (the refusal names it), in the place of a revision's.
 
         Raises:
             ModelNotFound, RevisionNotFound, EdgeNotFound: there is no such thing.
@@ -99,9 +103,10 @@ class Settling:
                 param="model",
             )
         revision = self._catalog.revision(model, rev)
-        digest = self._digest(model, revision)
+        digest = self._digest(model, revision) if weights is None else _checked(weights)
+        ahead = weights is not None
         with self._one_at_a_time:
-            name, related = self._edge(model, revision, parent, word, relation, actor)
+            name, related = self._edge(model, revision, parent, word, relation, actor, ahead=ahead)
             if word is EdgeWord.CONFIRMED and self._descends(name, model.id):
                 raise Cycle(model.id, name)
             return self._catalog.keep_word(
@@ -167,13 +172,21 @@ class Settling:
         return weights.digest if weights is not None else ""
 
     def _edge(
-        self, model: Model, revision: Revision, parent: str, word: EdgeWord, relation: Relation | None, actor: Actor
+        self,
+        model: Model,
+        revision: Revision,
+        parent: str,
+        word: EdgeWord,
+        relation: Relation | None,
+        actor: Actor,
+        *,
+        ahead: bool,
     ) -> tuple[str, Relation]:
         """The parent's name and the relation of the edge, or those of one that is made."""
         for edge in revision.edges:
             if key_of(edge.parent) == key_of(parent) and edge.relation not in NO_DESCENT:
                 return edge.parent, edge.relation
-        if word is EdgeWord.REJECTED:
+        if word is EdgeWord.REJECTED and not ahead:
             raise EdgeNotFound(model.id, parent)
         if relation in NO_DESCENT:
             raise Invalid(f"{relation} is declared in the card; a word is said of descent alone.", param="relation")
@@ -205,3 +218,12 @@ class Settling:
                     seen.add(edge.parent)
                     todo.append(edge.parent)
                     yield edge.parent
+
+
+def _checked(digest: str) -> str:
+    if not _DIGEST.fullmatch(digest):
+        raise Invalid(
+            f"{digest[:80]!r} names no weights; the 64 hexadecimal digits are expected that a refused upload was told.",
+            param="weights",
+        )
+    return digest

@@ -38,8 +38,8 @@ from ecotone.catalog.events import Event, Events, RefChange, ToldComment, ToldDi
 from ecotone.catalog.names import RESERVED_SEGMENTS
 from ecotone.catalog.repositories import GATES
 from ecotone.catalog.services import Catalog
-from ecotone.catalog.settled import SAID_SO, unsettled
-from ecotone.catalog.weights import BY_WEIGHTS, SAID, UNTOLD, Kin
+from ecotone.catalog.settled import BY_WEIGHTS, SAID, SAID_SO, unsettled
+from ecotone.catalog.weights import UNTOLD, Kin
 
 __all__ = [
     "BY_WEIGHTS",

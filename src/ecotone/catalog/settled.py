@@ -16,6 +16,8 @@ from ecotone.catalog.models import EdgeWordRow, ModelRow, RedirectRow
 from ecotone.catalog.names import key_of
 from ecotone.vocabulary import EdgeStatus, EdgeWord, Relation, RepoType
 
+BY_WEIGHTS: Final = "weights"
+SAID: Final = "; weights: "  # in the evidence of an edge that others assert, before what the weights say of it
 SAID_SO: Final = "an administrator says so"
 NO_DESCENT: Final = frozenset(
     {Relation.TRAINED_ON, Relation.EVALUATED_ON, Relation.GENERATED_BY, Relation.DISTILLED_OUTPUTS}
@@ -38,6 +40,25 @@ def with_word(edge: LineageEdge, word: EdgeWordRow) -> LineageEdge:
     confirmed = EdgeStatus.VERIFIED if edge.status is EdgeStatus.VERIFIED else EdgeStatus.DECLARED
     status = EdgeStatus.REFUTED if said.word is EdgeWord.REJECTED else confirmed
     return msgspec.structs.replace(edge, status=status, said=said)
+
+
+def is_shown(edge: LineageEdge) -> bool:
+    """Whether no card names the parent, but weights or an administrator: its name may not be told to all."""
+    return edge.asserted_by == BY_WEIGHTS or edge.evidence == SAID_SO
+
+
+def as_declared(edge: LineageEdge) -> LineageEdge:
+    """An edge that a card declares, for whoever may not read the parent: by a card's word nobody learns whether it is
+    here."""
+    said = unnamed(edge)
+    rejected = said is not None and said.word is EdgeWord.REJECTED
+    status = EdgeStatus.REFUTED if rejected else EdgeStatus.DECLARED
+    return msgspec.structs.replace(edge, status=status, evidence=edge.evidence.partition(SAID)[0], said=said)
+
+
+def unnamed(edge: LineageEdge) -> Said | None:
+    """The word on an edge without what could name the parent."""
+    return edge.said and msgspec.structs.replace(edge.said, reason="", by="an administrator", approved_by=None)
 
 
 def unsettled(edges: Iterable[LineageEdge]) -> list[LineageEdge]:

@@ -18,13 +18,11 @@ from ecotone.catalog.history import edge_of, edge_row
 from ecotone.catalog.models import EdgeRow, ModelRow, RevisionRow
 from ecotone.catalog.names import key_of
 from ecotone.catalog.part import Part, visible
-from ecotone.catalog.settled import SAID_SO, settled, unsettled
+from ecotone.catalog.settled import BY_WEIGHTS, SAID, as_declared, is_shown, settled, unnamed, unsettled
 from ecotone.catalog.weight_rows import WeightFileRow, WeightSetRow, keep_weights, weights_of_row
 from ecotone.database import batches
-from ecotone.vocabulary import EdgeStatus, EdgeWord, RepoType
+from ecotone.vocabulary import RepoType
 
-BY_WEIGHTS = "weights"
-SAID = "; weights: "  # in the evidence of an edge that others assert, before what the weights say of it
 MOST_ALIKE = 4096
 _BATCH = 500
 UNTOLD = "a private model"
@@ -146,22 +144,18 @@ class WeightSets(Part):
             return [self._told(session, edge, viewer) for edge in edges]
 
     def _told(self, session: Session, edge: LineageEdge, viewer: Actor) -> LineageEdge:
-        shown = edge.asserted_by == BY_WEIGHTS or edge.evidence == SAID_SO
+        shown = is_shown(edge)
         if not shown and SAID not in edge.evidence and edge.said is None:
             return edge
         row = self._row(session, edge.parent, RepoType.MODEL) or self._buried(session, edge.parent)
         known = row is not None or key_of(edge.parent) in self._starter
         if (row is None or visible(row.private, viewer)) and (known or edge.said is None):
             return edge
-        said = edge.said and msgspec.structs.replace(edge.said, reason="", by="an administrator", approved_by=None)
-        if shown:
-            by = edge.asserted_by if edge.asserted_by == BY_WEIGHTS else "an administrator"
-            return msgspec.structs.replace(edge, parent=UNTOLD, parent_revision=None, asserted_by=by, said=said)
-        # nobody learns by a card's word whether there is such a model
-        rejected = said is not None and said.word is EdgeWord.REJECTED
-        status = EdgeStatus.REFUTED if rejected else EdgeStatus.DECLARED
-        unsaid = edge.evidence.partition(SAID)[0]
-        return msgspec.structs.replace(edge, status=status, evidence=unsaid, said=said)
+        if not shown:
+            return as_declared(edge)
+        by = edge.asserted_by if edge.asserted_by == BY_WEIGHTS else "an administrator"
+        said = unnamed(edge)
+        return msgspec.structs.replace(edge, parent=UNTOLD, parent_revision=None, asserted_by=by, said=said)
 
     def record_descent(
         self,

@@ -312,7 +312,7 @@ class Publishing:
 
     def _family(self, model: Model, contents: Contents, actor: Actor) -> Family:
         node = Node(id=model.id, instruments=contents.instruments or ("none",))
-        return self._catalog.compose_family(node, contents.edges, viewer=actor)
+        return self._catalog.compose_family(node, contents.edges, viewer=actor, binding=True)
 
     def _judge(
         self, family: Family, edges: Iterable[LineageEdge], declared: str | None, also: tuple[str, ...] = ()

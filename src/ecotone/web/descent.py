@@ -34,7 +34,9 @@ def descent(visit: Visit, model: Model, revision: Revision | None) -> Told | Non
         weights = visit.catalog.weights(model, revision.id)
         if weights is not None:
             alarms = visit.services.publishing.descent.standing(model, weights)
-        edges = list(revision.edges)
+        edges = visit.catalog.told_edges(revision.edges, visit.actor)
+        unread = {edge.parent for edge, told in zip(revision.edges, edges, strict=True) if edge != told}
+        alarms = [alarm for alarm in alarms if alarm.parent not in unread]
     word = badge(alarms, edges)
     if word is None:
         return None

@@ -1,7 +1,9 @@
 """Small random models of one shape each, and a writer that takes the likeliest token, for tests of steppers."""
 
 import random
+import sys
 from collections.abc import Sequence
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -144,3 +146,14 @@ def forward(model: Any, tokens: Sequence[int]) -> Any:
     """transformers' logits after the last token."""
     with torch.inference_mode():
         return model(torch.tensor([list(tokens)])).logits[0, -1].float()
+
+
+def without_numba(patch: Any) -> None:
+    """From here on steps are computed as where numba is not installed."""
+    from ecotone.engines.server import stepping
+    from ecotone.engines.server.stepping import fused
+
+    patch.setitem(sys.modules, "numba", None)
+    patch.delitem(sys.modules, "ecotone.engines.server.stepping.kernels", raising=False)
+    patch.delattr(stepping, "kernels", raising=False)
+    patch.setattr(fused, "_kernels", cache(fused._kernels.__wrapped__))

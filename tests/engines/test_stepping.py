@@ -81,13 +81,19 @@ def batched(model: Any, small: ModuleType, slots: int = 32) -> Any:
     return stepper
 
 
+@pytest.mark.parametrize("numba", [True, False], ids=["numba", "torch"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_logits_are_those_of_transformers(shape: str, small: ModuleType) -> None:
+def test_logits_are_those_of_transformers(
+    shape: str, numba: bool, small: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import torch
 
+    if not numba:
+        small.without_numba(monkeypatch)
     kind, more = SHAPES[shape]
     model = small.made(kind, **more)
     stepper = batched(model, small)
+    assert (stepper._fused is not None) == numba, "the engine extra brings numba"
     prompts = small.texts(5) + small.texts(2, shortest=90, longest=91)
     written = dict(zip(range(7), [list(p) for p in prompts], strict=True))
     with torch.inference_mode():

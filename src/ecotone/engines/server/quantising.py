@@ -70,12 +70,16 @@ class Int8Linear(nn.Module):  # type: ignore[misc]  # torch is untyped to mypy
     def _pack(self) -> None:
         self._packed, self.weight = _packed(self.weight), None
 
-    def forward(self, x: Any) -> Any:
+    def of_ranged(self, x: Any) -> Any:
+        """The product of float32 rows that have been divided by their largest value; no bias."""
         if self._packed is None:
             self._pack()
+        return self._compute(x, self._step, self._zero, self._packed)
+
+    def forward(self, x: Any) -> Any:
         full = x if x.dtype == torch.float32 else x.float()
         largest = full.abs().amax(-1, keepdim=True)  # 0 for a row of zeros: whatever it gives is taken 0 times
-        found = self._compute(full / largest, self._step, self._zero, self._packed).mul_(largest)
+        found = self.of_ranged(full / largest).mul_(largest)
         if self.bias is not None:
             found += self.bias
         return found if full is x else found.to(x.dtype)

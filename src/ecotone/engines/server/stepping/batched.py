@@ -15,6 +15,7 @@ from ecotone.engines.server.loading import Loaded
 from ecotone.engines.server.stepping.attending import OneEach, Run, Stretches
 from ecotone.engines.server.stepping.company import Company
 from ecotone.engines.server.stepping.decoder import Decoder
+from ecotone.engines.server.stepping.fused import fused_for
 from ecotone.engines.server.stepping.lora import Adapter, Added, Mixtures
 from ecotone.engines.server.stepping.places import Places
 from ecotone.engines.server.stepping.stepper import Row, Stepper
@@ -48,6 +49,7 @@ class Batched(Stepper):
             device=self._decoder.device,
         )
         decoder = self._decoder
+        self._fused = fused_for(decoder, self._places)
         self.adapters: Adapters = Adapters(decoder.products, decoder.shapes, decoder.dtype, decoder.device)
         self._mixtures = Mixtures(decoder.products, decoder.dtype, decoder.device)
         self._changes = 0
@@ -164,9 +166,12 @@ class Batched(Stepper):
         most = max(positions) + 1
         self._places.reserve(len(self._placed), most)
         at = self._tensor(positions)
-        attend = OneEach(self._decoder, self._places, positions, at)
         added = self._added(self._placed[:count])
-        hidden = self._decoder.hidden(self._tensor(ordered), at, most, attend, added)
+        if self._fused is not None:
+            hidden = self._fused.hidden(self._tensor(ordered), at, most, added)
+        else:
+            attend = OneEach(self._decoder, self._places, positions, at)
+            hidden = self._decoder.hidden(self._tensor(ordered), at, most, attend, added)
         for row in rows:
             row.state.length += 1
         order = [row.state.place for row in rows]

@@ -71,8 +71,9 @@ class Decoder:
         self.layers = [
             _layer(layer, window) for layer, window in zip(inner.layers, _windows(config, inner), strict=True)
         ]
-        self._norm = inner.norm.weight
-        self._epsilon = torch.tensor(inner.norm.variance_epsilon, device=self.device)
+        self.norm = inner.norm.weight
+        self.epsilon: float = inner.norm.variance_epsilon
+        self._epsilon = torch.tensor(self.epsilon, device=self.device)
         self._rotary = inner.rotary_emb
         self._cos = self._sin = torch.empty(0)
         self._head = head_of(model)
@@ -88,7 +89,7 @@ class Decoder:
     def hidden(self, tokens: Any, positions: Any, most: int, attend: Attend, added: Added | None = None) -> Any:
         """The last hidden states, `[tokens, hidden]`; `most` is above every position."""
         x = functional.embedding(tokens, self.table)
-        cos, sin = self._rotation(positions, most)
+        cos, sin = self.rotation(positions, most)
         count, turned, queries = len(tokens), self.heads + self.kv_heads, self.heads * self.size
         half, cut = self.size // 2, turned * self.size
         for place, layer in enumerate(self.layers):
@@ -118,7 +119,7 @@ class Decoder:
             if added is not None:
                 added.add(place, "down", y, out)
             x = out.add_(x)
-        return self._normed(x, self._norm)
+        return self._normed(x, self.norm)
 
     def logits(self, hidden: Any) -> Any:
         """float32 `[rows, vocabulary]`."""
@@ -129,7 +130,7 @@ class Decoder:
         factor = torch.addcmul(self._epsilon, length, length, value=1 / x.shape[-1]).rsqrt_()
         return (x * factor).to(x.dtype).mul_(weight)
 
-    def _rotation(self, positions: Any, most: int) -> tuple[Any, Any]:
+    def rotation(self, positions: Any, most: int) -> tuple[Any, Any]:
         """Cosines, and sines with the sign of the half they meet, each `[tokens, 1, size]`."""
         if len(self._cos) < most:
             until = max(256, 1 << (most - 1).bit_length())

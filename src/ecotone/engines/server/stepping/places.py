@@ -51,6 +51,10 @@ class Places:
     def values(self, layer: int) -> Any:
         return self._held[layer][1]
 
+    def held(self, layer: int) -> Any:
+        """Keys and values, `[2, places, kv heads, length, size]`; another tensor when anything has grown."""
+        return self._held[layer]
+
     def index(self, places: Any, positions: Any) -> Any:
         """Where tokens go at these places and positions, for `write`; as long as nothing grows."""
         rows = (self._parts * self.count + places.view(-1, 1, 1)) * self._heads + self._each

@@ -73,6 +73,6 @@ def test_a_call_that_waited_for_its_engine_counts_once(house: Any, woken: list[s
 
 @pytest.mark.parametrize("state", [DeploymentState.IDLE, DeploymentState.FAILED, DeploymentState.STARTING])
 def test_a_key_learns_nothing_of_an_engines_log(state: DeploymentState) -> None:
-    secret = "it died. The end of its log:\n/srv/data/materialised/hidden/model"  # noqa: S105
+    secret = "it died. The end of its log:\n/srv/data/materialised/hidden/model"
     told = note_of(Deployment(id="d", model="demo/bert", revision="a", state=state, error=secret))
     assert told.startswith(str(state)) and "log" not in told and "hidden" not in told

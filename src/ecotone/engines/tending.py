@@ -62,8 +62,8 @@ class Tending:
     # -- memory ------------------------------------------------------------------------------------------------------
     @contextmanager
     def room(self, fleet: Fleet, number: int, need: int) -> Iterator[None]:
-        """Memory for one replica. Others that are idle are unloaded for it, those first that were used longest ago; none
-        where all of them together would not be enough.
+        """Memory for one replica. Others that are idle are unloaded for it, those first that were used longest ago;
+        none where all of them together would not be enough.
 
         Raises:
             NoRoom: it cannot be had; with the numbers.

@@ -14,7 +14,10 @@ from ecotone.gateway.limits import Limiter
 from ecotone.gateway.prices import Price, Rates
 from ecotone.gateway.snapshot import Budget, Limit
 from ecotone.vocabulary import DeploymentState
-from tests.gateway.test_tasks_face import engine_at, place, post
+from tests.gateway.engine import Engine
+from tests.gateway.test_tasks_face import engine, engine_at, place, post
+
+__all__ = ["engine"]
 
 
 @pytest.fixture
@@ -76,3 +79,14 @@ def test_a_key_learns_nothing_of_an_engines_log(state: DeploymentState) -> None:
     secret = "it died. The end of its log:\n/srv/data/materialised/hidden/model"
     told = note_of(Deployment(id="d", model="demo/bert", revision="a", state=state, error=secret))
     assert told.startswith(str(state)) and "log" not in told and "hidden" not in told
+
+
+def test_a_project_that_fills_its_queue_at_an_engine_keeps_no_other_from_it(house: Any, engine: Engine) -> None:
+    for _ in range(6):
+        assert post(house, "/models/demo/llama", {"inputs": "crowded"}).status_code == 429
+        assert house.post("demo/llama", "crowded").status_code == 429
+    for key in ("eck_house", "eck_shop"):
+        assert post(house, "/models/demo/llama", key=key).status_code == 200
+    parties = [head["x-ecotone-party"] for head in engine.headers]
+    assert len(set(parties[:-2])) == 1 and parties[-2] != parties[-1] == parties[0]
+    assert "shop" not in parties[0]

@@ -26,7 +26,7 @@ _LOG2E, _LN2_HIGH, _LN2_LOW = _F(1.44269504), _F(0.693359375), _F(-2.12194440e-4
 
 
 class _Kept(FunctionCache):  # type: ignore[misc]  # numba is untyped to mypy
-    """numba's cache of a kernel, of which nothing that is damaged, or cannot be written, keeps a kernel from working."""
+    """numba's cache of a kernel; nothing of it that is damaged, or cannot be written, keeps a kernel from working."""
 
     def load_overload(self, *asked):  # type: ignore[no-untyped-def]
         try:

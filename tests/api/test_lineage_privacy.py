@@ -7,7 +7,9 @@ from typing import Any
 import httpx
 from huggingface_hub import HfApi
 
+from ecotone.accounts import ANONYMOUS, SYSTEM
 from ecotone.api import PREFIX
+from ecotone.api.lineage import _failed
 from ecotone.catalog import UNTOLD
 from tests.publishing.weights import Weights, card, fresh, packed, tuned
 from tests.running import ADMIN, running
@@ -41,3 +43,48 @@ def test_a_card_that_names_a_private_base_reads_like_one_that_names_none(tmp_pat
             assert not candidate["declared"] and candidate["model"] != UNTOLD
         inside = server.http.get(f"{PREFIX}/models/demo/real/lineage").json()
         assert inside["badge"] == "verified" and "mean cosine" in inside["edges"][0]["evidence"]
+
+
+def test_no_page_or_document_says_what_a_private_base_is_called_or_how_like_it_the_weights_are(tmp_path: Path) -> None:
+    base = fresh(1)
+    with running(tmp_path) as server:
+        api = HfApi(endpoint=server.url, token=ADMIN)
+        api.create_repo("secret/source", private=True)
+        server.publish("secret/source", {"README.md": card("mit"), "model.safetensors": packed(base)})
+
+        def outside(path: str) -> httpx.Response:
+            return httpx.get(server.url + path)
+
+        server.publish("demo/silent", {"README.md": card("mit"), "model.safetensors": packed(tuned(base, 7))})
+        inside = server.http.get(f"{PREFIX}/lineage/family?model=secret/source").json()
+        assert [m["id"] for m in inside["members"]] == ["secret/source", "demo/silent"]
+        for path in ("/secret/source/family", f"{PREFIX}/lineage/family?model=secret/source"):
+            absent = outside(path.replace("source", "absent"))
+            assert outside(path).status_code == absent.status_code == 404, path
+
+        text = card("mit", base_model="secret/source")
+        server.publish("demo/real", {"README.md": text, "model.safetensors": packed(tuned(base, 9))})
+        server.publish("demo/claim", {"README.md": text, "model.safetensors": packed(fresh(2))})
+        tree = outside(f"{PREFIX}/lineage/family?model=secret/source").json()
+        assert {e["child"]: e["status"] for e in tree["edges"]} == {"demo/real": "declared", "demo/claim": "declared"}
+        for name in ("demo/real", "demo/claim"):
+            page = outside(f"/{name}").text
+            assert (
+                "the card says so; no weights confirm it" in page and "cosine" not in page and "(verified)" not in page
+            )
+            assert outside(f"{PREFIX}/lineage/family?model={name}").json()["edges"][0]["status"] == "declared"
+            assert '"verified"' not in outside(f"{PREFIX}/models/{name}/bom").text
+        made = server.http.post(f"{PREFIX}/tokens", json={"user": "wanda", "role": "write"}).json()
+        jobs = server.http.get(f"{PREFIX}/jobs").json()
+        headers = {"authorization": f"Bearer {made['token']}"}
+        ended = httpx.post(f"{server.url}{PREFIX}/jobs/{jobs[0]['id']}/cancel", headers=headers)
+        assert jobs[0]["kind"] == "lineage" and ended.status_code == 403, ended.text
+        seen = server.http.get("/demo/claim").text
+        assert "the weights do not show it (mean cosine" in seen
+        assert "descend from a private model" in outside("/demo/silent").text
+
+
+def test_why_an_examination_failed_is_told_to_users_alone() -> None:
+    report = {"failed": "The weights of secret/source could not be read: killed. The end of its log: /srv/data/..."}
+    assert _failed(report, SYSTEM) == report["failed"] and _failed({}, ANONYMOUS) is None
+    assert _failed(report, ANONYMOUS) == "The weights could not be examined."

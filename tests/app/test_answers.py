@@ -1,12 +1,15 @@
 """What a user would lose: who made the data that a model learns from, and what binds because of it."""
 
 import json
+import tracemalloc
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from ecotone.accounts import SYSTEM, Actor
+from ecotone.app.answers.shards import Known
 from ecotone.catalog import LineageEdge, ModelNotFound
 from ecotone.ledger.segments import segments
 from ecotone.licences import Decision, Node, Use
@@ -103,6 +106,32 @@ def test_rows_that_somebody_took_out_do_not_come_back_and_his_words_stay(answers
     assert answers(house).result["rows"] == 1
     assert "Written by hand." in content(house, "team/answers", "README.md").decode()
     assert [m["content"] for m in rows(house)[0]["messages"]] == ["Is it so?", "No."]
+
+
+def test_what_others_put_into_the_data_set_neither_stops_a_run_nor_takes_the_memory(
+    answers_house: SimpleNamespace, tmp_path: Path
+) -> None:
+    house = answers_house
+    said(house, 1)
+    answers(house)
+    for number, at in enumerate(("0001-01-01T00:00:00Z", "2026-01-01T00:00:00"), 2):
+        record = json.loads(content(house, "team/answers", "answers.json"))
+        for places in record["read"].values():
+            for place in places.values():
+                place["at"] = at
+        change = Commit(message="Odd", operations=(AddRegular("answers.json", json.dumps(record).encode()),))
+        house.publishing.commit("team/answers", "main", change, actor=SYSTEM, repo_type=RepoType.DATASET)
+        said(house, number, f"No, {at}.")
+        assert answers(house).result["new_rows"] == 1
+    known = Known(tmp_path / "known.sqlite")
+    row = b'{"request_id":"r1"}\n'
+    tracemalloc.start()
+    try:
+        assert known.take_in(iter([row, *([b" " * 2**20] * 64), b'{"request_id":"r2"}\n', row[:5], row[5:]])) == 2
+        assert tracemalloc.get_traced_memory()[1] < 40 * 2**20
+    finally:
+        tracemalloc.stop()
+        known.close()
 
 
 def test_without_kept_texts_there_are_rows_that_say_so(answers_house: SimpleNamespace) -> None:

@@ -5,9 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 from huggingface_hub import HfApi
 
+from ecotone.ledger.documents import proof_of
 from tests.running import ADMIN, Running, running
 
 CARD = "---\nlicense: apache-2.0\n{}---\n# It\n"
@@ -91,3 +93,21 @@ def test_strangers_see_no_drill_and_no_what_if(server: Running) -> None:
     bad = server.http.get("/api/ecotone/v1/lineage/withdrawals/..%2F..%2Fsecrets")
     assert bad.status_code == 404
     assert json.loads(server.http.get("/api/ecotone/v1/lineage/family?model=no/where").text)["error"]
+
+
+def test_a_file_that_somebody_else_signed_or_that_readers_read_differently_is_no_drill(
+    server: Running, tmp_path: Path
+) -> None:
+    server.publish("e/gone", {"README.md": CARD.format("").encode()})
+    file = tmp_path / "drill.json"
+    made = server.told("lineage", "withdrawal", "e/gone", "--write", str(file))
+    HfApi(endpoint=server.url, token=ADMIN).delete_repo("e/gone")
+    assert server.cli("lineage", "withdrawal-verify", str(file)).returncode == 0
+    twice = file.read_text().replace('"model": ', '"model": "e/other", "model": ', 1)
+    file.write_text(twice)
+    ambiguous = server.cli("lineage", "withdrawal-verify", str(file), "--signature-only")
+    assert ambiguous.returncode != 0 and "twice" in ambiguous.stderr
+    other = {name: value for name, value in made.items() if name != "proof"} | {"model": "a/base"}
+    file.write_text(json.dumps(other | {"proof": msgspec.to_builtins(proof_of(other, b"7" * 32))}))
+    forged = server.cli("lineage", "withdrawal-verify", str(file))
+    assert forged.returncode == 4 and "not what the server keeps" in forged.stderr

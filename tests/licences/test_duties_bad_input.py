@@ -51,6 +51,16 @@ def test_a_link_out_of_the_bundle_is_no_text_and_is_not_written_through(case: tu
     assert outside.read_bytes() == before
 
 
+def test_a_text_that_was_blown_up_is_replaced_and_not_read(case: tuple[Path, Path, Path]) -> None:
+    folder, parent, out = case
+    text = out / "LICENSES" / "llama-3.1.txt"
+    before = text.read_bytes()
+    os.truncate(text, 1 << 42)  # sparse: it takes no room
+    assert duties(folder, "--parent", parent, "--write", out).status == 2
+    assert duties(folder, "--parent", parent, "--write", out, "--force").status == 0
+    assert text.read_bytes() == before
+
+
 def test_a_folder_of_texts_that_leads_elsewhere_is_not_written_into(shared: Path, tmp_path: Path) -> None:
     folder, parent = made(shared, CASES["llama-3.1"], tmp_path)
     out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"

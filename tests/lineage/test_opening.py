@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from ecotone.lineage import BrokenIndex, BrokenWeights, PickledWeights, fingerprint_of, open_weights
+from ecotone.lineage.comparing.differences import blocks
 from ecotone.lineage.naming import canonical
+from ecotone.lineage.opening import WIDEST
 from tests.lineage.writing import Tensor, bfloat16, safetensors, stored
 
 ROWS = np.random.default_rng(5).standard_normal((48, 64), np.float32)
@@ -113,6 +115,36 @@ def test_a_file_that_is_cut_after_it_was_opened_is_a_finding(tmp_path: Path) -> 
     os.truncate(file, 3000)
     with pytest.raises(BrokenWeights, match="ends before"):
         source.read("model.norm.weight")
+
+
+def test_a_row_that_is_wider_than_any_models_does_not_take_the_memory(tmp_path: Path) -> None:
+    def sparse(name: str, columns: int) -> Path:
+        size = 2 * columns * 4
+        head = json.dumps({"w.weight": {"dtype": "F32", "shape": [2, columns], "data_offsets": [0, size]}}).encode()
+        (tmp_path / name).write_bytes(len(head).to_bytes(8, "little") + head)
+        os.truncate(tmp_path / name, 8 + len(head) + size)
+        return tmp_path / name
+
+    with pytest.raises(BrokenWeights, match="no model's"):
+        open_weights(sparse("far.safetensors", WIDEST + 1)).rows("w.weight", 0, 1)
+    wide = open_weights(sparse("wide.safetensors", (1 << 22) + 5))
+    assert [a.shape for a, _ in blocks(wide, "w.weight", wide, "w.weight")] == [(1, 1 << 22)] * 2
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model-Q8_0.gguf", "model-00001-of-00001.safetensors"])
+def test_a_pipe_or_a_device_among_the_files_is_refused_and_neither_waited_for_nor_read(
+    tmp_path: Path, name: str
+) -> None:
+    os.mkfifo(tmp_path / name)
+    for act in (open_weights, fingerprint_of):
+        with pytest.raises(BrokenWeights, match="no regular file"):
+            act(tmp_path)
+    (tmp_path / name).unlink()
+    (tmp_path / "model.safetensors").write_bytes(safetensors(ONE))
+    for made in (os.mkfifo, lambda place: place.symlink_to("/dev/zero")):
+        made(tmp_path / "config.json")
+        assert open_weights(tmp_path).architecture is None
+        (tmp_path / "config.json").unlink()
 
 
 @pytest.mark.parametrize(

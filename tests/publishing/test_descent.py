@@ -1,5 +1,6 @@
 """What an uploader is told of weights that say otherwise than the card, and what nobody is told who may not know."""
 
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,9 +11,13 @@ from ecotone.accounts import ANONYMOUS, SYSTEM
 from ecotone.catalog import UNTOLD
 from ecotone.catalog.living import Living
 from ecotone.licences import Use
+from ecotone.lineage import Fingerprint
+from ecotone.lineage.comparing import Related, compare_prints
+from ecotone.lineage.fingerprint import TensorPrint
 from ecotone.policy.rules import RuleKind
 from ecotone.publishing import Published, candidates
-from ecotone.publishing.descent import alarms_in
+from ecotone.publishing.descent import _alike, alarms_in
+from ecotone.publishing.kinship import Match
 from ecotone.vocabulary import EdgeStatus, Mode, Purpose, Refused, Relation, Verdict
 from tests.publishing.lineage import edges, told
 from tests.publishing.weights import Weights, card, fresh, grafted, packed, tuned
@@ -182,3 +187,19 @@ def test_a_squashed_history_and_a_copy_on_the_hub_keep_what_is_known(house: Simp
     assert told(house, "demo/tuned") == [("demo/base", Relation.FINETUNE, EdgeStatus.VERIFIED)]
     copy = house.publishing.duplicate(model, "demo/twin", actor=SYSTEM)
     assert house.catalog.weights(copy, copy.head).names == house.catalog.weights(model, squashed.revision_id).names
+
+
+def test_tens_of_thousands_of_tiny_tensors_do_not_make_the_pairs_of_candidates_dear() -> None:
+    """Pairs of eight relatives are 28: they cost less than eight comparisons with the child."""
+    sample = np.arange(1024, dtype=np.float16).tobytes()
+    tensors = {f"model.layers.{n // 9}.w{n % 9}.weight": TensorPrint("F32", (8, 8)) for n in range(9000)}
+    whole = Fingerprint(tensors | {"model.embed_tokens.weight": TensorPrint("F32", (32, 32), "a" * 64, sample)})
+    begun = time.process_time()
+    likeness = compare_prints(whole, whole)
+    once = time.process_time() - begun
+    assert likeness.related is Related.YES
+    kin: Any = [SimpleNamespace(model=SimpleNamespace(key=key)) for key in range(8)]
+    begun = time.process_time()
+    found = _alike([Match(kin=one, likeness=likeness) for one in kin], dict.fromkeys(range(8), whole))
+    assert len(found) == 28 and all(found.values())
+    assert time.process_time() - begun < 8 * once

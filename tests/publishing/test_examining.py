@@ -1,6 +1,8 @@
 """What only a whole look at the weights finds, as a job that may end at any point and loses nothing by it."""
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -9,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ecotone.accounts import SYSTEM
+from ecotone.accounts import SYSTEM, Actor
 from ecotone.jobs import Job, Jobs
 from ecotone.jobs import models as _jobs
-from ecotone.publishing import Examining, descent
+from ecotone.publishing import AddRegular, Commit, Examining, descent
 from ecotone.publishing.descent import alarms_in
-from ecotone.vocabulary import EdgeStatus, JobState, Relation
+from ecotone.vocabulary import EdgeStatus, JobState, Relation, Role
 from tests.publishing.lineage import edges, told
 from tests.publishing.weights import Weights, card, fresh, packed, tuned
 
@@ -150,3 +152,38 @@ def test_an_examination_by_hand_never_accuses_who_came_first(hub: SimpleNamespac
     assert edges(hub, "demo/base") == ()
     model = hub.catalog.model("demo/base", viewer=SYSTEM)
     assert hub.catalog.weights(model, model.head).report["alarms"] == []
+
+
+def test_who_asks_a_hundred_times_for_an_examination_gets_one_job(hub: SimpleNamespace) -> None:
+    publish(hub, "demo/base", A, card("apache-2.0"))
+    asked = {hub.examining.start("demo/base", "main", actor=SYSTEM).id for _ in range(100)}
+    assert len(asked) == 1 and len(hub.jobs.list()) == 1
+    hub.jobs.start()
+    ended(hub)
+    assert hub.examining.start("demo/base", "main", actor=SYSTEM).id not in asked
+
+
+def test_the_child_that_reads_strangers_weights_gets_no_more_than_half_of_the_memory() -> None:
+    code = (
+        "from ecotone.publishing.examine_child import _bound_memory as bound, _LEAST_MEMORY as least\n"
+        "import os\n"
+        "whole = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')\n"
+        "bound()\n"
+        "try:\n"
+        "    bytearray(max(least, whole // 2) + 1)\n"
+        "except MemoryError:\n"
+        "    print('refused')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "refused\n", done.stderr
+
+
+def test_a_user_who_is_called_weights_does_not_lose_a_parent_by_that_name(hub: SimpleNamespace) -> None:
+    publish(hub, "demo/teacher", B, card("cc-by-nc-4.0"))
+    hub.catalog.create("demo/student", private=False, actor=SYSTEM)
+    files = {"README.md": card("cc-by-nc-4.0", base_model="demo/teacher"), "model.safetensors": packed(A)}
+    change = Commit(message="Add", operations=tuple(AddRegular(path, data) for path, data in files.items()))
+    hub.publishing.commit("demo/student", "main", change, actor=Actor("user", "weights", Role.WRITE))
+    hub.jobs.start()
+    ended(hub)
+    assert told(hub, "demo/student") == [("demo/teacher", Relation.FINETUNE, EdgeStatus.DECLARED)]

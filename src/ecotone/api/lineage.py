@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from ecotone.accounts import Actor
 from ecotone.api.endpoint import Call, Need, endpoint
 from ecotone.api.work import job_json
 from ecotone.catalog import UNTOLD, LineageEdge, Model, WeightSet
@@ -30,8 +31,7 @@ def show_lineage(call: Call) -> Any:
         return _answer(call, model, None, edges, None)
     revision = services.catalog.revision(model, call.query.get("revision") or "main")
     weights = services.catalog.weights(model, revision.id)
-    edges = services.catalog.told_edges(revision.edges, call.actor)
-    hidden = {edge.parent for edge, told in zip(revision.edges, edges, strict=True) if edge != told}
+    edges, hidden = services.catalog.told_with_hidden(revision.edges, call.actor)
     return _answer(call, model, revision.id, edges, weights, hidden)
 
 
@@ -79,9 +79,16 @@ def _answer(
         "alarms": [{"code": a.code, "means": text} for a, text in zip(alarms, told, strict=True)],
         "findings": list(report.get("findings", [])),
         "candidates": [_candidate(c, names) for c in candidates],
-        "failed": report.get("failed"),
+        "failed": _failed(report, call.actor),
         "job": weights.job if weights is not None and call.actor.kind == "user" else None,
     }
+
+
+def _failed(report: dict[str, Any], viewer: Actor) -> str | None:
+    """Why the examination failed; outsiders learn that it did: the reason holds lines of its log and may name others'
+    private models."""
+    reason: str | None = report.get("failed")
+    return reason if reason is None or viewer.may_read_private else "The weights could not be examined."
 
 
 def _candidate(kept: dict[str, Any], names: dict[int, str]) -> dict[str, Any]:

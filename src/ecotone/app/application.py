@@ -29,6 +29,7 @@ from ecotone.app.services import Services, compose
 from ecotone.app.traffic import Traffic
 from ecotone.gateway import Plane
 from ecotone.gateway.budgets import began
+from ecotone.gateway.leasing import LeasedPlane
 from ecotone.gateway.limits import Limiter
 from ecotone.gateway.spending import spent
 from ecotone.settings import Settings
@@ -123,7 +124,10 @@ async def _start(services: Services) -> None:
     services.gateway.use(services.builder)
     services.listeners.append(services.builder.notify)
     services.engines.on_change(services.builder.notify)
-    services.gateway.limiter = await run_in_threadpool(_limiter, services)
+    if isinstance(services.gateway, LeasedPlane):
+        await services.gateway.share(services.settings, services.builder.current.limits)
+    else:
+        services.gateway.limiter = await run_in_threadpool(_limiter, services)
     await services.gateway.start()
     services.watch.start()
     await run_in_threadpool(_checkpoint, services)

@@ -67,11 +67,11 @@ def main() -> None:
             spill=settings.spill,
             spilling=settings.ledger_full == "spill",
         )
+        worker = _Worker(settings, writer, reports)
     except EcotoneError as error:
         print(f"ecotone: {error.message}", file=sys.stderr)
         report(reports, "failed " + " ".join(error.message.split()))
         raise SystemExit(NOT_RESTARTED) from None
-    worker = _Worker(settings, writer, reports)
     threading.Thread(target=worker.obey, args=(commands, begin, place, workers), name="supervisor", daemon=True).start()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(worker.serve(listener, tls))
@@ -118,7 +118,7 @@ class _Worker:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stop)
         self._plane.use(self._snapshots)
-        self._plane.share(self._settings, self._snapshots.current)
+        await self._plane.share(self._settings, self._snapshots.current.limits)
         await self._plane.start()
         self._keeper.start()
         server = await self._loop.create_server(self._doorway, sock=listener, ssl=tls, backlog=_BACKLOG)
@@ -173,18 +173,23 @@ class _Worker:
     # -- the supervisor ----------------------------------------------------------------------------------------------
     def obey(self, commands: int, begin: str, place: int, workers: int) -> None:
         """Read what the supervisor says; end in order when it is gone. Runs in a thread of its own."""
-        folder = self._settings.folder("ledger")
+        self._settle(begin, place, workers)  # of places that there were more of, too
         with contextlib.suppress(RuntimeError):  # the loop is closed: we are at the end anyway
             while word := os.read(commands, 1):
                 if word == DRAIN and self._loop is not None:
                     self._loop.call_soon_threadsafe(self._begin_end, self._settings.drain_seconds, _FAREWELL_RESTART)
                 elif word == SETTLE:
-                    try:
-                        spilling = self._settings.ledger_full == "spill"
-                        settle_left(folder, begin, place, workers, spill=self._settings.spill, spilling=spilling)
-                    except Exception:  # what is not settled now is at the next start
-                        log.exception("what earlier workers left open could not be settled")
+                    self._settle(begin, place, workers)
             os.kill(os.getpid(), signal.SIGTERM)
+
+    def _settle(self, begin: str, place: int, workers: int) -> None:
+        """What earlier workers left open."""
+        settings = self._settings
+        folder, spilling = settings.folder("ledger"), settings.ledger_full == "spill"
+        try:
+            settle_left(folder, begin, place, workers, spill=settings.spill, spilling=spilling)
+        except Exception:  # what is not settled now is at the next start
+            log.exception("what earlier workers left open could not be settled")
 
     # -- what is not the gateway's -----------------------------------------------------------------------------------
     def _operations(self) -> Operations:
@@ -200,6 +205,7 @@ class _Worker:
         checks = {
             "snapshot": "too old" if old else "ok",
             "ledger": "ok" if self._writer.writable else "closed",
+            "limits": "ok" if self._plane.in_touch else "out of reach",
             "server": "draining" if self._draining else "ok",
         }
         well = all(word == "ok" for word in checks.values())

@@ -28,7 +28,7 @@ MOST_WORKERS = 256
 _CALM_SECONDS = 60.0
 _LONGEST_PAUSE = 30.0
 _READY_SECONDS = 60.0
-_FIXED = ("data", "host", "port")
+_FIXED = ("data", "host", "port", "limits_url")
 
 Reading = Callable[[], tuple[Settings, Mapping[str, str]]]
 
@@ -110,8 +110,9 @@ class _Tree:
     def run(self) -> int:
         with woken_by_signals(self._signals) as wake:
             self._fetch()
-            lender = Lender(self._settings)
-            lender.start()
+            lender = None if self._settings.limits_url else Lender(self._settings)
+            if lender is not None:
+                lender.start()
             for place in self._places:
                 place.current = self._start(place)
             while not (self._stopping and not self._alive()):
@@ -124,7 +125,8 @@ class _Tree:
                         if (status := child.ended()) is not None:
                             self._ended(place, child, status)
                 self._look_after()
-            lender.stop()
+            if lender is not None:
+                lender.stop()
         if self._fetcher is not None:
             self._fetcher.stop()
         return self._status

@@ -51,6 +51,8 @@ class Readiness:
             "storage": lambda: _writable(settings.data / "staging"),
             "ledger": self._ledger,
         }
+        if settings.limits_url:
+            looks["limits"] = self._limits
         return {name: await self._one(name, look) for name, look in looks.items()}
 
     async def _one(self, name: str, look: Callable[[], str]) -> str:
@@ -61,6 +63,9 @@ class Readiness:
         except Exception as error:
             log.warning("not ready: %s: %s", name, error)
             return "does not answer"
+
+    def _limits(self) -> str:
+        return OK if self._services.gateway.in_touch else "out of reach"
 
     def _database(self) -> str:
         with self._services.database.reading() as session:

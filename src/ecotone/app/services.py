@@ -25,6 +25,7 @@ from ecotone.database import Database
 from ecotone.engines import Engines
 from ecotone.gateway import Backend, Backends, KeptLimits, Plane, PriceBook, Route, Routes, SnapshotBuilder
 from ecotone.gateway.counters import Counters
+from ecotone.gateway.leasing import LeasedPlane
 from ecotone.jobs import Jobs
 from ecotone.ledger import Ledger, LedgerFull, LedgerWriter, Report, UsageLine, explain, public_key
 from ecotone.ledger.texts import Texts, Unreadable
@@ -314,7 +315,8 @@ def compose(settings: Settings, *, successor: bool = False) -> Services:
     )
     counters = Counters()
     texts = Texts.of(settings)
-    gateway = Plane(settings, writer, counters=counters, texts=texts)
+    plane = LeasedPlane if settings.limits_url else Plane
+    gateway = plane(settings, writer, counters=counters, texts=texts)
     gateway.wake = engines.wake
     targets = Targets(settings.webhook_allow)
     webhooks = Webhooks(database, settings, targets)

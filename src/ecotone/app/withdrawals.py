@@ -19,7 +19,7 @@ from ecotone.app.withdrawal_items import BY_HAND, MOST_ITEMS, Inventory, Item
 from ecotone.catalog import Catalog, Clan
 from ecotone.database import utc_now
 from ecotone.ledger import public_key
-from ecotone.ledger.documents import Proof, problem_of, proof_of
+from ecotone.ledger.documents import Proof, problem_of, proof_of, read_document
 from ecotone.licences import KnowledgeBase
 from ecotone.licences.decision import NOTICE
 from ecotone.storage.files import flush_folder, room_on_disk
@@ -191,10 +191,9 @@ class Withdrawals:
     @staticmethod
     def _read(path: Path) -> dict[str, Any] | None:
         try:
-            found = msgspec.json.decode(path.read_bytes())
-        except (OSError, msgspec.DecodeError):
+            return read_document(path.read_bytes())
+        except (OSError, ValueError):
             return None
-        return found if isinstance(found, dict) else None
 
     def check(self, drill_id: str, *, actor: Actor) -> CheckOff:
         """What is gone of a drill, and where the rest still is.

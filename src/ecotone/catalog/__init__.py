@@ -36,7 +36,7 @@ from ecotone.catalog.events import Event, Events, RefChange, ToldComment, ToldDi
 from ecotone.catalog.names import RESERVED_SEGMENTS
 from ecotone.catalog.repositories import GATES
 from ecotone.catalog.services import Catalog
-from ecotone.catalog.weights import BY_WEIGHTS, SAID, UNTOLD, Kin
+from ecotone.catalog.weights import BY_WEIGHTS, SAID, UNTOLD, Kin, asserter
 
 __all__ = [
     "BY_WEIGHTS",
@@ -83,4 +83,5 @@ __all__ = [
     "ToldComment",
     "ToldDiscussion",
     "WeightSet",
+    "asserter",
 ]

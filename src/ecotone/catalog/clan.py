@@ -21,6 +21,7 @@ from ecotone.catalog.history import edge_of
 from ecotone.catalog.models import EdgeRow, ModelRow, RedirectRow
 from ecotone.catalog.names import key_of
 from ecotone.catalog.part import visible
+from ecotone.catalog.weights import BY_WEIGHTS, said_alone
 from ecotone.database import batches
 from ecotone.licences import Edge, Family, Node
 from ecotone.vocabulary import EdgeStatus, ModelKind, Relation, RepoType
@@ -167,6 +168,7 @@ class _Walk:
         self.members: dict[str, Member] = {}
         self.bonds: list[Bond] = []
         self.cut = False
+        self._unseen = ""  # key of a subject that the viewer may not see
         self._seen: set[tuple[str, str, LineageEdge]] = set()
         self._keys: dict[str, str] = {}
         self._unread: list[Member] = []
@@ -186,7 +188,7 @@ class _Walk:
         self._keys = dict.fromkeys([*self._keys, key_of(found.name)], name)
         kind = "dataset" if name.startswith(DATASET_PREFIX) else "weights"
         unseen = Member(key=name, name=name, kind=kind, instruments=_UNKNOWN, known=False)
-        self.members = {name: unseen}
+        self.members, self._unseen = {name: unseen}, name
         return unseen
 
     def _resolved(self, names: Iterable[str]) -> dict[str, Member]:
@@ -279,7 +281,8 @@ class _Walk:
         """The children of those members of a ring that are datasets, or of those that are not."""
         some = [m for m in ring if (m.kind == "dataset") is of_datasets]
         names = [*(_bare(key_of(m.name)) for m in some), *self._former(some)]
-        rows = {row.key: row for row in self._children(names, of_datasets)}
+        said = self._unseen in (m.key for m in some)
+        rows = {row.key: row for row in self._children(names, of_datasets, said=said)}
         for row in sorted(rows.values(), key=lambda r: (bool(r.buried), r.folded)):
             if len(self.members) >= self._most:
                 self.cut = True
@@ -296,7 +299,9 @@ class _Walk:
             found += self._session.scalars(sa.select(RedirectRow.folded).where(RedirectRow.model_key.in_(some)))
         return found
 
-    def _children(self, names: list[str], of_datasets: bool) -> Iterator[ModelRow]:
+    def _children(self, names: list[str], of_datasets: bool, *, said: bool = False) -> Iterator[ModelRow]:
+        """Repositories that have one of the names as a parent; with `said` those alone whose edge weights did not show,
+        which would tell what the unnamed parent of a public model is called."""
         datasets = [r.value for r in _OF_DATASETS]
         for some in batches(names, _BATCH):
             wanted = (
@@ -304,6 +309,7 @@ class _Walk:
                 .join(EdgeRow, sa.and_(EdgeRow.model_key == ModelRow.key, EdgeRow.sha == ModelRow.head))
                 .where(EdgeRow.parent_folded.in_(some))
                 .where(EdgeRow.relation.in_(datasets) if of_datasets else EdgeRow.relation.not_in(datasets))
+                .where(EdgeRow.asserted_by != BY_WEIGHTS if said else sa.true())
                 .order_by(ModelRow.folded, ModelRow.key)
                 .limit(self._most + 1)
             )
@@ -327,6 +333,10 @@ class _Walk:
                 parent = self.members[self._keys[key_of(_parent_name(edge))]]
                 if parent.key == member.key or parent.name == member.name:
                     continue
+                if parent.key == self._unseen:
+                    if edge.asserted_by == BY_WEIGHTS:
+                        continue
+                    edge = said_alone(edge)
                 pinned = self._pinned(parent, edge.parent_revision)
                 mark = (member.key, pinned.key, msgspec.structs.replace(edge, child=""))
                 if mark not in self._seen:

@@ -39,6 +39,18 @@ class Kin(msgspec.Struct, frozen=True, kw_only=True):
     since: datetime
 
 
+def asserter(name: str) -> str:
+    """Who asserts what a user says: their name, never the word that stands for weights, whose edges come and go."""
+    return f"user {name}" if name == BY_WEIGHTS else name
+
+
+def said_alone(edge: LineageEdge) -> LineageEdge:
+    """What a card says, without what weights say of it; an edge that weights alone show stays as it is."""
+    if edge.asserted_by == BY_WEIGHTS or SAID not in edge.evidence:
+        return edge
+    return msgspec.structs.replace(edge, status=EdgeStatus.DECLARED, evidence=edge.evidence.partition(SAID)[0])
+
+
 class WeightSets(Part):
     """Services over the weights of revisions."""
 
@@ -144,15 +156,20 @@ class WeightSets(Part):
         with self._database.reading() as session:
             return [self._told(session, edge, viewer) for edge in edges]
 
+    def told_with_hidden(self, edges: Sequence[LineageEdge], viewer: Actor) -> tuple[list[LineageEdge], set[str]]:
+        """The same, and the names of those parents of which the viewer is not told all."""
+        told = self.told_edges(edges, viewer)
+        return told, {edge.parent for edge, seen in zip(edges, told, strict=True) if edge != seen}
+
     def _told(self, session: Session, edge: LineageEdge, viewer: Actor) -> LineageEdge:
-        if edge.asserted_by != BY_WEIGHTS and SAID not in edge.evidence:
+        said = said_alone(edge)
+        if edge.asserted_by != BY_WEIGHTS and said == edge:
             return edge
         row = self._row(session, edge.parent, RepoType.MODEL) or self._buried(session, edge.parent)
         if row is None or visible(row.private, viewer):
             return edge
         if edge.asserted_by != BY_WEIGHTS:  # nobody learns by a card's word whether there is such a model
-            unsaid = edge.evidence.partition(SAID)[0]
-            return msgspec.structs.replace(edge, status=EdgeStatus.DECLARED, evidence=unsaid)
+            return said
         return msgspec.structs.replace(edge, parent=UNTOLD, parent_revision=None)
 
     def record_descent(

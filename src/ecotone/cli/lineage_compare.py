@@ -88,7 +88,7 @@ def _declared_base(path: Path) -> str | None:
 
     file = (path if path.is_dir() else path.parent) / "adapter_config.json"
     try:
-        if file.stat().st_size > _CONFIG_LIMIT:
+        if not file.is_file() or file.stat().st_size > _CONFIG_LIMIT:
             return None
         table: Any = msgspec.json.decode(file.read_bytes())
     except (OSError, msgspec.DecodeError, RecursionError, UnicodeDecodeError):

@@ -5,7 +5,6 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
 
-import msgspec
 import typer
 
 from ecotone import vocabulary
@@ -213,7 +212,7 @@ def withdrawal_verify(
     as_json: options.Json = False,
 ) -> None:
     """What of a drill is gone, and where the rest still is. Exit status: 0 nothing is left here, 4 something is."""
-    path = Path(drill)
+    path, document = Path(drill), None
     if path.is_file():
         document = _signed(path, key)
         if signature_only:
@@ -223,6 +222,11 @@ def withdrawal_verify(
     elif signature_only:
         raise typer.BadParameter("--signature-only needs the file of a drill")
     answer = Server().post(f"/lineage/withdrawals/{segment(drill)}/check")
+    if document is not None and _drill_hash(document) != answer["drill_sha256"]:
+        fail(
+            f"{path} is not what the server keeps as {drill}: somebody else signed it, or gave it that id.",
+            _STILL_THERE,
+        )
     if write is not None:
         write.write_text(json.dumps(answer, indent=2, ensure_ascii=False) + "\n")
     if as_json:
@@ -246,16 +250,22 @@ def _print_check(answer: dict[str, Any]) -> None:
 
 def _signed(path: Path, key: str | None) -> dict[str, Any]:
     """The document in a file; ends the program when it is not what was signed."""
-    from ecotone.ledger.documents import problem_of
+    from ecotone.ledger.documents import MOST_BYTES, problem_of, read_document
 
     try:
-        document = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        with path.open("rb") as file:
+            document = read_document(file.read(MOST_BYTES + 1))
         problem = problem_of(document, bytes.fromhex(key) if key is not None else None)
     except (OSError, ValueError) as error:
         fail(f"{path} is no drill: {error}.")
     if problem:
         fail(f"{path} is not what was signed: {problem}.", _STILL_THERE)
     return document
+
+
+def _drill_hash(document: dict[str, Any]) -> str:
+    """Of the drill that a file is, or that the check-off in it is about."""
+    return str(document["drill_sha256"] if "drill" in document else document["proof"]["sha256"])
 
 
 def add_to(group: typer.Typer) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from ecotone.gateway.accounts import MONEY
 from ecotone.gateway.leases import LEASE_SECONDS, Grant, Need, Renewal, Renewed
+from ecotone.vocabulary import EcotoneError
 
 _NANO = 1000
 _MOST = 2**53 - 1
@@ -118,7 +119,7 @@ redis.call('HSET', KEYS[1], 'e:' .. ARGV[1], 'taken back')
 """
 
 
-class RedisMissing(RuntimeError):
+class RedisMissing(EcotoneError):
     """The extra is not installed."""
 
     def __init__(self) -> None:
@@ -143,7 +144,13 @@ class RedisCoordinator:
             self._errors = importlib.import_module("redis.exceptions").RedisError
         except ImportError:
             raise RedisMissing from None
-        self._redis: Any = client.from_url(url, socket_timeout=_SECONDS, socket_connect_timeout=_SECONDS)
+        try:
+            self._redis: Any = client.from_url(url, socket_timeout=_SECONDS, socket_connect_timeout=_SECONDS)
+        except ValueError:  # its text may hold the password
+            raise EcotoneError(
+                "The address of Redis in ECOTONE_LIMITS_URL cannot be read; redis://[:PASSWORD@]HOST:PORT/NUMBER is "
+                "expected, with a password written as in any URL (%40 for @)."
+            ) from None
         self._seconds = seconds
         self._prefix = "{" + prefix + "}:lease"
         self._alone = alone
@@ -160,6 +167,11 @@ class RedisCoordinator:
         """A worker is dead and will not come again: what its chain of the ledger says, by budget id, is spent, and the
         rest of its slices is free. Raises ConnectionError without contact."""
         await self._told(self._taken_back(worker, total))
+
+    async def born(self) -> str:
+        """When Redis was first asked; another time after it was emptied. Raises ConnectionError without contact."""
+        found = await self._told(self._redis.get(f"{self._prefix}:born"))
+        return found.decode() if found is not None else ""
 
     async def close(self) -> None:
         await self._redis.aclose()

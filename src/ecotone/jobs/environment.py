@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 _ALLOWED = (
     *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "LC_*", "TZ", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH"),
-    *("OMP_*", "MKL_*", "OPENBLAS_*", "KMP_*", "GOMP_*", "TORCH_*", "CUDA_*", "NVIDIA_*", "HIP_*", "ROCR_*"),
+    *("OMP_*", "MKL_*", "NUMBA_*", "OPENBLAS_*", "KMP_*", "GOMP_*", "TORCH_*", "CUDA_*", "NVIDIA_*", "HIP_*", "ROCR_*"),
 )
 _FORBIDDEN = ("ECOTONE_*", "*_KEY", "*_KEYS", "*_TOKEN", "*_TOKENS", "*_SECRET", "*_PASSWORD", "*_CREDENTIALS")
 _FIXED = {

@@ -7,7 +7,7 @@ from ecotone.ledger.rulings import Rulings
 from ecotone.ledger.settling import settle_open
 from ecotone.ledger.usage import UsageLine, usage
 from ecotone.ledger.verifying import Problem, Report
-from ecotone.ledger.writing import LedgerBusy, LedgerFull, LedgerWriter, public_key
+from ecotone.ledger.writing import LedgerBusy, LedgerFull, LedgerWriter, public_key, unwritten
 
 __all__ = [
     "Head",
@@ -24,5 +24,6 @@ __all__ = [
     "public_key",
     "request_id",
     "settle_open",
+    "unwritten",
     "usage",
 ]

@@ -7,7 +7,7 @@ earlier one ended. A line that is torn or was changed is left out and counted.
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -24,8 +24,8 @@ _SETTLED: Final = b'"kind":"settled"'
 class Place(msgspec.Struct, frozen=True):
     """How far a chain was read: the number of its last record, and when that was written."""
 
-    record: int
-    at: datetime
+    record: Annotated[int, msgspec.Meta(ge=0)]
+    at: Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class Answer(msgspec.Struct, kw_only=True):

@@ -6,11 +6,14 @@ The hash is of the document without its proof, as JSON with sorted names and no 
 """
 
 import hashlib
-from typing import Any
+import json
+from typing import Any, Final
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+MOST_BYTES: Final = 64 * 1024 * 1024
 
 
 class Proof(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +44,30 @@ def digest_of(document: dict[str, Any]) -> str:
     """SHA-256 of a document without its proof."""
     shown = {name: value for name, value in document.items() if name != "proof"}
     return hashlib.sha256(msgspec.json.encode(shown, order="sorted")).hexdigest()
+
+
+def read_document(raw: bytes) -> dict[str, Any]:
+    """The document that bytes hold.
+
+    Raises:
+        ValueError: saying why they hold none that every reader reads alike: no JSON object, larger than `MOST_BYTES`,
+            or a name twice in one object, of which readers take the first or the last.
+    """
+    if len(raw) > MOST_BYTES:
+        raise ValueError(f"it is larger than {MOST_BYTES >> 20} MiB")
+    try:
+        found = msgspec.json.decode(raw, type=dict[str, Any])
+        json.loads(raw, object_pairs_hook=_once)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    return found
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("it has a name twice in one object, so that not all readers would read the same")
+    return found
 
 
 def problem_of(document: dict[str, Any], key: bytes | None = None) -> str:

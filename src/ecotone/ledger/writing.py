@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -386,6 +386,20 @@ class LedgerWriter:
 def public_key(seed: bytes) -> bytes:
     """The public half of the signing key, 32 bytes."""
     return Ed25519PrivateKey.from_private_bytes(seed[:32]).public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+
+
+@contextlib.contextmanager
+def unwritten(chain: Path) -> Iterator[None]:
+    """Keep others from beginning to write a chain.
+
+    Raises:
+        LedgerBusy: somebody writes it.
+    """
+    descriptor = _held(chain, 0.0)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _held(chain: Path, wait: float) -> int:

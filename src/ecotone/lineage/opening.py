@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -25,6 +26,7 @@ from ecotone.lineage.values import Bytes
 CHUNK: Final = 1 << 20
 _HEAD_CHUNK: Final = 1 << 16
 _CONFIG_LIMIT: Final = 4 << 20
+WIDEST: Final = 1 << 27  # values in a row; stacked experts, the widest that there are, have less than 1 << 26
 _PICKLES: Final = frozenset((".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"))
 _SPLIT: Final = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
 _INDEX: Final = "model.safetensors.index.json"
@@ -82,6 +84,14 @@ def weight_files(path: Path) -> list[Path]:
     Raises:
         as `open_weights`.
     """
+    found = _weight_files(path)
+    for file in found:
+        if not file.is_file():  # opening a pipe would wait for whoever writes to it, a device may never end
+            raise BrokenWeights(f"{file.name[:200]!r} is no regular file; a file with weights is expected.")
+    return found
+
+
+def _weight_files(path: Path) -> list[Path]:
     if path.is_file():
         if path.suffix.lower() in _PICKLES:
             raise _pickled(path.name)
@@ -176,7 +186,7 @@ def _header(file: Path) -> Weights:
 def _config(path: Path) -> Architecture | None:
     file = (path if path.is_dir() else path.parent) / "config.json"
     try:
-        if file.stat().st_size > _CONFIG_LIMIT:
+        if not file.is_file() or file.stat().st_size > _CONFIG_LIMIT:
             return None
         config: Any = msgspec.json.decode(file.read_bytes())
     except (OSError, msgspec.DecodeError, RecursionError, UnicodeDecodeError):
@@ -231,6 +241,8 @@ class _Opened:
         count = tensor.shape[0] if tensor.shape else 1
         if first == last or tensor.begin == tensor.end:
             return np.empty(0, np.float32)
+        if prod(tensor.shape[1:]) > WIDEST:
+            raise BrokenWeights(f"A row of {name[:200]!r} has more than {WIDEST:,} values; that is no model's.")
         if len(tensor.shape) == 1 and found.size > 1:
             # A block may hold many of the values of a vector.
             whole = _bytes(file, start + tensor.begin, tensor.end - tensor.begin)

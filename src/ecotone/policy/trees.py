@@ -14,6 +14,7 @@ import msgspec
 
 from ecotone.catalog import UNTOLD, Bond, Clan, Member
 from ecotone.catalog.evidence import Evidence, checks_in, evidence_of
+from ecotone.catalog.weights import said_alone
 from ecotone.licences import Use
 from ecotone.policy.clans import ClanVerdicts
 from ecotone.policy.stance import Stance
@@ -196,14 +197,15 @@ def _member(member: Member, shown: str, depth: int, verdicts: ClanVerdicts, use:
 
 
 def _edge(bond: Bond, ids: dict[str, str], clan: Clan) -> TreeEdge:
-    """The edge; of one with an end that may not be named no words and no commit, which could name it."""
+    """The edge; of one with an end that may not be named no words and no commit, which could name it, nor what weights
+    say of a name that the card tells."""
     edge = bond.edge
     told = clan.members[bond.child].visible and clan.members[bond.parent].visible
     return TreeEdge(
         child=ids[bond.child],
         parent=ids[bond.parent],
         relation=edge.relation.value,
-        status=edge.status,
+        status=edge.status if told else said_alone(edge).status,
         asserted_by=edge.asserted_by,
         parent_revision=edge.parent_revision if told else None,
         evidence=evidence_of(edge.evidence) if told else Evidence(),

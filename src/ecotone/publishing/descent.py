@@ -387,13 +387,21 @@ def _odd(path: str, fingerprint: Fingerprint) -> list[str]:
 def _alike(matches: Iterable[Match], prints: Mapping[int, Fingerprint | None]) -> dict[tuple[int, int], bool]:
     """Which of the related candidates are related to each other."""
     related = sorted(m.kin.model.key for m in matches if m.related)
+    telling = {key: _telling(whole) for key in related if (whole := prints[key]) is not None}
     found = {}
     for at, one in enumerate(related):
         for other in related[at + 1 :]:
-            first, second = prints[one], prints[other]
+            first, second = telling.get(one), telling.get(other)
             if first is not None and second is not None:
                 found[one, other] = compare_prints(first, second).related is Related.YES
     return found
+
+
+def _telling(fingerprint: Fingerprint) -> Fingerprint:
+    """It without the tensors of which no more than the name is known: an uploader may bring any number of those, and
+    all pairs of candidates are compared while others wait."""
+    tensors = {name: tensor for name, tensor in fingerprint.tensors.items() if tensor.sample or tensor.hash}
+    return Fingerprint(tensors, fingerprint.format, fingerprint.version)
 
 
 def _parents(edges: Iterable[LineageEdge]) -> set[str]:

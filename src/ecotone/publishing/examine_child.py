@@ -7,6 +7,9 @@ as its content is. Spec of the second: `child` {path, names}, `candidates` [{key
 that holds fingerprints by name. A message `compared` is sent for each candidate that is done.
 """
 
+import contextlib
+import os
+import resource
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +24,8 @@ from ecotone.lineage.comparing import Related, compare
 from ecotone.lineage.comparing.merging import recover
 
 _CHUNK = 4 * 1024 * 1024
+_LEAST_MEMORY = 4 * 1024**3
+_TOO_MUCH = "it needs more memory than half of what this machine has"
 _CLOSEST = ("mirror_of", "converted", "quantised", "adapter_merged")
 
 Report = Callable[[dict[str, Any]], None]
@@ -28,12 +33,23 @@ Report = Callable[[dict[str, Any]], None]
 
 def main() -> int:
     spec, report = receive()
+    _bound_memory()
     try:
         report({"result": _prints(spec, report) if "into" in spec else _compared(spec, report)})
     except BrokenWeights as error:
         report({"error": error.message})
         return 1
+    except MemoryError:
+        report({"error": _TOO_MUCH})
+        return 1
     return 0
+
+
+def _bound_memory() -> None:
+    """Half of the machine's memory at most: strangers choose the shapes that are read here."""
+    most = max(_LEAST_MEMORY, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2)
+    with contextlib.suppress(OSError, ValueError):  # where the system has no such limit
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
 def _prints(spec: dict[str, Any], report: Report) -> dict[str, Any]:
@@ -76,8 +92,9 @@ def _compared(spec: dict[str, Any], report: Report) -> dict[str, Any]:
                 report({"compared": {"key": candidate["key"], "answer": answer}})
             else:
                 answer = candidate["answer"]
-        except BrokenWeights as error:
-            report({"log": f"candidate {number + 1} cannot be read: {error.message}"})
+        except (BrokenWeights, MemoryError) as error:
+            why = error.message if isinstance(error, BrokenWeights) else _TOO_MUCH
+            report({"log": f"candidate {number + 1} cannot be read: {why}"})
             sources.pop(key, None)
             continue
         closest = closest or (answer["related"] == Related.YES and answer["relation"] in _CLOSEST)

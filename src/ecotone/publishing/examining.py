@@ -7,6 +7,7 @@ not compared again.
 
 import json
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import datetime
@@ -17,7 +18,7 @@ import msgspec
 
 from ecotone.accounts import SYSTEM, Actor
 from ecotone.catalog import BY_WEIGHTS, Catalog, Kin, LineageEdge, Model, ModelNotFound, Revision, WeightSet
-from ecotone.jobs import Job, JobContext, Jobs
+from ecotone.jobs import Job, JobContext, JobNotFound, Jobs
 from ecotone.ledger import LedgerFull, LedgerWriter
 from ecotone.lineage import Fingerprint
 from ecotone.lineage.arriving import Print
@@ -34,7 +35,7 @@ from ecotone.publishing.descent import (
 )
 from ecotone.publishing.kinship import SEEN, Alarm, Match, compared, edges_with
 from ecotone.storage import Content, ContentNotFound, Storage
-from ecotone.vocabulary import EcotoneError, Invalid, RepoType
+from ecotone.vocabulary import EcotoneError, Forbidden, Invalid, RepoType
 
 log = logging.getLogger("ecotone.publishing")
 
@@ -61,6 +62,8 @@ class Examining:
         self._jobs = jobs
         self._ledger = ledger
         self._listeners: list[Callable[[], None]] = []
+        self._submitting = threading.Lock()
+        self._open: dict[tuple[int, str], str] = {}
         jobs.register(KIND, self._run)
 
     def on_change(self, listener: Callable[[], None]) -> None:
@@ -68,7 +71,7 @@ class Examining:
         self._listeners.append(listener)
 
     def start(self, model_id: str, rev: str, *, actor: Actor) -> Job:
-        """Queue the examination of a revision's weights.
+        """Queue the examination of a revision's weights; the job that does it already, where one waits or runs.
 
         Raises:
             ModelNotFound, RevisionNotFound: there is no such revision.
@@ -81,6 +84,15 @@ class Examining:
         if not weight_files(self._catalog.manifest(revision)):
             raise NoWeights(f"{model.id} holds no safetensors or GGUF file at {revision.id[:12]}.", param="model")
         return self._submit(model, revision.id, actor.name)
+
+    def check_cancel(self, job: Job, actor: Actor) -> None:
+        """Whether the caller may end a job. Whoever uploaded a hidden copy must not end what would find it.
+
+        Raises:
+            Forbidden: for an examination, to anybody but an administrator.
+        """
+        if job.kind == KIND and not actor.is_admin:
+            raise Forbidden("Only an administrator may cancel the examination of weights; ask one.")
 
     def arrived(self, model: Model, sha: str, actor: Actor) -> None:
         """Examine the weights of a revision that became visible. The revision stands, whatever becomes of this."""
@@ -98,7 +110,24 @@ class Examining:
                 continue
 
     def _submit(self, model: Model, sha: str, actor: str) -> Job:
+        with self._submitting:
+            under_way = self._under_way(model, sha)
+            return under_way or self._given(model, sha, actor)
+
+    def _under_way(self, model: Model, sha: str) -> Job | None:
+        """The job that was given for a revision and has not ended: asking often must not fill the queue."""
+        known = self._catalog.weights(model, sha)
+        number = self._open.get((model.key, sha)) or (known.job if known is not None else None)
+        try:
+            job = self._jobs.get(number) if number else None
+        except JobNotFound:
+            return None
+        same = job is not None and job.params.get("key") == model.key and job.params.get("revision") == sha
+        return job if job is not None and same and not job.state.ended else None
+
+    def _given(self, model: Model, sha: str, actor: str) -> Job:
         job = self._jobs.submit(KIND, {"model": model.id, "key": model.key, "revision": sha}, actor)
+        self._open[model.key, sha] = job.id
         self._catalog.note_job(model, sha, job.id)
         return job
 
@@ -112,6 +141,8 @@ class Examining:
             if not context.cancelled():
                 self._failed(model, revision, context.job.id, error.message)
             raise
+        finally:
+            self._open.pop((model.key, revision.id), None)
 
     def _examined(self, context: JobContext, model: Model, revision: Revision) -> dict[str, Any]:
         self._take_prints(context, model, revision)

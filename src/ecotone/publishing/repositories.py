@@ -6,7 +6,7 @@ Both make a revision of files that a revision has already, so that nothing is re
 from collections.abc import Mapping
 
 from ecotone.accounts import Actor
-from ecotone.catalog import File, LineageEdge, Model, Revision, RevisionNotFound
+from ecotone.catalog import File, LineageEdge, Model, Revision, RevisionNotFound, asserter
 from ecotone.catalog.gitformat import build_trees
 from ecotone.catalog.history import MAIN
 from ecotone.publishing import services
@@ -78,7 +78,7 @@ class Publishing(services.Publishing):
             parent_revision=base.id,
             relation=Relation.MIRROR_OF,
             status=EdgeStatus.VERIFIED,
-            asserted_by=actor.name,
+            asserted_by=asserter(actor.name),
             evidence="duplicated on this hub",
         )
         of_models = target.repo_type is RepoType.MODEL

@@ -29,6 +29,7 @@ from ecotone.catalog import (
     Revision,
     RevisionNotFound,
     StaleParent,
+    asserter,
 )
 from ecotone.catalog.discussion import PULL_REQUESTS
 from ecotone.catalog.gitformat import build_commit, build_trees
@@ -268,7 +269,7 @@ class Publishing:
             detected=contents.detected,
             edges=tuple(
                 msgspec.structs.replace(
-                    e, child=model.id, child_revision=commit.oid, asserted_by=e.asserted_by or actor.name
+                    e, child=model.id, child_revision=commit.oid, asserted_by=e.asserted_by or asserter(actor.name)
                 )
                 for e in contents.edges
             ),

@@ -160,6 +160,12 @@ class Settings:
         "", "what server and gateways on other machines share, at least 32 letters; opens and seals the decisions"
     )
 
+    limits_url: str = _option(
+        "",
+        "Redis by which servers and gateways share budgets, rates and slots, e.g. redis://10.0.0.5:6379/0, rediss:// "
+        "or unix://; a password in it is a secret. Default: each server counts alone, and so do a gateway's workers",
+    )
+
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> "Settings":
         """Settings from `ECOTONE_*` variables; keyword arguments that are not None win over them."""
@@ -206,6 +212,12 @@ class Settings:
                 f"ECOTONE_SNAPSHOT_SECRET has {len(self.snapshot_secret)} letters; at least {_SHORTEST_SECRET} are "
                 "expected, the same at the server and its gateways, e.g. from `openssl rand -hex 32`.",
                 param="ECOTONE_SNAPSHOT_SECRET",
+            )
+        if self.limits_url and not self.limits_url.startswith(("redis://", "rediss://", "unix://")):
+            raise Invalid(
+                "ECOTONE_LIMITS_URL is no address of a Redis; one is expected that begins with redis://, rediss:// or "
+                "unix://, e.g. redis://10.0.0.5:6379/0.",
+                param="ECOTONE_LIMITS_URL",
             )
         if self.snapshot_url and not self.snapshot_url.startswith(("http://", "https://")):
             raise Invalid(

@@ -31,7 +31,8 @@ def descent(visit: Visit, model: Model, revision: Revision | None) -> Told | Non
     else:
         weights = visit.catalog.weights(model, revision.id)
         alarms = alarms_in(weights.report) if weights is not None else []
-        edges = list(revision.edges)
+        edges, hidden = visit.catalog.told_with_hidden(revision.edges, visit.actor)
+        alarms = [alarm for alarm in alarms if alarm.parent not in hidden]
     word = badge(alarms, edges)
     if word is None:
         return None

@@ -73,7 +73,7 @@ def ancestors(family: Family, judge: Judging) -> list[Relative]:
                 title=node.id if node.visible else UNTOLD,
                 path=f"/{node.id}" if node.visible and known else None,
                 relation=edge.relation.value,
-                status=edge.status.value,
+                status=edge.status.value if node.visible else "",
                 licences=node.instruments if node.visible else (),
                 verdict=judge(Family(node.id, family.nodes, family.edges)),
             )

@@ -17,6 +17,7 @@ RECORD = "answers.json"
 ASSERTED_BY = "ecotone ledger"
 _BEGIN, _END = "<!-- answers: written by ecotone -->", "<!-- end of answers -->"
 _FORMAT = "ecotone-answers/1"
+_EARLIEST = 2000  # no ledger is older; whoever may write into the data set may write any day
 
 
 class Record(msgspec.Struct, kw_only=True):
@@ -96,7 +97,8 @@ def read_record(raw: bytes | None) -> Record | None:
         record = msgspec.json.decode(raw or b"", type=Record)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    return record if record.format == _FORMAT else None
+    sound = all(place.at.year >= _EARLIEST for places in record.read.values() for place in places.values())
+    return record if record.format == _FORMAT and sound else None
 
 
 def packed(record: Record) -> bytes:

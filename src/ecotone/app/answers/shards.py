@@ -15,6 +15,7 @@ FOLDER = "data"
 _MOST_BYTES = 64 * 1024 * 1024
 _PIECE = 1 << 20
 _DIGITS = 9
+_LONGEST = 8 * 1024 * 1024  # of a row: the texts of one hold a million characters, of six bytes each at most
 
 
 class Shard(msgspec.Struct, frozen=True):
@@ -131,9 +132,17 @@ def _blob(path: Path, size: int) -> str:
 
 
 def _lines(pieces: Iterable[bytes | memoryview]) -> Iterator[bytes]:
-    rest = b""
+    """The lines, without those that are longer than any row of ours: others may put such files there."""
+    rest, passing = b"", False
     for piece in pieces:
-        *whole, rest = (rest + bytes(piece)).split(b"\n")
-        yield from whole
+        first, *others = bytes(piece).split(b"\n")
+        rest = b"" if passing else rest + first
+        if others:
+            if rest:
+                yield rest
+            yield from others[:-1]
+            rest, passing = others[-1], False
+        if len(rest) > _LONGEST:
+            rest, passing = b"", True
     if rest:
         yield rest

@@ -129,6 +129,11 @@ class Ground(ABC):
     def use(self, snapshots: Snapshots) -> None:
         self._snapshots = snapshots
 
+    @property
+    def in_touch(self) -> bool:
+        """Whether who lends limits answered last; where they are counted here, always."""
+        return True
+
     async def start(self) -> None:
         """Begin, on the loop that runs."""
         self._begin(asyncio.get_running_loop())

@@ -178,7 +178,9 @@ def _renamed(descent: Descent, names: dict[str, str]) -> Descent:
     child, parent = names[descent.child], names[descent.parent]
     if (child, parent) == (descent.child, descent.parent):
         return descent
-    return Descent(child=child, parent=parent, relation=descent.relation, status=descent.status)
+    unsaid = descent.asserted_by != "weights" and "weights: " in descent.evidence  # of a name that a card tells
+    status = EdgeStatus.DECLARED if unsaid else descent.status
+    return Descent(child=child, parent=parent, relation=descent.relation, status=status)
 
 
 def _withheld(work: Work, name: str) -> Work:

@@ -67,8 +67,9 @@ def _place(folder: Path, path: str) -> Path:
 
 
 def _says(place: Path, content: str) -> bool:
+    told = content.encode()
     try:
-        return place.read_bytes() == content.encode()
+        return place.stat().st_size == len(told) and place.read_bytes() == told
     except OSError:
         return False
 

@@ -17,6 +17,7 @@ from ecotone.lineage.sources import Source, Values
 
 MOST_VALUES: Final = 1 << 20
 _BLOCKS: Final = 16
+_WIDEST: Final = 1 << 22
 _NEAR: Final = 0.01  # relative; rounding to 16 bits moves values by less
 
 
@@ -65,7 +66,7 @@ def blocks(child: Source, child_name: str, parent: Source, parent_name: str) -> 
     for begin, end in _places(shape[0], max(1, prod(max(first, second)[1:]))):
         a = child.rows(child_name, begin, end)[(slice(None), *inside)].reshape(end - begin, -1)
         b = parent.rows(parent_name, begin, end)[(slice(None), *inside)].reshape(end - begin, -1)
-        yield (a.T, b.T) if len(shape) == 1 else (a, b)
+        yield (a.T, b.T) if len(shape) == 1 else (a[:, :_WIDEST], b[:, :_WIDEST])
 
 
 def _places(rows: int, width: int) -> list[tuple[int, int]]:

@@ -68,7 +68,8 @@ def _check(mean: float, cosines: dict[str, float], t: Thresholds) -> Check:
 
 def _best(name: str, ours: list[TensorPrint], theirs: list[TensorPrint]) -> float | None:
     """The cosine of the two most alike where several tensors have one name."""
-    if is_computed(name):
+    ours, theirs = [p for p in ours if p.sample], [p for p in theirs if p.sample]
+    if not ours or not theirs or is_computed(name):
         return None
     found = [c for mine in ours for other in theirs if (c := _cosine(mine, other)) is not None]
     return max(found, key=abs, default=None)

@@ -207,8 +207,10 @@ def test_a_private_parent_binds_without_being_shown(house: SimpleNamespace) -> N
     make(house, "demo/hidden", "license: cc-by-nc-4.0", private=True)
     make(house, "demo/child", "license: cc-by-nc-4.0\nbase_model: demo/hidden")
     child = house.catalog.model("demo/child", viewer=SYSTEM)
-    family = house.catalog.family(child, house.catalog.revision(child), viewer=ANONYMOUS)
-    assert not family.nodes["demo/hidden"].visible and family.nodes["demo/hidden"].instruments
+    family = house.catalog.family(child, house.catalog.revision(child), viewer=ANONYMOUS, binding=True)
+    assert not family.nodes["demo/hidden"].visible and family.nodes["demo/hidden"].instruments == ("CC-BY-NC-4.0",)
+    told = house.catalog.family(child, house.catalog.revision(child), viewer=ANONYMOUS)
+    assert told.nodes["demo/hidden"].visible and told.nodes["demo/hidden"].instruments == ("unknown",)
 
 
 def test_the_family_of_a_starter_entry(house: SimpleNamespace) -> None:

@@ -111,3 +111,19 @@ def test_a_file_that_somebody_else_signed_or_that_readers_read_differently_is_no
     file.write_text(json.dumps(other | {"proof": msgspec.to_builtins(proof_of(other, b"7" * 32))}))
     forged = server.cli("lineage", "withdrawal-verify", str(file))
     assert forged.returncode == 4 and "not what the server keeps" in forged.stderr
+
+
+def test_a_drill_does_not_replace_a_file_that_nobody_said_to_replace(server: Running, tmp_path: Path) -> None:
+    file = tmp_path / "drill.json"
+    file.write_text("the last drill")
+    drills = server.told("lineage", "withdrawals")
+    kept = server.cli("lineage", "withdrawal", "a/base", "--write", str(file))
+    assert kept.returncode == 1 and "--force" in kept.stderr and file.read_text() == "the last drill"
+    away = server.cli("lineage", "withdrawal", "a/base", "--write", str(tmp_path / "none" / "drill.json"))
+    assert away.returncode == 1 and "there is no folder" in away.stderr and "Traceback" not in away.stderr
+    assert server.told("lineage", "withdrawals") == drills, "a drill was made that is written nowhere"
+    made = server.told("lineage", "withdrawal", "a/base", "--write", str(file), "--force")
+    assert json.loads(file.read_text()) == made
+    file.write_text("the check-off")
+    left = server.cli("lineage", "withdrawal-verify", made["id"], "--write", str(file))
+    assert left.returncode == 1 and file.read_text() == "the check-off"

@@ -84,6 +84,10 @@ MAY: dict[str, tuple[str, ...]] = {
     "GET /lineage/withdrawals": ADMINISTRATORS,
     "GET /lineage/withdrawals/{id}": ADMINISTRATORS,
     "POST /lineage/withdrawals/{id}/check": ADMINISTRATORS,
+    "POST /lineage/words": ADMINISTRATORS,
+    "GET /lineage/words": ADMINISTRATORS,
+    "POST /lineage/words/{id}/approve": ADMINISTRATORS,
+    "DELETE /lineage/words/{id}": ADMINISTRATORS,
     "GET /texts/{request_id}": ADMINISTRATORS,
     "DELETE /texts/projects/{name}": ADMINISTRATORS,
 }

@@ -10,7 +10,7 @@ from ecotone.api.endpoint import Call, Need, endpoint
 from ecotone.api.work import job_json
 from ecotone.catalog import UNTOLD, LineageEdge, Model, WeightSet
 from ecotone.lineage.comparing import Related
-from ecotone.publishing.descent import alarms_in, badge
+from ecotone.publishing.descent import badge
 
 
 class Examination(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -53,6 +53,16 @@ def examine_lineage(call: Call) -> Any:
     return job_json(job)
 
 
+@endpoint(
+    "POST", "/lineage/fingerprints", need=Need.ADMIN, status=202, summary="Fingerprint weights that have none, as a job"
+)
+def take_fingerprints(call: Call) -> Any:
+    """The one that is under way already, when there is one."""
+    job = call.services.backfilling.start(actor=call.actor)
+    call.services.note("lineage.fingerprints", call.actor, job=job.id)
+    return job_json(job)
+
+
 def _answer(
     call: Call,
     model: Model,
@@ -63,7 +73,8 @@ def _answer(
 ) -> dict[str, Any]:
     """The document. Of a private model that the card names, or that is no relative, the viewer is told nothing."""
     report = weights.report if weights is not None else {}
-    alarms = [alarm for alarm in alarms_in(report) if alarm.parent not in hidden]
+    standing = call.services.publishing.descent.standing(model, weights) if weights is not None else []
+    alarms = [alarm for alarm in standing if alarm.parent not in hidden]
     told = [call.services.publishing.descent.told([alarm], call.actor)[0] for alarm in alarms]
     candidates = report.get("candidates", [])
     names = call.services.catalog.told_names((c["key"] for c in candidates), call.actor)

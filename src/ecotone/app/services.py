@@ -32,7 +32,7 @@ from ecotone.ledger.texts import Texts, Unreadable
 from ecotone.licences import KnowledgeBase
 from ecotone.licences.versions import keep_version
 from ecotone.policy import Outcome, Policy
-from ecotone.publishing import Examining, Publishing, Reviews, RevisionDuties
+from ecotone.publishing import Backfilling, Examining, Publishing, Reviews, RevisionDuties, Settling
 from ecotone.settings import Settings
 from ecotone.storage import Storage
 from ecotone.storage.holding import Holdings
@@ -80,6 +80,8 @@ class Services:
     reviews: Reviews
     duties: RevisionDuties
     examining: Examining
+    backfilling: Backfilling
+    settling: Settling
     engines: Engines
     tuning: Tuning
     audits: Audits
@@ -347,6 +349,8 @@ def compose(settings: Settings, *, successor: bool = False) -> Services:
         publishing=publishing,
         reviews=Reviews(catalog, publishing, writer),
         duties=RevisionDuties(catalog, storage, policy),
+        settling=Settling(catalog, four_eyes=policy.four_eyes),
+        backfilling=Backfilling(catalog, storage, publishing.descent, jobs),
         examining=Examining(catalog, storage, publishing.descent, jobs, writer),
         engines=engines,
         tuning=tuning,

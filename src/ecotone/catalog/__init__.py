@@ -3,6 +3,7 @@
 from ecotone.catalog.access import STATUSES, AccessRequest
 from ecotone.catalog.clan import Bond, Clan, Member
 from ecotone.catalog.collections import Collection, Item
+from ecotone.catalog.edge_words import KeptWord, WordNotFound
 from ecotone.catalog.entities import (
     DEFAULT_BRANCH,
     File,
@@ -15,6 +16,7 @@ from ecotone.catalog.entities import (
     Ref,
     Refs,
     Revision,
+    Said,
     WeightSet,
 )
 from ecotone.catalog.errors import (
@@ -36,7 +38,8 @@ from ecotone.catalog.events import Event, Events, RefChange, ToldComment, ToldDi
 from ecotone.catalog.names import RESERVED_SEGMENTS
 from ecotone.catalog.repositories import GATES
 from ecotone.catalog.services import Catalog
-from ecotone.catalog.weights import BY_WEIGHTS, SAID, UNTOLD, Kin, asserter
+from ecotone.catalog.settled import BY_WEIGHTS, SAID, SAID_SO, unsettled
+from ecotone.catalog.weights import UNTOLD, Kin, asserter
 
 __all__ = [
     "BY_WEIGHTS",
@@ -44,6 +47,7 @@ __all__ = [
     "GATES",
     "RESERVED_SEGMENTS",
     "SAID",
+    "SAID_SO",
     "STATUSES",
     "UNTOLD",
     "AccessRequest",
@@ -63,6 +67,7 @@ __all__ = [
     "Folder",
     "GatedRepo",
     "Item",
+    "KeptWord",
     "Kin",
     "LineageEdge",
     "Listing",
@@ -79,9 +84,12 @@ __all__ = [
     "ReservedId",
     "Revision",
     "RevisionNotFound",
+    "Said",
     "StaleParent",
     "ToldComment",
     "ToldDiscussion",
     "WeightSet",
+    "WordNotFound",
     "asserter",
+    "unsettled",
 ]

@@ -21,7 +21,7 @@ from ecotone.catalog.history import edge_of
 from ecotone.catalog.models import EdgeRow, ModelRow, RedirectRow
 from ecotone.catalog.names import key_of
 from ecotone.catalog.part import visible
-from ecotone.catalog.weights import BY_WEIGHTS, said_alone
+from ecotone.catalog.settled import BY_WEIGHTS, SAID_SO, as_declared, is_shown
 from ecotone.database import batches
 from ecotone.licences import Edge, Family, Node
 from ecotone.vocabulary import EdgeStatus, ModelKind, Relation, RepoType
@@ -93,7 +93,10 @@ class Clan(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     def selves(self) -> tuple[str, ...]:
         """Keys of the subject: as it is now, and the revisions of it that children name."""
         name = self.members[self.subject].name
-        return (self.subject, *(k for k, m in self.members.items() if m.name == name and k != self.subject))
+        return (
+            self.subject,
+            *(k for k, m in self.members.items() if m.name == name and k != self.subject and m.visible),
+        )
 
     def descendants(self, selves: Iterable[str] | None = None) -> dict[str, tuple[Bond, ...]]:
         """Members below the subject (or these of its revisions), nearest first, each with a shortest way down to it.
@@ -108,22 +111,29 @@ class Clan(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return {key: way for key, way in found.items() if way}
 
     def ancestors(self, key: str) -> dict[str, int]:
-        """Members above one, with how far up each stands, nearest first."""
+        """Members above one, with how far up each stands, nearest first. A parent that was refuted is among them, but
+        not what is only above such a one."""
         found = {key: 0}
         ring = [key]
         for one in ring:
             for bond in self.above.get(one, ()):
-                if bond.parent not in found:
+                if bond.parent not in found and bond.edge.status is not EdgeStatus.REFUTED:
                     found[bond.parent] = found[one] + 1
                     ring.append(bond.parent)
+        for one in ring:
+            for bond in self.above.get(one, ()):
+                found.setdefault(bond.parent, found[one] + 1)
         del found[key]
-        return found
+        return dict(sorted(found.items(), key=lambda item: item[1]))
 
     def family(self, key: str, nodes: Mapping[str, Node]) -> Family:
         """A member and its ancestors as the licence engine reads them."""
-        keys = [key, *self.ancestors(key)]
+        keys = {key: None} | dict.fromkeys(self.ancestors(key))
         edges = [
-            Edge(b.child, b.parent, b.edge.relation, b.edge.status) for one in keys for b in self.above.get(one, ())
+            Edge(b.child, b.parent, b.edge.relation, b.edge.status)
+            for one in keys
+            for b in self.above.get(one, ())
+            if b.parent in keys
         ]
         return Family(key, {one: nodes[one] for one in keys}, tuple(dict.fromkeys(edges)))
 
@@ -153,7 +163,8 @@ class ClanPart(Families):
             walk.up()
         if not subject.known and not any(bond.parent in (subject.key,) for bond in walk.bonds):
             raise ModelNotFound(name)
-        return Clan(subject=subject.key, members=walk.members, bonds=tuple(walk.bonds), cut=walk.cut)
+        members = {key: m for key, m in walk.members.items() if m.visible or key in walk.read}
+        return Clan(subject=subject.key, members=members, bonds=tuple(walk.bonds), cut=walk.cut)
 
     def facts_of(self, model_id: str) -> dict[str, object]:
         """What licences ask of a model itself, as far as the starter catalogue knows."""
@@ -168,11 +179,12 @@ class _Walk:
         self.members: dict[str, Member] = {}
         self.bonds: list[Bond] = []
         self.cut = False
-        self._unseen = ""  # key of a subject that the viewer may not see
         self._seen: set[tuple[str, str, LineageEdge]] = set()
         self._keys: dict[str, str] = {}
         self._unread: list[Member] = []
         self._heads: dict[int, str | None] = {}
+        self._unread_names: dict[str, Member] = {}
+        self.read: set[str] = set()
         self._rows: dict[int, ModelRow] = {}
         self._starting: dict[str, list[str]] = {}
         for entry in part._starter.values():
@@ -185,11 +197,30 @@ class _Walk:
         if found.visible:
             return found
         self._unread.clear()
-        self._keys = dict.fromkeys([*self._keys, key_of(found.name)], name)
-        kind = "dataset" if name.startswith(DATASET_PREFIX) else "weights"
-        unseen = Member(key=name, name=name, kind=kind, instruments=_UNKNOWN, known=False)
-        self.members, self._unseen = {name: unseen}, name
-        return unseen
+        self._keys.clear()
+        self.members = {}
+        return self._like_absent(name)
+
+    def _like_absent(self, name: str) -> Member:
+        """A model that the viewer may not read, as one that nobody here has."""
+        if key_of(name) not in self._unread_names:
+            self._unread_names[key_of(name)] = self._without_row(name)
+            stub = self._unread_names[key_of(name)]
+            self.members[stub.key] = stub
+            self._met(stub)
+        return self._unread_names[key_of(name)]
+
+    def _told(self, child: Member, edge: LineageEdge, parent: Member) -> tuple[Member, LineageEdge]:
+        """A parent and the edge to it as the viewer is told them."""
+        if self._viewer.may_read_private or (parent.visible and parent.known):
+            return parent, edge
+        if is_shown(edge) or not child.visible:  # no public card names it
+            return (self._unnamed(parent) if parent.visible else parent), edge
+        return self._like_absent(_parent_name(edge)), as_declared(edge)
+
+    def _unnamed(self, absent: Member) -> Member:
+        key = f"\0{absent.name}"
+        return self.members.setdefault(key, msgspec.structs.replace(absent, key=key, visible=False))
 
     def _resolved(self, names: Iterable[str]) -> dict[str, Member]:
         """The member for each name: a living repository, one that was moved, a tombstone, an entry, or unknown."""
@@ -223,31 +254,31 @@ class _Walk:
         return found
 
     def _member(self, name: str, row: ModelRow | None) -> Member:
-        dataset = name.startswith(DATASET_PREFIX)
-        starter = None if dataset else self._part._starter.get(key_of(name))
-        if row is not None:
-            member = self._of_row(row)
-        elif starter is not None:
-            api = starter.kind is ModelKind.API
-            member = Member(
-                key=starter.id,
-                name=starter.id,
-                kind="api" if api else "weights",
-                instruments=starter.instruments or _UNKNOWN,
-                facts=self._part.facts_of(starter.id),
-            )
-        else:
-            kind = "dataset" if dataset else "weights"
-            member = Member(key=name, name=name, kind=kind, instruments=_UNKNOWN, known=False)
+        member = self._of_row(row) if row is not None else self._without_row(name)
         self._keys[key_of(name)] = member.key
         return self._placed(member)
+
+    def _without_row(self, name: str) -> Member:
+        dataset = name.startswith(DATASET_PREFIX)
+        starter = None if dataset else self._part._starter.get(key_of(name))
+        if starter is None:
+            kind = "dataset" if dataset else "weights"
+            return Member(key=name, name=name, kind=kind, instruments=_UNKNOWN, known=False)
+        return Member(
+            key=starter.id,
+            name=starter.id,
+            kind="api" if starter.kind is ModelKind.API else "weights",
+            instruments=starter.instruments or _UNKNOWN,
+            facts=self._part.facts_of(starter.id),
+        )
 
     def _of_row(self, row: ModelRow) -> Member:
         model = self._part._entity(row)
         name = _prefix(model.repo_type) + model.id
         self._rows[row.key] = row
+        seen = visible(row.private, self._viewer)
         return Member(
-            key=name,
+            key=name if seen else f"\0{name}",
             name=name,
             kind="dataset" if model.repo_type is RepoType.DATASET else "weights",
             instruments=model.instruments or _UNKNOWN,
@@ -255,7 +286,7 @@ class _Walk:
             facts={} if model.repo_type is RepoType.DATASET else self._part.facts_of(model.id),
             row=row.key,
             deleted=bool(row.buried),
-            visible=visible(row.private, self._viewer),
+            visible=seen,
             private=row.private,
         )
 
@@ -265,8 +296,16 @@ class _Walk:
             return known
         self.members[member.key] = member
         self._keys[key_of(member.name)] = member.key
-        self._unread.append(member)
+        if member.visible:
+            self._met(member)
         return member
+
+    def _met(self, member: Member) -> None:
+        """Have the edges of a member read. One that may not be named is met only where an edge leads to it that the
+        viewer may be told."""
+        if member.key not in self.read:
+            self.read.add(member.key)
+            self._unread.append(member)
 
     # -- down --------------------------------------------------------------------------------------------------------
     def down(self, subject: Member) -> None:
@@ -280,17 +319,33 @@ class _Walk:
     def _ring_below(self, ring: list[Member], of_datasets: bool) -> Iterator[Member]:
         """The children of those members of a ring that are datasets, or of those that are not."""
         some = [m for m in ring if (m.kind == "dataset") is of_datasets]
-        names = [*(_bare(key_of(m.name)) for m in some), *self._former(some)]
-        said = self._unseen in (m.key for m in some)
-        rows = {row.key: row for row in self._children(names, of_datasets, said=said)}
+        names = [*(_bare(key_of(m.name)) for m in some if m.visible), *self._former(some)]
+        rows: dict[int, ModelRow] = {}
+        for ways, members in self._by_ways(some):
+            named = [*(_bare(key_of(m.name)) for m in members), *self._former(members)]
+            rows |= {row.key: row for row in self._children(named, of_datasets, ways)}
         for row in sorted(rows.values(), key=lambda r: (bool(r.buried), r.folded)):
             if len(self.members) >= self._most:
                 self.cut = True
                 return
-            yield self._placed(self._of_row(row))
+            child = self._placed(self._of_row(row))
+            self._met(child)
+            yield child
         starting = [] if of_datasets else [s for n in names for s in self._starting.get(n, ())]
         ids = [self._part._starter[folded].id for folded in starting]
         yield from self._resolved(ids).values()
+
+    def _by_ways(self, some: list[Member]) -> Iterator[tuple[sa.ColumnElement[bool], list[Member]]]:
+        """Members with the edges by which their children are told: all of one that may be read; else those that weights
+        show, and for one that stands as absent those that cards declare."""
+        shown = sa.or_(EdgeRow.asserted_by == BY_WEIGHTS, EdgeRow.evidence == SAID_SO)
+        closed = not self._viewer.may_read_private
+        hidden = [m for m in some if not m.visible]
+        absent = [m for m in some if closed and m.visible and not (m.row or m.known)]
+        absent += [m for m in some if closed and m in self._unread_names.values() and m not in absent]
+        yield sa.true(), [m for m in some if m not in hidden and m not in absent]
+        yield shown, hidden
+        yield sa.not_(shown), absent
 
     def _former(self, ring: list[Member]) -> list[str]:
         """Names that members of a ring had before they were moved."""
@@ -299,17 +354,14 @@ class _Walk:
             found += self._session.scalars(sa.select(RedirectRow.folded).where(RedirectRow.model_key.in_(some)))
         return found
 
-    def _children(self, names: list[str], of_datasets: bool, *, said: bool = False) -> Iterator[ModelRow]:
-        """Repositories that have one of the names as a parent; with `said` those alone whose edge weights did not show,
-        which would tell what the unnamed parent of a public model is called."""
+    def _children(self, names: list[str], of_datasets: bool, ways: sa.ColumnElement[bool]) -> Iterator[ModelRow]:
         datasets = [r.value for r in _OF_DATASETS]
         for some in batches(names, _BATCH):
             wanted = (
                 sa.select(ModelRow)
                 .join(EdgeRow, sa.and_(EdgeRow.model_key == ModelRow.key, EdgeRow.sha == ModelRow.head))
-                .where(EdgeRow.parent_folded.in_(some))
+                .where(EdgeRow.parent_folded.in_(some), ways)
                 .where(EdgeRow.relation.in_(datasets) if of_datasets else EdgeRow.relation.not_in(datasets))
-                .where(EdgeRow.asserted_by != BY_WEIGHTS if said else sa.true())
                 .order_by(ModelRow.folded, ModelRow.key)
                 .limit(self._most + 1)
             )
@@ -333,10 +385,8 @@ class _Walk:
                 parent = self.members[self._keys[key_of(_parent_name(edge))]]
                 if parent.key == member.key or parent.name == member.name:
                     continue
-                if parent.key == self._unseen:
-                    if edge.asserted_by == BY_WEIGHTS:
-                        continue
-                    edge = said_alone(edge)
+                parent, edge = self._told(member, edge, parent)
+                self._met(parent)
                 pinned = self._pinned(parent, edge.parent_revision)
                 mark = (member.key, pinned.key, msgspec.structs.replace(edge, child=""))
                 if mark not in self._seen:
@@ -366,7 +416,7 @@ class _Walk:
         """The revision that a child names, where that is not the newest one and said under what it was."""
         if sha is None or sha == parent.revision or not parent.row:
             return parent
-        key = f"{parent.name}@{sha}"
+        key = f"{parent.key}@{sha}"
         if key in self.members:
             return self.members[key]
         row = self._rows.get(parent.row) or self._session.get(ModelRow, parent.row)

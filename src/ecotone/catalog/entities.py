@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from ecotone.storage import Content
-from ecotone.vocabulary import EdgeStatus, ModelKind, Relation, RepoType
+from ecotone.vocabulary import EdgeStatus, EdgeWord, ModelKind, Relation, RepoType
 
 DEFAULT_BRANCH = "main"
 
@@ -121,10 +121,31 @@ class Refs(msgspec.Struct, frozen=True):
     pull_requests: tuple[Ref, ...] = ()
 
 
+class Said(msgspec.Struct, frozen=True, kw_only=True):
+    """An administrator's word on an edge that is in force. `found` is the status that the edge has without it."""
+
+    id: str
+    word: EdgeWord
+    reason: str
+    by: str
+    at: datetime
+    found: EdgeStatus
+    approved_by: str | None = None
+
+    @property
+    def told(self) -> str:
+        """It as a part of a sentence."""
+        because = f" because {self.reason}" if self.reason else ""
+        other = self.approved_by if self.approved_by not in (None, self.by) else None
+        return f"{self.word.value} by {self.by}{because}" + (f" (approved by {other})" if other else "")
+
+
 class LineageEdge(msgspec.Struct, frozen=True, kw_only=True):
     """Child <- parent with a relation, who asserted it and on what evidence. Without `parent_revision` the parent's
     newest one is meant.
 
+    `said` is an administrator's word on it, which `status` follows: what is rejected is refuted, what is confirmed is
+    declared unless the weights show it.
     `terms` are the entries of the knowledge base under which a provider's model gave its outputs (`generated_by`), and
     bind in the place of what is known of the parent; `made_from` and `made_until` are the days of the first and last
     of them.
@@ -141,6 +162,12 @@ class LineageEdge(msgspec.Struct, frozen=True, kw_only=True):
     terms: tuple[str, ...] = ()
     made_from: date | None = None
     made_until: date | None = None
+    said: Said | None = None
+
+    @property
+    def rejected(self) -> bool:
+        """Whether an administrator's word takes it out of what counts."""
+        return self.said is not None and self.said.word is EdgeWord.REJECTED
 
     @property
     def identity(self) -> tuple[str, ...]:

@@ -1,12 +1,14 @@
 """Families: the graph of a revision's ancestors across tables and starter catalogue, as the licence engine reads it.
 
 A parent counts as it was at the revision that the edge names, else as it is now. One that nobody here knows binds as
-`unknown`. A deleted parent still binds through its tombstone, a private one
-binds without being shown. Walks are bounded in nodes and depth and visit each model once.
+`unknown`. A deleted parent still binds through its tombstone, a private one binds without being shown. To whoever may
+not read it, one that a card names looks like one that nobody here has. Walks are bounded in nodes and depth and visit
+each model once.
 """
 
 from collections import deque
 from collections.abc import Iterable
+from enum import Enum
 from typing import Any, NamedTuple
 
 import msgspec
@@ -19,6 +21,7 @@ from ecotone.catalog.history import edge_of
 from ecotone.catalog.models import EdgeRow, ModelRow, RevisionRow
 from ecotone.catalog.names import key_of
 from ecotone.catalog.part import Part, visible
+from ecotone.catalog.settled import as_declared, is_shown
 from ecotone.licences import Edge, Family, Node
 from ecotone.licences.providers import is_provider, terms_of_outputs
 from ecotone.vocabulary import EdgeStatus, ModelKind, Relation, RepoType
@@ -31,6 +34,14 @@ DATASET_PREFIX = "datasets/"
 _OF_DATASETS = (Relation.TRAINED_ON, Relation.EVALUATED_ON)
 
 
+class _Told(Enum):
+    """How a parent is told: as it is, as one that nobody here has, or without a name."""
+
+    OPEN = "open"
+    ABSENT = "absent"
+    UNNAMED = "unnamed"
+
+
 class _Member(NamedTuple):
     node: Node
     edges: tuple[LineageEdge, ...]
@@ -39,8 +50,11 @@ class _Member(NamedTuple):
 class Families(Part):
     """Services over lineage edges."""
 
-    def family(self, model: Model, revision: Revision | None, *, viewer: Actor = SYSTEM) -> Family:
-        """The family of a revision (of a starter entry when None), its own declared licence included."""
+    def family(
+        self, model: Model, revision: Revision | None, *, viewer: Actor = SYSTEM, binding: bool = False
+    ) -> Family:
+        """The family of a revision (of a starter entry when None), its own declared licence included; see
+        `compose_family`."""
         kind = _node_kind(model)
         node = Node(
             id=model.id,
@@ -50,51 +64,77 @@ class Families(Part):
             facts=_facts_of(self._starter.get(key_of(model.id))) if kind != "dataset" else {},
         )
         edges = revision.edges if revision is not None else starter_edges(model)
-        return self.compose_family(node, edges, viewer=viewer)
+        return self.compose_family(node, edges, viewer=viewer, binding=binding)
 
     def _own(self, model: Model, revision: Revision) -> tuple[str, ...]:
         """What a revision's card says, and for a reserved id what the starter catalogue knows beside it."""
         starter = self._starter.get(key_of(model.id)) if model.repo_type is RepoType.MODEL else None
         return tuple(dict.fromkeys([*(starter.instruments if starter else ()), *revision.instruments]))
 
-    def compose_family(self, subject: Node, edges: Iterable[LineageEdge], *, viewer: Actor = SYSTEM) -> Family:
-        """The family of a subject whose own edges are given; publishing asks before the revision exists."""
+    def compose_family(
+        self, subject: Node, edges: Iterable[LineageEdge], *, viewer: Actor = SYSTEM, binding: bool = False
+    ) -> Family:
+        """The family of a subject whose own edges are given; publishing asks before the revision exists. Edges that an
+        administrator rejected are no part of it.
+
+        Args:
+            viewer: who is told of it. A parent that a card names and the viewer may not read is like one that nobody
+                here has.
+            binding: such a parent binds by its own terms, unnamed; for decisions that are in force for all.
+        """
+        closed = not binding and not viewer.may_read_private
         nodes = {subject.id: subject}
         names = {key_of(subject.id): subject.id}
         found: dict[Edge, None] = {}
         with self._database.reading() as session:
-            ring = deque((edge, subject.id, 1) for edge in edges)
+            ring = deque((edge, subject.id, 1) for edge in edges if not edge.rejected)
             while ring:
                 edge, child, depth = ring.popleft()
                 dataset = edge.relation in _OF_DATASETS
                 wanted = DATASET_PREFIX + edge.parent if dataset else edge.parent
                 variant = _variant(edge, nodes.get(names.get(key_of(wanted), "")))
-                key = key_of(wanted) + variant
+                how = self._told_how(session, edge, dataset, viewer, nodes[child]) if closed else _Told.OPEN
+                key = ("\0" if how is _Told.UNNAMED else "") + key_of(wanted) + variant
                 if key == key_of(child):
                     continue
                 if key not in names:
                     if len(nodes) >= MOST_NODES or depth > MOST_DEPTH:
-                        member = _Member(Node(id=wanted, instruments=UNKNOWN), ())
+                        member = _Member(Node(id=wanted, instruments=UNKNOWN, visible=how is not _Told.UNNAMED), ())
                     else:
-                        member = self._member(session, edge, dataset, viewer)
-                    name = names[key] = member.node.id + variant
+                        member = self._member(session, edge, dataset, viewer, how)
+                    name = member.node.id + variant
+                    name = names[key] = name if name not in nodes else f"{name} ({len(nodes)})"  # unnamed beside named
                     nodes[name] = msgspec.structs.replace(member.node, id=name)
-                    ring += [(inner, name, depth + 1) for inner in member.edges if len(nodes) < 2 * MOST_NODES]
-                made = Edge(child=child, parent=names[key], relation=edge.relation, status=edge.status)
+                    held = [inner for inner in member.edges if not inner.rejected]
+                    ring += [(inner, name, depth + 1) for inner in held if len(nodes) < 2 * MOST_NODES]
+                status = as_declared(edge).status if how is _Told.ABSENT else edge.status
+                made = Edge(child=child, parent=names[key], relation=edge.relation, status=status)
                 if made.child != made.parent:
                     found[made] = None
         return Family(subject=subject.id, nodes=nodes, edges=tuple(found))
 
-    def _member(self, session: Session, edge: LineageEdge, dataset: bool, viewer: Actor) -> _Member:
+    def _told_how(self, session: Session, edge: LineageEdge, dataset: bool, viewer: Actor, child: Node) -> "_Told":
+        """How a parent is told to somebody who may not read private models."""
+        starter = None if dataset else self._starter.get(key_of(edge.parent))
+        row = self._standing(session, edge.parent, RepoType.DATASET if dataset else RepoType.MODEL)
+        if edge.terms or (row is None and starter is not None) or (row is not None and visible(row.private, viewer)):
+            return _Told.OPEN
+        return _Told.UNNAMED if is_shown(edge) or not child.visible else _Told.ABSENT
+
+    def _standing(self, session: Session, model_id: str, repo_type: RepoType) -> ModelRow | None:
+        return self._row(session, model_id, repo_type) or self._tombstone(session, model_id, repo_type)
+
+    def _member(self, session: Session, edge: LineageEdge, dataset: bool, viewer: Actor, how: "_Told") -> _Member:
         parent = edge.parent
         if edge.terms:  # what a provider gave under its terms of that day
             return _Member(Node(id=parent, instruments=edge.terms, kind="api"), ())
         repo_type = RepoType.DATASET if dataset else RepoType.MODEL
         prefix = DATASET_PREFIX if dataset else ""
-        row = self._row(session, parent, repo_type) or self._tombstone(session, parent, repo_type)
+        row = None if how is _Told.ABSENT else self._standing(session, parent, repo_type)
         starter = None if dataset else self._starter.get(key_of(parent))
         if row is None and starter is None:
-            return _Member(Node(id=prefix + parent, instruments=UNKNOWN, kind="dataset" if dataset else "weights"), ())
+            kind, named = "dataset" if dataset else "weights", how is not _Told.UNNAMED
+            return _Member(Node(id=prefix + parent, instruments=UNKNOWN, kind=kind, visible=named), ())
         if row is None and starter is not None:
             node = Node(
                 id=starter.id,
@@ -175,7 +215,7 @@ class Families(Part):
         of_dataset = model.repo_type is RepoType.DATASET
         with self._database.reading() as session:
             found = [edge_of(edge, _name_of(row)) for edge, row in session.execute(wanted)]
-        found = [edge for edge in found if (edge.relation in _OF_DATASETS) == of_dataset]
+        found = [edge for edge in found if (edge.relation in _OF_DATASETS) == of_dataset and not edge.rejected]
         if not of_dataset:
             ours = key_of(model.id)
             known = (edge for entry in self._starter.values() for edge in starter_edges(entry))

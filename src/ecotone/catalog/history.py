@@ -21,6 +21,7 @@ from ecotone.catalog.manifests import ManifestCache, encode
 from ecotone.catalog.models import EdgeRow, ModelRow, RefRow, RevisionRow
 from ecotone.catalog.names import check_ref, is_sha, key_of
 from ecotone.catalog.objects import keep_objects
+from ecotone.catalog.settled import settled, with_word
 from ecotone.catalog.telling import Telling
 from ecotone.catalog.weight_rows import keep_weights
 from ecotone.database import Database, batches, utc_now
@@ -285,7 +286,9 @@ class History(Telling):
                 self._tell_of_opened(session, row, proposal.author, made)
             if session.get(RevisionRow, (model.key, revision.id)) is None:
                 session.add(_revision_row(model, new))
-                session.add_all(edge_row(model.key, revision.id, edge) for edge in revision.edges)
+                digest = new.weights.digest if new.weights is not None else ""
+                edges = settled(session, row, revision.id, digest, revision.edges)
+                session.add_all(edge_row(model.key, revision.id, edge) for edge in edges)
                 changed = [new.files[path] for path in new.changed]
                 keep_objects(session, model.key, changed, ref=ref, pushed=revision.date)
                 self._storage.hold(session, row.namespace, [file.content for file in changed])
@@ -340,7 +343,7 @@ def describe(row: ModelRow, revision: Revision, files: Mapping[str, File]) -> No
 
 
 def edge_of(row: EdgeRow, child: str) -> LineageEdge:
-    return LineageEdge(
+    edge = LineageEdge(
         child=child,
         child_revision=row.sha,
         parent=row.parent,
@@ -353,6 +356,7 @@ def edge_of(row: EdgeRow, child: str) -> LineageEdge:
         made_from=row.made_from,
         made_until=row.made_until,
     )
+    return edge if row.word is None else with_word(edge, row.word)
 
 
 def edge_row(model_key: int, sha: str, edge: LineageEdge) -> EdgeRow:
@@ -363,7 +367,8 @@ def edge_row(model_key: int, sha: str, edge: LineageEdge) -> EdgeRow:
         parent_folded=key_of(edge.parent),
         parent_revision=edge.parent_revision,
         relation=edge.relation.value,
-        status=edge.status.value,
+        status=(edge.said.found if edge.said is not None else edge.status).value,
+        word_id=edge.said.id if edge.said is not None else None,
         asserted_by=edge.asserted_by,
         evidence=edge.evidence,
         terms=" ".join(edge.terms) or None,

@@ -4,7 +4,7 @@ from datetime import date, datetime
 from typing import Any
 
 from sqlalchemy import BigInteger, Date, ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from ecotone.database import Base
 
@@ -137,6 +137,32 @@ class EdgeRow(Base):
     terms: Mapped[str | None] = mapped_column(String(400))
     made_from: Mapped[date | None] = mapped_column(Date)
     made_until: Mapped[date | None] = mapped_column(Date)
+    word_id: Mapped[str | None] = mapped_column(ForeignKey("edge_words.id", ondelete="SET NULL"), index=True)
+    word: Mapped["EdgeWordRow | None"] = relationship(lazy="joined", viewonly=True)
+
+
+class EdgeWordRow(Base):
+    """An administrator's word on the edges from a model to a parent; in force once it is approved.
+
+    A rejection holds for the revisions whose weights have this `digest` (empty: none), a confirmation for all.
+    """
+
+    __tablename__ = "edge_words"
+
+    id: Mapped[str] = mapped_column(String(24), primary_key=True)
+    model_key: Mapped[int] = mapped_column(ForeignKey("models.key", ondelete="CASCADE"), index=True)
+    sha: Mapped[str] = mapped_column(String(40))
+    digest: Mapped[str] = mapped_column(String(64))
+    parent: Mapped[str] = mapped_column(String(200))
+    parent_folded: Mapped[str] = mapped_column(String(600))
+    parent_key: Mapped[int | None] = mapped_column(ForeignKey("models.key", ondelete="SET NULL"))
+    relation: Mapped[str] = mapped_column(String(32))
+    word: Mapped[str] = mapped_column(String(16))
+    reason: Mapped[str] = mapped_column(Text)
+    created: Mapped[datetime]
+    created_by: Mapped[str] = mapped_column(String(96))
+    approved: Mapped[datetime | None]
+    approved_by: Mapped[str | None] = mapped_column(String(96))
 
 
 class GeneratedFileRow(Base):

@@ -4,6 +4,7 @@ from ecotone.catalog.access import Access
 from ecotone.catalog.clan import ClanPart
 from ecotone.catalog.collections import Collections
 from ecotone.catalog.discussions import Discussions
+from ecotone.catalog.edge_words import EdgeWords
 from ecotone.catalog.generated import Generated
 from ecotone.catalog.listings import Listings
 from ecotone.catalog.measurements import Measurements
@@ -11,7 +12,6 @@ from ecotone.catalog.names import key_of
 from ecotone.catalog.objects import Objects
 from ecotone.catalog.rewriting import Rewriting
 from ecotone.catalog.starter import load as load_starter
-from ecotone.catalog.weights import WeightSets
 from ecotone.database import Database
 from ecotone.licences import KnowledgeBase
 from ecotone.settings import Settings
@@ -19,7 +19,16 @@ from ecotone.storage import Storage
 
 
 class Catalog(
-    Collections, Discussions, Rewriting, Access, Objects, Listings, ClanPart, Generated, Measurements, WeightSets
+    Collections,
+    Discussions,
+    Rewriting,
+    Access,
+    Objects,
+    Listings,
+    ClanPart,
+    Generated,
+    Measurements,
+    EdgeWords,
 ):
     """Models, revisions, files, cards, lineage, weights, measurements, search, collections, access. Thread-safe."""
 

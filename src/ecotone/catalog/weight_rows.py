@@ -42,15 +42,24 @@ class WeightFileRow(Base):
     added: Mapped[datetime]
 
 
-def keep_weights(session: Session, model_key: int, sha: str, weights: WeightSet) -> None:
-    """Keep the weights of a revision, in the transaction that makes it visible."""
+def keep_weights(
+    session: Session, model_key: int, sha: str, weights: WeightSet, *, since: datetime | None = None
+) -> None:
+    """Keep the weights of a revision, in the transaction that makes it visible.
+
+    Args:
+        since: when they came, if that was earlier.
+    """
+    came = since or utc_now()
     if session.get(WeightSetRow, (model_key, sha)) is None:
-        session.add(WeightSetRow(model_key=model_key, sha=sha, created=utc_now(), **_columns(weights)))
+        session.add(WeightSetRow(model_key=model_key, sha=sha, created=came, **_columns(weights)))
     for some in batches(list(weights.names), _BATCH):
         of = (WeightFileRow.model_key == model_key, WeightFileRow.name.in_(some))
         known = set(session.scalars(sa.select(WeightFileRow.name).where(*of)))
         fresh = sorted(set(some) - known)
-        session.add_all(WeightFileRow(model_key=model_key, name=name, added=utc_now()) for name in fresh)
+        session.add_all(WeightFileRow(model_key=model_key, name=name, added=came) for name in fresh)
+        if since is not None:
+            session.execute(sa.update(WeightFileRow).where(*of, WeightFileRow.added > since).values(added=since))
 
 
 def _columns(weights: WeightSet) -> dict[str, Any]:

@@ -18,12 +18,11 @@ from ecotone.catalog.history import edge_of, edge_row
 from ecotone.catalog.models import EdgeRow, ModelRow, RevisionRow
 from ecotone.catalog.names import key_of
 from ecotone.catalog.part import Part, visible
+from ecotone.catalog.settled import BY_WEIGHTS, SAID, as_declared, is_shown, settled, unnamed, unsettled
 from ecotone.catalog.weight_rows import WeightFileRow, WeightSetRow, keep_weights, weights_of_row
 from ecotone.database import batches
-from ecotone.vocabulary import EdgeStatus, RepoType
+from ecotone.vocabulary import RepoType
 
-BY_WEIGHTS = "weights"
-SAID = "; weights: "  # in the evidence of an edge that others assert, before what the weights say of it
 MOST_ALIKE = 4096
 _BATCH = 500
 UNTOLD = "a private model"
@@ -42,13 +41,6 @@ class Kin(msgspec.Struct, frozen=True, kw_only=True):
 def asserter(name: str) -> str:
     """Who asserts what a user says: their name, never the word that stands for weights, whose edges come and go."""
     return f"user {name}" if name == BY_WEIGHTS else name
-
-
-def said_alone(edge: LineageEdge) -> LineageEdge:
-    """What a card says, without what weights say of it; an edge that weights alone show stays as it is."""
-    if edge.asserted_by == BY_WEIGHTS or SAID not in edge.evidence:
-        return edge
-    return msgspec.structs.replace(edge, status=EdgeStatus.DECLARED, evidence=edge.evidence.partition(SAID)[0])
 
 
 class WeightSets(Part):
@@ -162,15 +154,18 @@ class WeightSets(Part):
         return told, {edge.parent for edge, seen in zip(edges, told, strict=True) if edge != seen}
 
     def _told(self, session: Session, edge: LineageEdge, viewer: Actor) -> LineageEdge:
-        said = said_alone(edge)
-        if edge.asserted_by != BY_WEIGHTS and said == edge:
+        shown = is_shown(edge)
+        if not shown and SAID not in edge.evidence and edge.said is None:
             return edge
         row = self._row(session, edge.parent, RepoType.MODEL) or self._buried(session, edge.parent)
-        if row is None or visible(row.private, viewer):
+        known = row is not None or key_of(edge.parent) in self._starter
+        if (row is None or visible(row.private, viewer)) and (known or edge.said is None):
             return edge
-        if edge.asserted_by != BY_WEIGHTS:  # nobody learns by a card's word whether there is such a model
-            return said
-        return msgspec.structs.replace(edge, parent=UNTOLD, parent_revision=None)
+        if not shown:
+            return as_declared(edge)
+        by = edge.asserted_by if edge.asserted_by == BY_WEIGHTS else "an administrator"
+        said = unnamed(edge)
+        return msgspec.structs.replace(edge, parent=UNTOLD, parent_revision=None, asserted_by=by, said=said)
 
     def record_descent(
         self,
@@ -205,7 +200,7 @@ class WeightSets(Part):
                 one.report, one.job = made.report, made.job or one.job
                 at = (EdgeRow.model_key == model.key, EdgeRow.sha == one.sha)
                 old = [edge_of(e, name) for e in session.scalars(sa.select(EdgeRow).where(*at).order_by(EdgeRow.key))]
-                new = edges_of(one.sha, old)
+                new = settled(session, row, one.sha, digest, edges_of(one.sha, unsettled(old)))
                 if new != old:
                     session.execute(sa.delete(EdgeRow).where(*at))
                     session.add_all(edge_row(model.key, one.sha, edge) for edge in new)
@@ -214,11 +209,26 @@ class WeightSets(Part):
             return [one.sha for one in rows]
 
     def add_weights(self, model: Model, sha: str, weights: WeightSet) -> None:
-        """Keep the weights of a revision that came before they were kept."""
+        """Keep the weights of a revision that came before they were kept, as of the day on which it came: who was first
+        tells parent from child."""
         with self._database.writing() as session:
             self._locked(session, model)
-            if session.get(RevisionRow, (model.key, sha)) is not None:
-                keep_weights(session, model.key, sha, weights)
+            revision = session.get(RevisionRow, (model.key, sha))
+            if revision is not None:
+                keep_weights(session, model.key, sha, weights, since=revision.date)
+
+    def without_weights(self, *, after: tuple[int, str] = (0, "")) -> list[tuple[int, str]]:
+        """(model key, revision) of living models' revisions whose weights, if any, were never kept; some of those that
+        come behind one, in that order."""
+        wanted = _without_weights(after, RevisionRow.model_key, RevisionRow.sha)
+        wanted = wanted.order_by(RevisionRow.model_key, RevisionRow.sha).limit(_BATCH)
+        with self._database.reading() as session:
+            return [(key, sha) for key, sha in session.execute(wanted)]
+
+    def count_without_weights(self, *, after: tuple[int, str] = (0, "")) -> int:
+        """How many there are behind one."""
+        with self._database.reading() as session:
+            return session.scalar(_without_weights(after, sa.func.count())) or 0
 
     def _buried(self, session: Session, model_id: str) -> ModelRow | None:
         wanted = sa.select(ModelRow).where(
@@ -248,3 +258,16 @@ class WeightSets(Part):
             weights=weights_of_row(found),
             since=since or found.created,
         )
+
+
+def _without_weights(after: tuple[int, str], *columns: Any) -> sa.Select[Any]:
+    key, sha = after
+    at = (WeightSetRow.model_key == RevisionRow.model_key, WeightSetRow.sha == RevisionRow.sha)
+    behind = sa.or_(RevisionRow.model_key > key, sa.and_(RevisionRow.model_key == key, RevisionRow.sha > sha))
+    return (
+        sa.select(*columns)
+        .select_from(RevisionRow)
+        .join(ModelRow, ModelRow.key == RevisionRow.model_key)
+        .outerjoin(WeightSetRow, sa.and_(*at))
+        .where(ModelRow.repo_type == RepoType.MODEL.value, ModelRow.buried == 0, WeightSetRow.sha.is_(None), behind)
+    )

@@ -33,7 +33,8 @@ def examine(
 def _show(found: dict[str, Any]) -> None:
     print(f"{found['model']}@{(found['revision'] or '')[:12]}: {found['badge'] or 'nothing is known of its descent'}")
     for edge in found["edges"]:
-        print(f"  {edge['relation']} of {edge['parent']}: {edge['status']} ({edge['evidence']})")
+        said = f"; {word['word']} by {word['by']} because {word['reason']}" if (word := edge.get("said")) else ""
+        print(f"  {edge['relation']} of {edge['parent']}: {edge['status']} ({edge['evidence']}{said})")
     for alarm in found["alarms"]:
         print(f"  ! {alarm['means']}")
     for text in found["findings"]:
@@ -44,5 +45,25 @@ def _show(found: dict[str, Any]) -> None:
             print(f"  compared with {candidate['model']}: {candidate['related']} ({figures})")
 
 
+def fingerprint(
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the job to its end")] = True,
+    as_json: options.Json = False,
+) -> None:
+    """Fingerprint all weights on the hub that have no fingerprint yet, so that their models become candidates."""
+    server = Server()
+    started = server.post("/lineage/fingerprints")
+    if not wait:
+        print_json(started) if as_json else note(f"job {started['id']} takes the fingerprints that are missing")
+        return
+    found = work.wait(server, started)["result"]
+    if as_json:
+        print_json(found)
+        return
+    print(f"{found['revisions']} of {found['seen']} revisions fingerprinted, {found['files']} files read")
+    for text in found["findings"]:
+        print(f"! {text}")
+
+
 def add_to(group: typer.Typer) -> None:
     group.command()(examine)
+    group.command()(fingerprint)

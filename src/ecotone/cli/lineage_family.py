@@ -16,6 +16,7 @@ _MOST_LINES = 60
 
 _Model = Annotated[str, typer.Argument(metavar="MODEL", help="namespace/name; a dataset as datasets/namespace/name")]
 _Mode = Annotated[vocabulary.Mode | None, typer.Option("--mode", help="What is done with the models")]
+_Force = Annotated[bool, typer.Option("--force", help="Replace a file that is there already")]
 _Purpose = Annotated[vocabulary.Purpose | None, typer.Option("--purpose", help="What it is done for")]
 
 
@@ -56,7 +57,7 @@ def _print_tree(answer: dict[str, Any]) -> None:
     for member in answer["members"]:
         marks = [w for w in ("private", "deleted") if member[w]] + ([] if member["known"] else ["not here"])
         came = "; ".join(
-            f"{e['relation']} of {names.get(e['parent'], '?')}, {e['status']}"
+            f"{e['relation']} of {names.get(e['parent'], '?')}, {e.get('said') or e['status']}"
             for e in parents.get(member["id"], ())[:3]
         )
         place = (
@@ -165,13 +166,15 @@ def withdrawal(
     write: Annotated[
         Path | None, typer.Option("--write", metavar="FILE", help="Keep the signed drill here too")
     ] = None,
+    force: _Force = False,
     as_json: options.Json = False,
 ) -> None:
     """Its licence ended: list every derivative, copy, deployment, route and caller, with what to do about each. The
     list is signed, kept on the server and recorded in the ledger; nothing else changes."""
+    _check_place(write, force)
     answer = Server().post("/lineage/withdrawals", {"model": model, "revision": revision, "reason": reason})
     if write is not None:
-        write.write_text(json.dumps(answer, indent=2, ensure_ascii=False) + "\n")
+        _write(write, answer, force)
         note(f"The drill is in {write}; `ecotone lineage withdrawal-verify {write}` says what is left.")
     if as_json:
         print_json(answer)
@@ -209,9 +212,11 @@ def withdrawal_verify(
     write: Annotated[
         Path | None, typer.Option("--write", metavar="FILE", help="Keep the signed check-off here")
     ] = None,
+    force: _Force = False,
     as_json: options.Json = False,
 ) -> None:
     """What of a drill is gone, and where the rest still is. Exit status: 0 nothing is left here, 4 something is."""
+    _check_place(write, force)
     path, document = Path(drill), None
     if path.is_file():
         document = _signed(path, key)
@@ -228,12 +233,28 @@ def withdrawal_verify(
             _STILL_THERE,
         )
     if write is not None:
-        write.write_text(json.dumps(answer, indent=2, ensure_ascii=False) + "\n")
+        _write(write, answer, force)
     if as_json:
         print_json(answer)
     else:
         _print_check(answer)
     raise typer.Exit(0 if answer["done"] else _STILL_THERE)
+
+
+def _check_place(file: Path | None, force: bool) -> None:
+    """End before anything is done when a file would be replaced that nobody said to replace."""
+    if file is not None and not force and (file.exists() or file.is_symlink()):
+        fail(f"{file} is there already; say --force to replace it, or another name.")
+    if file is not None and not file.absolute().parent.is_dir():
+        fail(f"{file} cannot be written: there is no folder {file.parent}.")
+
+
+def _write(file: Path, document: dict[str, Any], force: bool) -> None:
+    try:
+        with file.open("w" if force else "x", encoding="utf-8") as opened:
+            opened.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    except OSError as error:
+        fail(f"{file} cannot be written: {error.strerror}. The server keeps it (`ecotone lineage withdrawals`).")
 
 
 def _print_check(answer: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from ecotone.catalog import BY_WEIGHTS, File, Folder, Model, Revision
+from ecotone.catalog import BY_WEIGHTS, SAID_SO, File, Folder, Model, Revision
 from ecotone.vocabulary import RepoType
 
 Info = dict[str, Any]
@@ -119,7 +119,11 @@ def _of_revision(model: Model, revision: Revision) -> Info:
         found["widgetData"] = revision.card.get("widget")
         if revision.weights:
             found["safetensors"] = {"parameters": revision.weights["parameters"], "total": revision.weights["total"]}
-        edges = [edge for edge in revision.edges if edge.asserted_by != BY_WEIGHTS]
+        edges = [
+            edge
+            for edge in revision.edges
+            if edge.asserted_by != BY_WEIGHTS and not edge.rejected and edge.evidence != SAID_SO
+        ]
         parents = sorted({edge.parent for edge in edges})
         if parents:
             found["baseModels"] = {

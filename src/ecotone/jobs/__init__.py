@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ecotone.jobs.context import JobContext
     from ecotone.jobs.entities import Job
     from ecotone.jobs.environment import scrubbed
-    from ecotone.jobs.errors import ChildFailed, JobCancelled, JobNotFound, UnknownKind
+    from ecotone.jobs.errors import ChildFailed, JobCancelled, JobNotFound, JobStandsAside, UnknownKind
     from ecotone.jobs.services import Jobs
 
 _ROOMS = {
@@ -23,6 +23,7 @@ _ROOMS = {
     "JobCancelled": "errors",
     "JobContext": "context",
     "JobNotFound": "errors",
+    "JobStandsAside": "errors",
     "Jobs": "services",
     "Message": "child",
     "UnknownKind": "errors",
@@ -43,6 +44,7 @@ __all__ = [
     "JobCancelled",
     "JobContext",
     "JobNotFound",
+    "JobStandsAside",
     "Jobs",
     "Message",
     "UnknownKind",

@@ -23,6 +23,10 @@ class JobCancelled(Exception):  # not an error: somebody asked for it
     """Raised inside a runner when its job was cancelled or the server stops."""
 
 
+class JobStandsAside(Exception):  # not an error: it lets others go first
+    """Raised inside a runner that others wait behind: its job goes to the end of the queue and on from where it was."""
+
+
 class ChildFailed(EcotoneError):
     """A child process ended without doing its work.
 

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from ecotone.database import Database, utc_now
 from ecotone.jobs.context import JobContext, write_line
 from ecotone.jobs.entities import Job
-from ecotone.jobs.errors import JobCancelled, JobNotFound, UnknownKind
+from ecotone.jobs.errors import JobCancelled, JobNotFound, JobStandsAside, UnknownKind
 from ecotone.jobs.models import JobRow
 from ecotone.settings import Settings
 from ecotone.vocabulary import Conflict, EcotoneError, JobState
@@ -146,6 +146,11 @@ class Jobs:
             self._waiting.extend(job for job in found if job not in self._waiting and job not in self._running)
             self._turn.notify_all()
 
+    def others_wait(self) -> bool:
+        """Whether a job waits for its turn."""
+        with self._turn:
+            return bool(self._waiting)
+
     def counts(self) -> dict[str, int]:
         """How many jobs there are by state."""
         with self._database.reading() as session:
@@ -190,13 +195,17 @@ class Jobs:
                 if context is None:
                     continue
                 self._running[job_id] = context
+            aside = False
             try:
-                self._run(context)
+                aside = self._run(context)
             except Exception:
                 log.exception("the end of job %s could not be recorded", job_id)
             finally:
                 with self._turn:
                     self._running.pop(job_id, None)
+                    if aside:
+                        self._waiting.append(job_id)
+                        self._turn.notify()
                     self._live.pop(job_id, None)
                     self._persisted.pop(job_id, None)
 
@@ -224,15 +233,19 @@ class Jobs:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return JobContext(job, folder, self._progress, lambda: self._stopping)
 
-    def _run(self, context: JobContext) -> None:
+    def _run(self, context: JobContext) -> bool:
+        """Work at a job; returns whether it stands aside."""
         job = context.job
         context.log(f"{job.kind} begins, attempt {job.attempts}")
         try:
             result = self._runners[job.kind](context)
         except Exception as error:
+            if isinstance(error, JobStandsAside) and not context.cancelled():
+                self._queued_again(context, "lets others go first", "stands aside: other jobs wait")
+                return True
             if isinstance(error, JobCancelled) or context.cancelled():
                 self._interrupted(context)
-                return
+                return False
             if isinstance(error, EcotoneError):
                 reason = error.message
             else:
@@ -240,19 +253,25 @@ class Jobs:
                 reason = f"{type(error).__name__}: {error}"
             context.log(f"failed: {reason}")
             self._end(job.id, JobState.FAILED, error=reason, message="failed")
-            return
+            return False
         context.log("done")
         self._end(job.id, JobState.DONE, result=result, message="done")
+        return False
 
     def _interrupted(self, context: JobContext) -> None:
         if context.was_cancelled:
             context.log("cancelled")
             self._end(context.job.id, JobState.CANCELLED, message="cancelled")
             return
-        context.log("interrupted: the server stops; it is queued again at the next start")
+        self._queued_again(
+            context, "waiting for the server", "interrupted: the server stops; it is queued again at the next start"
+        )
+
+    def _queued_again(self, context: JobContext, message: str, line: str) -> None:
+        context.log(line)
         with self._database.writing() as session:
             row = session.get_one(JobRow, context.job.id)
-            row.state, row.attempts, row.message = JobState.QUEUED, row.attempts - 1, "waiting for the server"
+            row.state, row.attempts, row.message = JobState.QUEUED, row.attempts - 1, message
 
     def _end(
         self,

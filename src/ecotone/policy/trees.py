@@ -14,7 +14,7 @@ import msgspec
 
 from ecotone.catalog import UNTOLD, Bond, Clan, Member
 from ecotone.catalog.evidence import Evidence, checks_in, evidence_of
-from ecotone.catalog.weights import said_alone
+from ecotone.catalog.settled import as_declared, is_shown
 from ecotone.licences import Use
 from ecotone.policy.clans import ClanVerdicts
 from ecotone.policy.stance import Stance
@@ -40,7 +40,8 @@ class TreeMember(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TreeEdge(msgspec.Struct, frozen=True, kw_only=True):
-    """An edge by ids of members, with who asserted it and on what evidence."""
+    """An edge by ids of members, with who asserted it and on what evidence. `said` is an administrator's
+    word on it, with its reason."""
 
     child: str
     parent: str
@@ -49,6 +50,7 @@ class TreeEdge(msgspec.Struct, frozen=True, kw_only=True):
     asserted_by: str
     parent_revision: str | None
     evidence: Evidence
+    said: str = ""
 
 
 class Tree(msgspec.Struct, frozen=True, kw_only=True, dict=True):
@@ -205,10 +207,11 @@ def _edge(bond: Bond, ids: dict[str, str], clan: Clan) -> TreeEdge:
         child=ids[bond.child],
         parent=ids[bond.parent],
         relation=edge.relation.value,
-        status=edge.status if told else said_alone(edge).status,
+        status=edge.status if told or is_shown(edge) else as_declared(edge).status,
         asserted_by=edge.asserted_by,
         parent_revision=edge.parent_revision if told else None,
         evidence=evidence_of(edge.evidence) if told else Evidence(),
+        said="" if edge.said is None else edge.said.told if told else f"{edge.said.word.value} by an administrator",
     )
 
 

@@ -8,16 +8,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ecotone.publishing.backfilling import Backfilling
     from ecotone.publishing.changes import AddLarge, AddRegular, Commit, Delete, DeleteFolder, Operation, Published
     from ecotone.publishing.duties import RevisionDuties
     from ecotone.publishing.examining import Examining
     from ecotone.publishing.repositories import Publishing
     from ecotone.publishing.reviews import Reviews
+    from ecotone.publishing.settling import Settling
     from ecotone.publishing.turns import in_turn
 
 _ROOMS = {
     "AddLarge": "changes",
     "AddRegular": "changes",
+    "Backfilling": "backfilling",
     "Commit": "changes",
     "Delete": "changes",
     "DeleteFolder": "changes",
@@ -27,6 +30,7 @@ _ROOMS = {
     "Publishing": "repositories",
     "Reviews": "reviews",
     "RevisionDuties": "duties",
+    "Settling": "settling",
     "in_turn": "turns",
 }
 
@@ -40,6 +44,7 @@ def __getattr__(name: str) -> Any:
 __all__ = [
     "AddLarge",
     "AddRegular",
+    "Backfilling",
     "Commit",
     "Delete",
     "DeleteFolder",
@@ -49,5 +54,6 @@ __all__ = [
     "Publishing",
     "Reviews",
     "RevisionDuties",
+    "Settling",
     "in_turn",
 ]

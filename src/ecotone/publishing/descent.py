@@ -12,7 +12,19 @@ from typing import Any, Final
 import msgspec
 
 from ecotone.accounts import Actor
-from ecotone.catalog import BY_WEIGHTS, SAID, Catalog, File, Kin, LineageEdge, Model, RevisionNotFound, WeightSet
+from ecotone.catalog import (
+    BY_WEIGHTS,
+    SAID,
+    Catalog,
+    File,
+    Kin,
+    LineageEdge,
+    Model,
+    RevisionNotFound,
+    Said,
+    WeightSet,
+    unsettled,
+)
 from ecotone.licences import Node
 from ecotone.lineage import Fingerprint
 from ecotone.lineage.arriving import Print, Printing
@@ -34,7 +46,7 @@ from ecotone.publishing.kinship import (
     told_matches,
 )
 from ecotone.storage import GONE, Content, Storage
-from ecotone.vocabulary import EdgeStatus, RepoType
+from ecotone.vocabulary import EdgeStatus, EdgeWord, RepoType
 
 WEIGHTS: Final = (".safetensors", ".gguf")
 MOST_CANDIDATES: Final = 8
@@ -87,20 +99,23 @@ class Descent:
         if model.repo_type is not RepoType.MODEL:
             return Examined(contents=contents)
         files = weight_files(making.made.files)
+        contents = msgspec.structs.replace(contents, edges=tuple(unsettled(contents.edges)))
         if not files:
             return Examined(contents=_without_weights(contents))
         digest = digest_of(files)
         before = self._catalog.weights(model, making.base.id)
         before = before if before is not None and before.digest == digest else None
-        if before is not None and _parents(contents.edges) == _parents(making.base.edges):
-            edges = _carried(contents.edges, making.base.edges)
-            alarms, said = tuple(alarms_in(before.report)), before.report.get("findings", ())
+        based = unsettled(making.base.edges)
+        if before is not None and _parents(contents.edges) == _parents(based):
+            edges = _carried(contents.edges, based)
+            alarms = tuple(self.standing(model, before))
+            said = before.report.get("findings", ())
             return Examined(contents=_with(contents, edges, said), weights=before, alarms=alarms)
         own, missing, findings = self.fingerprint(files)
         if own is None:
             weights = placed(files, None, state=WAITING if missing else DONE)
             return Examined(contents=_with(contents, contents.edges, findings), weights=weights)
-        looked = self.look(model, own, contents.edges, missing=bool(missing))
+        looked = self.look(model, own, contents.edges, digest=digest, missing=bool(missing))
         asserted = [e for e in contents.edges if e.asserted_by != BY_WEIGHTS]
         edges = edges_with(model.id, asserted, looked.matches, looked.parents, looked.ids)
         if missing or before is not None:  # what a job found of these weights holds until one finds otherwise
@@ -171,20 +186,23 @@ class Descent:
         own: Fingerprint,
         edges: Iterable[LineageEdge],
         *,
+        digest: str,
         since: datetime | None = None,
         missing: bool = False,
     ) -> Looked:
         """Compare a model's fingerprint with those of its candidates (checks 1 and 2).
 
         Args:
+            digest: of its weights.
             since: when its weights came here; None for now.
             missing: whether a part of the weights is not known yet, so that nothing can be missed in them.
         """
         named = [e for e in edges if e.asserted_by != BY_WEIGHTS]
         declared, ids = self._declared(model, named)
         kins = self._candidates(model, own, declared)
+        said = self._catalog.said_of_parents(model, digest)
         with self._comparing:
-            return self._looked(model, thinned(own), named, kins, declared, ids, since=since, missing=missing)
+            return self._looked(model, thinned(own), named, kins, declared, ids, said, since=since, missing=missing)
 
     def _looked(
         self,
@@ -194,6 +212,7 @@ class Descent:
         kins: list[Kin],
         declared: list[Kin],
         ids: dict[str, int],
+        said: Mapping[int, Said],
         *,
         since: datetime | None,
         missing: bool,
@@ -201,7 +220,9 @@ class Descent:
         prints = {kin.model.key: self._joined(kin.weights.names) for kin in kins}
         keys = {kin.model.key for kin in declared}
         matches = tuple(
-            self._match(model, own, kin, found, declared=kin.model.key in keys, since=since)
+            self._match(
+                model, own, kin, found, declared=kin.model.key in keys, said=said.get(kin.model.key), since=since
+            )
             for kin in kins
             if (found := prints[kin.model.key]) is not None
         )
@@ -286,21 +307,25 @@ class Descent:
         theirs: Fingerprint,
         *,
         declared: bool,
+        said: Said | None,
         since: datetime | None,
     ) -> Match:
         likeness = compare_prints(own, theirs)
         came_later = since is not None and kin.since > since
         against = "" if declared else self._says_it_is_ours(model, kin) or later(own, theirs, came_later=came_later)
         relation = relation_of(likeness, own, theirs)
-        return Match(kin=kin, likeness=likeness, declared=declared, later=against, relation=relation)
+        return Match(kin=kin, likeness=likeness, declared=declared, later=against, relation=relation, said=said)
 
     def _says_it_is_ours(self, model: Model, kin: Kin) -> str:
         try:
             edges = self._catalog.revision(kin.model, kin.revision).edges
         except RevisionNotFound:  # its history was rewritten
             return ""
-        ours = any(e.parent.casefold() == model.id.casefold() and e.asserted_by != BY_WEIGHTS for e in edges)
-        return "its card names this model as its parent" if ours else ""
+        ours = [e for e in edges if e.parent.casefold() == model.id.casefold()]
+        if any(e.said is not None and e.said.word is EdgeWord.CONFIRMED for e in ours):
+            return "an administrator said that it comes from this model"
+        named = any(e.asserted_by != BY_WEIGHTS and e.said is None for e in ours)
+        return "its card names this model as its parent" if named else ""
 
     def _names_back(self, model: Model, edge: LineageEdge) -> bool:
         kin = self._catalog.kin_of(edge.parent, edge.parent_revision) if edge.relation in SEEN else None
@@ -323,6 +348,11 @@ class Descent:
             "findings": list(findings),
         }
         return msgspec.structs.replace(placed(files, own, state=state), report=report)
+
+    def standing(self, model: Model, weights: WeightSet) -> list[Alarm]:
+        """The alarms of a revision's weights that no administrator's word has settled."""
+        said = self._catalog.said_of_parents(model, weights.digest)
+        return [a for a in alarms_in(weights.report) if not (a.settles and a.key in said)]
 
     def told(self, alarms: Iterable[Alarm], viewer: Actor) -> list[str]:
         """Alarms as sentences for a reader."""

@@ -4,7 +4,8 @@
 
 Spec of the first: `prints`, a list of {name, path}, and `into`, a folder; each fingerprint becomes a file there, named
 as its content is. Spec of the second: `child` {path, names}, `candidates` [{key, path, names}], `prints`, the folder
-that holds fingerprints by name. A message `compared` is sent for each candidate that is done.
+that holds fingerprints by name. A message `compared` is sent for each candidate that is done. `nice` lowers
+the priority by so much.
 """
 
 import contextlib
@@ -34,6 +35,8 @@ Report = Callable[[dict[str, Any]], None]
 def main() -> int:
     spec, report = receive()
     _bound_memory()
+    if spec.get("nice") and hasattr(os, "nice"):
+        os.nice(int(spec["nice"]))
     try:
         report({"result": _prints(spec, report) if "into" in spec else _compared(spec, report)})
     except BrokenWeights as error:
@@ -63,7 +66,8 @@ def _prints(spec: dict[str, Any], report: Report) -> dict[str, Any]:
             while piece := opened.read(_CHUNK):
                 printing.feed(piece)
                 done += len(piece)
-                report({"progress": 0.3 * done / total, "text": "reading weights"})
+                if "nice" not in spec:
+                    report({"progress": 0.3 * done / total, "text": "reading weights"})
         found = printing.finish() or Print(None, "It begins like no weight file that is read here.")
         (Path(spec["into"]) / file["name"]).write_bytes(msgspec.msgpack.encode(found))
     return {"files": len(files)}

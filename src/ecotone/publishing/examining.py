@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from ecotone.accounts import SYSTEM, Actor
-from ecotone.catalog import BY_WEIGHTS, Catalog, Kin, LineageEdge, Model, ModelNotFound, Revision, WeightSet
+from ecotone.catalog import BY_WEIGHTS, Catalog, Kin, LineageEdge, Model, ModelNotFound, Revision, WeightSet, unsettled
 from ecotone.jobs import Job, JobContext, JobNotFound, Jobs
 from ecotone.ledger import LedgerFull, LedgerWriter
 from ecotone.lineage import Fingerprint
@@ -154,10 +154,10 @@ class Examining:
             weights = placed(files, None, state=FAILED if missing else EXAMINED)
             self._record(context, model, revision, weights, None)
             return {"model": model.id, "revision": revision.id, "candidates": 0}
-        named = [edge for edge in revision.edges if edge.asserted_by != BY_WEIGHTS]
+        named = [edge for edge in unsettled(revision.edges) if edge.asserted_by != BY_WEIGHTS]
         at = self._catalog.kin_of(model.id, revision.id)
         since = at.since if at is not None else None
-        looked = self._descent.look(model, own, named, since=since, missing=bool(missing))
+        looked = self._descent.look(model, own, named, digest=digest_of(files), since=since, missing=bool(missing))
         matches = self._compare(context, files, own, looked.matches)
         alike = looked.alike | _now_alike(matches)
         final = self._descent.concluded(model, named, matches, looked.ids, alike, missing=bool(missing))
@@ -186,13 +186,16 @@ class Examining:
             made = edges_with(model.id, asserted, looked.matches, looked.parents, looked.ids)
             return [msgspec.structs.replace(edge, child=model.id, child_revision=sha) for edge in made]
 
+        found = self._catalog.settled_edges(
+            model, weights.digest, edges_of(revision.id, unsettled(revision.edges)), revision.id
+        )
         told = {
             "act": "lineage.examined",
             "actor": context.job.actor,
             "job": context.job.id,
             "model": model.id,
             "revision": revision.id,
-            "edges": [msgspec.to_builtins(edge) for edge in edges_of(revision.id, list(revision.edges))],
+            "edges": [msgspec.to_builtins(edge) for edge in found],
         }
         context.check()
         shas = self._catalog.record_descent(

@@ -10,10 +10,10 @@ from typing import Any, Final
 
 import msgspec
 
-from ecotone.catalog import BY_WEIGHTS, SAID, UNTOLD, Kin, LineageEdge
+from ecotone.catalog import BY_WEIGHTS, SAID, UNTOLD, Kin, LineageEdge, Said
 from ecotone.lineage import Fingerprint
 from ecotone.lineage.comparing import Check, Likeness, Related
-from ecotone.vocabulary import EdgeStatus, Relation
+from ecotone.vocabulary import EdgeStatus, EdgeWord, Relation
 
 # Relations that leave their parent's values in the child's weights: only those can be missed there.
 SEEN: Final = frozenset(
@@ -24,6 +24,7 @@ SEEN: Final = frozenset(
     }
 )
 INFERRED: Final = "(relation inferred)"
+SAID_NOT: Final = "an administrator rejected that"
 CAME_LATER: Final = "its weights came here later"
 _TUNED: Final = frozenset({Relation.FINETUNE, Relation.CONTINUED_PRETRAIN, Relation.VOCAB_EXTENDED, Relation.UPCYCLED})
 _FLOAT_BITS: Final = 16
@@ -43,6 +44,7 @@ class Match(msgspec.Struct, frozen=True, kw_only=True):
         relation: what the child would be to it, `also` what else it shows.
         full: whether all checks were made, not the first two alone.
         share: its part of a merge that explains the child.
+        said: an administrator's word on the edge to it.
     """
 
     kin: Kin
@@ -53,6 +55,15 @@ class Match(msgspec.Struct, frozen=True, kw_only=True):
     also: tuple[Relation, ...] = ()
     full: bool = False
     share: float | None = None
+    said: Said | None = None
+
+    @property
+    def rejected(self) -> bool:
+        return self.said is not None and self.said.word is EdgeWord.REJECTED
+
+    @property
+    def confirmed(self) -> bool:
+        return self.said is not None and self.said.word is EdgeWord.CONFIRMED
 
     @property
     def in_merge(self) -> bool:
@@ -94,6 +105,11 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def contradicts(self) -> bool:
         """Whether weights and card disagree."""
         return self.code in ("undeclared", "not_shown", "refuted", "relation", "turned")
+
+    @property
+    def settles(self) -> bool:
+        """Whether an administrator's word on the edge answers it."""
+        return self.contradicts or self.code in ("suspected", "newer")
 
     def told(self, names: Mapping[int, str]) -> str:
         """It as a sentence, with the names that the reader may be told."""
@@ -187,9 +203,10 @@ def parents_among(matches: Sequence[Match], alike: Mapping[tuple[int, int], bool
     Args:
         alike: whether two of the candidates, by their keys (the smaller first), are related to each other.
     """
-    taken = [m for m in matches if m.declared and m.related]
-    found: list[Match] = []
-    open_ones = [m for m in matches if not m.declared and m.related and not m.later]
+    taken = [m for m in matches if m.declared and m.related and not m.rejected]
+    found = [m for m in matches if not m.declared and m.related and not m.later and m.said is not None]
+    taken += [m for m in matches if m.confirmed and m.related and not m.declared]
+    open_ones = [m for m in matches if not m.declared and m.related and not m.later and m.said is None]
     for match in sorted(open_ones, key=_nearest):
         if not any(_known_by(match, other, alike) for other in taken):
             found.append(match)
@@ -226,7 +243,11 @@ def edges_with(
         ids: keys of the models that these edges name, by their id without case.
     """
     by_key = {match.kin.model.key: match for match in matches}
-    others = any(match.likeness.related is Related.YES for match in matches if match.declared or match in parents)
+    others = any(
+        match.likeness.related is Related.YES
+        for match in matches
+        if (match.declared or match in parents) and not match.rejected
+    )
     made = []
     for edge in edges:
         match = by_key.get(ids.get(edge.parent.casefold(), 0))
@@ -270,16 +291,22 @@ def alarms_of(
             figures=words(match.likeness),
         )
         for match in parents
+        if match.said is None
     ]
     by_key = {match.kin.model.key: match for match in matches}
     for edge in edges:
         match = by_key.get(ids.get(edge.parent.casefold(), 0))
-        if match is not None and edge.relation in SEEN:
+        if match is not None and edge.relation in SEEN and match.said is None:
             found += _of_declared(edge, match)
     found += [
         Alarm(code="related", key=match.kin.model.key, figures=words(match.likeness), says=match.later)
         for match in matches
-        if match.related and match.later and match.later != CAME_LATER and not match.declared
+        if match.related and match.later and match.later != CAME_LATER and not match.declared and match.said is None
+    ]
+    found += [
+        Alarm(code="related", key=match.kin.model.key, figures=words(match.likeness), says=SAID_NOT)
+        for match in matches
+        if match.related and match.rejected
     ]
     return found
 
@@ -340,7 +367,7 @@ def told_matches(matches: Sequence[Match], parents: Sequence[Match]) -> list[dic
             "revision": match.kin.revision,
             "deleted": match.kin.deleted,
             "declared": match.declared,
-            "parent": match.declared or match.kin.model.key in chosen,
+            "parent": (match.declared or match.kin.model.key in chosen) and not match.rejected,
             "related": match.likeness.related.value,
             "relation": match.relation.value if match.related else None,
             "shared": match.likeness.shared,

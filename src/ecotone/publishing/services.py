@@ -18,6 +18,7 @@ import msgspec
 
 from ecotone.accounts import SYSTEM, Actor
 from ecotone.catalog import (
+    BY_WEIGHTS,
     BadCard,
     Catalog,
     File,
@@ -46,7 +47,7 @@ from ecotone.publishing.descent import Descent, Examined
 from ecotone.publishing.drafts import Making, draft, large_of
 from ecotone.publishing.refusals import refusal
 from ecotone.storage import Storage
-from ecotone.vocabulary import Invalid, Mode, Purpose, Refused, Relation, RepoType
+from ecotone.vocabulary import EdgeStatus, Invalid, Mode, Purpose, Refused, Relation, RepoType
 
 REPEAT_WINDOW = timedelta(minutes=15)
 ATTEMPTS = 8
@@ -212,14 +213,16 @@ class Publishing:
         return self._show(model, making, self.descent.known(model, making, contents), actor)
 
     def _show(self, model: Model, making: Making, examined: Examined, actor: Actor) -> Published:
-        contents, made = examined.contents, making.made
+        made = making.made
+        examined = self._settled(model, examined)
+        contents = examined.contents
         new = self._new_revision(model, making, contents, actor)
         new = msgspec.structs.replace(new, weights=examined.weights)
         outcome, decision = self._decide(model, examined, actor)
         record = self._record(model, making.ref, new.revision, actor, outcome)
         if outcome is not None and not outcome.allowed:
             self._ledger.append("decision", record, flush=True)
-            raise refusal(model.id, contents.declared_licence, outcome, self._knowledge)
+            raise self._refusal(model, examined, outcome, actor)
         if making.tenant not in ("", model.namespace):
             sent = (made.files[path].content.sha256 for path in made.changed)
             self._storage.share(making.tenant, model.namespace, (sha256 for sha256 in sent if sha256 is not None))
@@ -238,6 +241,26 @@ class Publishing:
         told = self.descent.told(examined.alarms, actor)
         warnings = tuple(dict.fromkeys([*told, *contents.findings, *_outcome_warnings(outcome, contents)]))
         return Published(model_id=model.id, revision_id=new.revision.id, decision=decision, warnings=warnings)
+
+    def _refusal(self, model: Model, examined: Examined, outcome: Outcome, actor: Actor) -> Refused:
+        contents, weights = examined.contents, examined.weights
+        found = [e.parent for e in contents.edges if e.asserted_by == BY_WEIGHTS and e.status is not EdgeStatus.REFUTED]
+        return refusal(
+            model.id,
+            contents.declared_licence,
+            outcome,
+            self._knowledge,
+            family=self._family(model, contents, actor),
+            found=found,
+            weights=weights.digest if weights is not None else "",
+        )
+
+    def _settled(self, model: Model, examined: Examined) -> Examined:
+        """With administrators' words on the edges."""
+        digest = examined.weights.digest if examined.weights is not None else ""
+        edges = self._catalog.settled_edges(model, digest, examined.contents.edges)
+        contents = msgspec.structs.replace(examined.contents, edges=tuple(edges))
+        return msgspec.structs.replace(examined, contents=contents)
 
     def _note(self, record: dict[str, Any]) -> None:
         self._ledger.append("decision", record, flush=True)
@@ -284,10 +307,13 @@ class Publishing:
         if model.repo_type is not RepoType.MODEL:
             return None, None
         contents = examined.contents
-        node = Node(id=model.id, instruments=contents.instruments or ("none",))
-        family = self._catalog.compose_family(node, contents.edges, viewer=actor)
+        family = self._family(model, contents, actor)
         also = (OF_WEIGHTS,) if any(alarm.contradicts for alarm in examined.alarms) else ()
         return self._judge(family, contents.edges, contents.declared_licence, also)
+
+    def _family(self, model: Model, contents: Contents, actor: Actor) -> Family:
+        node = Node(id=model.id, instruments=contents.instruments or ("none",))
+        return self._catalog.compose_family(node, contents.edges, viewer=actor, binding=True)
 
     def _judge(
         self, family: Family, edges: Iterable[LineageEdge], declared: str | None, also: tuple[str, ...] = ()

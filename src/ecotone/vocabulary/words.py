@@ -56,6 +56,13 @@ class EdgeStatus(StrEnum):
     REFUTED = "refuted"
 
 
+class EdgeWord(StrEnum):
+    """What an administrator says of a lineage edge."""
+
+    CONFIRMED = "confirmed"
+    REJECTED = "rejected"
+
+
 class Verdict(StrEnum):
     """Answer of the licence engine; `rank` orders them from worst to best."""
 

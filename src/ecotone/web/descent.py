@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from ecotone.catalog import Model, Revision
-from ecotone.publishing.descent import alarms_in, badge
+from ecotone.publishing.descent import badge
+from ecotone.publishing.kinship import Alarm
 from ecotone.web.endpoint import Visit
 
 _MEANS = {
@@ -26,11 +27,13 @@ class Told:
 
 def descent(visit: Visit, model: Model, revision: Revision | None) -> Told | None:
     """None where nothing is known of a model's descent."""
+    alarms: list[Alarm] = []
     if revision is None:
-        alarms, edges = [], visit.catalog.parents(model, None)
+        edges = visit.catalog.parents(model, None)
     else:
         weights = visit.catalog.weights(model, revision.id)
-        alarms = alarms_in(weights.report) if weights is not None else []
+        if weights is not None:
+            alarms = visit.services.publishing.descent.standing(model, weights)
         edges, hidden = visit.catalog.told_with_hidden(revision.edges, visit.actor)
         alarms = [alarm for alarm in alarms if alarm.parent not in hidden]
     word = badge(alarms, edges)

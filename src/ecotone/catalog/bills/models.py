@@ -49,7 +49,7 @@ def bill_of_model(
     revision = catalog.revision(model, rev) if model.head is not None else None
     family = catalog.family(model, revision, viewer=viewer)
     subject = _published(catalog, model, revision, viewer, hub, read) if revision else _entry(model)
-    edges = catalog.parents(model, revision)
+    edges = catalog.told_edges(catalog.parents(model, revision), viewer)
     descents = [descent_of(e, model.id, _node(family, e.parent, e.relation in OF_DATA)) for e in edges]
     others = [_other(catalog, node_id, viewer, hub) for node_id, n in family.nodes.items() if n.visible]
     bound = [w for w in others if w is not None and w.id != model.id]

@@ -30,7 +30,9 @@ class Bench:
         self._decode = decode
         self._ends = frozenset(ends)
 
-    def begin(self, prompt: Sequence[int], limit: int = 24, *, streams: bool = True, **sampling: Any) -> "Heard":
+    def begin(
+        self, prompt: Sequence[int], limit: int = 24, *, streams: bool = True, party: str = "", **sampling: Any
+    ) -> "Heard":
         from ecotone.engines.server.generation import Answer
         from ecotone.engines.server.requests import Sampling
         from ecotone.engines.server.sampling import Chooser
@@ -45,6 +47,7 @@ class Bench:
             text=TextStream(self._decode, asked.stop),
             deliver=heard.take,
             streams=streams,
+            party=party,
         )
         self.writer.begin([heard.answer])
         return heard
@@ -177,6 +180,23 @@ def test_a_place_is_free_before_the_next_step_when_nobody_waits(bench: Make, loa
         "tokens": len(long.answer.made) + len(waits.answer.made),
         "tokens_per_second": 0,
     }
+
+
+def test_one_project_has_neither_all_places_nor_the_whole_queue(bench: Make, loaded: Any) -> None:
+    from ecotone.engines.server.errors import RequestError
+
+    prompt = prompts(loaded, 1)[0]
+    many = bench(slots=2, most_waiting=10)
+    many.begin(prompt, 90, ignore_eos=True, party="greedy").began.wait(10)
+    greedy = [many.begin(prompt, 30, ignore_eos=True, party="greedy") for _ in range(10)]
+    with pytest.raises(RequestError, match="no more than 10 of one project") as refused:
+        greedy.extend(many.begin(prompt, 30, ignore_eos=True, party="greedy") for _ in range(3))  # two may have a place
+    assert refused.value.status == 429
+    modest = many.begin(prompt, 3, ignore_eos=True, party="modest")
+    assert modest.end().finish == "length"
+    assert sum(not heard.pieces for heard in greedy) >= 7, "who came first with many had all places first"
+    for heard in greedy:
+        heard.answer.cancel()
 
 
 def test_min_tokens_ignored_ends_and_stop_tokens_count_as_asked(bench: Make, loaded: Any) -> None:

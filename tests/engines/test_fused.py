@@ -2,6 +2,7 @@
 
 import copy
 import importlib
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -144,3 +145,53 @@ def test_kernels_compile_where_no_folder_can_be_written(tmp_path: Any) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_torn_files_of_the_cache_are_compiled_again(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a full disk or a loss of power leaves them: an engine would stay slow until somebody finds out."""
+    import numba
+    import numpy as np
+
+    from ecotone.engines.server.stepping import kernels
+
+    kept = tmp_path / "kept"
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(kept))
+
+    def was_kept() -> bool:
+        """Whether a new process would find the kernel there; it works anyway."""
+        made = kernels._kernel(kernels.ranged.py_func)
+        rows, most = np.full((2, 3), 4, np.float32), np.empty(2, np.float32)
+        made(rows.ctypes.data, most.ctypes.data, 2, 3)
+        assert (rows == 1).all() and (most == 4).all()
+        return bool(made.stats.cache_hits)
+
+    assert not was_kept() and was_kept()
+    for suffix, size in ((".nbi", 30), (".nbc", 2000)):
+        (file,) = kept.rglob(f"*{suffix}")
+        os.truncate(file, size)
+        assert not was_kept() and was_kept(), suffix
+    kept.chmod(0o777)
+    assert not was_kept(), "what others may have put there was run"
+    kept.chmod(0o700)
+    for folder in (f for f in kept.rglob("*") if f.is_dir()):
+        monkeypatch.setattr(numba.core.caching.IndexDataCacheFile, "save", _full)
+        os.truncate(next(folder.glob("*.nbi")), 0)
+    assert not was_kept(), "a full disk"
+
+
+def _full(*_: Any) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_a_folder_of_the_cache_is_ours_alone(tmp_path: Any) -> None:
+    from ecotone.engines.server.stepping.kernels import is_ours
+
+    inner = tmp_path / "home" / "numba"
+    inner.mkdir(parents=True)
+    assert is_ours(inner)
+    inner.parent.chmod(0o777)
+    assert not is_ours(inner)
+    inner.parent.chmod(0o1777)
+    assert is_ours(inner), "as below /tmp"
+    inner.chmod(0o1777)
+    assert not is_ours(inner)

@@ -3,6 +3,7 @@
 python engine.py SOCKET SECONDS     answers until it is killed; writes a line for each request that has come
 
 A text holding a word of the list misbehaves: `slowly` waits so many seconds before it answers, `wrong` is refused,
+`crowded` is one too many,
 `broken` is a fault, `torn` ends a stream in its middle, `failing` reports an error in one, `junk` is no JSON.
 """
 
@@ -70,6 +71,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             time.sleep(self.server.seconds)
         if "wrong" in text:
             return self.answer(422, {"error": "Input validation error: it is wrong", "error_type": "validation"})
+        if "crowded" in text:
+            return self.answer(429, {"error": "too many wait already", "error_type": "overloaded"})
         if "broken" in text:
             return self.answer(500, {"error": "it broke", "error_type": "generation"})
         if self.path == "/v1/chat/completions":

@@ -1,7 +1,7 @@
 """How much memory engines may have, what one needs, and who has how much. Starts and ends no engine."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,6 +59,8 @@ class Claim:
     model: str
     need: int
     measured: Callable[[], int | None]
+    owner: object = None
+    """Whose it is: claims of one owner are given up together."""
 
     @property
     def bytes(self) -> int:
@@ -89,18 +91,26 @@ class Memory:
         with self._lock:
             self._claims.discard(claim)
 
-    def refusal(self, claim: Claim, kept: dict[str, str]) -> NoRoom:
-        """Why there is no room; `kept` says of models why they are not unloaded."""
+    def could(self, claim: Claim, without: Collection[object]) -> bool:
+        """Whether there would be enough, if these owners gave theirs up."""
+        with self._lock:
+            left = sum(other.bytes for other in self._claims if other.owner not in without)
+            return left + claim.need <= self.most
+
+    def refusal(self, claim: Claim, kept: Mapping[object, str]) -> NoRoom:
+        """Why there is no room; `kept` says of owners why they are not unloaded. Names no model but the claim's: who
+        reads this may not know of the others."""
         with self._lock:
             used = self._used()
             has: dict[str, int] = {}
             for other in self._claims:
-                has[other.model] = has.get(other.model, 0) + other.bytes
-        lines = [f"{m} {told(n)} ({kept.get(m, 'in use')})" for m, n in sorted(has.items(), key=lambda e: -e[1])]
+                why = kept.get(other.owner, "in use")
+                has[why] = has.get(why, 0) + other.bytes
+        others = ", ".join(f"{told(count)} {why}" for why, count in sorted(has.items(), key=lambda each: -each[1]))
         free = max(0, self.most - used)
         return NoRoom(
             f"{claim.model} needs about {told(claim.need)} of memory, and {told(free)} of {told(self.most)} are free"
-            + (f"; in use: {', '.join(lines[:8])}" if lines else "")
+            + (f"; other engines have {others}" if others else "")
             + ". Stop a model with `ecotone stop MODEL`, or let engines have more with ECOTONE_ENGINE_MEMORY.",
             retry_after=15,
         )

@@ -62,7 +62,8 @@ class Tending:
     # -- memory ------------------------------------------------------------------------------------------------------
     @contextmanager
     def room(self, fleet: Fleet, number: int, need: int) -> Iterator[None]:
-        """Memory for one replica. Others that are idle are unloaded for it, those first that were used longest ago.
+        """Memory for one replica. Others that are idle are unloaded for it, those first that were used longest ago;
+        none where all of them together would not be enough.
 
         Raises:
             NoRoom: it cannot be had; with the numbers.
@@ -73,31 +74,33 @@ class Tending:
             ready = number < len(replicas) and replicas[number].state == DeploymentState.READY
             return replicas[number].beat.memory if ready else None
 
-        claim = Claim(fleet.model, need, measured)
+        claim = Claim(fleet.model, need, measured, fleet)
         with self._evicting:
             while not self.memory.claim(claim):
                 if self._ended.is_set():
                     raise EngineFailed(f"{fleet.model} is not started: the server ends.")
-                if not (fleet.may_evict and self._evict(fleet)):
-                    raise self.memory.refusal(claim, self._kept(fleet))
+                if not (fleet.may_evict and self._evict(fleet, claim)):
+                    raise self.memory.refusal(claim, self._kept())
         try:
             yield
         finally:
             self.memory.leave(claim)
 
-    def _evict(self, wanting: Fleet) -> bool:
-        """Unload the fleet that was used longest ago of those that may be; False when there is none."""
+    def _evict(self, wanting: Fleet, claim: Claim) -> bool:
+        """Unload the fleet that was used longest ago of those that may be; False when there is none, or no use."""
         now = time.monotonic()
         found = [f for f, users in self._fleets() if f is not wanting and self._why_kept(f, users, now) is None]
+        if not self.memory.could(claim, found):
+            return False
         for fleet in sorted(found, key=lambda f: f.used):
             log.info("%s is unloaded to make room for %s", fleet.model, wanting.model)
             if fleet.unload():
                 return True
         return False
 
-    def _kept(self, wanting: Fleet) -> dict[str, str]:
+    def _kept(self) -> dict[object, str]:
         now = time.monotonic()
-        return {f.model: self._why_kept(f, users, now) or "idle" for f, users in self._fleets() if f is not wanting}
+        return {f: self._why_kept(f, users, now) or "idle" for f, users in self._fleets()}
 
     def _why_kept(self, fleet: Fleet, users: Sequence[Options], now: float) -> str | None:
         if any(options.pin for options in users):

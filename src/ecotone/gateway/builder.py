@@ -180,7 +180,7 @@ class SnapshotBuilder:
             ready=deployment.state == DeploymentState.READY,
             starting=_is_coming(deployment),
             wakes=deployment.loadable,
-            note="; ".join(filter(None, [deployment.state, deployment.progress, deployment.error])),
+            note=note_of(deployment),
             projects=tuple(deployment.projects),
             task=deployment.task,
             base=deployment.base,
@@ -240,6 +240,13 @@ def _is_coming(deployment: Any) -> bool:
     """Whether its engine starts, or will at the first call; one that found no memory is not waited for."""
     idle = deployment.state == DeploymentState.IDLE and not deployment.error
     return deployment.state == DeploymentState.STARTING or (idle and deployment.loadable)
+
+
+def note_of(deployment: Any) -> str:
+    """What whoever holds a key is told of an engine that does not answer. Why it failed, and the end of its log, is for
+    those who see the deployment."""
+    why = "there is no memory for it now" if deployment.state == DeploymentState.IDLE else "it failed"
+    return "; ".join(filter(None, [deployment.state, deployment.progress, deployment.error and why]))
 
 
 def _location(deployment: Any) -> Location:

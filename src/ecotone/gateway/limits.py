@@ -157,6 +157,31 @@ class Limiter:
             self._draw(plan, tokens, cost, now)
         return Hold(self, plan, tokens, cost)
 
+    def check(self, scopes: tuple[str, ...], cost: int | None, now: float) -> None:
+        """Whether a call that costs at least so much could begin now; nothing is taken, nothing counted.
+
+        Raises:
+            Refusal: as of `reserve`. What only a slice is lacking for passes: it may have come when the call begins.
+        """
+        if now >= self._look_at:
+            self._look(now)
+        plan = self._plans.get(scopes)
+        if plan is None:
+            plan = self._planned(scopes, now)
+        self.fold()
+        if plan.money and cost is None:
+            raise unpriced(plan.money[0])
+        try:
+            for account in plan.money:
+                if account.left < (cost or 0):
+                    self._short(account, cost or 0)
+            for account in plan.lent:
+                if account.kind is not TOKENS and account.left < 1:
+                    self._short(account, 1)
+        except NotLeased:
+            return
+        self._check(plan, 0, now)
+
     def _draw(self, plan: Plan, tokens: int, cost: int | None, now: float) -> None:
         """Draw from the accounts themselves: there is no share that this call may take from, or too little in it."""
         if plan.is_open:

@@ -13,6 +13,8 @@ from ecotone.engines.server.generation import Piece
 from ecotone.engines.server.writing import Writing
 
 LARGEST_BODY = 32 << 20
+PARTY = "x-ecotone-party"
+"""The header by which the gateway says for whom it asks."""
 GONE = 499  # a status that nobody reads: the client has left
 
 _PREPARE_SECONDS = 20.0

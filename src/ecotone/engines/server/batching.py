@@ -9,7 +9,7 @@ import gc
 import logging
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ from ecotone.engines.server.stepping import Stepper
 log = logging.getLogger("ecotone.engines.server")
 
 MOST_WAITING = 512
+_PARTIES = 4  # that may each have as many answers waiting as one may
 _FILL_TOKENS = 512
 _HANGING_SECONDS = 120.0
 _FAILURES = 3  # steps or prompts in a row after which the engine says that it is broken
@@ -43,7 +44,7 @@ class Writer:
 
     Args:
         stepper: computes the logits; used by this thread alone.
-        most_waiting: how many answers may wait for a place.
+        most_waiting: how many answers of each party may wait for a place; of all together four times as many.
         hanging: seconds that a step may take before the engine is said to hang.
     """
 
@@ -82,17 +83,24 @@ class Writer:
         """
         self.check_count(len(answers))
         with self._turn:
-            if len(self._waiting) + len(answers) > self._most_waiting:
+            if self._overfull(answers):
                 self._forget_gone()
-            if len(self._waiting) + len(answers) > self._most_waiting:
+            if self._overfull(answers):
                 raise RequestError(
-                    f"{len(self._waiting)} answers wait already, and no more than {self._most_waiting} may; "
-                    "try again later.",
+                    f"{len(self._waiting)} answers wait already, and no more than {self._most_waiting} of one project "
+                    "may; try again later.",
                     status=429,
                     code="engine_overloaded",
                 )
             self._waiting.extend(answers)
             self._turn.notify()
+
+    def _overfull(self, answers: Sequence[Answer]) -> bool:
+        waiting = len(self._waiting) + len(answers)
+        if waiting <= self._most_waiting:
+            return False
+        own = sum(other.party == answers[0].party for other in self._waiting) + len(answers)
+        return own > self._most_waiting or waiting > _PARTIES * self._most_waiting
 
     def between_steps(self, acts: Sequence[Callable[[], Any]]) -> "Future[list[Any]]":
         """Do other things with the model, in its own thread, one before each step; the future has their results.
@@ -167,7 +175,16 @@ class Writer:
             while self._waiting and len(self._live) + len(self._filling) < self._stepper.slots:
                 if self._filling and (self._waiting[0].suspect or any(a.suspect for a in self._filling.values())):
                     break
-                self._open(self._waiting.popleft())
+                self._open(self._next())
+
+    def _next(self) -> Answer:
+        """Of those that wait, the first of the party with the fewest answers under way, so that none has all places."""
+        first = self._waiting[0]
+        if not first.suspect:
+            running = Counter(answer.party for answer in (*self._live, *self._filling.values()))
+            first = min(self._waiting, key=lambda answer: running[answer.party])
+        self._waiting.remove(first)
+        return first
 
     def _open(self, answer: Answer) -> None:
         try:

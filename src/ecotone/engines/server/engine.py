@@ -141,10 +141,12 @@ class Engine:
         receiver: Callable[[int], Deliver],
         loop: asyncio.AbstractEventLoop | None = None,
         adapter: str | None = None,
+        party: str = "",
     ) -> list[Answer]:
         """Begin `request.n` answers to each prompt, all of them or none; `receiver(i)` gets the pieces of answer i.
 
-        They are handed out in `loop`, or in the computing thread when there is none.
+        They are handed out in `loop`, or in the computing thread when there is none. Places are shared out among
+        parties.
 
         Raises:
             RequestError: a prompt does not fit the context, or too many answers wait already.
@@ -174,6 +176,7 @@ class Engine:
                         loop=loop,
                         streams=request.stream,
                         adapter=adapter,
+                        party=party,
                     )
                 )
         self._writer.begin(answers)

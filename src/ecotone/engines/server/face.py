@@ -111,7 +111,9 @@ class _Face:
         adapter = self.adapter_of(asked.model)
         ready = await asking.prepared(lambda: self._engine.prepare(asked))
         writing = Writing(
-            lambda receiver, loop: self._engine.write(ready, asked, receiver, loop, adapter),
+            lambda receiver, loop: self._engine.write(
+                ready, asked, receiver, loop, adapter, request.headers.get(asking.PARTY, "")
+            ),
             sum(map(len, ready.prompts)),
         )
         shape = shaped(ready.prompts)

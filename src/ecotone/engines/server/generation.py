@@ -42,11 +42,12 @@ class Answer:
         deliver: gets its pieces; in the thread of `loop` when there is one, else in the computing thread.
         streams: whether pieces come as they are made, or one at the end.
         adapter: what it is computed with; None for the base alone.
+        party: who asks; places are shared out among parties. Empty where nobody says.
     """
 
     __slots__ = (
-        "adapter", "cancelled", "chooser", "chosen", "deliver", "limit", "loop", "made", "prompt", "row", "streams",
-        "suspect", "text",
+        "adapter", "cancelled", "chooser", "chosen", "deliver", "limit", "loop", "made", "party", "prompt", "row",
+        "streams", "suspect", "text",
     )  # fmt: skip
 
     def __init__(
@@ -60,6 +61,7 @@ class Answer:
         loop: asyncio.AbstractEventLoop | None = None,
         streams: bool = True,
         adapter: str | None = None,
+        party: str = "",
     ) -> None:
         self.prompt = prompt
         self.limit = limit
@@ -69,6 +71,7 @@ class Answer:
         self.loop = loop
         self.streams = streams
         self.adapter = adapter
+        self.party = party
         self.cancelled = False
         self.suspect = False  # its company failed: it is tried once more, alone
         self.made: list[int] = []

@@ -53,7 +53,9 @@ async def _answered(engine: Engine, request: Request, adapter_of: AdapterOf) -> 
     wanted = read(named, body_of(raw), model, engine.task_settings, encodes=encodes)
     ready = await asking.prepared(lambda: _ready(engine, wanted))
     writing = Writing(
-        lambda receiver, loop: engine.write(ready, wanted.request, receiver, loop, adapter),
+        lambda receiver, loop: engine.write(
+            ready, wanted.request, receiver, loop, adapter, request.headers.get(asking.PARTY, "")
+        ),
         sum(map(len, ready.prompts)),
     )
     shape = _Shape(wanted, engine, len(ready.prompts[0]))

@@ -237,6 +237,8 @@ class Ground(ABC):
         """A candidate failed: it rests for a while, as long as it said, when that says something about it."""
         if refusal.code in NO_FAILURE:
             return
+        if refusal.status == 429 and job.option.party:
+            return  # an engine of ours has too many answers of this project waiting: nothing that others have to bear
         wait = wait_of(refusal.headers.get("retry-after"), None, time.time())
         self._ended(job, "busy" if refusal.status in (429, 503) else "failed", wait)
 

@@ -1,5 +1,6 @@
 """What is the same for all requests of one key for one model, worked out once for each snapshot."""
 
+import hashlib
 from datetime import UTC, datetime
 from ipaddress import ip_address, ip_network
 from typing import Any
@@ -37,8 +38,8 @@ class Option:
     """
 
     __slots__ = (
-        "block", "candidate", "free", "head", "key", "lacks_key", "name", "own", "place", "plain", "price", "record",
-        "ruling", "ruling_id", "salted", "scopes", "settled", "told",
+        "block", "candidate", "free", "head", "key", "lacks_key", "name", "own", "party", "place", "plain", "price",
+        "record", "ruling", "ruling_id", "salted", "scopes", "settled", "told",
     )  # fmt: skip
 
     def __init__(self, lane: "Lane", candidate: Candidate, place: Place | Spread, path: str) -> None:
@@ -49,7 +50,8 @@ class Option:
         self.key = provider_key(target.key_env)
         self.lacks_key = target.key_env is not None and not self.key
         self.told, self.own = b'{"model":%b' % _json(lane.asked), b'{"model":%b' % _json(candidate.model)
-        self.head = _head(place, path, self.key, target, candidate.model)
+        self.party = party_of(lane.consumer.name) if target.backend == "local" and target.url is None else ""
+        self.head = _head(place, path, self.key, target, candidate.model, self.party)
         self.salted = target.dialect == VLLM
         self.plain = not self.salted and not candidate.masked
         self.block = header_block(headers_of(lane, candidate))
@@ -330,7 +332,12 @@ def ruling_content(candidate: Candidate) -> bytes:
     )
 
 
-def _head(place: Place | Spread, path: str, key: str, target: Target, model: str) -> bytes:
+def party_of(project: str) -> str:
+    """By which engines of ours tell projects apart, and nothing else."""
+    return hashlib.sha256(project.encode()).hexdigest()[:16]
+
+
+def _head(place: Place | Spread, path: str, key: str, target: Target, model: str, party: str) -> bytes:
     """The head of requests to a candidate, up to the value of Content-Length."""
     path, named = place.path + "/" + path, key and f"authorization: Bearer {key}"
     if target.dialect == AZURE:
@@ -341,6 +348,8 @@ def _head(place: Place | Spread, path: str, key: str, target: Target, model: str
     lines = [f"POST {path} HTTP/1.1", f"host: {place.authority}"]
     if named:
         lines.append(named)
+    if party:
+        lines.append(f"x-ecotone-party: {party}")
     lines += [
         "content-type: application/json",
         "accept: application/json, text/event-stream",

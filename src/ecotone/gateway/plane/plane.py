@@ -152,11 +152,31 @@ class Plane(TaskDesk, Reviving):
         except Refusal as refusal:
             self._note_refused(asked, refusal)
             return None
+        if not lane.ready:
+            try:
+                self._check_room(asked, lane)
+            except Refusal as refusal:
+                return self._no_room(asked, lane, refusal)
         if len(lane.ready) < len(lane.options):
             self._wake(lane)
         if not lane.ready:
             return self._later(asked.client, self._waited(asked))
         return self._go(asked, lane)
+
+    def _check_room(self, asked: Asked, lane: Lane) -> None:
+        """Whether limits would let the request go on, before an engine is loaded for it. Raises Refusal."""
+        if self.limiter is None:
+            return
+        refused: Refusal | None = None
+        for option in lane.options:
+            price = option.price
+            try:
+                self.limiter.check(option.scopes, None if price is None else price.most(1, 1), self.now())
+                return
+            except Refusal as refusal:
+                refused = refused or refusal
+        if refused is not None:
+            raise refused
 
     def _lane(self, asked: Asked) -> Lane:
         """Who may answer. Raises Refusal."""
@@ -266,14 +286,25 @@ class Plane(TaskDesk, Reviving):
             return
 
     async def _waited(self, asked: Asked) -> Work | None:
-        """An engine that is starting is waited for as long as the settings say."""
+        """An engine that is starting is waited for as long as the settings say. Who gives up before it is there had it
+        loaded all the same, so that counts as a request."""
+        try:
+            lane = await self._loaded(asked)
+        except (asyncio.CancelledError, Refusal):
+            with contextlib.suppress(Refusal):
+                self._count(asked)
+            raise
+        return self._go(asked, lane)
+
+    async def _loaded(self, asked: Asked) -> Lane:
+        """A lane of which an engine answers. Raises Refusal."""
         end = self.now() + self._settings.engine_wait
         asked_at = self.now()
         while True:
             self._look()
             lane = self._lane(asked)
             if lane.ready:
-                return self._go(asked, lane)
+                return lane
             first = lane.options[0].candidate
             if self.now() > end or not any(o.candidate.target.starting for o in lane.options):
                 text = f"The engine of {first.name} is not ready ({first.target.note}); `ecotone ps` shows its state."
@@ -296,13 +327,11 @@ class Plane(TaskDesk, Reviving):
         if refusal.status not in (402, 403, 451):
             self.refuse(client, refusal, head)
             return
-        if self.limiter is not None:  # it stands in the ledger, so it counts as a request
-            try:
-                scopes = (f"key:{asked.who.key.id}", f"project:{asked.who.consumer.name}", "organisation")
-                self.limiter.reserve(scopes, 0, 0, self.now()).release()
-            except Refusal as limited:
-                self.refuse(client, limited, head)
-                return
+        try:
+            self._count(asked)  # it stands in the ledger
+        except Refusal as limited:
+            self.refuse(client, limited, head)
+            return
         told, own = refusal.ecotone, self.new_id()
         record = {
             "request_id": own.decode(),
@@ -321,6 +350,12 @@ class Plane(TaskDesk, Reviving):
             "decision": {k: told[k] for k in ("verdict", "reasons", "would_allow", "knowledge_base") if k in told},
         }
         self.turns.add("refused", msgspec.json.encode(record), lambda _: self.tell(client, refusal, own))
+
+    def _count(self, asked: Asked) -> None:
+        """Count a request that came to nothing. Raises Refusal when it is one too many."""
+        if self.limiter is not None:
+            scopes = (f"key:{asked.who.key.id}", f"project:{asked.who.consumer.name}", "organisation")
+            self.limiter.reserve(scopes, 0, 0, self.now()).release()
 
     # -- other endpoints ---------------------------------------------------------------------------------------------
     def _other(self, client: Client, head: Head, key: Key, consumer: Consumer) -> "Work | None":

@@ -174,6 +174,7 @@ def _head(option: Option, request: TaskRequest) -> bytes:
         f"POST {place.path.removesuffix('/v1')}/tasks/{request.task} HTTP/1.1",
         f"host: {place.authority}",
         f"x-ecotone-model: {name if name.isprintable() else '?'}",
+        f"x-ecotone-party: {option.party}",
         "content-type: application/json",
         "accept: application/json, text/event-stream",
         "accept-encoding: identity",

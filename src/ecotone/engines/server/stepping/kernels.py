@@ -6,9 +6,18 @@ largest value, for products in 8 bits, and it is kept there; at address 0 they s
 what they are too: nothing here assumes that there are none.
 """
 
+import contextlib
+import logging
+import os
+import stat
+from pathlib import Path
+
 import numpy as np
 from numba import carray, njit, types
+from numba.core.caching import FunctionCache
 from numba.extending import intrinsic
+
+_log = logging.getLogger(__name__)
 
 _FAST = {"reassoc", "contract", "arcp", "nsz"}  # sums in any order; a NaN still is one
 _F, _I = np.float32, np.int32
@@ -16,13 +25,45 @@ _ONE, _ZERO = _F(1), _F(0)
 _LOG2E, _LN2_HIGH, _LN2_LOW = _F(1.44269504), _F(0.693359375), _F(-2.12194440e-4)
 
 
+class _Kept(FunctionCache):  # type: ignore[misc]  # numba is untyped to mypy
+    """numba's cache of a kernel; nothing of it that is damaged, or cannot be written, keeps a kernel from working."""
+
+    def load_overload(self, *asked):  # type: ignore[no-untyped-def]
+        try:
+            return super().load_overload(*asked)
+        except Exception as error:  # a torn file, as a full disk or a loss of power leaves it
+            _log.info("a compiled kernel in %s cannot be read (%s); it is compiled again", self.cache_path, error)
+            with contextlib.suppress(OSError):
+                self.flush()
+            return None
+
+    def save_overload(self, *made):  # type: ignore[no-untyped-def]
+        try:
+            super().save_overload(*made)
+        except Exception as error:
+            _log.info("a compiled kernel could not be kept in %s (%s)", self.cache_path, error)
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether nobody but us (our group, root) can put files there: what lies in a cache is run."""
+    for place in (folder, *folder.parents):
+        found = place.stat()
+        written_by_all = found.st_mode & stat.S_IWOTH and not (place != folder and found.st_mode & stat.S_ISVTX)
+        if written_by_all or found.st_uid not in (0, os.getuid()):
+            return False
+    return True
+
+
 def _kernel(function):  # type: ignore[no-untyped-def]
-    """Compiled at its first call; kept for the next process where a folder for that can be written."""
-    how = {"fastmath": _FAST, "error_model": "numpy", "nogil": True}
-    try:
-        return njit(cache=True, **how)(function)
-    except RuntimeError:  # numba found no such folder
-        return njit(**how)(function)
+    """Compiled at its first call; kept for the next process where a folder for that can be written by us alone."""
+    made = njit(fastmath=_FAST, error_model="numpy", nogil=True)(function)
+    with contextlib.suppress(RuntimeError, OSError, AttributeError):  # no such folder; a system without users
+        kept = _Kept(function)
+        if is_ours(Path(kept.cache_path).resolve()):
+            made._cache = kept
+        else:
+            _log.warning("%s can be written by others; compiled kernels are not kept there", kept.cache_path)
+    return made
 
 
 @intrinsic

@@ -38,7 +38,6 @@ class Fused:
 
     def __init__(self, decoder: Decoder, places: Places, kernels: Any) -> None:
         self._decoder, self._places, self._kernels = decoder, places, kernels
-        self._width = decoder.table.shape[1]
         self._threads = torch.get_num_threads()
         self._pool = ThreadPoolExecutor(self._threads - 1, "attention") if self._threads > 1 else None
 

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from ecotone.accounts import ANONYMOUS, Accounts, Actor, secret_hash
 from ecotone.vocabulary import Unauthenticated
 
-_REMEMBERED_SECONDS = 2.0
+_REMEMBERED_SECONDS = 1.5
 _REMEMBERED_MOST = 4096
 
 

@@ -169,12 +169,8 @@ class Limiter:
         if plan is None:
             plan = self._planned(scopes, now)
         self.fold()
-        if plan.money and cost is None:
-            raise unpriced(plan.money[0])
         try:
-            for account in plan.money:
-                if account.left < (cost or 0):
-                    self._short(account, cost or 0)
+            self._check_money(plan, cost)
             for account in plan.lent:
                 if account.kind is not TOKENS and account.left < 1:
                     self._short(account, 1)
@@ -182,18 +178,22 @@ class Limiter:
             return
         self._check(plan, 0, now)
 
+    def _check_money(self, plan: Plan, cost: int | None) -> None:
+        """Whether each budget has so much. Raises Refusal."""
+        if plan.money and cost is None:
+            raise unpriced(plan.money[0])
+        for account in plan.money:
+            if account.left < (cost or 0):
+                self._short(account, cost or 0)
+
     def _draw(self, plan: Plan, tokens: int, cost: int | None, now: float) -> None:
         """Draw from the accounts themselves: there is no share that this call may take from, or too little in it."""
         if plan.is_open:
             plan.fold()
         if not plan.has(tokens, cost or 0):
             self.fold()  # what others drew ahead is free as well
-        if plan.money and cost is None:
-            raise unpriced(plan.money[0])
         try:
-            for account in plan.money:
-                if account.left < (cost or 0):
-                    self._short(account, cost or 0)
+            self._check_money(plan, cost)
             if plan.timed:
                 self._check(plan, tokens, now)
             for account in plan.lent:

@@ -10,7 +10,7 @@ from ecotone.api.endpoint import Call, Need, endpoint
 from ecotone.api.work import job_json
 from ecotone.catalog import UNTOLD, LineageEdge, Model, WeightSet
 from ecotone.lineage.comparing import Related
-from ecotone.publishing.descent import badge
+from ecotone.publishing.kinship import badge
 
 
 class Examination(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

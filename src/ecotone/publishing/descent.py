@@ -7,7 +7,7 @@ import hashlib
 import threading
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -38,6 +38,7 @@ from ecotone.publishing.kinship import (
     SEEN,
     Alarm,
     Match,
+    alarms_in,
     alarms_of,
     edges_with,
     later,
@@ -58,10 +59,6 @@ DONE, WAITING, EXAMINED, FAILED = "done", "waiting", "examined", "failed"
 _MOST_FILES: Final = 2000
 _MOST_SHARING: Final = 64
 _MOST_FINDINGS: Final = 8
-_BADGES: Final = (
-    ("contradicted", frozenset({"undeclared", "not_shown", "refuted", "relation", "turned"})),
-    ("questioned", frozenset({"suspected", "cycle", "newer"})),
-)
 
 
 class Examined(msgspec.Struct, frozen=True, kw_only=True):
@@ -390,19 +387,6 @@ def placed(files: Mapping[str, Content], own: Fingerprint | None, *, state: str)
         sketch=sketch(own) if own is not None else b"",
         state=state,
     )
-
-
-def alarms_in(report: Mapping[str, Any]) -> list[Alarm]:
-    """The alarms of a report that was kept."""
-    return [msgspec.convert(alarm, Alarm) for alarm in report.get("alarms", ())]
-
-
-def badge(alarms: Iterable[Alarm], edges: Iterable[LineageEdge]) -> str | None:
-    """One word for a descent: the gravest of its alarms, else the least sure status of its edges; None for none."""
-    codes = {alarm.code for alarm in alarms}
-    worst = next((word for word, among in _BADGES if codes & among), None)
-    statuses = {edge.status.value for edge in edges}
-    return worst or next((word for word in ("suspected", "verified", "declared") if word in statuses), None)
 
 
 def _odd(path: str, fingerprint: Fingerprint) -> list[str]:

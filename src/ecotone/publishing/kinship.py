@@ -143,6 +143,21 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         )
 
 
+def alarms_in(report: Mapping[str, Any]) -> list[Alarm]:
+    """The alarms of a report that was kept."""
+    return [msgspec.convert(alarm, Alarm) for alarm in report.get("alarms", ())]
+
+
+def badge(alarms: Sequence[Alarm], edges: Iterable[LineageEdge]) -> str | None:
+    """One word for a descent: the gravest of its alarms, else the least sure status of its edges; None for none."""
+    if any(alarm.contradicts for alarm in alarms):
+        return "contradicted"
+    if any(alarm.code in ("suspected", "cycle", "newer") for alarm in alarms):
+        return "questioned"
+    statuses = {edge.status.value for edge in edges}
+    return next((word for word in ("suspected", "verified", "declared") if word in statuses), None)
+
+
 def words(likeness: Likeness) -> str:
     """The figures of a likeness in a few words."""
     said = [f"mean cosine {likeness.cosine:.3f} over {len(likeness.tensors)} tensors"] if likeness.tensors else []

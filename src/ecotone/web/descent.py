@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 
 from ecotone.catalog import Model, Revision
-from ecotone.publishing.descent import badge
-from ecotone.publishing.kinship import Alarm
+from ecotone.publishing.kinship import Alarm, badge
 from ecotone.web.endpoint import Visit
 
 _MEANS = {

@@ -27,7 +27,7 @@ from ecotone.app.front import Doorway
 from ecotone.app.operating import Answer, Operations
 from ecotone.app.process import DRAIN, NOT_RESTARTED, SETTLE
 from ecotone.gateway.certificates import server_tls
-from ecotone.gateway.chains import close_settled, open_chain, prefix, settle_left
+from ecotone.gateway.chains import MACHINE, close_settled, open_chain, prefix, settle_left
 from ecotone.gateway.counters import Counters, Keeper
 from ecotone.gateway.following import FileSnapshots
 from ecotone.gateway.leasing import LeasedPlane
@@ -40,7 +40,6 @@ from ecotone.vocabulary import EcotoneError
 
 log = logging.getLogger("ecotone.gateway")
 
-MACHINE = "gateway-machine"
 _FAREWELL_STOP, _FAREWELL_RESTART = 0.5, 5.0
 _LOOK_SECONDS = 2.0
 _LAST_SECONDS = 1.0

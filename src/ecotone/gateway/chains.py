@@ -15,6 +15,9 @@ log = logging.getLogger("ecotone.gateway")
 _LETTERS = "abcdefghijklmnop"
 _NAME = re.compile(r"(gw[0-9a-f]{8}x|gw)(\d+)([a-p])")
 
+MACHINE = "gateway-machine"
+"""The secret by which a machine is told from others that have a ledger of their own."""
+
 
 def prefix(machine: bytes | None) -> str:
     """How the names of a machine's chains begin.

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from ecotone.gateway.answers import Refusal
+from ecotone.gateway.chains import MACHINE
 from ecotone.gateway.lease_redis import RedisCoordinator
 from ecotone.gateway.lease_server import SocketCoordinator
 from ecotone.gateway.leases import LEASE_SECONDS, Coordinator, Slices
@@ -32,7 +33,6 @@ from ecotone.settings import Settings
 log = logging.getLogger("ecotone.gateway")
 
 _ROUNDS = 5
-_MACHINE = "limits-machine"
 
 
 def coordinator_of(settings: Settings) -> Coordinator:
@@ -61,7 +61,7 @@ class LeasedPlane(Plane):
     async def share(self, settings: Settings, limits: Mapping[str, Limit]) -> None:
         """Live on slices from now on. Called on the loop, before the first request."""
         ledger, own = Ledger(settings.folder("ledger"), spill=settings.spill), self._writer.writer
-        machine = f"{settings.secret(_MACHINE)[:8].hex()}." if settings.limits_url else ""
+        machine = f"{settings.secret(MACHINE)[:8].hex()}." if settings.limits_url else ""
         self.slices = Slices(self._coordinator, machine + own)
         known = await asyncio.to_thread(totals, ledger, limits, time.time(), [own])
         self.limiter = Limiter(self.slices, spent=known.get(own, {}))

@@ -157,9 +157,8 @@ class SnapshotBuilder:
         try:
             model = self._catalog.model(deployment.model, viewer=SYSTEM)
             revision = self._catalog.revision(model, deployment.revision)
-            family = self._catalog.family(
-                model, revision, viewer=ANONYMOUS, binding=True
-            )  # reasons reach whoever holds a key
+            # as strangers see it: reasons reach whoever holds a key
+            family = self._catalog.family(model, revision, viewer=ANONYMOUS, binding=True)
         except EcotoneError:
             log.warning("the deployment of %s has no revision any more; it is not callable", deployment.model)
             return None

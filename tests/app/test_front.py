@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ecotone.gateway.paths import is_for_gateway, is_ours
-from tests.app.test_restart import until
+from tests.receiver import until
 from tests.running import ADMIN, Running, running
 
 PAGE = b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"

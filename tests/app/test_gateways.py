@@ -24,8 +24,8 @@ from ecotone.gateway import Snapshot
 from ecotone.gateway.prices import Price, Rates
 from ecotone.gateway.snapshot import Budget, Key, Limit
 from tests.app.gateways import Gateways, gateways
-from tests.app.test_restart import until
 from tests.gateway.conftest import USAGE, Provider, snapshot
+from tests.receiver import until
 from tests.running import ECOTONE, free_port, in_time
 
 pytestmark = pytest.mark.slow

@@ -17,7 +17,7 @@ import httpx
 import pytest
 from huggingface_hub import HfApi
 
-from tests.app.test_restart import until
+from tests.receiver import until
 from tests.running import ADMIN, Running, running
 
 MIB = 1024 * 1024

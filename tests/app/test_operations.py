@@ -14,7 +14,8 @@ from ecotone.app.gate import client_of
 from ecotone.app.traffic import Traffic
 from ecotone.settings import Settings
 from ecotone.vocabulary import Invalid
-from tests.app.test_restart import publish_large, until
+from tests.app.test_restart import publish_large
+from tests.receiver import until
 from tests.running import ADMIN, Running, running
 
 CARD = b"---\nlicense: apache-2.0\n---\n# A model\n"

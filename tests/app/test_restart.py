@@ -12,15 +12,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
 from ecotone.app.outcome import last
+from tests.receiver import until
 from tests.running import ADMIN, Running, running
 
 CARD = b"---\nlicense: apache-2.0\n---\n# A model\n"
@@ -43,14 +43,6 @@ while not os.path.exists(stop) or not done:
     done += 1
 print(done)
 """
-
-
-def until(what: Callable[[], Any], seconds: float = 60) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < end, "it did not come to be"
-        time.sleep(0.05)
-    return found
 
 
 def servers(found: Running) -> list[int]:

@@ -2,9 +2,7 @@
 
 import contextlib
 import os
-import shutil
 import signal
-import subprocess
 import threading
 import time
 from collections import Counter
@@ -17,50 +15,19 @@ import pytest
 from tests.app.gateways import Gateways
 from tests.app.test_gateways import budgeted, spent
 from tests.gateway.conftest import Provider
+from tests.receiver import until
+from tests.redis_server import RedisServer, needs_redis
 from tests.running import running
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(shutil.which("redis-server") is None, reason="needs redis-server"),
-]
+pytestmark = [pytest.mark.slow, needs_redis]
 
 CALL = 18 * 10**6
 PASSWORD = "a-password-of-redis"
 
 
-class Redis:
-    def __init__(self, folder: Path) -> None:
-        self._socket = folder / "r"
-        self._command = ["redis-server", "--port", "0", "--unixsocket", str(self._socket), "--dir", str(folder)]
-        self._command += ["--appendonly", "yes", "--save", "", "--requirepass", PASSWORD]
-        self._process: subprocess.Popen[bytes] | None = None
-        self.url = f"unix://:{PASSWORD}@{self._socket}"
-
-    def start(self) -> None:
-        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
-        within(20, lambda: self._socket.exists() and "PONG" in self.ask("ping"))
-
-    def ask(self, *words: str) -> str:
-        command = ["redis-cli", "-s", str(self._socket), "-a", PASSWORD, "--no-auth-warning", *words]
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
-
-    def stop(self) -> None:
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait(20)
-            self._process = None
-
-
-def within(seconds: float, holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, f"not so after {seconds} s"
-        time.sleep(0.05)
-
-
 @pytest.fixture
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
-    found = Redis(tmp_path_factory.mktemp("r"))
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    found = RedisServer(tmp_path_factory.mktemp("r"), PASSWORD)
     found.start()
     yield found
     found.stop()
@@ -92,7 +59,9 @@ def spend(tree: Gateways, statuses: "Counter[int]", until: Callable[[], bool]) -
     return thread
 
 
-def test_machines_together_spend_one_budget_and_not_more(redis: Redis, provider: Provider, tmp_path: Path) -> None:
+def test_machines_together_spend_one_budget_and_not_more(
+    redis: RedisServer, provider: Provider, tmp_path: Path
+) -> None:
     """Also when a worker is killed: what it was lent and did not spend is free again, for others too."""
     calls = 240
     trees = [
@@ -105,7 +74,7 @@ def test_machines_together_spend_one_budget_and_not_more(redis: Redis, provider:
             tree.place(budgeted(provider, calls))
             tree.start()
         threads = [spend(tree, statuses, lambda: statuses[402] >= 12) for tree in (*trees, *trees)]
-        within(40, lambda: statuses[200] >= calls // 5)
+        until(lambda: statuses[200] >= calls // 5, 40)
         os.kill(trees[0].pids[0], signal.SIGKILL)
         for thread in threads:
             thread.join(90)
@@ -122,30 +91,30 @@ def test_machines_together_spend_one_budget_and_not_more(redis: Redis, provider:
 
 
 def test_without_redis_a_machine_spends_its_slice_then_refuses_and_goes_on_when_it_is_back(
-    redis: Redis, provider: Provider, tmp_path: Path
+    redis: RedisServer, provider: Provider, tmp_path: Path
 ) -> None:
     tree = Gateways(tmp_path / "a", workers=1, ECOTONE_LIMITS_URL=redis.url)
     tree.place(budgeted(provider, 10_000))
     try:
         tree.start()
         with tree.client() as client:
-            within(20, lambda: tree.post(client, "fake/gpt-test", max_tokens=7).status_code == 200)
+            until(lambda: tree.post(client, "fake/gpt-test", max_tokens=7).status_code == 200, 20)
             redis.stop()
-            within(30, lambda: tree.post(client, "fake/gpt-test", max_tokens=7).status_code == 503)
+            until(lambda: tree.post(client, "fake/gpt-test", max_tokens=7).status_code == 503, 30)
             refused = tree.post(client, "fake/gpt-test", max_tokens=7)
             assert refused.json()["error"]["code"] == "limits_unreachable" and "retry-after" in refused.headers
             ready = client.get("/health/ready")
             assert (ready.status_code, ready.json()["checks"]["limits"]) == (503, "out of reach")
             redis.start()
-            within(30, lambda: tree.post(client, "fake/gpt-test", max_tokens=7).status_code == 200)
-            within(5, lambda: client.get("/health/ready").status_code == 200)
+            until(lambda: tree.post(client, "fake/gpt-test", max_tokens=7).status_code == 200, 30)
+            until(lambda: client.get("/health/ready").status_code == 200, 5)
     finally:
         tree.stop()
     assert PASSWORD not in tree.log
 
 
 def test_what_a_worker_that_never_comes_back_had_not_spent_is_free_again(
-    redis: Redis, provider: Provider, tmp_path: Path
+    redis: RedisServer, provider: Provider, tmp_path: Path
 ) -> None:
     """The machine died, and has fewer workers now: its ledger tells Redis what the lost one spent."""
     tree = Gateways(tmp_path / "a", workers=2, ECOTONE_LIMITS_URL=redis.url)
@@ -163,7 +132,7 @@ def test_what_a_worker_that_never_comes_back_had_not_spent_is_free_again(
 
     lost: list[str] = []
     try:
-        within(30, lambda: lost_has() > 0 and statuses[200] > 40)
+        until(lambda: lost_has() > 0 and statuses[200] > 40, 30)
     finally:
         os.killpg(tree.process.pid, signal.SIGKILL)
         tree.process.wait(10)
@@ -172,9 +141,9 @@ def test_what_a_worker_that_never_comes_back_had_not_spent_is_free_again(
     tree.workers = 1
     try:
         tree.start()
-        within(30, lambda: redis.ask("hget", pot, f"e:{lost[0]}").strip() == "taken back")
+        until(lambda: redis.ask("hget", pot, f"e:{lost[0]}").strip() == "taken back", 30)
         redis.ask("flushall")
-        within(30, lambda: redis.ask("hget", pot, f"e:{lost[0]}").strip() == "taken back")
+        until(lambda: redis.ask("hget", pot, f"e:{lost[0]}").strip() == "taken back", 30)
     finally:
         tree.stop()
     told = int(redis.ask("hget", pot, f"b:{lost[0]}"))
@@ -183,7 +152,9 @@ def test_what_a_worker_that_never_comes_back_had_not_spent_is_free_again(
     assert redis.ask("hget", pot, f"g:{lost[0]}").strip() == "0"
 
 
-def test_a_server_and_its_gateway_count_requests_together(redis: Redis, provider: Provider, tmp_path: Path) -> None:
+def test_a_server_and_its_gateway_count_requests_together(
+    redis: RedisServer, provider: Provider, tmp_path: Path
+) -> None:
     """On one data folder they counted each for itself: twice as much passed."""
     with running(tmp_path / "hub", FAR_API_KEY="sk-far", ECOTONE_LIMITS_URL=redis.url) as server:
         server.told("backend", "add", "far", "--url", provider.url, "--key-env", "FAR_API_KEY")
@@ -192,8 +163,8 @@ def test_a_server_and_its_gateway_count_requests_together(redis: Redis, provider
         tree = Gateways(server.folder, workers=1, ECOTONE_LIMITS_URL=redis.url, FAR_API_KEY="sk-far")
         try:
             tree.start()
-            within(20, lambda: _models(tree.url, key) == _models(server.url, key) == 200)
-            within(30, lambda: _chat(server.url, key)[0] == 200)  # an empty Redis lends nothing for a lease's time
+            until(lambda: _models(tree.url, key) == _models(server.url, key) == 200, 20)
+            until(lambda: _chat(server.url, key)[0] == 200, 30)  # an empty Redis lends nothing for a lease's time
             statuses = [_chat(url, key) for _ in range(12) for url in (server.url, tree.url)]
         finally:
             tree.stop()

@@ -11,7 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.app.test_restart import MIB, publish_large, until, upload_address
+from tests.app.test_restart import MIB, publish_large, upload_address
+from tests.receiver import until
 from tests.running import ADMIN, Running, running
 
 CARD = b"---\nlicense: apache-2.0\n---\n# A model\n"

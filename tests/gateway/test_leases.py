@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from ecotone.gateway.lease_redis import RedisCoordinator
 from ecotone.gateway.lease_server import LeaseServer
 from ecotone.gateway.snapshot import Budget, Limit
 from tests.gateway.spender import totals
+from tests.receiver import until
+from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.slow
 
@@ -106,26 +108,14 @@ class Socket(Place):
 class Redis(Place):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.where = f"unix://{folder}/r"
-        self._server: subprocess.Popen[bytes] | None = None
+        self._server = RedisServer(folder)
+        self.where = self._server.url
 
     def start(self, *, alone: bool = True) -> None:
-        command = ["redis-server", "--port", "0", "--unixsocket", f"{self.folder}/r", "--dir", str(self.folder)]
-        self._server = subprocess.Popen(
-            [*command, "--appendonly", "yes", "--appendfsync", "always", "--save", ""], stdout=subprocess.DEVNULL
-        )
-        wait_for(lambda: (self.folder / "r").exists() and self._answers())
-
-    def _answers(self) -> bool:
-        done = subprocess.run(["redis-cli", "-s", f"{self.folder}/r", "ping"], capture_output=True, text=True)
-        return done.stdout.strip() == "PONG"
+        self._server.start()
 
     def stop(self) -> None:
-        if self._server is not None:
-            self._server.terminate()
-            self._server.wait(10)
-            (self.folder / "r").unlink(missing_ok=True)
-            self._server = None
+        self._server.stop()
 
     def bury(self, name: str) -> None:
         async def told() -> None:
@@ -149,13 +139,6 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
         made.end()
 
 
-def wait_for(true: Callable[[], bool], seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.02)
-
-
 def said(worker: subprocess.Popen[str]) -> dict[str, Any]:
     out, _ = worker.communicate(timeout=60)
     assert worker.returncode == 0
@@ -173,7 +156,7 @@ def test_three_processes_spend_one_budget_to_its_end_and_not_beyond(place: Place
 def test_a_worker_that_is_killed_gives_back_what_it_had_not_spent_and_no_more(place: Place) -> None:
     slow = {"project:p": Limit(budgets=BUDGET["project:p"].budgets)}
     victim = place.worker("victim", slow, 60.0, call=0.01)
-    wait_for(lambda: place.spent() > LIMIT // 10)
+    until(lambda: place.spent() > LIMIT // 10, 20)
     victim.kill()
     victim.wait()
     time.sleep(SECONDS * 1.5)
@@ -184,7 +167,7 @@ def test_a_worker_that_is_killed_gives_back_what_it_had_not_spent_and_no_more(pl
 
 def test_a_worker_that_starts_again_knows_what_it_spent_before(place: Place) -> None:
     worker = place.worker("w", BUDGET, 60.0, call=0.01)
-    wait_for(lambda: place.spent() > LIMIT // 10)
+    until(lambda: place.spent() > LIMIT // 10, 20)
     worker.kill()
     worker.wait()
     said(place.worker("w", BUDGET, 4.0))
@@ -193,7 +176,7 @@ def test_a_worker_that_starts_again_knows_what_it_spent_before(place: Place) -> 
 
 def test_without_the_coordinator_a_worker_spends_its_slice_and_then_refuses(place: Place) -> None:
     workers = [place.worker(f"w{n}", BUDGET, 7.0, call=0.02) for n in range(2)]
-    wait_for(lambda: place.spent() > LIMIT // 20)
+    until(lambda: place.spent() > LIMIT // 20, 20)
     place.stop()
     time.sleep(SECONDS + 0.5)
     before = place.spent()
@@ -216,7 +199,7 @@ def test_slots_are_shared_and_those_of_a_dead_worker_return_when_its_lease_ends(
         most = max(most, at_once)
     assert 4 <= most <= 5
     greedy = place.worker("greedy", limits, 60.0, call=30.0)
-    wait_for(lambda: (place.folder / "greedy.journal").exists() and _lines(place.folder / "greedy.journal") == 5)
+    until(lambda: (place.folder / "greedy.journal").exists() and _lines(place.folder / "greedy.journal") == 5, 20)
     greedy.kill()
     greedy.wait()
     told = said(place.worker("heir", limits, 4.0, call=0.01))

@@ -29,6 +29,7 @@ GROUPS = ("project", "key", "user", "tag", "route", "backend", "model", "face", 
 FILTERS = ("project", "key", "user", "tag", "route", "backend", "model", "face")
 _MICRO = 10**6
 _PIECE_BYTES = 256 * 1024
+_PIECES = 64
 _BATCH = 500
 _REST_SECONDS = 0.005
 
@@ -78,13 +79,25 @@ class Usage:
         return taken
 
     def _take(self, writer: str, segment: Path, place: Place, rest: float) -> int:
+        """Take up the rest of a segment: read piece by piece, written many pieces at a time, as rows of the same hour
+        and project come again in each."""
         taken = 0
         while (found := piece(segment, place, _PIECE_BYTES)) is not None:
+            begin, records, sums = found.begin, found.records, found.sums
+            for _ in range(_PIECES - 1):
+                time.sleep(rest)
+                more = piece(segment, found.end, _PIECE_BYTES)
+                if more is None:
+                    break
+                found = more
+                records += found.records
+                for who, added in found.sums.items():
+                    sums.setdefault(who, Sums()).add(added)
             with self._database.writing() as session:
-                self._add(session, found.sums)
-                self._step(session, writer, int(segment.stem), found)
+                self._add(session, sums)
+                self._step(session, writer, int(segment.stem), Piece(begin, found.end, records, sums))
             place = found.end
-            taken += found.records
+            taken += records
             time.sleep(rest)
         return taken
 

@@ -78,7 +78,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     hash: str = ""
 
 
-class Piece(msgspec.Struct, frozen=True, kw_only=True):
+class Piece(msgspec.Struct, frozen=True):
     """A part of a segment: from where to where, and what its records add up to."""
 
     begin: Place

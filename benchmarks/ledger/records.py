@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ecotone.ledger import LedgerWriter, Rulings, records, request_id
+from ecotone.ledger.lines import encode_all
 from ecotone.ledger.usage import Place, piece
 
 _ROUNDS = 25
@@ -42,7 +43,7 @@ def main(folder: Path) -> dict[str, float]:
         "request_id": best(lambda: [request_id("server") for _ in range(_CALLS)], _CALLS),
         "ruling_known": best(lambda: [rulings.record(content) for _ in range(_CALLS)], _CALLS),
         "record_of_400_bytes_encoded_32_at_once": best(
-            lambda: [records.encode_all(1, records.GENESIS, items) for _ in range(_CALLS // 32)], _CALLS
+            lambda: [encode_all(1, records.GENESIS, items) for _ in range(_CALLS // 32)], _CALLS
         ),
         "record_of_400_bytes_written_32_at_once": best(
             lambda: [writer.append_all(items) for _ in range(_CALLS // 32)], _CALLS

@@ -212,9 +212,8 @@ class Silent:
         self.refused.append(refusal)
 
 
-def test_a_head_that_comes_letter_by_letter_does_not_hold_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_head_that_comes_letter_by_letter_does_not_hold_its_connection() -> None:
     async def drip() -> list[Refusal]:
-        monkeypatch.setattr(connections, "HEAD_SECONDS", 0.2)
         desk = Silent()
         server = await asyncio.get_running_loop().create_server(
             lambda: made.append(connections.Connection(desk, set())) or made[-1], "127.0.0.1", 0
@@ -222,6 +221,8 @@ def test_a_head_that_comes_letter_by_letter_does_not_hold_its_connection(monkeyp
         made: list[connections.Connection] = []
         _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
         writer.write(b"GET /v1/models HTTP/1.1\r\nhost: x\r\nx: ")
+        await asyncio.sleep(0.1)
+        made[0]._head_since -= connections.HEAD_SECONDS - 0.2
         for _ in range(10):
             writer.write(b"a")
             await asyncio.sleep(0.05)

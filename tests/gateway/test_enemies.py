@@ -13,7 +13,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from ecotone.gateway.plane.upstreams import Upstream
 from ecotone.gateway.snapshot import Target
 from ecotone.ledger import LedgerFull
 from ecotone.vocabulary import Location
@@ -166,10 +165,11 @@ def test_a_ledger_that_cannot_be_written_refuses_before_anything_is_sent(
 def test_a_fault_of_our_own_is_500_with_the_id_and_its_log_quotes_nothing(
     house: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(*_: Any, **__: Any) -> None:
-        raise RuntimeError(f"cannot handle {SECRET}")
+    class Broken:
+        def decode(self, _: bytes) -> Any:
+            raise RuntimeError(f"cannot handle {SECRET}")
 
-    monkeypatch.setattr(Upstream, "send", broken)
+    monkeypatch.setattr("ecotone.gateway.plane.answering.answer_decoder", Broken())
     with caplog.at_level(logging.DEBUG):
         answer = house.post("demo/local", f"Write to {SECRET}")
     assert answer.status_code == 500

@@ -110,7 +110,7 @@ def test_a_megabyte_of_anything_is_read_in_no_time(body: bytes) -> None:
 def test_keys_are_counted_right_wherever_the_body_is_sliced(texts: list[str], size: int) -> None:
     body = {"model": "a/b", "messages": [{text: [text] for text in texts}, *texts]}
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("ecotone.gateway.parsing._SLICE", size)
+        patched.setattr("ecotone.gateway.structure._SLICE", size)
         assert parse("chat", json.dumps(body).encode()).value == body
 
 

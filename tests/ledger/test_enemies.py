@@ -19,6 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from ecotone.ledger import Head, Ledger, LedgerBusy, LedgerFull, LedgerWriter, explain, public_key, settle_open
 from ecotone.ledger import records as form
+from ecotone.ledger.lines import encode_all
 
 SEED = bytes(range(32))
 KEY = public_key(SEED)
@@ -42,7 +43,7 @@ def forge(chain: Path, change: Any) -> None:
             record = json.loads(line)
             own = {k: v for k, v in change(record).items() if k not in ("n", "at", "kind", "prev", "hash")}
             number += 1
-            made, prev = form.encode(number, record["kind"], prev, form.packed(own))
+            made, prev = encode_all(number, prev, [(record["kind"], form.packed(own))])
             lines.append(made)
         segment.write_bytes(b"".join(lines))
 

@@ -6,6 +6,7 @@ they are first asked for, so that a process that only relays never loads those.
 """
 
 import importlib
+from importlib.machinery import ExtensionFileLoader, PathFinder
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -33,7 +34,15 @@ __all__ = [
     "ScopeLimits",
     "Snapshot",
     "SnapshotBuilder",
+    "compiled",
 ]
+
+
+def compiled() -> bool:
+    """Whether the request path is here as C that mypyc made from it when the wheel was built. Imports none of it."""
+    spec = PathFinder.find_spec("plane", [f"{path}/plane" for path in __path__])
+    return spec is not None and isinstance(spec.loader, ExtensionFileLoader)
+
 
 _HOMES = {
     "backends": ("Backend", "BackendExists", "BackendNotFound", "Backends"),

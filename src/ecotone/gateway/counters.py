@@ -207,18 +207,18 @@ class Keeper:
         self._writer = writer
         self._under_way = under_way
         self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._runs: threading.Thread | None = None
         self._saved: tuple[float, int, int] | None = None
 
     def start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="counters", daemon=True)
-        self._thread.start()
+        self._runs = threading.Thread(target=self._run, name="counters", daemon=True)
+        self._runs.start()
 
     def stop(self) -> None:
         """Save what was counted last, and end."""
         self._stopping.set()
-        if self._thread is not None:
-            self._thread.join(5)
+        if self._runs is not None:
+            self._runs.join(5)
 
     def _run(self) -> None:
         while not self._stopping.wait(_EVERY):

@@ -53,8 +53,10 @@ class LeasedPlane(Plane):
 
     slices: Slices
 
-    def __init__(self, settings: Settings, writer: LedgerWriter, **more: Any) -> None:
-        super().__init__(settings, writer, **more)
+    def __init__(
+        self, settings: Settings, writer: LedgerWriter, limiter: Any = None, counters: Any = None, texts: Any = None
+    ) -> None:
+        super().__init__(settings, writer, limiter=limiter, counters=counters, texts=texts)
         self._coordinator = coordinator_of(settings)
         self._sharing: list[asyncio.Task[None]] = []
 

@@ -10,8 +10,6 @@ import math
 import time
 from collections.abc import Callable, Mapping
 
-import msgspec
-
 from ecotone.gateway.accounts import MINUTE, MONEY, SLOTS, TOKENS, Account, Bucket
 from ecotone.gateway.answers import Refusal
 from ecotone.gateway.leases import Slices
@@ -26,13 +24,16 @@ _OPEN = 1024
 """Plans that may have a share at once: all of them are folded ten times a second at most."""
 
 
-class Hold(msgspec.Struct, gc=False, eq=False):
+class Hold:
     """What a call has reserved, until it is settled or released; both are idempotent."""
 
-    limiter: "Limiter"
-    plan: Plan | None
-    tokens: int
-    cost: int | None
+    __slots__ = ("cost", "limiter", "plan", "tokens")
+
+    def __init__(self, limiter: "Limiter", plan: Plan | None, tokens: int, cost: int | None) -> None:
+        self.limiter = limiter
+        self.plan = plan
+        self.tokens = tokens
+        self.cost = cost
 
     def extend(self, tokens: int, cost: int | None) -> bool:
         """Reserve more for a call that outgrows its reservation; False, and nothing more is reserved, when refused."""

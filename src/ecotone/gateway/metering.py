@@ -2,8 +2,6 @@
 
 from typing import Any, Final, TypeGuard
 
-import msgspec
-
 from ecotone.gateway.parsing import Request
 from ecotone.gateway.tasks.bodies import TaskRequest
 
@@ -11,7 +9,7 @@ MOST_TOKENS: Final = 10**8
 """Of one request. More is not believed: sums and costs of what a server makes up would leave 64 bits."""
 
 
-class Usage(msgspec.Struct, kw_only=True):
+class Usage:
     """Tokens of one request. `estimate` when they were counted here.
 
     `prompt_tokens` are all that went in: read from a cache, written to one, and the rest. `completion_tokens` are all
@@ -19,18 +17,20 @@ class Usage(msgspec.Struct, kw_only=True):
     provider's figures contradicted each other. `service_tier` is as the provider answered it.
     """
 
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cached_tokens: int = 0
-    cache_write_tokens: int = 0
-    cache_write_1h_tokens: int = 0
-    reasoning_tokens: int = 0
-    audio_prompt_tokens: int = 0
-    audio_completion_tokens: int = 0
-    service_tier: str | None = None
-    estimate: bool = True
-    odd: bool = False
-    characters: int = 0
+    __slots__ = (
+        "audio_completion_tokens", "audio_prompt_tokens", "cache_write_1h_tokens", "cache_write_tokens",
+        "cached_tokens", "characters", "completion_tokens", "estimate", "odd", "prompt_tokens", "reasoning_tokens",
+        "service_tier",
+    )  # fmt: skip
+
+    def __init__(self, prompt_tokens: int = 0, completion_tokens: int = 0) -> None:
+        self.prompt_tokens = prompt_tokens
+        self.completion_tokens = completion_tokens
+        self.cached_tokens = self.cache_write_tokens = self.cache_write_1h_tokens = self.reasoning_tokens = 0
+        self.audio_prompt_tokens = self.audio_completion_tokens = self.characters = 0
+        self.service_tier: str | None = None
+        self.estimate = True
+        self.odd = False
 
     @property
     def uncached_tokens(self) -> int:
@@ -58,6 +58,32 @@ class Usage(msgspec.Struct, kw_only=True):
             # more was cached than went in: this server counts them apart
             self.prompt_tokens += self.cached_tokens + self.cache_write_tokens
             self.odd = True
+
+    def take_decoded(self, told: Any) -> bool:
+        """The provider's own figure as `figures` decodes it; returns whether it is plain, and was taken over."""
+        prompt: int = told.prompt_tokens
+        completion: int = told.completion_tokens
+        if not (0 <= prompt <= MOST_TOKENS and 0 <= completion <= MOST_TOKENS):
+            return False
+        inside, out = told.prompt_tokens_details, told.completion_tokens_details
+        if inside is not None:
+            read: int = inside.cached_tokens or 0
+            written: int = inside.cache_write_tokens or 0
+            audio: int = inside.audio_tokens or 0
+            if read < 0 or written < 0 or audio < 0 or read + written + audio > MOST_TOKENS:
+                return False
+            if read + written > prompt:
+                return False
+            self.cached_tokens, self.cache_write_tokens, self.audio_prompt_tokens = read, written, audio
+        if out is not None:
+            reasoning: int = out.reasoning_tokens or 0
+            spoken: int = out.audio_tokens or 0
+            if reasoning < 0 or spoken < 0 or reasoning + spoken > MOST_TOKENS:
+                return False
+            self.reasoning_tokens, self.audio_completion_tokens = reasoning, spoken
+        self.prompt_tokens, self.completion_tokens = prompt, completion
+        self.estimate = False
+        return True
 
     def take_apart(self, told: Any) -> None:
         """The provider's own figure, where the prompt's count excludes the cached tokens (Anthropic, Bedrock).

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ecotone.ledger import records
+from ecotone.ledger.lines import encode_all
 from ecotone.ledger.reading import Ledger
 from ecotone.ledger.records import Head, Receipt
 from ecotone.ledger.segments import flush_folder, head_of_chain, next_segment, segments, whole_bytes
@@ -192,7 +193,7 @@ class LedgerWriter:
     def _write(self, items: Sequence[tuple[str, bytes]]) -> None:
         if self._over:
             raise LedgerFull("The ledger is closed; the server is about to end.")
-        block, last = records.encode_all(self._records + 1, self._hash, items)
+        block, last = encode_all(self._records + 1, self._hash, items)
         try:
             if self._spilled is None:
                 self._into_segment(block)

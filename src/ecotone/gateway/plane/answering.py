@@ -136,7 +136,12 @@ class Answering(Course):
                 found = answer_decoder.decode(data)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 found = None
-            if found is not None and found.error is None and found.usage is not None and found.usage.into(self.usage):
+            if (
+                found is not None
+                and found.error is None
+                and found.usage is not None
+                and self.usage.take_decoded(found.usage)
+            ):
                 self.usage.service_tier = found.service_tier
                 self._answered(data)
                 return

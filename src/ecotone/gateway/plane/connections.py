@@ -34,8 +34,9 @@ STREAM: Final = (
 )
 
 
-class Connection(asyncio.Protocol):
-    """One connection. `since` is when it last made progress; the desk's sweep ends it when that is too long ago.
+class Connection:
+    """One connection, a protocol of asyncio's. `since` is when it last made progress; the desk's sweep ends it when
+    that is too long ago.
 
     Args:
         desk: what takes requests in.

@@ -7,6 +7,7 @@ import msgspec
 
 from ecotone.gateway.answers import Refusal
 from ecotone.gateway.cache import Kept, Recording
+from ecotone.gateway.charging import cost_of
 from ecotone.gateway.metering import Usage, reserved_completion
 from ecotone.gateway.parsing import Request
 from ecotone.gateway.plane.callers import Client
@@ -68,7 +69,7 @@ class Course(ABC):
         self.client = client
         self.request = request
         self.began = self.deadline = now = plane.now()
-        self.request_id = plane.ids(now)
+        self.request_id = plane.ids.next(now)
         self.caller_id = caller_id
         self.lane = lane
         self.options = options
@@ -221,7 +222,7 @@ class Course(ABC):
         usage, option, lane = self.usage, self.option, self.lane
         if usage.estimate:
             usage.settled(self.request)
-        cost = 0 if option.free else option.price.cost(usage) if option.price is not None else None
+        cost = 0 if option.free else cost_of(option.price, usage) if option.price is not None else None
         hold, self.hold = self.hold, None
         if hold is not None:
             hold.settle(usage.prompt_tokens + usage.completion_tokens, cost)
@@ -275,7 +276,7 @@ class Course(ABC):
         if option.free or not billed:
             cost: int | None = 0
         else:
-            cost = option.price.cost(usage) if option.price is not None else None
+            cost = cost_of(option.price, usage) if option.price is not None else None
         hold = self.hold
         if hold is not None:
             self.hold = None

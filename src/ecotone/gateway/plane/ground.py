@@ -30,7 +30,7 @@ from ecotone.gateway.prices import Price
 from ecotone.gateway.snapshot import Snapshot
 from ecotone.gateway.tasks.clients import body_of
 from ecotone.ledger import Ledger, LedgerWriter, settle_open
-from ecotone.ledger.records import RequestIds
+from ecotone.ledger.lines import RequestIds
 from ecotone.ledger.rulings import Rulings
 from ecotone.ledger.texts import Texts
 from ecotone.settings import Settings
@@ -165,7 +165,7 @@ class Ground(ABC):
 
     # -- what jobs need ----------------------------------------------------------------------------------------------
     def new_id(self) -> bytes:
-        return self.ids(self.now())
+        return self.ids.next(self.now())
 
     def keyed_hash(self, project: str, raw: bytes) -> bytes:
         """Keyed hash of a request's body, 128 bits, with another key for each project.

@@ -9,6 +9,7 @@ from typing import Final
 
 from ecotone.gateway.answers import Refusal
 from ecotone.gateway.cache import Kept
+from ecotone.gateway.charging import most_of
 from ecotone.gateway.outgoing import outgoing
 from ecotone.gateway.plane.answering import Answering
 from ecotone.gateway.plane.course import IN_THREAD, RESTING
@@ -52,7 +53,7 @@ class Job(Answering):
             if self.kept is not None:
                 cost = 0  # what is kept costs nothing, and needs no budget
             elif price is not None:  # an answer that the request does not bound costs, too
-                cost = price.most(prompt, completion or plane.unlimited(self, price))
+                cost = most_of(price, prompt, completion or plane.unlimited(self, price))
             try:
                 scopes = option.scopes + self.scopes
                 self.hold = plane.limiter.reserve(scopes, prompt + completion, cost, plane.now())

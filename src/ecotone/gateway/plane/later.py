@@ -2,9 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, ClassVar
-
-import msgspec
+from typing import TYPE_CHECKING, Any
 
 from ecotone.gateway.answers import Refusal
 from ecotone.gateway.parsing import Request
@@ -16,39 +14,59 @@ from ecotone.gateway.snapshot import Consumer, Key, Snapshot
 from ecotone.privacy import Findings
 
 if TYPE_CHECKING:
+    from ecotone.gateway.plane.ground import Ground
     from ecotone.gateway.plane.plane import Plane
 
 
-class Who(msgspec.Struct, eq=False):
+class Who:
     """Who asks for what, by which snapshot, worked out once for each head.
 
     `face` is None where a head is no POST to one of them. `caller` is the caller's own id of the request as JSON,
     `lanes` are those of the face so far, by model.
     """
 
-    hashed: str
-    key: Key
-    consumer: Consumer
-    snapshot: Snapshot
-    expires: float
-    face: str | None
-    caller: bytes
-    has_tags: bool
-    lanes: dict[str, Lane]
+    __slots__ = ("caller", "consumer", "expires", "face", "has_tags", "hashed", "key", "lanes", "snapshot")
+
+    def __init__(
+        self,
+        hashed: str,
+        key: Key,
+        consumer: Consumer,
+        snapshot: Snapshot,
+        face: str | None,
+        caller: bytes,
+        has_tags: bool,
+    ) -> None:
+        self.hashed = hashed
+        self.key = key
+        self.consumer = consumer
+        self.snapshot = snapshot
+        self.expires: float = key.expires
+        self.face = face
+        self.caller = caller
+        self.has_tags = has_tags
+        self.lanes: dict[str, Lane] = {}
 
 
-class Asked(msgspec.Struct, eq=False):
-    """What a client asks for, from its head on; `findings` is None for a text that was not looked through."""
+class Asked:
+    """What a client asks for, from its head on; `findings` is None for a text that was not looked through, `waits` says
+    that it does so for a slice of a limit."""
 
-    makes: ClassVar[type[Job]] = Job
+    __slots__ = ("client", "findings", "head", "request", "waits", "who")
 
-    client: Client
-    head: Head
-    who: Who
-    request: Request
-    findings: Findings | None = None
-    waits: bool = False
-    """For a slice of a limit."""
+    def __init__(
+        self, client: Client, head: Head, who: Who, request: Request, findings: Findings | None = None
+    ) -> None:
+        self.client = client
+        self.head = head
+        self.who = who
+        self.request = request
+        self.findings = findings
+        self.waits = False
+
+    def job(self, plane: "Ground", lane: Lane) -> Job:
+        """What answers it."""
+        return Job(plane, self.client, self.request, lane, lane.ready, self.who.caller)
 
 
 class Dropped:

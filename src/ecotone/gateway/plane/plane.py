@@ -26,7 +26,6 @@ from ecotone.gateway.plane.lanes import Lane, header_block
 from ecotone.gateway.plane.later import Asked, Dropped, Later, Who
 from ecotone.gateway.plane.listing import row_of
 from ecotone.gateway.plane.marks import tags_of
-from ecotone.gateway.plane.reviving import Reviving
 from ecotone.gateway.snapshot import Consumer, Key
 from ecotone.gateway.tasks.addresses import TASKS
 from ecotone.gateway.tasks.clients import faced
@@ -42,7 +41,7 @@ _JSON: Final = b"content-type: application/json\r\n"
 _NOT_CALLED: Final = {"x-ecotone-backend": "none", "x-ecotone-reason": "listed; no model was called"}
 
 
-class Plane(TaskDesk, Reviving):
+class Plane(TaskDesk):
     """Everything between a client's connection and a backend's."""
 
     # -- taking requests in ------------------------------------------------------------------------------------------
@@ -125,7 +124,7 @@ class Plane(TaskDesk, Reviving):
         key, consumer = self._lanes.known(hashed, secret[:4].decode("latin-1"), address, time.time())
         has_tags = bool(key.tags) or b"x-ecotone-tags" in head.fields
         face = FACES.get(head.path) if head.method == b"POST" else None
-        return Who(hashed, key, consumer, self._snapshot, key.expires, face, _caller(head), has_tags, {})
+        return Who(hashed, key, consumer, self._snapshot, face, _caller(head), has_tags)
 
     def _look(self) -> None:
         """Take over a new snapshot. Raises Refusal when the one at hand is too old."""
@@ -191,7 +190,7 @@ class Plane(TaskDesk, Reviving):
     def _go(self, asked: Asked, lane: Lane) -> Work | None:
         """Begin. Raises Refusal."""
         who, value, route = asked.who, asked.request.value, lane.route
-        job = asked.makes(self, asked.client, asked.request, lane, lane.ready, who.caller)
+        job = asked.job(self, lane)
         job.findings = asked.findings
         if lane.consumer.keep_days:
             job.texts = Recording(_MOST_TEXT)
@@ -275,7 +274,7 @@ class Plane(TaskDesk, Reviving):
         if name is None:
             return
         lane = job.lane
-        copy = msgspec.structs.replace(job.request, model=name, canonical=False)
+        copy = job.request.under(name)
         try:
             found = self._lanes.made(lane.key, lane.consumer, copy, job.findings or inspect({}), any_model=True)
             if found.ready:

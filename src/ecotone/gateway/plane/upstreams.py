@@ -89,10 +89,11 @@ class Place:
     async def connect(self, seconds: float) -> "Upstream":
         """A new connection. Raises Unreachable."""
         loop = asyncio.get_running_loop()
+        made: Upstream
         try:
             async with asyncio.timeout(seconds):
                 if self.socket is not None:
-                    _, made = await loop.create_unix_connection(lambda: Upstream(self), self.socket)
+                    _, made = await loop.create_unix_connection(self._made, self.socket)
                     return made
                 return await self._over_network(loop)
         except TimeoutError:
@@ -114,6 +115,7 @@ class Place:
             self._resolved = time.monotonic() + DNS_SECONDS
         if self.tls and self._ssl is None:
             self._ssl = await loop.run_in_executor(None, ssl.create_default_context)
+        made: Upstream
         failed: Exception = OSError(0, "no address")
         for family, _, protocol, _, address in self._addresses:
             plain = socket.socket(family, socket.SOCK_STREAM, protocol)
@@ -122,7 +124,7 @@ class Place:
                 await loop.sock_connect(plain, address)
                 name = self.host if self.tls else None
                 _, made = await loop.create_connection(
-                    lambda: Upstream(self), sock=plain, ssl=self._ssl if self.tls else None, server_hostname=name
+                    self._made, sock=plain, ssl=self._ssl if self.tls else None, server_hostname=name
                 )
             except (OSError, ssl.SSLError) as error:
                 plain.close()
@@ -133,6 +135,9 @@ class Place:
             else:
                 return made
         raise failed
+
+    def _made(self) -> Any:
+        return Upstream(self)
 
     def take(self) -> "Upstream | None":
         """A connection that waits, the one used last first."""
@@ -157,8 +162,8 @@ class Place:
             self.idle.pop().close()
 
 
-class Upstream(asyncio.Protocol):
-    """One connection to a backend."""
+class Upstream:
+    """One connection to a backend, a protocol of asyncio's."""
 
     __slots__ = (
         "_began", "_descriptor", "_ended", "_exchange", "_first", "_head", "_headers", "_keep", "_parser", "_parts",

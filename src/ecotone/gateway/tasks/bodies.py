@@ -17,15 +17,21 @@ _FIELDS: Final = frozenset(
 _LIMITS: Final = ("max_new_tokens", "max_length")
 
 
-class TaskRequest(Request, kw_only=True):
+class TaskRequest(Request):
     """A task. `task` is `auto` where its address names none; `hub` is the client's own version, empty for others.
 
     `writes`: whether its answer is text that the model makes, which costs tokens of its own.
     """
 
-    task: str
-    hub: bytes = b""
-    writes: bool = True
+    __slots__ = ("hub", "task", "writes")
+
+    def __init__(
+        self, called: Called, stream: bool, value: dict[str, Any], raw: bytes, canonical: bool, hub: bytes = b""
+    ) -> None:
+        super().__init__(TASKS, called.model, stream, True, value, raw, canonical)
+        self.task: str = called.task
+        self.hub = hub
+        self.writes = True
 
     @property
     def answers(self) -> int:
@@ -82,17 +88,7 @@ def parse_task(called: Called, body: bytes, hub: bytes = b"") -> TaskRequest:
     stream = value.get("stream")
     if stream is not None and not isinstance(stream, bool):
         raise _bad("`stream` must be true or false.", "stream")
-    return TaskRequest(
-        face=TASKS,
-        model=called.model,
-        stream=bool(stream),
-        wants_usage=True,
-        value=value,
-        raw=body,
-        canonical=canonical,
-        task=called.task,
-        hub=hub,
-    )
+    return TaskRequest(called, bool(stream), value, body, canonical, hub)
 
 
 def _is_positive(told: Any) -> TypeGuard[int]:

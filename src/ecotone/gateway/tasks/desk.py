@@ -3,7 +3,7 @@
 import re
 from abc import abstractmethod
 from collections.abc import Coroutine
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import msgspec
 
@@ -14,7 +14,9 @@ from ecotone.gateway.plane.callers import Client, Work
 from ecotone.gateway.plane.ground import Ground
 from ecotone.gateway.plane.heads import Head
 from ecotone.gateway.plane.jobs import Job
+from ecotone.gateway.plane.lanes import Lane
 from ecotone.gateway.plane.later import Asked, Later, Who
+from ecotone.gateway.plane.reviving import Reviving
 from ecotone.gateway.snapshot import Snapshot
 from ecotone.gateway.tasks.addresses import HEALTH, INFO, TASKS, Called, called
 from ecotone.gateway.tasks.bodies import TaskRequest, parse_task
@@ -31,10 +33,11 @@ _JSON: Final = b"content-type: application/json\r\n"
 class AskedTask(Asked):
     """A task that a client asks for."""
 
-    makes: ClassVar[type[Job]] = TaskJob
+    def job(self, plane: Ground, lane: Lane) -> Job:
+        return TaskJob(plane, self.client, self.request, lane, lane.ready, self.who.caller)
 
 
-class TaskDesk(Ground):
+class TaskDesk(Reviving):
     """The part of the plane that knows these addresses."""
 
     @abstractmethod

@@ -36,13 +36,14 @@ _raw: Final = msgspec.json.Decoder(msgspec.Raw)
 class TaskJob(Job):
     """A task from its admission on."""
 
-    request: TaskRequest
-    _task = b""
+    __slots__ = ("_asked", "_task", "readings")
 
     def __init__(
         self, plane: "Ground", client: Client, request: Any, lane: Lane, options: list[Option], caller_id: bytes
     ) -> None:
         super().__init__(plane, client, request, lane, suited(lane, options), caller_id)
+        self._asked: TaskRequest = request
+        self._task = b""
         task = request.task if request.task != AUTO else self.option.candidate.target.task
         request.writes = task is None or task in _WRITING
         self.completion = _longest(request)
@@ -59,7 +60,7 @@ class TaskJob(Job):
         self._sent = True
         self.deadline = now + self.lane.wait
         raw = self.request.raw
-        upstream.send_parts(self, (b"%b%d\r\n\r\n" % (_head(self.option, self.request), len(raw)), raw))
+        upstream.send_parts(self, (b"%b%d\r\n\r\n" % (_head(self.option, self._asked), len(raw)), raw))
 
     # -- answers -----------------------------------------------------------------------------------------------------
     def answer_began(self, status: int, headers: dict[bytes, bytes]) -> None:
@@ -71,7 +72,7 @@ class TaskJob(Job):
         task = headers.get(b"x-ecotone-task", b"")
         if _TASK.fullmatch(task):
             self._task = task
-            if self.request.task == AUTO:
+            if self._asked.task == AUTO:
                 self.marks += b',"task":"%b"' % task
 
     def answer_whole(self, headers: dict[bytes, bytes], body: bytes, now: float) -> None:
@@ -99,7 +100,7 @@ class TaskJob(Job):
 
     def _refused_by_upstream(self) -> None:
         if self._status == 404 and not b"".join(self._parts).startswith(b"{"):
-            task = "tasks" if self.request.task == AUTO else f"task {self.request.task}"
+            task = "tasks" if self._asked.task == AUTO else f"task {self._asked.task}"
             text = f"The engine of {self.option.name} has no {task}; call it by chat_completion, or at /v1."
             self.fail(Refusal(404, "no_tasks", text, param="model"))
         else:

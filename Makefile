@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help run install coverage test test-rest test-ray test-all check demo docs clients conformance clean migration bench-engines bench-gateway bench-hub bench-crash bench-collect bench-licences bench-lineage bench-scan fuzz
+.PHONY: help run install compiled coverage test test-rest test-ray test-all check demo docs clients conformance clean migration bench-engines bench-gateway bench-hub bench-crash bench-collect bench-licences bench-lineage bench-scan fuzz
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,6 +29,18 @@ $(VENV)/installed-rest: $(VENV)/installed-dev
 	@touch $@
 
 install: $(VENV)/installed ## make .venv with engine, tuning and audits
+
+# The package as a wheel has it, and of what it was made. Compiled modules lie apart from the sources, whose edits they
+# would hide; PYTHONPATH=$PWD/.compiled runs them.
+COMPILED := $(CURDIR)/.compiled
+
+compiled: $(VENV)/installed-dev ## put into .compiled what a wheel holds, with the gateway compiled (a minute)
+	@state=$$({ $(BIN)/python -VV; find src/ecotone pyproject.toml hatch_build.py -type f ! -name '*.pyc' ! -name '*.so' -print0 \
+	  | LC_ALL=C sort -z | xargs -0 sha256sum; } | sha256sum); \
+	test "$$state" = "$$(cat .compiled/made-of 2>/dev/null)" || { rm -rf .compiled \
+	  && ECOTONE_COMPILE=1 $(BIN)/python -m build --wheel --no-isolation -o .compiled . \
+	  && $(BIN)/python -m zipfile -e .compiled/*.whl .compiled && rm .compiled/*.whl \
+	  && echo "$$state" >.compiled/made-of; }
 
 run: $(VENV)/installed ## start Ecotone on http://127.0.0.1:7070
 	$(BIN)/ecotone up
@@ -53,10 +65,11 @@ STATEFUL := tests/database tests/accounts tests/storage tests/catalog tests/publ
 
 KEEPING := tests/storage tests/publishing tests/hub tests/app/test_s3.py
 
-test-rest: $(VENV)/installed-rest ## what `make test` leaves out: slow tests, and the stateful packages on PostgreSQL and over S3
+test-rest: $(VENV)/installed-rest compiled ## what `make test` leaves out: slow tests, stateful packages on PostgreSQL and over S3, the gateway compiled
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "slow"
 	tests/postgres.sh $(BIN)/pytest $(PARALLEL) -m "not slow" $(STATEFUL)
 	tests/s3.sh $(BIN)/pytest $(PARALLEL) -m "not slow" $(KEEPING)
+	PYTHONPATH="$(COMPILED)" $(BIN)/pytest $(PARALLEL) -m "not slow" tests/gateway
 
 test-ray: $(VENV)/installed-dev ## engines on a real Ray cluster of this machine (installs Ray)
 	$(BIN)/pip install -q -e ".[ray]"
@@ -71,7 +84,7 @@ demo: $(VENV)/installed ## play the whole product against a running server with 
 	$(BIN)/python tests/demo/play.py
 
 clean: ## remove what was built
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .compiled build dist .mypy_cache .ruff_cache .pytest_cache
 
 docs: $(VENV)/installed-dev ## write the reference pages of docs/ from the program
 	$(BIN)/python tests/docs/reference.py
@@ -82,8 +95,8 @@ clients: $(VENV)/installed-dev ## run every real client through every task and w
 conformance: $(VENV)/installed-dev ## run openai-python's own tests directly, through nginx and through the gateway and write docs/conformance.md
 	$(BIN)/python tests/conformance/table.py
 
-bench-gateway: $(VENV)/installed ## the gateway against nginx, vLLM Router, TensorZero and LiteLLM (installed on demand), each part of the table
-	$(BIN)/python benchmarks/gateway/run.py
+bench-gateway: compiled ## the gateway, compiled, against nginx, vLLM Router, TensorZero and LiteLLM (installed on demand), each part of the table
+	PYTHONPATH="$(COMPILED)" $(BIN)/python benchmarks/gateway/run.py
 
 bench-engines: $(VENV)/installed ## our engine against transformers serve, generate and sentence-transformers: LLaMA, Mistral, T5, LoRA, MiniLM
 	$(BIN)/python benchmarks/engines/run.py

@@ -48,6 +48,11 @@ def has_gateway() -> bool:
     return subprocess.run([ECOTONE, "gateway", "--help"], capture_output=True).returncode == 0
 
 
+def is_compiled() -> bool:
+    """Whether the gateway that children of this process run is compiled, as in a wheel."""
+    return "compiled" in subprocess.run([ECOTONE, "--version"], capture_output=True, text=True).stdout
+
+
 @contextlib.contextmanager
 def house(folder: Path, upstream: Place, *, core: int) -> Iterator[House]:
     """`ecotone up` on an empty data folder, with backend, rule, projects, keys, limits, budget and price."""

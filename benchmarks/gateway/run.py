@@ -1,6 +1,6 @@
 """The gateway against nginx, the fastest Rust gateways and LiteLLM, all in one run on the same two cores.
 
-    make bench-gateway                                        all of it
+    make bench-gateway                                        all of it, of the gateway compiled as in a wheel
     python benchmarks/gateway/run.py --only requests --rounds 1 --seconds 2 --no-peers
 
 One core is the gateway's, another that of load (`wrk`) and provider (`provider.c`). Ecotone runs with everything on:
@@ -25,7 +25,7 @@ from pathlib import Path
 import delays
 import memory
 from ground import GATEWAY_CORE, LOAD_CORE, Place, answered, check_machine, go_ahead, program, provider
-from house import NEAR, House, ecotone, gateway, has_gateway, house, restarted, used_requests
+from house import NEAR, House, ecotone, gateway, has_gateway, house, is_compiled, restarted, used_requests
 from peers import PEERS, RUST, nginx
 from rounds import Rounds, cpu_ratio, median, put_to_sleep, rates, ratio, table, wake_up
 from texts import TEXT_BYTES, chat
@@ -200,7 +200,9 @@ def main() -> None:
     if args.ahead:
         go_ahead()
     version = subprocess.run([program("nginx", "nginx-light"), "-v"], capture_output=True, text=True).stderr.strip()
-    print(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, {version}", flush=True)
+    form = "compiled" if is_compiled() else "interpreted"
+    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, {version}"
+    print(f"the gateway is {form}; {machine}", flush=True)
     found: Found = {}
     with tempfile.TemporaryDirectory() as name, ExitStack() as opened:
         folder = Path(name)

@@ -1,7 +1,9 @@
 """What we ship with is permissive: no GPL, AGPL or the like among the packages that an installation pulls in."""
 
 import re
+import tomllib
 from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
 
 from packaging.requirements import Requirement
 
@@ -57,3 +59,12 @@ def test_no_copyleft_is_shipped() -> None:
             refused[name] = licence
     assert not refused, refused
     assert not unknown, f"no licence is told by: {unknown}"
+
+
+def test_what_builds_the_wheel_is_permissive_and_its_compiler_is_not_shipped() -> None:
+    told = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["build-system"]["requires"]
+    names = {Requirement(text).name for text in told}
+    assert "mypy" in names
+    licences = {name: licence_of(name) for name in names}
+    assert all(licence and not REFUSED.search(licence) for licence in licences.values()), licences
+    assert "mypy" not in shipped(("all", "detect", "ray"))

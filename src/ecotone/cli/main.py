@@ -86,10 +86,11 @@ app.command("gateway")(operate.gateway)
 
 @app.command()
 def version() -> None:
-    """The version of this program."""
+    """The version of this program, and whether its gateway is compiled."""
     from ecotone import __version__
+    from ecotone.gateway import compiled
 
-    print(__version__)
+    print(f"{__version__} (gateway compiled)" if compiled() else __version__)
 
 
 def _version(wanted: bool) -> None:

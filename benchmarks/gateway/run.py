@@ -24,8 +24,8 @@ from pathlib import Path
 
 import delays
 import memory
-from ground import GATEWAY_CORE, LOAD_CORE, Place, answered, check_machine, go_ahead, program, provider
-from house import NEAR, House, ecotone, gateway, has_gateway, house, is_compiled, restarted, used_requests
+from ground import GATEWAY_CORE, LOAD_CORE, Place, answered, check_machine, go_ahead, load, program, provider
+from house import MODEL, NEAR, House, ecotone, gateway, has_gateway, house, is_compiled, restarted, used_requests
 from peers import PEERS, RUST, nginx
 from rounds import Rounds, cpu_ratio, median, put_to_sleep, rates, ratio, table, wake_up
 from texts import TEXT_BYTES, chat
@@ -134,7 +134,7 @@ def workers(s: Sitting) -> Found:
                 with gateway(made, workers=count, core=cores) as at:
                     place = [made.place(at, "plain", name)]
                     # the provider's 20 ms hold both to the same 6,400 requests/s
-                    paced[name] += rates(place, _paced, 128, 1, s.seconds, s.folder)[name]
+                    paced[name] += rates(place, _paced, 384, 1, s.seconds, s.folder)[name]
                     if roomy:
                         full[name] += rates(place, lambda p: chat(p.model), 128, 1, s.seconds, s.folder)[name]
     table("two workers against one, 128 connections, answers after 20 ms", paced, against="one")
@@ -174,6 +174,21 @@ def start(s: Sitting) -> Found:
     return {"start_s": median(found)}
 
 
+def restart(s: Sitting) -> Found:
+    """Seconds from the start of the process to its first answer, when the ledger is long."""
+    if not has_gateway():
+        return {"restart_s": None}
+    found = []
+    with house(s.folder / "restart", s.provider, core=LOAD_CORE) as made:
+        for _ in range(s.rounds):
+            with gateway(made) as at:
+                found.append(at.started)
+                load(made.place(at, "plain", "ecotone"), chat(MODEL), 64, s.seconds, s.folder)
+        calls = used_requests(made)
+    print(f"start after ever more requests, {calls:,} in the end: {', '.join(f'{value:.2f}' for value in found)} s\n")
+    return {"restart_s": found[-1]}
+
+
 PARTS: dict[str, Callable[[Sitting], Found]] = {
     "requests": requests,
     "metering": metering,
@@ -184,6 +199,7 @@ PARTS: dict[str, Callable[[Sitting], Found]] = {
     "memory": grown,
     "health": health,
     "start": start,
+    "restart": restart,
 }
 
 

@@ -10,7 +10,7 @@ import pytest
 from ecotone.gateway.limits import Limiter
 from ecotone.gateway.snapshot import Budget, Limit
 from ecotone.gateway.spending import spent, totals
-from ecotone.ledger import Ledger, LedgerWriter
+from ecotone.ledger import Ledger, LedgerWriter, kept_sums
 from ecotone.ledger.usage import Who
 
 LIMITS = {
@@ -55,6 +55,37 @@ def writer(tmp_path: Path) -> Iterator[LedgerWriter]:
     found = LedgerWriter(tmp_path / "ledger", "w1")
     yield found
     found.close()
+
+
+def test_whole_segments_are_added_up_once_and_only_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gateway that reads a month of calls again at each start answers nobody meanwhile."""
+    ledger, kept, now = Ledger(tmp_path / "ledger"), tmp_path / "sums", datetime.now(UTC).timestamp()
+    call: dict[str, Any] = {"project": "shop", "key": "k1", "model": "m", "backend": "openai", "face": "chat"}
+    chain = LedgerWriter(tmp_path / "ledger", "w1", segment_bytes=2000)
+    for number in range(40):
+        chain.append("opened", {"request_id": f"req-w1-{number}", **call, "reserved_cost": 1000})
+        chain.append("settled", {"request_id": f"req-w1-{number}", **call, "status": "done", "cost": number})
+    chain.append("started", {"settled": 0}, flush=True)
+    chain.close()
+    files = sorted((tmp_path / "ledger" / "w1").glob("*.jsonl"))
+    assert len(files) > 4
+    plain = totals(ledger, LIMITS, now)
+    assert plain["w1"]["all"][1] == sum(range(40))
+    assert totals(ledger, LIMITS, now, kept=kept) == plain
+    assert len(list(kept.iterdir())) == len(files) - 1  # the last one may still grow
+
+    read: list[str] = []
+    real = kept_sums.summed
+    monkeypatch.setattr(kept_sums, "summed", lambda lines: read.append(lines.name) or real(lines))
+    assert totals(ledger, LIMITS, now, kept=kept) == plain
+    assert read == [str(files[-1])]
+
+    first, second = sorted(kept.iterdir())[:2]
+    first.write_bytes(b"\x93damaged")
+    second.write_bytes(first.with_name(sorted(kept.iterdir())[2].name).read_bytes())  # of another segment
+    read.clear()
+    assert totals(ledger, LIMITS, now, kept=kept) == plain
+    assert read == [str(files[-1]), str(files[1]), str(files[0])]
 
 
 def test_a_chain_s_open_requests_count_with_what_they_reserved(writer: LedgerWriter, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from ecotone.gateway.answers import Refusal
@@ -17,7 +18,7 @@ from ecotone.gateway.chains import MACHINE
 from ecotone.gateway.lease_redis import RedisCoordinator
 from ecotone.gateway.lease_server import SocketCoordinator
 from ecotone.gateway.leases import LEASE_SECONDS, Coordinator, Slices
-from ecotone.gateway.lender import socket_of
+from ecotone.gateway.lender import socket_of, sums_folder
 from ecotone.gateway.limits import Limiter
 from ecotone.gateway.plane import Plane
 from ecotone.gateway.plane.callers import Work
@@ -65,12 +66,13 @@ class LeasedPlane(Plane):
         ledger, own = Ledger(settings.folder("ledger"), spill=settings.spill), self._writer.writer
         machine = f"{settings.secret(MACHINE)[:8].hex()}." if settings.limits_url else ""
         self.slices = Slices(self._coordinator, machine + own)
-        known = await asyncio.to_thread(totals, ledger, limits, time.time(), [own])
+        kept = sums_folder(settings)
+        known = await asyncio.to_thread(totals, ledger, limits, time.time(), [own], kept=kept)
         self.limiter = Limiter(self.slices, spent=known.get(own, {}))
         loop = asyncio.get_running_loop()
         self._sharing = [loop.create_task(self.slices.run())]
         if isinstance(self._coordinator, RedisCoordinator):
-            self._sharing.append(loop.create_task(self._bury(self._coordinator, ledger, machine)))
+            self._sharing.append(loop.create_task(self._bury(self._coordinator, ledger, kept, machine)))
         for task in self._sharing:
             task.add_done_callback(_ended)
 
@@ -88,7 +90,7 @@ class LeasedPlane(Plane):
         except (OSError, ValueError, TimeoutError):
             log.warning("what was leased could not be given back; it is free again when the lease ends")
 
-    async def _bury(self, redis: RedisCoordinator, ledger: Ledger, machine: str) -> None:
+    async def _bury(self, redis: RedisCoordinator, ledger: Ledger, kept: Path, machine: str) -> None:
         """Tell Redis of each chain here that nobody writes, whenever it has changed, or Redis was emptied."""
         told: dict[str, Head] = {}
         born = ""
@@ -101,7 +103,8 @@ class LeasedPlane(Plane):
                         head = await asyncio.to_thread(head_of_chain, chain)
                         if told.get(chain.name) != head:
                             limits = self._snapshots.current.limits
-                            found = await asyncio.to_thread(totals, ledger, limits, time.time(), [chain.name])
+                            names = [chain.name]
+                            found = await asyncio.to_thread(totals, ledger, limits, time.time(), names, kept=kept)
                             await redis.take_back(machine + chain.name, found.get(chain.name, {}))
                             told[chain.name] = head
             except OSError as error:

@@ -31,11 +31,17 @@ def socket_of(settings: Settings) -> Path:
     return path
 
 
+def sums_folder(settings: Settings) -> Path:
+    """Where the sums of whole segments of the ledger are kept."""
+    return settings.folder("gateway") / "sums"
+
+
 class Lender:
     """The pool, in a thread of the supervisor. No other supervisor lends there: the data folder is held."""
 
     def __init__(self, settings: Settings) -> None:
         self._ledger = Ledger(settings.folder("ledger"))
+        self._kept = sums_folder(settings)
         self._snapshots = FileSnapshots(settings.folder("snapshot"))
         self._server = LeaseServer(socket_of(settings), self._totals, alone=True)
         self._loop = asyncio.new_event_loop()
@@ -51,7 +57,7 @@ class Lender:
 
     def _totals(self) -> Totals:
         self._snapshots.look()
-        return totals(self._ledger, self._snapshots.current.limits, time.time())
+        return totals(self._ledger, self._snapshots.current.limits, time.time(), kept=self._kept)
 
     def _run(self) -> None:
         self._loop.run_until_complete(self._lend())

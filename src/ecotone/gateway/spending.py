@@ -1,7 +1,8 @@
 """What budgets have spent, added up from the ledger: where limits go on after a start, what a dead worker leaves."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ from ecotone.gateway.meters import template
 from ecotone.gateway.snapshot import Limit
 from ecotone.gateway.windows import window_of
 from ecotone.ledger import Ledger
+from ecotone.ledger.kept_sums import KeptSums
 from ecotone.ledger.settling import estimated, open_requests
 from ecotone.ledger.usage import Who, summed
 
@@ -58,7 +60,14 @@ def spent(costs: Iterable[tuple[Who, int]], limits: Mapping[str, Limit], at: flo
     return found
 
 
-def totals(ledger: Ledger, limits: Mapping[str, Limit], at: float, chains: Iterable[str] | None = None) -> Totals:
+def totals(
+    ledger: Ledger,
+    limits: Mapping[str, Limit],
+    at: float,
+    chains: Iterable[str] | None = None,
+    *,
+    kept: Path | None = None,
+) -> Totals:
     """What each chain spent and holds, by budget: its settled requests, and its open ones with what they reserved.
 
     Reads back to where the longest window of any budget began: all of it where there is a budget without windows.
@@ -67,29 +76,28 @@ def totals(ledger: Ledger, limits: Mapping[str, Limit], at: float, chains: Itera
         limits: by scope, as the snapshot has them.
         at: `time.time()`.
         chains: names of the chains to read; None for all.
+        kept: folder that keeps the sums of whole segments.
     """
     kinds = {budget.window for limit in limits.values() for budget in limit.budgets}
     longest = next((kind for kind in _ORDER if kind in kinds), None)
     if longest is None:
         return {}
     label = window_of(longest, at).label
+    sums = KeptSums(ledger, kept)
     found = {}
     for name in [chain.name for chain in ledger.chains()] if chains is None else chains:
-        costs = list(_settled(ledger, name, longest, label))
+        costs = list(_settled(sums, name, longest, label))
         costs.extend(_cost({**estimated(record), "at": record.get("at")}) for record in open_requests(ledger, name))
         found[name] = spent(costs, limits, at)
     return found
 
 
-def _settled(ledger: Ledger, writer: str, longest: str, label: str) -> Iterable[tuple[Who, int]]:
-    for record in ledger.records("settled", "failed", newest_first=True, writer=writer):
-        if record["kind"] == "failed" and "cost" not in record:
-            continue
-        who, cost = _cost(record)
-        told = _labels(who.hour).get(longest)
-        if told is not None and told < label:
+def _settled(sums: KeptSums, writer: str, longest: str, label: str) -> Iterator[tuple[Who, int]]:
+    for segment in sums.newest_first(writer):
+        yield from ((who, each.cost) for who, each in segment)
+        labels = [told for who, _ in segment if (told := _labels(who.hour).get(longest)) is not None]
+        if labels and max(labels) < label:
             return
-        yield who, cost
 
 
 def _cost(record: Mapping[str, Any]) -> tuple[Who, int]:

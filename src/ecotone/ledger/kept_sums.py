@@ -1,0 +1,75 @@
+"""Sums of whole segments, kept beside the ledger: a start that needs them reads the last segment of each chain alone.
+
+What is kept names the segment's size and last hash, and counts for that alone. It may be removed at any time.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from ecotone.ledger.reading import Ledger
+from ecotone.ledger.segments import last_head, segments
+from ecotone.ledger.spilling import NAME, number_of
+from ecotone.ledger.usage import Sums, Who, summed
+
+Costs = list[tuple[Who, Sums]]
+
+
+class _Kept(msgspec.Struct, array_like=True):
+    size: int
+    hash: str
+    sums: Costs
+
+
+class KeptSums:
+    """Sums of a ledger's segments.
+
+    Args:
+        folder: where they are kept; None to add up anew each time.
+    """
+
+    def __init__(self, ledger: Ledger, folder: Path | None = None) -> None:
+        self._ledger = ledger
+        self._folder = folder
+
+    def newest_first(self, writer: str) -> Iterator[Costs]:
+        """What the settled records of a chain add up to, segment by segment from its end."""
+        chain = self._ledger.folder / writer
+        files = self._ledger.files(chain)
+        whole = set(segments(chain)[:-1])
+        for segment in reversed(files):
+            yield self._whole(segment) if segment in whole else self._added(chain, segment)
+
+    def _added(self, chain: Path, segment: Path) -> Costs:
+        least = 0
+        if segment.name == NAME:  # what is being moved lies in the segment before, too
+            head = next((h for s in reversed(segments(chain)) if (h := last_head(s)) is not None), None)
+            least = head.records if head is not None else 0
+        with segment.open("rb") as file:
+            lines = file if not least else (line for line in file if number_of(line) > least)
+            return list(summed(lines).items())
+
+    def _whole(self, segment: Path) -> Costs:
+        """Of a segment to which nothing is added any more."""
+        if self._folder is None:
+            return self._added(segment.parent, segment)
+        head, size = last_head(segment), segment.stat().st_size
+        path = self._folder / f"{segment.parent.name}-{segment.stem}"
+        with contextlib.suppress(OSError, msgspec.DecodeError, msgspec.ValidationError):
+            kept = msgspec.msgpack.decode(path.read_bytes(), type=_Kept)
+            if head is not None and (kept.size, kept.hash) == (size, head.hash):
+                return kept.sums
+        sums = self._added(segment.parent, segment)
+        if head is not None:
+            self._keep(path, _Kept(size, head.hash, sums))
+        return sums
+
+    def _keep(self, path: Path, kept: _Kept) -> None:
+        draft = path.with_name(f"{path.name}.{os.getpid()}")
+        with contextlib.suppress(OSError):  # a full disk costs time at the next start
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            draft.write_bytes(msgspec.msgpack.encode(kept))
+            draft.replace(path)

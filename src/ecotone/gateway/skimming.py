@@ -3,67 +3,43 @@
 Objects of a body's texts take as long to make as the rest of a request's course. Where nobody looks at the texts they
 need not be made: the top level and the keys of the messages are decoded, all else is passed over by the same decoder,
 which finds where each value ends. What was kept has the size of the body only where nothing was left out: no key that
-stands twice, none that is not ours, none written with an escape, no blank. All of the top level but the messages, and
-what of a message is no text, is decoded in full and must be written again as it was. Anything else is for the full
-way, which tells what is wrong.
+stands twice, none that is not ours, none written with an escape, no blank; that size is added up, as writing all again
+would copy it. All of the top level but the messages, and what of a message is no text, is decoded in full and must be
+written again as it was. Anything else is for the full way, which tells what is wrong.
 """
 
 from typing import Any, Final
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET, Raw
+
+from ecotone.gateway.bodies import Body
 
 _decode_value = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 _DEEPEST: Final = 16
 _QUOTE: Final = ord('"')
 _NESTED: Final = frozenset({dict, list})
-
-
-class _Body(msgspec.Struct, omit_defaults=True):
-    model: Raw | UnsetType = UNSET
-    messages: list[dict[str, Raw]] | UnsetType = UNSET
-    stream: Raw | UnsetType = UNSET
-    stream_options: Raw | UnsetType = UNSET
-    temperature: Raw | UnsetType = UNSET
-    top_p: Raw | UnsetType = UNSET
-    n: Raw | UnsetType = UNSET
-    stop: Raw | UnsetType = UNSET
-    max_tokens: Raw | UnsetType = UNSET
-    max_completion_tokens: Raw | UnsetType = UNSET
-    tools: Raw | UnsetType = UNSET
-    tool_choice: Raw | UnsetType = UNSET
-    parallel_tool_calls: Raw | UnsetType = UNSET
-    response_format: Raw | UnsetType = UNSET
-    reasoning_effort: Raw | UnsetType = UNSET
-    user: Raw | UnsetType = UNSET
-    safety_identifier: Raw | UnsetType = UNSET
-    prompt_cache_key: Raw | UnsetType = UNSET
-    service_tier: Raw | UnsetType = UNSET
-    store: Raw | UnsetType = UNSET
-    metadata: Raw | UnsetType = UNSET
-    seed: Raw | UnsetType = UNSET
-    logprobs: Raw | UnsetType = UNSET
-    top_logprobs: Raw | UnsetType = UNSET
-    logit_bias: Raw | UnsetType = UNSET
-    presence_penalty: Raw | UnsetType = UNSET
-    frequency_penalty: Raw | UnsetType = UNSET
-    verbosity: Raw | UnsetType = UNSET
-
-
-_skim = msgspec.json.Decoder(_Body).decode
+_skim = msgspec.json.Decoder(Body).decode
 
 
 def skim(body: bytes) -> dict[str, Any] | None:
     """The top level of a chat body, whose messages stay raw; None for a body that has to be decoded in full."""
     try:
         told = _skim(body)
-        if len(_encode(told)) != len(body):
+        messages, told.messages = told.messages, UNSET
+        rest = _encode(told)
+        size = len(rest)
+        if type(messages) is list:
+            size += len(b'"messages":[]') + max(len(messages) - 1, 0) + (size > len(b"{}"))
+            for message in messages:
+                size += len(b"{}") + max(len(message) - 1, 0)
+                for key, raw in message.items():
+                    size += len(key) + len(b'"":') + len(raw)
+        if size != len(body):
             return None
         if not body.isascii():
             body.decode("utf-8")  # what is passed over is not looked at for that
-        messages, told.messages = told.messages, UNSET
-        rest = _encode(told)
         value: dict[str, Any] = _decode_value(rest)
         if _encode(value) != rest or not _is_flat(value, _DEEPEST):
             return None

@@ -537,6 +537,29 @@ def test_pipelined_requests_are_answered_in_order_and_each_is_charged(scene: Sce
     scene.settle(6, "done")
 
 
+def test_a_head_that_came_before_and_comes_torn_at_its_length_is_read(scene: Scene) -> None:
+    def torn(connection: socket.socket, data: bytes) -> None:
+        begin = data.index(b"content-length: ") + len(b"content-length: ")
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for part in (data[:begin], data[begin:]):
+            connection.sendall(part)
+            time.sleep(0.1)
+
+    wire = scene.wire(lambda s, n: s.sendall(whole()) if n == 1 else torn(s, whole()))
+    with connected(scene) as client:
+        client.settimeout(20)
+        for send in (client.sendall, lambda data: torn(client, data)):
+            send(raw(scene, {}))
+            received = b""
+            while b"Hi you" not in received:
+                piece = client.recv(65536)
+                assert piece, "the connection was cut"
+                received += piece
+            assert received.startswith(b"HTTP/1.1 200")
+    assert wire.connections == 1
+    assert scene.settle(2, "done")["cost"] == TOTAL
+
+
 def test_a_client_that_pipelines_and_leaves_pays_for_what_was_begun(scene: Scene) -> None:
     wire = scene.wire(lambda s, _: (time.sleep(0.2), s.sendall(whole()))[1])
     with connected(scene) as client:

@@ -14,10 +14,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from ecotone.gateway.admission import admit
 from ecotone.gateway.answers import Refusal
 from ecotone.gateway.limits import Limiter
 from ecotone.gateway.metering import MOST_TOKENS, Usage, reserved_completion
-from ecotone.gateway.parsing import parse
+from ecotone.gateway.parsing import Request, parse
 from ecotone.gateway.plane import connections
 from ecotone.gateway.plane.asgi import AsgiClient
 from ecotone.gateway.plane.passing import Passing, Unusual
@@ -213,6 +214,30 @@ class Silent:
 
     def refuse(self, client: Any, refusal: Refusal, head: Any) -> None:
         self.refused.append(refusal)
+
+
+class Fields(dict[str, Any]):
+    """Of a body; told when they are forgotten."""
+
+
+@pytest.mark.parametrize("model", ["nobody/none", "demo/nc", "denied"])
+def test_a_body_that_is_refused_is_forgotten_with_its_refusal_and_waits_for_no_collector(
+    house: Any, model: str
+) -> None:
+    now = house.snapshots.current
+
+    def refused() -> "weakref.ref[Fields]":
+        fields = Fields(model=model, messages=[{}])
+        with contextlib.suppress(Refusal):
+            admit(now, now.consumers["shop"], Request("chat", model, False, False, fields, b"{}", True), inspect({}))
+            raise AssertionError("it was let through")
+        return weakref.ref(fields)
+
+    gc.disable()
+    try:
+        assert refused()() is None
+    finally:
+        gc.enable()
 
 
 class Working:

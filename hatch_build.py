@@ -98,7 +98,11 @@ def _check() -> None:
         raise Missing(
             f"that is done for CPython on Linux and macOS alone, not for {sys.implementation.name} on {os.name}"
         )
-    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")[0]
+    told = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
+    try:
+        compiler = shlex.split(told)[0]
+    except (ValueError, IndexError):
+        raise Missing(f"the C compiler cannot be read from CC={told!r}; a command line is expected") from None
     if shutil.which(compiler) is None:
         raise Missing(f"there is no C compiler, {compiler} is not to be found (on Debian: apt-get install gcc)")
     header = Path(sysconfig.get_path("include"), "Python.h")

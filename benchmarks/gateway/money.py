@@ -44,7 +44,8 @@ def pair(**more: int) -> dict[str, float]:
 
 def main() -> None:
     price = listed("openai", time.time())["gpt-5"]
-    usage = Usage(prompt_tokens=1200, completion_tokens=300, cached_tokens=1000, service_tier="default")
+    usage = Usage(prompt_tokens=1200, completion_tokens=300)
+    usage.cached_tokens, usage.service_tier = 1000, "default"
     figures = {
         "an empty call, to compare with": timed(lambda: None),
         "reserve + settle, three budgets": pair(),

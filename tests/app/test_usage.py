@@ -14,8 +14,9 @@ from ecotone.app.keeping import Keeping
 from ecotone.app.usage import Usage
 from ecotone.database import Database
 from ecotone.ledger import Ledger, LedgerWriter, public_key, settle_open
+from ecotone.ledger.records import packed
 from ecotone.ledger.segments import segments
-from ecotone.ledger.usage import USD
+from ecotone.ledger.usage import USD, piece
 from ecotone.vocabulary import Conflict, Invalid
 
 SEED = bytes(range(32))
@@ -116,6 +117,51 @@ def test_two_servers_that_count_at_once_count_everything_once(database: Database
     one.project(rest=0)
     assert one.total()["requests"] == 2000
     assert int(one.total()["cost"]) == 1_000_003 * sum(range(2000))
+
+
+def test_a_chain_that_grows_as_fast_as_it_is_read_holds_nobody_up(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage, other = tables(database, tmp_path), LedgerWriter(tmp_path, "zz")
+    writer = LedgerWriter(tmp_path, "server")
+    read = 0
+
+    def growing(*how: Any) -> Any:
+        nonlocal read
+        read += 1
+        assert read < 500, "it reads for as long as the gateway is busy, and nobody else is counted"
+        found = piece(*how)
+        writer.append("settled", settled(read))
+        return found
+
+    for chain in (writer, other):
+        chain.append("settled", settled(0))
+    with monkeypatch.context() as patched:
+        patched.setattr("ecotone.app.usage.piece", growing)
+        assert usage.project(rest=0) == 2
+    for chain in (writer, other):
+        chain.close()
+    assert usage.project(rest=0) == read
+    assert usage.total()["prompt_tokens"] == sum(range(read + 1))
+
+
+def test_rows_of_many_users_are_written_few_at_a_time(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = tables(database, tmp_path)
+    written: list[int] = []
+    add = usage._add
+    monkeypatch.setattr(usage, "_add", lambda session, sums: written.append(len(sums)) or add(session, sums))
+    writer = LedgerWriter(tmp_path, "server")
+    users = 6000
+    writer.append_all([("settled", packed(settled(n, user=f"{n:032x}"))) for n in range(users)])
+    writer.append_all([("settled", packed(settled(n, user="one"))) for n in range(users)])
+    writer.close()
+    assert usage.project(rest=0) == 2 * users
+    assert max(written) < 2000, "whoever else writes waits for all of them"
+    assert len(written) < users // 400, "rows that come again are written again and again"
+    assert usage.total()["requests"] == 2 * users
+    assert int(usage.total()["cost"]) == 2 * 1_000_003 * sum(range(users))
 
 
 def test_what_was_never_acknowledged_does_not_stay_counted(database: Database, tmp_path: Path) -> None:

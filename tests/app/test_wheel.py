@@ -78,6 +78,8 @@ def test_who_wants_no_compiled_gateway_gets_a_wheel_for_any_machine(tmp_path: Pa
     ("environment", "told"),
     [
         ({"ECOTONE_COMPILE": "1", "CC": "/nonexistent/cc"}, "there is no C compiler, /nonexistent/cc"),
+        ({"ECOTONE_COMPILE": "1", "CC": " "}, "the C compiler cannot be read from CC=' '"),
+        ({"ECOTONE_COMPILE": "1", "CC": "gcc '"}, "the C compiler cannot be read from CC="),
         ({"ECOTONE_COMPILE": "yes"}, "ECOTONE_COMPILE is 'yes'; it takes 0"),
     ],
 )

@@ -2,21 +2,25 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import pytest
 
+from ecotone.gateway.admission import admit
 from ecotone.gateway.answers import Refusal
 from ecotone.gateway.limits import Limiter
 from ecotone.gateway.metering import MOST_TOKENS, Usage, reserved_completion
-from ecotone.gateway.parsing import parse
+from ecotone.gateway.parsing import Request, parse
 from ecotone.gateway.plane import connections
+from ecotone.gateway.plane.asgi import AsgiClient
 from ecotone.gateway.plane.passing import Passing, Unusual
 from ecotone.gateway.prices import Price, Rates
 from ecotone.gateway.snapshot import Budget, Limit, Target
@@ -210,6 +214,67 @@ class Silent:
 
     def refuse(self, client: Any, refusal: Refusal, head: Any) -> None:
         self.refused.append(refusal)
+
+
+class Fields(dict[str, Any]):
+    """Of a body; told when they are forgotten."""
+
+
+@pytest.mark.parametrize("model", ["nobody/none", "demo/nc", "denied"])
+def test_a_body_that_is_refused_is_forgotten_with_its_refusal_and_waits_for_no_collector(
+    house: Any, model: str
+) -> None:
+    now = house.snapshots.current
+
+    def refused() -> "weakref.ref[Fields]":
+        fields = Fields(model=model, messages=[{}])
+        with contextlib.suppress(Refusal):
+            admit(now, now.consumers["shop"], Request("chat", model, False, False, fields, b"{}", True), inspect({}))
+            raise AssertionError("it was let through")
+        return weakref.ref(fields)
+
+    gc.disable()
+    try:
+        assert refused()() is None
+    finally:
+        gc.enable()
+
+
+class Working:
+    """What is under way for a client, which it holds, as it is held by it."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+
+
+def test_a_request_through_asgi_is_forgotten_with_its_answer_and_waits_for_no_collector() -> None:
+    seen: list[weakref.ref[Working]] = []
+
+    class Answering(Silent):
+        def take(self, client: Any, *_: Any) -> Working:
+            client.whole(200, b"", b"{}")
+            work = Working(client)
+            seen.append(weakref.ref(work))
+            return work
+
+    async def receive() -> dict[str, Any]:
+        if seen:
+            await asyncio.sleep(60)
+        return {"type": "http.request", "body": b"{}"}
+
+    async def send(_: Any) -> None: ...
+
+    async def call() -> list[Working | None]:
+        scope = {"method": "POST", "path": "/v1/chat/completions", "headers": [(b"host", b"x")], "client": None}
+        await AsgiClient(Answering(), scope, receive, send).run()
+        await asyncio.sleep(0.01)
+        return [ref() for ref in seen]
+
+    gc.disable()
+    try:
+        assert asyncio.run(call()) == [None]
+    finally:
+        gc.enable()
 
 
 def test_a_head_that_comes_letter_by_letter_does_not_hold_its_connection() -> None:

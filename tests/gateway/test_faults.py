@@ -26,6 +26,7 @@ from ecotone.gateway.plane import upstreams
 from ecotone.gateway.plane.upstreams import Place
 from ecotone.gateway.snapshot import Budget, Limit
 from ecotone.ledger import Ledger, LedgerWriter
+from ecotone.vocabulary import Location
 from tests.app.certificates import Authority
 from tests.gateway import sdk as openai_client
 from tests.gateway.wires import (
@@ -535,6 +536,56 @@ def test_pipelined_requests_are_answered_in_order_and_each_is_charged(scene: Sce
     )
     assert received.count(b"number-") == 6
     scene.settle(6, "done")
+
+
+def test_a_head_that_came_before_and_comes_torn_at_its_length_is_read(scene: Scene) -> None:
+    def torn(connection: socket.socket, data: bytes) -> None:
+        begin = data.index(b"content-length: ") + len(b"content-length: ")
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for part in (data[:begin], data[begin:]):
+            connection.sendall(part)
+            time.sleep(0.1)
+
+    wire = scene.wire(lambda s, n: s.sendall(whole()) if n == 1 else torn(s, whole()))
+    with connected(scene) as client:
+        client.settimeout(20)
+        for send in (client.sendall, lambda data: torn(client, data)):
+            send(raw(scene, {}))
+            received = b""
+            while b"Hi you" not in received:
+                piece = client.recv(65536)
+                assert piece, "the connection was cut"
+                received += piece
+            assert received.startswith(b"HTTP/1.1 200")
+    assert wire.connections == 1
+    assert scene.settle(2, "done")["cost"] == TOTAL
+
+
+def test_a_provider_that_takes_a_long_body_slowly_fills_no_log(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    scene.house.gateway.most_body = 64 * 1024 * 1024
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    body = raw(scene, {"messages": [{"role": "user", "content": "x" * 12_000_000}]}, "connection: close")
+
+    def slowly() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            time.sleep(0.5)
+            left = 12_000_000
+            while left > 0:
+                left -= len(connection.recv(1 << 20))
+            connection.sendall(whole())
+            time.sleep(0.5)
+
+    threading.Thread(target=slowly, daemon=True).start()
+    scene.wire(lambda s, _: None)
+    found = scene.house.snapshots.current.backends
+    inside = {"url": f"http://127.0.0.1:{listener.getsockname()[1]}/v1", "location": Location.LOCAL}
+    scene.place(backends={**found, "wire": msgspec.structs.replace(found["wire"], **inside)})
+    with caplog.at_level("WARNING"), connected(scene) as client, listener:
+        client.sendall(body)
+        assert read_all(client).startswith(b"HTTP/1.1 200")
+    assert [record.getMessage() for record in caplog.records if record.name.startswith(("asyncio", "ecotone"))] == []
 
 
 def test_a_client_that_pipelines_and_leaves_pays_for_what_was_begun(scene: Scene) -> None:

@@ -189,6 +189,12 @@ def test_a_provider_that_sends_too_much_of_a_kind_ends_its_stream_and_nothing_el
         assert relayed(b"data: " + event + b"\n\n", [], names=names)[2].error or b'"a":{' in event
 
 
+def test_how_deep_an_event_may_be_is_not_left_to_the_interpreter() -> None:
+    deep = b'{"choices": [{"delta": ' + b'{"a":' * 120 + b'"x"' + b"}" * 120 + b"}]}"
+    _, _, reader = relayed(sse(deep), [], names=Pseudonyms())
+    assert reader.error == "an event of the stream holds too much"
+
+
 def test_an_event_in_a_thousand_reads_costs_no_more_than_its_length() -> None:
     begin = time.process_time()
     cutter = EventCutter()

@@ -79,12 +79,17 @@ class Usage:
         return taken
 
     def _take(self, writer: str, segment: Path, place: Place, rest: float) -> int:
-        """Take up the rest of a segment: read piece by piece, written many pieces at a time, as rows of the same hour
-        and project come again in each."""
-        taken = 0
+        """Take up what a segment has grown by; what it grows by meanwhile is for the next time, as load may not end.
+
+        It is read piece by piece and written many pieces at a time, as rows of the same hour and project come again in
+        each, but not many rows: others wait to write.
+        """
+        taken, end = 0, segment.stat().st_size
         while (found := piece(segment, place, _PIECE_BYTES)) is not None:
             begin, records, sums = found.begin, found.records, found.sums
             for _ in range(_PIECES - 1):
+                if found.end.offset >= end or len(sums) >= _BATCH:
+                    break
                 time.sleep(rest)
                 more = piece(segment, found.end, _PIECE_BYTES)
                 if more is None:
@@ -99,6 +104,8 @@ class Usage:
             place = found.end
             taken += records
             time.sleep(rest)
+            if place.offset >= end:
+                break
         return taken
 
     def _places(self) -> dict[tuple[str, int], Place]:

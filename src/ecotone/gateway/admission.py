@@ -105,7 +105,10 @@ def admit(snapshot: Snapshot, consumer: Consumer, request: Request, findings: Fi
             if not allowed and (why := _passed_over(name, refusal, findings)):
                 passed_over.append(why)
     if not allowed:
-        raise _worst(refusals, request.model, routed=route is not None)
+        try:
+            raise _worst(refusals, request.model, routed=route is not None)
+        finally:
+            refusals.clear()  # it holds this frame: together they would hold the body until the collector came
     if passed_over:
         allowed = [msgspec.structs.replace(c, why="; ".join([*passed_over, *filter(None, [c.why])])) for c in allowed]
     return Admission(

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from ecotone.gateway.skimming import skim
-from ecotone.gateway.structure import MOST_DEPTH, bad, check_plain, check_size
+from ecotone.gateway.structure import MOST_DEPTH, bad, check_cases, check_plain, check_size
 
 _MOST_NAME = 256
 _KNOWN = frozenset({"model", "messages", "stream", "stream_options", "input", "prompt", "tools", "max_tokens"})
@@ -127,7 +127,7 @@ def parse(face: str, body: bytes, *, skimming: bool = False) -> Request:
     if value is None:
         value, canonical = read_object(body, _PLAIN)
     elif not _PLAIN.issuperset(value):
-        _check_cases(value, _PLAIN)
+        check_cases(value, _PLAIN)
     get = value.get
     model = get("model")
     if model is not None and type(model) is not str:
@@ -183,7 +183,7 @@ def read_object(body: bytes, plain: frozenset[str]) -> tuple[dict[str, Any], boo
     if not canonical:
         check_plain(body, value)
     if not plain.issuperset(value):
-        _check_cases(value, plain)
+        check_cases(value, plain)
     return value, canonical
 
 
@@ -201,10 +201,3 @@ def _deeper(value: Any, depth: int) -> bool:
         if type(inner) in _CONTAINERS and _deeper(inner, depth - 1):
             return True
     return False
-
-
-def _check_cases(value: dict[str, Any], plain: frozenset[str]) -> None:
-    """Refuse keys that some servers take for one of ours: some read the long s and the sign of Kelvin as letters."""
-    for key in value.keys() - plain:
-        if (small := key.casefold()) in plain:
-            raise bad(f"The key {key!r} differs from {small!r} only in case; write it in lower case.", key)

@@ -11,6 +11,7 @@ _MOST_EVENT: Final = 8 * 1024 * 1024
 _MOST_CONTAINERS: Final = 100_000  # of one event: objects take many times their size as text
 _MOST_CHOICES: Final = 1024
 _MOST_FIELDS: Final = 4096
+_MOST_STEPS: Final = 100  # from a choice to a text in it
 _BOM = b"\xef\xbb\xbf"
 DONE = b"data: [DONE]\n\n"
 # Strings of a delta that are no text of the model's.
@@ -155,7 +156,12 @@ class StreamReader:
         return b""
 
     def _texts(self, part: dict[str, Any], path: Path, last: bool) -> None:
-        """Every text of a delta: content, refusal, reasoning, tool calls' arguments, transcripts, whatever comes."""
+        """Every text of a delta: content, refusal, reasoning, tool calls' arguments, transcripts, whatever comes.
+
+        The depth is counted here: compiled, no interpreter does, and the path of each level is as long as it is deep.
+        """
+        if len(path) > _MOST_STEPS:
+            raise RecursionError
         for key, inner in part.items():
             if isinstance(inner, str):
                 if key not in _NO_TEXT:

@@ -28,6 +28,13 @@ def check_plain(body: bytes, value: Any) -> None:
         raise bad("A key stands twice in the same object of the body; send each once.")
 
 
+def check_cases(value: dict[str, Any], plain: frozenset[str]) -> None:
+    """Refuse keys that some servers take for one of ours: some read the long s and the sign of Kelvin as letters."""
+    for key in value.keys() - plain:
+        if (small := key.casefold()) in plain:
+            raise bad(f"The key {key!r} differs from {small!r} only in case; write it in lower case.", key)
+
+
 def bad(message: str, param: str | None = None) -> Refusal:
     return Refusal(400, "invalid_request", message, param=param)
 

@@ -51,8 +51,9 @@ class AsgiClient:
             await self._deliver()
         finally:
             watching.cancel()
-            if not self._over and self._work is not None:
-                self._work.client_gone()
+            work, self._work = self._work, None  # they hold each other, and with them a body and its answer
+            if not self._over and work is not None:
+                work.client_gone()
 
     async def _body(self, head: Head) -> bytes:
         most = self._desk.most_body

@@ -142,8 +142,10 @@ class SeenHead(Generic[M]):
         if data.startswith(self.before):
             start = self.start
             end = data.find(self.after, start, start + self.most)
+            if end < 0:  # and no slice with it: a compiled one must not end before it begins
+                return 0, 0
             digits = data[start:end]
-            if end > 0 and digits.isdigit() and digits[0] != _ZERO:
+            if digits.isdigit() and digits[0] != _ZERO:
                 return end + self.rest, int(digits)
         return 0, 0
 

@@ -322,6 +322,11 @@ class Upstream:
     def eof_received(self) -> None:
         return None
 
+    def pause_writing(self) -> None:
+        """A body that the backend does not take as fast as it is written waits in the transport; it has a bound."""
+
+    def resume_writing(self) -> None: ...
+
     def connection_lost(self, error: Exception | None) -> None:
         exchange, self._exchange = self._exchange, None
         self.place.open -= 1

@@ -13,6 +13,8 @@ import pytest
 from ecotone.app.keeping import Keeping
 from ecotone.app.usage import Usage
 from ecotone.database import Database
+from ecotone.gateway.snapshot import Budget, Limit
+from ecotone.gateway.spending import totals
 from ecotone.ledger import Ledger, LedgerWriter, public_key, settle_open
 from ecotone.ledger.records import packed
 from ecotone.ledger.segments import segments
@@ -273,10 +275,14 @@ def test_segments_leave_only_after_an_export_that_arrived_and_their_usage_stays(
         kept.retire(intend=intended.append)  # it was sent; nobody said that it arrived
     assert kept.confirm(hashlib.sha256(sent).hexdigest()) == len(files) - 1
     assert all(file.is_file() for file in files)
+    day = {"project:shop": Limit(budgets=(Budget(id="b", limit=10**15, window="total"),))}
+    spent = totals(Ledger(tmp_path), day, time.time())
     removed = kept.retire(intend=intended.append)
     assert removed == [f"server/{file.name}" for file in files[:4]] == intended[0]
     assert not any(file.is_file() for file in files[:4])
     assert Ledger(tmp_path).verify({}, public_key(SEED)).ok
+    assert spent["server"]["b"][1] > 0
+    assert totals(Ledger(tmp_path), day, time.time()) == spent, "a budget forgot what removed segments had spent"
     assert usage.rows(("project", "model", "key")) == before
     usage.rebuild()
     assert usage.rows(("project", "model", "key")) == before

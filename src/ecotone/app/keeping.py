@@ -16,6 +16,7 @@ from ecotone.app.usage_rows import LedgerExport
 from ecotone.database import Database, utc_now
 from ecotone.ledger import Ledger
 from ecotone.ledger.exporting import Export
+from ecotone.ledger.kept_sums import leave
 from ecotone.ledger.retiring import closed, retire
 from ecotone.vocabulary import Conflict, NotFound
 
@@ -148,6 +149,7 @@ class Keeping:
         for writer, files in leaving.items():
             for file in files:
                 self._usage.set_apart(file)
+                leave(file)
             retire(self._ledger.folder / writer, files, self._seed())
         return names
 

@@ -1,6 +1,7 @@
 """Sums of whole segments, kept beside the ledger: a start that needs them reads the last segment of each chain alone.
 
-What is kept names the segment's size and last hash, and counts for that alone. It may be removed at any time.
+What is kept names the segment's size and last hash, and counts for that alone. It may be removed at any time. Those of
+segments that are removed themselves lie in their place, in the chain's folder, and stay: what was spent stays spent.
 """
 
 import contextlib
@@ -11,11 +12,14 @@ from pathlib import Path
 import msgspec
 
 from ecotone.ledger.reading import Ledger
-from ecotone.ledger.segments import last_head, segments
+from ecotone.ledger.segments import flush_folder, last_head, segments
 from ecotone.ledger.spilling import NAME, number_of
 from ecotone.ledger.usage import Sums, Who, summed
 
 Costs = list[tuple[Who, Sums]]
+
+
+_LEFT = ".sums"
 
 
 class _Kept(msgspec.Struct, array_like=True):
@@ -36,12 +40,19 @@ class KeptSums:
         self._folder = folder
 
     def newest_first(self, writer: str) -> Iterator[Costs]:
-        """What the settled records of a chain add up to, segment by segment from its end."""
+        """What the settled records of a chain add up to, segment by segment from its end, removed ones included.
+
+        Raises:
+            ValueError: what was left of a removed segment cannot be read.
+        """
         chain = self._ledger.folder / writer
         files = self._ledger.files(chain)
         whole = set(segments(chain)[:-1])
         for segment in reversed(files):
             yield self._whole(segment) if segment in whole else self._added(chain, segment)
+        for left in sorted(chain.glob(f"*{_LEFT}"), key=lambda file: int(file.stem), reverse=True):
+            if not left.with_suffix(".jsonl").exists():
+                yield _read_left(left)
 
     def _added(self, chain: Path, segment: Path) -> Costs:
         least = 0
@@ -73,3 +84,26 @@ class KeptSums:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             draft.write_bytes(msgspec.msgpack.encode(kept))
             draft.replace(path)
+
+
+def leave(segment: Path) -> None:
+    """Leave a closed segment's sums in its place, before it is removed. Raises OSError."""
+    with segment.open("rb") as file:
+        sums = list(summed(file).items())
+    draft = segment.with_suffix(".draft")
+    with draft.open("wb") as file:
+        file.write(msgspec.msgpack.encode(sums))
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(segment.with_suffix(_LEFT))
+    flush_folder(segment.parent)
+
+
+def _read_left(path: Path) -> Costs:
+    try:
+        return msgspec.msgpack.decode(path.read_bytes(), type=Costs)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise ValueError(
+            f"{path.parent.name}/{path.name} of the ledger holds what a removed segment had spent and cannot be read "
+            f"({error}); put it back from a backup, or remove it if budgets may forget that."
+        ) from None

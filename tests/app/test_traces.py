@@ -238,6 +238,26 @@ def test_a_decision_that_is_named_by_its_id_is_told() -> None:
     assert ExportTraceServiceRequest.FromString(export_of([root], version="1", instance="i")).resource_spans
 
 
+def test_a_decision_that_was_written_before_the_exporter_began_is_looked_up_once() -> None:
+    asked: list[str] = []
+
+    def find(ruling: str) -> bytes | None:
+        asked.append(ruling)
+        return b'{"verdict":"allow","message":"","reasons":[]}' if ruling == "abc" else None
+
+    assembly = Assembly(1.0, find)
+    head = b'{"n":1,"at":"2026-11-28T08:00:00.000000Z","kind":"%b","request_id":"%b",'
+    verdicts = []
+    for request, ruling in ((b"a", b"abc"), (b"b", b"abc"), (b"c", b"gone"), (b"d", b"gone")):
+        assembly.take(head % (b"opened", request) + b'"ruling":"%b"}' % ruling)
+        records = assembly.take(head % (b"settled", request) + b'"status":"done","backend":"far","model":"far/m"}')
+        assert records is not None
+        root, _ = request_spans(records, {})
+        verdicts.append(told(root).get("ecotone.decision"))
+    assert verdicts == ["allow", "allow", None, None]
+    assert asked == ["abc", "gone"]
+
+
 @pytest.mark.parametrize(
     "trace", ["", "00-0-0-0", "00-" + "0" * 32 + "-" + "1" * 16 + "-01", "x" * 500, PARENT.upper()]
 )

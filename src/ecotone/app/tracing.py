@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -25,6 +25,7 @@ from ecotone import __version__
 from ecotone.app.trace_child import NOT_STARTED
 from ecotone.gateway.addresses import check_address
 from ecotone.gateway.snapshot import load
+from ecotone.ledger import Ledger
 from ecotone.ledger.tail import Position, Tail
 from ecotone.settings import Settings
 from ecotone.vocabulary import EcotoneError, Invalid
@@ -59,12 +60,15 @@ class Assembly:
     Args:
         share: of requests that are traced, chosen by the hash of their id, so that every process chooses the same;
             those that failed always are.
+        find: the content of a decision by its id, for one that was written before the reading began; None when it is
+            nowhere.
 
     Of a request that is under way for longer than `_MOST_OPEN` others, the end alone is told.
     """
 
-    def __init__(self, share: float) -> None:
+    def __init__(self, share: float, find: Callable[[str], bytes | None] = lambda _: None) -> None:
         self._share = share
+        self._find = find
         self._open: dict[str, list[Record]] = {}
         self._rulings: dict[str, Decision] = {}
         self._decoder = msgspec.json.Decoder(Record)
@@ -81,7 +85,7 @@ class Assembly:
             self._rule(record)
             return None
         if isinstance(record.ruling, str):
-            record.decision = self._rulings.get(record.ruling)
+            record.decision = self._ruling(record.ruling)
         if record.kind in ("opened", "failed"):
             if record.request_id not in self._open and len(self._open) >= _MOST_OPEN:
                 del self._open[next(iter(self._open))]
@@ -95,9 +99,22 @@ class Assembly:
 
     def _rule(self, record: Record) -> None:
         if record.id is not None and isinstance(record.ruling, Decision):
-            if len(self._rulings) >= _MOST_RULINGS:
-                self._rulings.clear()
-            self._rulings[record.id] = record.ruling
+            self._know(record.id, record.ruling)
+
+    def _know(self, ruling: str, decision: Decision) -> None:
+        if len(self._rulings) >= _MOST_RULINGS:
+            self._rulings.clear()
+        self._rulings[ruling] = decision
+
+    def _ruling(self, ruling: str) -> Decision:
+        found = self._rulings.get(ruling)
+        if found is None:
+            found = Decision()
+            with contextlib.suppress(OSError, msgspec.DecodeError, msgspec.ValidationError):
+                if content := self._find(ruling):
+                    found = msgspec.json.decode(content, type=Decision)
+            self._know(ruling, found)
+        return found
 
 
 def sampled(request_id: str, share: float) -> bool:
@@ -125,7 +142,7 @@ class Exporter:
         self._url = _traces_url(settings.otlp_endpoint)
         self._headers = _headers(settings.otlp_headers)
         self._settings = settings
-        self._assembly = Assembly(settings.traces_share)
+        self._assembly = Assembly(settings.traces_share, Ledger(settings.folder("ledger")).ruling)
         self._file = settings.data / POSITIONS
         self._tail = Tail(settings.folder("ledger"), self._kept())
         self._stop = threading.Event()

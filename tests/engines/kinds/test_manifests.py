@@ -14,6 +14,7 @@ from ecotone.settings import options
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy"
 OF_MACHINES = {"ECOTONE_HUB_URL", "ECOTONE_HUB_TOKEN", "ECOTONE_ENGINE_KEY"}  # read on a cluster's machines alone
+OF_BUILDS = {"ECOTONE_COMPILE"}  # read where the wheel is made
 
 
 def documents(name: str) -> list[dict[str, Any]]:
@@ -101,7 +102,7 @@ def test_kinds_of_kubernetes_itself_fit_its_schemas(name: str) -> None:
 
 
 def test_nothing_names_a_setting_that_does_not_exist() -> None:
-    known = {option.variable for option in options()} | OF_MACHINES
+    known = {option.variable for option in options()} | OF_MACHINES | OF_BUILDS
     for file in (f for f in DEPLOY.rglob("*") if f.is_file()):
         named = set(re.findall(r"\bECOTONE_[A-Z0-9_]+", file.read_text()))
         assert named <= known, f"{file.name}: {sorted(named - known)}"

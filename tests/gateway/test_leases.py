@@ -18,8 +18,9 @@ import pytest
 
 from ecotone.gateway.lease_redis import RedisCoordinator
 from ecotone.gateway.lease_server import LeaseServer
+from ecotone.gateway.leases import Grant, Need, Renewal
 from ecotone.gateway.snapshot import Budget, Limit
-from tests.gateway.spender import totals
+from tests.gateway.spender import coordinator, totals
 from tests.receiver import until
 from tests.redis_server import RedisServer
 
@@ -150,7 +151,28 @@ def test_three_processes_spend_one_budget_to_its_end_and_not_beyond(place: Place
     workers = [place.worker(f"w{n}", BUDGET, 9.0, call=0.02) for n in range(3)]
     told = [said(worker) for worker in workers]
     assert LIMIT - 10 * CALL <= place.spent() <= LIMIT
-    assert all(each["done"] > 0 and each["refused"].get("402", 0) > 0 for each in told)
+    ended = [(each["done"], each["refused"]) for each in told]
+    assert all(done > 0 and refused.get("402", 0) > 0 for done, refused in ended), ended
+
+
+def test_who_lacks_something_is_not_asked_to_give_it_back_at_once(place: Place) -> None:
+    """It would get it and give it back, round after round, as long as another one lacks more."""
+
+    def need(least: int, granted: int = 0) -> Need:
+        return Need("b", "total", "money", float("inf"), LIMIT, 0, 0, granted, 0, least, least)
+
+    async def rounds() -> list[Grant]:
+        ends = [coordinator(place.where, seconds=SECONDS) for _ in range(2)]
+        (first,) = (await ends[0].renew(Renewal("a", "1", [need(LIMIT - 2 * CALL)]))).grants
+        (dry,) = (await ends[1].renew(Renewal("b", "1", [need(3 * CALL)]))).grants
+        (more,) = (await ends[0].renew(Renewal("a", "1", [need(CALL, first.granted)]))).grants
+        for end in ends:
+            await end.close()
+        return [first, dry, more]
+
+    first, dry, more = asyncio.run(rounds())
+    assert dry.dry and not dry.granted
+    assert more.granted >= first.granted + CALL and not more.scarce
 
 
 def test_a_worker_that_is_killed_gives_back_what_it_had_not_spent_and_no_more(place: Place) -> None:

@@ -101,7 +101,7 @@ local scarce = 0
 if dry and least > 0 then
   redis.call('HSET', KEYS[1], 'scarce', string.format('%.6f', now + 3))
   redis.call('HSET', KEYS[1], 'lacks', worker)
-elseif number('scarce') > now and pot['lacks'] ~= worker then
+elseif least <= 0 and number('scarce') > now and pot['lacks'] ~= worker then
   scarce = 1
 end
 set('g:' .. worker, number('g:' .. worker) + amount)

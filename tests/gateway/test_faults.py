@@ -22,7 +22,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from ecotone.gateway.plane import upstreams
+from ecotone.gateway import compiled
 from ecotone.gateway.plane.upstreams import Place
 from ecotone.gateway.snapshot import Budget, Limit
 from ecotone.ledger import Ledger, LedgerWriter
@@ -47,7 +47,6 @@ from tests.gateway.wires import (
 )  # fmt: skip
 from tests.running import free_port
 
-IS_COMPILED = not str(upstreams.__file__).endswith(".py")
 TOTAL = (USAGE["prompt_tokens"] + USAGE["completion_tokens"]) * EACH
 
 
@@ -478,7 +477,7 @@ def test_a_provider_that_sends_paragraphs_is_counted_by_their_length_when_the_st
     assert settled["completion_tokens"] >= 0.8 * 2 * len(paragraph) / 4
 
 
-@pytest.mark.skipif(IS_COMPILED, reason="compiled code does not look a method up that was replaced")
+@pytest.mark.skipif(compiled(), reason="compiled code does not look a method up that was replaced")
 def test_a_client_that_left_before_anything_was_sent_is_not_charged(scene: Scene, monkeypatch: Any) -> None:
     wire = scene.wire(lambda s, _: s.sendall(whole()))
     connect, connecting = Place.connect, threading.Event()

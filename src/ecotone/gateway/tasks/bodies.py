@@ -2,8 +2,8 @@
 
 from typing import Any, Final, TypeGuard
 
-from ecotone.gateway.answers import Refusal
 from ecotone.gateway.parsing import Request, read_object
+from ecotone.gateway.structure import bad
 from ecotone.gateway.tasks.addresses import TASKS, Called
 
 _FIELDS: Final = frozenset(
@@ -78,22 +78,18 @@ def parse_task(called: Called, body: bytes, hub: bytes = b"") -> TaskRequest:
     """
     if not body[:64].lstrip().startswith(b"{"):
         expected = "A task is sent as a JSON object with `inputs`; tasks on text are served, none on images or audio."
-        raise _bad(expected, "inputs")
+        raise bad(expected, "inputs")
     value, canonical = read_object(body, _FIELDS)
     if "inputs" not in value:
-        raise _bad("`inputs` is missing; a task is sent as a JSON object with `inputs` and its parameters.", "inputs")
+        raise bad("`inputs` is missing; a task is sent as a JSON object with `inputs` and its parameters.", "inputs")
     parameters = value.get("parameters")
     if parameters is not None and not isinstance(parameters, dict):
-        raise _bad("`parameters` must be an object.", "parameters")
+        raise bad("`parameters` must be an object.", "parameters")
     stream = value.get("stream")
     if stream is not None and not isinstance(stream, bool):
-        raise _bad("`stream` must be true or false.", "stream")
+        raise bad("`stream` must be true or false.", "stream")
     return TaskRequest(called, bool(stream), value, body, canonical, hub)
 
 
 def _is_positive(told: Any) -> TypeGuard[int]:
     return type(told) is int and told > 0
-
-
-def _bad(message: str, param: str) -> Refusal:
-    return Refusal(400, "invalid_request", message, param=param)

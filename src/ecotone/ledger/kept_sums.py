@@ -12,14 +12,13 @@ from pathlib import Path
 import msgspec
 
 from ecotone.ledger.reading import Ledger
-from ecotone.ledger.segments import flush_folder, last_head, segments
+from ecotone.ledger.retiring import closed
+from ecotone.ledger.segments import head_of_chain, last_head, replace_durably
 from ecotone.ledger.spilling import NAME, number_of
 from ecotone.ledger.usage import Sums, Who, summed
 
-Costs = list[tuple[Who, Sums]]
-
-
 _LEFT = ".sums"
+Costs = list[tuple[Who, Sums]]
 
 
 class _Kept(msgspec.Struct, array_like=True):
@@ -46,19 +45,16 @@ class KeptSums:
             ValueError: what was left of a removed segment cannot be read.
         """
         chain = self._ledger.folder / writer
-        files = self._ledger.files(chain)
-        whole = set(segments(chain)[:-1])
-        for segment in reversed(files):
+        whole = set(closed(chain))
+        for segment in reversed(self._ledger.files(chain)):
             yield self._whole(segment) if segment in whole else self._added(chain, segment)
-        for left in sorted(chain.glob(f"*{_LEFT}"), key=lambda file: int(file.stem), reverse=True):
-            if not left.with_suffix(".jsonl").exists():
-                yield _read_left(left)
+        left = [f for f in chain.glob(f"*{_LEFT}") if f.stem.isdecimal() and not f.with_suffix(".jsonl").exists()]
+        for path in sorted(left, key=lambda f: int(f.stem), reverse=True):
+            yield _read_left(path)
 
     def _added(self, chain: Path, segment: Path) -> Costs:
-        least = 0
-        if segment.name == NAME:  # what is being moved lies in the segment before, too
-            head = next((h for s in reversed(segments(chain)) if (h := last_head(s)) is not None), None)
-            least = head.records if head is not None else 0
+        # what is being moved out of the second folder lies in the segment before, too
+        least = head_of_chain(chain).records if segment.name == NAME else 0
         with segment.open("rb") as file:
             lines = file if not least else (line for line in file if number_of(line) > least)
             return list(summed(lines).items())
@@ -90,13 +86,7 @@ def leave(segment: Path) -> None:
     """Leave a closed segment's sums in its place, before it is removed. Raises OSError."""
     with segment.open("rb") as file:
         sums = list(summed(file).items())
-    draft = segment.with_suffix(".draft")
-    with draft.open("wb") as file:
-        file.write(msgspec.msgpack.encode(sums))
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(segment.with_suffix(_LEFT))
-    flush_folder(segment.parent)
+    replace_durably(segment.with_suffix(_LEFT), msgspec.msgpack.encode(sums))
 
 
 def _read_left(path: Path) -> Costs:

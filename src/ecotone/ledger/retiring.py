@@ -4,7 +4,6 @@
 so that `verify` can begin there and nobody can cut a chain's beginning unseen.
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from ecotone.ledger.records import Head
-from ecotone.ledger.segments import flush_folder, last_head, segments
+from ecotone.ledger.segments import last_head, replace_durably, segments
 
 NAME = "retired.json"
 
@@ -70,13 +69,7 @@ def retire(chain: Path, leaving: Sequence[Path], seed: bytes) -> Retired:
         raise ValueError(f"{chain.name}/{leaving[-1].name} does not end in a whole record; it stays")
     made = Retired(writer=chain.name, segment=int(leaving[-1].stem), head=head)
     signature = Ed25519PrivateKey.from_private_bytes(seed[:32]).sign(made.statement())
-    draft = chain / f".{NAME}"
-    with draft.open("wb") as file:
-        file.write(msgspec.json.encode(msgspec.structs.replace(made, signature=signature.hex())))
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(chain / NAME)
-    flush_folder(chain)
+    replace_durably(chain / NAME, msgspec.json.encode(msgspec.structs.replace(made, signature=signature.hex())))
     for segment in leaving:
         segment.unlink()
     return made

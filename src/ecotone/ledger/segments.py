@@ -50,6 +50,17 @@ def flush_folder(folder: Path) -> None:
     os.close(descriptor)
 
 
+def replace_durably(path: Path, data: bytes) -> None:
+    """Put a file in the place of the one before, whole and on disk. Raises OSError; that one is there then."""
+    draft = path.with_name(f".{path.name}")
+    with draft.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+    flush_folder(path.parent)
+
+
 def whole_bytes(segment: Path) -> int:
     """Bytes up to and with the last line end."""
     with segment.open("rb") as file:

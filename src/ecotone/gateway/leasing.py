@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from ecotone.gateway.answers import Refusal
 from ecotone.gateway.chains import MACHINE
+from ecotone.gateway.counters import Counters
 from ecotone.gateway.lease_redis import RedisCoordinator
 from ecotone.gateway.lease_server import SocketCoordinator
 from ecotone.gateway.leases import LEASE_SECONDS, Coordinator, Slices
@@ -29,6 +29,7 @@ from ecotone.gateway.snapshot import Limit
 from ecotone.gateway.spending import totals
 from ecotone.ledger import Head, Ledger, LedgerBusy, LedgerWriter, unwritten
 from ecotone.ledger.segments import head_of_chain
+from ecotone.ledger.texts import Texts
 from ecotone.settings import Settings
 
 log = logging.getLogger("ecotone.gateway")
@@ -55,9 +56,9 @@ class LeasedPlane(Plane):
     slices: Slices
 
     def __init__(
-        self, settings: Settings, writer: LedgerWriter, limiter: Any = None, counters: Any = None, texts: Any = None
+        self, settings: Settings, writer: LedgerWriter, *, counters: Counters | None = None, texts: Texts | None = None
     ) -> None:
-        super().__init__(settings, writer, limiter=limiter, counters=counters, texts=texts)
+        super().__init__(settings, writer, counters=counters, texts=texts)
         self._coordinator = coordinator_of(settings)
         self._sharing: list[asyncio.Task[None]] = []
 

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
+from ecotone.database import Database
 from ecotone.storage import Storage
 from ecotone.storage.errors import ContentNotFound
 from tests.stores import on_disk
@@ -63,3 +65,20 @@ def test_a_small_file(storage: Storage) -> None:
     content = storage.put_regular(b"hello\n")
     assert (content.kind, content.size, content.git_oid[:6], content.sha256) == ("git", 6, "ce0136", None)
     assert b"".join(storage.read(content, 1, 3)) == b"el"
+
+
+def test_many_objects_are_one_question_for_each_five_hundred_and_equal_ones_one_write(
+    storage: Storage, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit of 25,000 files asked the database 25,000 times: half a minute on a busy machine."""
+    asked, written = [], []
+    put = type(storage.objects).put
+    monkeypatch.setattr(type(storage.objects), "put", lambda *at: (written.append(at[-1]), put(*at)))
+    event.listen(
+        database.engine, "before_cursor_execute", lambda *at: asked.append(at[2]) if "condemned" in at[2] else None
+    )
+    contents = [str(n % 1200).encode() for n in range(3000)]
+    names = [content.git_oid for content in storage.put_regulars(contents)]
+    assert len(set(names)) == len(written) == 1200 and names[:600] == names[1200:1800] == names[2400:]
+    assert len(asked) == 3
+    assert all(storage.git_object(name)[1] == data for name, data in zip(names, contents, strict=True))

@@ -273,3 +273,11 @@ def test_a_question_may_tell_the_day_the_licence_declared_and_that_it_was_change
     ).json()
     assert answer["use"]["declared_licence"] == "mit" and answer["use"]["date"] == "2026-01-02"
     assert answer["use"]["modified"]
+
+
+def test_a_writer_cancels_no_job_of_somebody_else(server: Running, writer: str) -> None:
+    job = server.http.post(PREFIX + "/store/check", json={}).json()
+    path = f"{PREFIX}/jobs/{job['id']}/cancel"
+    refused = httpx.post(server.url + path, headers={"authorization": f"Bearer {writer}"})
+    assert refused.status_code == 403 and job["actor"] in refused.json()["error"]["message"]
+    assert server.http.post(path).status_code in (200, 409)  # 409 once it is done

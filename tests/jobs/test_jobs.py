@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from ecotone.accounts import SYSTEM, Actor
 from ecotone.database import Database
 from ecotone.jobs import JobContext, JobNotFound, Jobs, UnknownKind
 from ecotone.jobs.models import JobRow
 from ecotone.settings import Settings
-from ecotone.vocabulary import Conflict, Invalid, JobState
+from ecotone.vocabulary import Conflict, Forbidden, Invalid, JobState, Role
 
 Until = Callable[..., None]
 
@@ -120,6 +121,21 @@ def test_cancel_ends_the_child(jobs: Jobs, until: Until, gone: Callable[[int], b
     assert jobs.get(running.id).state == JobState.CANCELLED
     assert all(map(gone, heard[0]["pids"]))
     assert jobs.cancel(running.id).state == JobState.CANCELLED and len(heard) == 1
+
+
+def test_only_who_began_a_job_and_administrators_may_cancel_it(jobs: Jobs) -> None:
+    """Nobody but administrators, where it looks at what somebody did: who hid something would end what finds it."""
+    jobs.register("work", lambda context: {})
+    jobs.register("watch", lambda context: {}, watches=True)
+    work, watch = jobs.submit("work", {}, "ada"), jobs.submit("watch", {}, "ada")
+    ada, bob = Actor("user", "ada", Role.WRITE), Actor("user", "bob", Role.WRITE)
+    for job in (work, watch):
+        jobs.check_cancel(job, SYSTEM)
+        with pytest.raises(Forbidden, match="administrator may cancel"):
+            jobs.check_cancel(job, bob)
+    jobs.check_cancel(work, ada)
+    with pytest.raises(Forbidden, match="ask one"):
+        jobs.check_cancel(watch, ada)
 
 
 def test_what_is_done_cannot_be_cancelled(jobs: Jobs, until: Until) -> None:

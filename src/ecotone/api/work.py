@@ -97,10 +97,11 @@ def job_log(call: Call) -> Any:
     return {"log": call.services.jobs.log(call.path["id"])}
 
 
-@endpoint("POST", "/jobs/{id}/cancel", need=Need.WRITE, summary="Cancel a job; nothing of it is published")
+@endpoint("POST", "/jobs/{id}/cancel", need=Need.WRITE, summary="Cancel a job of one's own; nothing of it is published")
 def cancel_job(call: Call) -> Any:
-    call.services.examining.check_cancel(call.services.jobs.get(call.path["id"]), call.actor)
-    job = call.services.jobs.cancel(call.path["id"])
+    jobs = call.services.jobs
+    jobs.check_cancel(jobs.get(call.path["id"]), call.actor)
+    job = jobs.cancel(call.path["id"])
     call.services.note("job.cancelled", call.actor, job=call.path["id"])
     return job_json(job)
 

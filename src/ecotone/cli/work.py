@@ -126,7 +126,7 @@ def job_logs(job_id: str) -> None:
 
 @job.command("cancel")
 def cancel_job(job_id: str, as_json: options.Json = False) -> None:
-    """Stop a job; nothing of it is published."""
+    """Stop a job of your own; nothing of it is published. Administrators may stop any."""
     show.record(Server().post(f"/jobs/{segment(job_id)}/cancel"), as_json=as_json)
 
 

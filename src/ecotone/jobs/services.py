@@ -15,13 +15,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ecotone.accounts import Actor
 from ecotone.database import Database, utc_now
 from ecotone.jobs.context import JobContext, write_line
 from ecotone.jobs.entities import Job
 from ecotone.jobs.errors import JobCancelled, JobNotFound, JobStandsAside, UnknownKind
 from ecotone.jobs.models import JobRow
 from ecotone.settings import Settings
-from ecotone.vocabulary import Conflict, EcotoneError, JobState
+from ecotone.vocabulary import Conflict, EcotoneError, Forbidden, JobState
 
 log = logging.getLogger("ecotone.jobs")
 
@@ -41,6 +42,7 @@ class Jobs:
         self._settings = settings
         self._runners: dict[str, Runner] = {}
         self._ended: dict[str, Ended] = {}
+        self._watching: set[str] = set()
         self._turn = threading.Condition()
         self._waiting: deque[str] = deque()
         self._running: dict[str, JobContext] = {}
@@ -50,13 +52,16 @@ class Jobs:
         self._stopping = False
 
     # -- for rooms that bring work -----------------------------------------------------------------------------------
-    def register(self, kind: str, runner: Runner, ended: Ended | None = None) -> None:
+    def register(self, kind: str, runner: Runner, ended: Ended | None = None, *, watches: bool = False) -> None:
         """Name the function that does jobs of a kind; its JSON result is kept with the job.
 
         Args:
             ended: called with the parameters of each job that has ended, also of one that never began.
+            watches: the jobs look at what somebody did, who must not end them.
         """
         self._runners[kind] = runner
+        if watches:
+            self._watching.add(kind)
         if ended is not None:
             self._ended[kind] = ended
 
@@ -103,6 +108,21 @@ class Jobs:
         with open(file, "rb") as opened:
             opened.seek(max(0, file.stat().st_size - _LONGEST_LOG))
             return opened.read().decode("utf-8", "replace")
+
+    def check_cancel(self, job: Job, actor: Actor) -> None:
+        """Whether the caller may end a job: who began it may, and administrators.
+
+        Raises:
+            Forbidden: naming whom to ask.
+        """
+        if actor.is_admin:
+            return
+        if job.kind in self._watching:
+            raise Forbidden(f"Only an administrator may cancel a job of kind {job.kind}; ask one.")
+        if actor.name != job.actor:
+            raise Forbidden(
+                f"Job {job.id} is {job.actor!r}'s; only they or an administrator may cancel it, so ask one of them."
+            )
 
     def cancel(self, job_id: str) -> Job:
         """End a job. One that waits never starts; one that runs loses its child process and publishes nothing.

@@ -35,7 +35,7 @@ from ecotone.publishing.descent import (
 )
 from ecotone.publishing.kinship import SEEN, Alarm, Match, compared, edges_with
 from ecotone.storage import Content, ContentNotFound, Storage
-from ecotone.vocabulary import EcotoneError, Forbidden, Invalid, RepoType
+from ecotone.vocabulary import EcotoneError, Invalid, RepoType
 
 log = logging.getLogger("ecotone.publishing")
 
@@ -64,7 +64,7 @@ class Examining:
         self._listeners: list[Callable[[], None]] = []
         self._submitting = threading.Lock()
         self._open: dict[tuple[int, str], str] = {}
-        jobs.register(KIND, self._run)
+        jobs.register(KIND, self._run, watches=True)
 
     def on_change(self, listener: Callable[[], None]) -> None:
         """Be told when an examination has changed what decisions depend on."""
@@ -84,15 +84,6 @@ class Examining:
         if not weight_files(self._catalog.manifest(revision)):
             raise NoWeights(f"{model.id} holds no safetensors or GGUF file at {revision.id[:12]}.", param="model")
         return self._submit(model, revision.id, actor.name)
-
-    def check_cancel(self, job: Job, actor: Actor) -> None:
-        """Whether the caller may end a job. Whoever uploaded a hidden copy must not end what would find it.
-
-        Raises:
-            Forbidden: for an examination, to anybody but an administrator.
-        """
-        if job.kind == KIND and not actor.is_admin:
-            raise Forbidden("Only an administrator may cancel the examination of weights; ask one.")
 
     def arrived(self, model: Model, sha: str, actor: Actor) -> None:
         """Examine the weights of a revision that became visible. The revision stands, whatever becomes of this."""

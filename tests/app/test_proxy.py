@@ -59,13 +59,16 @@ def certificate(folder: Path) -> tuple[Path, Path, Path]:
     """A certificate authority, and what it signed for the site: authority, certificate, key."""
     authority, authority_key = folder / "authority.pem", folder / "authority.key"
     pem, key, request, more = (folder / f"site.{end}" for end in ("pem", "key", "csr", "ext"))
-    more.write_text("subjectAltName=DNS:localhost,DNS:hub.example\nbasicConstraints=CA:FALSE\n")
+    more.write_text(
+        "subjectAltName=DNS:localhost,DNS:hub.example\nbasicConstraints=CA:FALSE\nauthorityKeyIdentifier=keyid\n"
+    )
 
     def openssl(*argv: str | Path) -> None:
         subprocess.run(["openssl", *argv], check=True, capture_output=True)
 
     new = ("-newkey", "rsa:2048", "-nodes", "-subj")
-    openssl("req", "-x509", *new, "/CN=Test authority", "-days", "2", "-keyout", authority_key, "-out", authority)
+    may_sign = ("-addext", "keyUsage=critical,keyCertSign", "-days", "2")
+    openssl("req", "-x509", *new, "/CN=Test authority", *may_sign, "-keyout", authority_key, "-out", authority)
     openssl("req", *new, "/CN=localhost", "-keyout", key, "-out", request)
     signing = ("-CA", authority, "-CAkey", authority_key, "-CAcreateserial", "-days", "2", "-extfile", more)
     openssl("x509", "-req", "-in", request, *signing, "-out", pem)

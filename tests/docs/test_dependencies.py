@@ -10,7 +10,9 @@ from packaging.requirements import Requirement
 REFUSED = re.compile(r"\b(A?GPL|GNU (AFFERO )?GENERAL PUBLIC|MULANPUBL|SSPL|BUSL)", re.IGNORECASE)
 LESSER = re.compile(r"\bLGPL|LESSER", re.IGNORECASE)
 # packages whose metadata names no licence; the licence was read in the package itself
-READ_BY_HAND: dict[str, str] = {}
+READ_BY_HAND = {
+    "cuda-toolkit": "NVIDIA Proprietary Software: names other packages, holds no file; torch for CUDA needs it"
+}
 # weak copyleft that is linked as a library, unchanged
 TOLERATED = {"psycopg", "psycopg-binary"}
 

@@ -63,7 +63,7 @@ def put(server: Running, data: bytes, name: str | None = None) -> httpx.Response
 
 
 def connect(server: Running) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", server.port), timeout=30)
+    return socket.create_connection(("127.0.0.1", server.port), timeout=120)
 
 
 def answers(connection: socket.socket, count: int) -> list[tuple[int, bytes]]:

@@ -210,9 +210,9 @@ def test_hostile_text_costs_no_more_than_its_length(piece: str) -> None:
         text = piece * (size // len(piece))
         times = []
         for _ in range(3):
-            begin = time.perf_counter()
+            begin = time.thread_time()  # others may hold this machine up, too
             find(text)
-            times.append(time.perf_counter() - begin)
+            times.append(time.thread_time() - begin)
         return min(times)
 
     small, large = seconds(5_000), seconds(40_000)

@@ -81,7 +81,7 @@ def test_its_key_and_the_servers_secrets_are_seen_by_nobody(
 
 def test_one_that_dies_is_known_at_once_and_the_stream_says_so(vllm: Path, folder: Path, tmp_path: Path) -> None:
     took: list[float] = []
-    while not took or (min(took) >= 1.0 and len(took) < 3):  # others may hold this machine up, too
+    while not took or (min(took) >= 1.0 and len(took) < 5):  # others may hold this machine up, too
         with started("vllm", tmp_path, folder) as heard, heard.client as client:
             with client.stream("POST", "/v1/chat/completions", json=chat("slow words die", stream=True)) as answer:
                 events = [line for line in answer.iter_lines() if line]
@@ -95,7 +95,7 @@ def test_one_that_dies_is_known_at_once_and_the_stream_says_so(vllm: Path, folde
 
 def test_killed_it_is_known_within_a_second(vllm: Path, folder: Path, tmp_path: Path) -> None:
     took: list[float] = []
-    while not took or (min(took) >= 1.5 and len(took) < 3):  # others may hold this machine up, too
+    while not took or (min(took) >= 1.5 and len(took) < 5):  # others may hold this machine up, too
         with started("vllm", tmp_path, folder) as heard:
             os.kill(heard.of(Ready).info["engine_pid"], signal.SIGKILL)
             began = time.monotonic()

@@ -12,7 +12,7 @@ from tests.hub.built import Built, bearer
 
 WINDOW = 99_999 * 3600
 RARE = "3 per 99999 hours"
-"""Windows of all callers begin together, at multiples of their length since the machine began: none of these ends here."""
+"""All windows begin together, at multiples of their length since the machine began: none of these ends here."""
 
 
 @pytest.fixture(scope="module")

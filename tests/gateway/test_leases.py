@@ -141,7 +141,7 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
 
 
 def said(worker: subprocess.Popen[str]) -> dict[str, Any]:
-    out, _ = worker.communicate(timeout=60)
+    out, _ = worker.communicate(timeout=120)
     assert worker.returncode == 0
     found: dict[str, Any] = json.loads(out.splitlines()[-1])
     return found

@@ -480,17 +480,19 @@ def test_a_provider_that_sends_paragraphs_is_counted_by_their_length_when_the_st
 @pytest.mark.skipif(compiled(), reason="compiled code does not look a method up that was replaced")
 def test_a_client_that_left_before_anything_was_sent_is_not_charged(scene: Scene, monkeypatch: Any) -> None:
     wire = scene.wire(lambda s, _: s.sendall(whole()))
-    connect, connecting = Place.connect, threading.Event()
+    connect, connecting, noticed = Place.connect, threading.Event(), threading.Event()
 
     async def slowly(self: Place, seconds: float) -> Any:
         connecting.set()
-        await asyncio.sleep(30)  # far longer than it takes to see that the client left, which ends it
+        await asyncio.to_thread(noticed.wait, 60)
         return await connect(self, seconds)
 
     monkeypatch.setattr(Place, "connect", slowly)
     with connected(scene) as client:
         client.sendall(raw(scene, {}))
         assert connecting.wait(60)
+    until(lambda: all(job.gone for job in list(scene.house.gateway.jobs)))
+    noticed.set()
     settled = scene.settle(1, "client_gone")
     assert (settled["prompt_tokens"], settled["cost"], settled["estimate"]) == (0, 0, False)
     assert wire.requests == 0

@@ -58,6 +58,17 @@ def in_time(
     raise AssertionError(f"it took {took} s, and may take {seconds}")
 
 
+def slower() -> float:
+    """How many times as long as on the machine for which bars in milliseconds were set this one computes; 1 at least."""
+
+    def once() -> float:
+        began = time.process_time()
+        sum(number * number for number in range(300_000))
+        return time.process_time() - began
+
+    return max(1.0, min(once() for _ in range(5)) / 0.009)
+
+
 def clean_environment(**more: str) -> dict[str, str]:
     """This process's environment without anything that would lead a client elsewhere."""
     return {k: v for k, v in os.environ.items() if not k.startswith(_OURS)} | PATIENT | more

@@ -199,7 +199,7 @@ def test_a_hundred_clients_that_do_not_read_hold_up_nobody(server: Running, file
                 clients.map(lambda name: server.http.get(f"/team/bodies/resolve/main/{name}").content, sorted(files))
             )
         assert found == [files[name] for name in sorted(files)]
-        assert time.monotonic() - began < 20
+        assert time.monotonic() - began < 60
     finally:
         for connection in stalled:
             connection.close()

@@ -59,7 +59,7 @@ def in_time(
 
 
 def slower() -> float:
-    """How many times as long as on the machine for which bars in milliseconds were set this one computes; 1 at least."""
+    """How many times as long this machine computes as that for which bars in milliseconds were set; 1 at least."""
 
     def once() -> float:
         began = time.process_time()

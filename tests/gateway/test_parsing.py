@@ -114,7 +114,8 @@ def test_keys_are_counted_right_wherever_the_body_is_sliced(texts: list[str], si
         assert parse("chat", json.dumps(body).encode()).value == body
 
 
-def test_a_body_that_would_take_many_times_its_size_as_objects_is_refused() -> None:
-    for many in (b"{}," * 200_000, b"0," * 1_100_000):
+def test_a_body_that_would_take_many_times_its_size_as_objects_or_hold_the_interpreter_is_refused() -> None:
+    keys = b"{%b}," % b",".join(b'"k%d":1' % n for n in range(110_000))
+    for many in (b"{}," * 200_000, b"0," * 1_100_000, keys):
         with pytest.raises(Refusal, match="send it in parts"):
             parse("chat", HEAD + many + b"0]}")

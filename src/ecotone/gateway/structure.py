@@ -12,6 +12,8 @@ from ecotone.gateway.answers import Refusal
 MOST_DEPTH: Final = 64
 MOST_CONTAINERS: Final = 100_000
 MOST_VALUES: Final = 1_000_000
+MOST_KEYS: Final = 100_000
+"""A million would hold the interpreter for half a second, in whatever thread they are decoded."""
 _SLICE: Final = 64 * 1024
 _BACKSLASHES: Final = re.compile(rb"\\*+")
 _NO_FRAME: Final = bytes(set(range(256)) - set(b"[]{}:,"))
@@ -67,6 +69,8 @@ def check_size(body: bytes) -> None:
         raise bad(
             f"The body holds more than {MOST_CONTAINERS} lists and objects or {MOST_VALUES} values; send it in parts."
         )
+    if frame.count(b":") > MOST_KEYS:
+        raise bad(f"The objects of the body hold more than {MOST_KEYS} keys; send it in parts.")
     if containers <= MOST_DEPTH:
         return
     depth = 0

@@ -1,11 +1,14 @@
 """Fixtures for all packages: a fresh database, and the shared reference data where it is present."""
 
+import inspect
 import os
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import httpx
 import hypothesis
 import pytest
 import sqlalchemy as sa
@@ -23,9 +26,17 @@ from ecotone.publishing import AddRegular, Commit, Published, Publishing
 from ecotone.settings import Settings
 from ecotone.storage import Storage
 from ecotone.storage import models as _storage
+from tests.running import PATIENT
 from tests.stores import placed
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of engines too: several share the cores here, and torch's threads spin
+
+# httpx gives up after five seconds and huggingface_hub after ten, which a busy machine takes now and then. What a test
+# waits for in vain is ended by pytest-timeout.
+_usual: Any = inspect.signature(httpx.Client).parameters["timeout"].default
+_usual.connect = _usual.read = _usual.write = _usual.pool = 120.0
+for name in PATIENT:
+    os.environ.setdefault(name, PATIENT[name])
 
 # Whether a property holds is no matter of a busy machine or of the day's chance; `make fuzz` draws anew each time.
 hypothesis.settings.register_profile(

@@ -31,7 +31,7 @@ class RedisServer:
         if self._password:
             command += ["--requirepass", self._password]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        until(lambda: self._socket.exists() and self.ask("ping").strip() == "PONG", 20)
+        until(lambda: self._socket.exists() and self.ask("ping").strip() == "PONG")
 
     def ask(self, *words: str) -> str:
         """What redis-cli prints."""
@@ -42,6 +42,6 @@ class RedisServer:
     def stop(self) -> None:
         if self._process is not None:
             self._process.terminate()
-            self._process.wait(20)
+            self._process.wait(60)
             self._socket.unlink(missing_ok=True)
             self._process = None

@@ -35,7 +35,7 @@ def call(server: Running, endpoint: Endpoint, secret: str | None) -> httpx.Respo
     path = re.sub(r"{\w+(:\w+)?}", "nothing", endpoint.path)
     headers = {"authorization": f"Bearer {secret}"} if secret else {}
     body = {} if endpoint.method in ("POST", "PUT") else None
-    return httpx.request(endpoint.method, server.url + PREFIX + path, headers=headers, json=body, timeout=30)
+    return httpx.request(endpoint.method, server.url + PREFIX + path, headers=headers, json=body, timeout=120)
 
 
 def ids(endpoint: Endpoint) -> str:
@@ -121,9 +121,12 @@ def test_a_revoked_token_is_worth_nothing_within_two_seconds(server: Running) ->
         headers = {"authorization": f"Bearer {made['token']}"}
         assert httpx.get(server.url + PREFIX + "/me", headers=headers).json() == {"user": "rob", "role": "admin"}
         server.http.delete(f"{PREFIX}/tokens/{made['id']}")
-        return lambda: httpx.get(server.url + PREFIX + "/me", headers=headers).status_code == 401
+        return lambda: asking.get("/me", headers=headers).status_code == 401
 
-    in_time(revoked, 2)
+    with httpx.Client(
+        base_url=server.url + PREFIX
+    ) as asking:  # a client of its own for each look takes as long as the bar
+        in_time(revoked, 2)
 
 
 def test_a_user_who_lost_a_laptop_finds_and_revokes_its_token_alone(server: Running) -> None:

@@ -48,7 +48,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Running:
 
 def call(server: Running, **more: object) -> httpx.Response:
     headers = {"authorization": f"Bearer {server.key}"}  # type: ignore[attr-defined]
-    return httpx.post(server.url + "/v1/chat/completions", json=BODY | more, headers=headers, timeout=30)
+    return httpx.post(server.url + "/v1/chat/completions", json=BODY | more, headers=headers, timeout=120)
 
 
 def until_callable(server: Running) -> None:

@@ -148,7 +148,7 @@ def test_what_the_old_server_is_making_is_not_swept_by_its_successor(two: tuple[
     assert not half.exists()
 
 
-async def until(what: Any, seconds: float = 20) -> None:
+async def until(what: Any, seconds: float = 90) -> None:
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end, "it did not come to be"

@@ -161,7 +161,7 @@ def test_two_writers_on_one_branch_lose_nothing(tmp_path: Path) -> None:
                     {"key": "header", "value": {"summary": "x", "parentCommit": parent}},  # noqa: B023
                     {"key": "file", "value": {"path": f"{turn}-{number}.txt", "content": str(number)}},  # noqa: B023
                 )
-                with httpx.Client(base_url=server.url, headers=server.http.headers, timeout=30) as http:
+                with httpx.Client(base_url=server.url, headers=server.http.headers, timeout=120) as http:
                     both.wait(60)  # noqa: B023
                     body = b"\n".join(json.dumps(line).encode() for line in lines)
                     answers[number] = http.post(f"/api/models/{REPO}/commit/main", content=body)  # noqa: B023

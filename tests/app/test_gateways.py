@@ -354,8 +354,8 @@ def test_an_engine_of_the_server_is_waited_for_and_called_on_its_socket(tmp_path
         until(lambda: client.get("/v1/models", headers=later_key).status_code == 200)
         ready = msgspec.structs.replace(local, socket=path, ready=True, starting=False)
         later = threading.Timer(1.0, tree.place, [msgspec.structs.replace(found, targets={"demo/local": ready})])
-        later.start()
         began = time.monotonic()
+        later.start()
         answer = tree.post(client)
         assert answer.status_code == 200, answer.text
         assert answer.json()["choices"][0]["message"]["content"] == "from the engine"

@@ -137,4 +137,4 @@ def test_a_family_of_a_thousand_is_answered_while_somebody_waits(house: House) -
     took = time.perf_counter() - began
     print(f"1,000 descendants: walked in {walked:.2f} s, what-if in {took:.2f} s")
     assert found.changed == 1001 and len(found.models) == 1000
-    assert took < 10
+    assert took < 30

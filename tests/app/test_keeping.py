@@ -39,7 +39,7 @@ def server(tmp_path: Path) -> Iterator[Running]:
 def ask(server: Running, project: str = "shop") -> httpx.Response:
     headers = {"authorization": f"Bearer {server.keys[project]}"}  # type: ignore[attr-defined]
     for _ in range(600):
-        answer = httpx.post(server.url + "/v1/chat/completions", json=BODY, headers=headers, timeout=30)
+        answer = httpx.post(server.url + "/v1/chat/completions", json=BODY, headers=headers, timeout=120)
         if answer.status_code not in (401, 404):
             break
         time.sleep(0.1)  # the snapshot does not know the key yet
@@ -160,6 +160,6 @@ def test_settings_that_would_lose_records_are_refused(tmp_path: Path) -> None:
     with running(tmp_path) as server:
         server.stop()
         for settings in ({"ECOTONE_LEDGER_FULL": "spill"}, {"ECOTONE_LEDGER_KEEP_DAYS": "0.5"}):
-            done = server.cli("up", env=settings, timeout=30)
+            done = server.cli("up", env=settings, timeout=120)
             assert done.returncode != 0
             assert next(iter(settings)) in done.stderr

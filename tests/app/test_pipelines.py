@@ -57,7 +57,7 @@ def drained(connection: socket.socket) -> None:
 
 def test_all_requests_that_came_at_once_are_answered_in_turn(server: Running) -> None:
     one = b"GET /health HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=120) as connection:
         connection.sendall(one * 300)
         connection.sendall(one * 300 + one.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n"))
         with connection.makefile("rb") as answers:
@@ -83,9 +83,9 @@ def test_work_for_a_client_that_left_ends_though_it_had_asked_for_more() -> None
     try:
         with socket.create_connection(("127.0.0.1", port)) as connection:
             connection.sendall(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n" * 2)
-            assert begun.wait(30)
+            assert begun.wait(60)
             time.sleep(0.1)
-        assert left.wait(30)
+        assert left.wait(60)
     finally:
         served.should_exit = True
         thread.join(10)
@@ -164,5 +164,5 @@ def test_a_download_that_never_waits_leaves_its_thread_to_others_now_and_then() 
     assert time.monotonic() - began < 5  # all of it would take 10 s
     push.close()
     ours.close()
-    reading.join(30)
+    reading.join(60)
     theirs.close()

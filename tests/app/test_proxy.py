@@ -50,7 +50,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
         wait_for(http, url + "/health", proxy)
         yield SimpleNamespace(url=url, running=found, env=env, http=http, authority=authority, folder=folder, port=port)
     proxy.send_signal(signal.SIGQUIT)
-    proxy.wait(20)
+    proxy.wait(60)
     found.http.close()
     found.stop()
 
@@ -271,7 +271,7 @@ def test_redirects_stay_below_the_prefix(site: SimpleNamespace) -> None:
 
 
 def test_the_login_cookie_is_for_the_prefix_and_https_alone(site: SimpleNamespace) -> None:
-    with httpx.Client(verify=trusting(site.authority), timeout=30) as http:
+    with httpx.Client(verify=trusting(site.authority), timeout=120) as http:
         form = http.get(site.url + "/login")
         token = re.search(r'name="form_token" value="([^"]+)"', form.text)
         assert token is not None
@@ -327,7 +327,7 @@ def test_a_large_upload_is_passed_on_as_it_comes(site: SimpleNamespace) -> None:
         for start in range(0, len(data), MIB):
             yield data[start : start + MIB]
             if start == 2 * MIB:
-                end = time.monotonic() + 30
+                end = time.monotonic() + 90
                 while (arrived := received(site)) - before < 2 * MIB and time.monotonic() < end:
                     time.sleep(0.05)
                 seen.append(arrived)

@@ -74,7 +74,7 @@ def test_machines_together_spend_one_budget_and_not_more(
             tree.place(budgeted(provider, calls))
             tree.start()
         threads = [spend(tree, statuses, lambda: statuses[402] >= 12) for tree in (*trees, *trees)]
-        until(lambda: statuses[200] >= calls // 5, 40)
+        until(lambda: statuses[200] >= calls // 5, 90)
         os.kill(trees[0].pids[0], signal.SIGKILL)
         for thread in threads:
             thread.join(90)
@@ -98,16 +98,16 @@ def test_without_redis_a_machine_spends_its_slice_then_refuses_and_goes_on_when_
     try:
         tree.start()
         with tree.client() as client:
-            until(lambda: tree.post(client, "fake/gpt-test", max_tokens=7).status_code == 200, 20)
+            until(lambda: tree.post(client, "fake/gpt-test", max_tokens=7).status_code == 200, 90)
             redis.stop()
-            until(lambda: tree.post(client, "fake/gpt-test", max_tokens=7).status_code == 503, 30)
+            until(lambda: tree.post(client, "fake/gpt-test", max_tokens=7).status_code == 503, 90)
             refused = tree.post(client, "fake/gpt-test", max_tokens=7)
             assert refused.json()["error"]["code"] == "limits_unreachable" and "retry-after" in refused.headers
             ready = client.get("/health/ready")
             assert (ready.status_code, ready.json()["checks"]["limits"]) == (503, "out of reach")
             redis.start()
-            until(lambda: tree.post(client, "fake/gpt-test", max_tokens=7).status_code == 200, 30)
-            until(lambda: client.get("/health/ready").status_code == 200, 5)
+            until(lambda: tree.post(client, "fake/gpt-test", max_tokens=7).status_code == 200, 90)
+            until(lambda: client.get("/health/ready").status_code == 200, 90)
     finally:
         tree.stop()
     assert PASSWORD not in tree.log
@@ -132,18 +132,18 @@ def test_what_a_worker_that_never_comes_back_had_not_spent_is_free_again(
 
     lost: list[str] = []
     try:
-        until(lambda: lost_has() > 0 and statuses[200] > 40, 30)
+        until(lambda: lost_has() > 0 and statuses[200] > 40, 90)
     finally:
         os.killpg(tree.process.pid, signal.SIGKILL)
-        tree.process.wait(10)
+        tree.process.wait(60)
     for thread in threads:
-        thread.join(30)
+        thread.join(90)
     tree.workers = 1
     try:
         tree.start()
-        until(lambda: redis.ask("hget", pot, f"e:{lost[0]}").strip() == "taken back", 30)
+        until(lambda: redis.ask("hget", pot, f"e:{lost[0]}").strip() == "taken back", 90)
         redis.ask("flushall")
-        until(lambda: redis.ask("hget", pot, f"e:{lost[0]}").strip() == "taken back", 30)
+        until(lambda: redis.ask("hget", pot, f"e:{lost[0]}").strip() == "taken back", 90)
     finally:
         tree.stop()
     told = int(redis.ask("hget", pot, f"b:{lost[0]}"))
@@ -163,15 +163,17 @@ def test_a_server_and_its_gateway_count_requests_together(
         tree = Gateways(server.folder, workers=1, ECOTONE_LIMITS_URL=redis.url, FAR_API_KEY="sk-far")
         try:
             tree.start()
-            until(lambda: _models(tree.url, key) == _models(server.url, key) == 200, 20)
-            until(lambda: _chat(server.url, key)[0] == 200, 30)  # an empty Redis lends nothing for a lease's time
+            until(lambda: _models(tree.url, key) == _models(server.url, key) == 200, 90)
+            until(lambda: _chat(server.url, key)[0] == 200, 90)  # an empty Redis lends nothing for a lease's time
+            began = time.monotonic()
             statuses = [_chat(url, key) for _ in range(12) for url in (server.url, tree.url)]
+            took = time.monotonic() - began
         finally:
             tree.stop()
         assert server.http.get("/health/ready").json()["checks"]["limits"] == "ok"
     print(Counter(statuses))
     assert set(statuses) == {(200, ""), (429, "rate_limit_exceeded")}
-    assert 8 <= statuses.count((200, "")) <= 13, "12 a minute, and what a few seconds give back"
+    assert 8 <= statuses.count((200, "")) <= 13 + took / 5, "12 a minute, and what some seconds give back"
     assert PASSWORD not in server.log
 
 
@@ -183,7 +185,7 @@ def _chat(url: str, key: str) -> tuple[int, str]:
     """The status, and the code of a refusal."""
     body = {"model": "far/gpt-test", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 7}
     headers = {"authorization": f"Bearer {key}"}
-    answer = httpx.post(f"{url}/v1/chat/completions", json=body, headers=headers, timeout=30)
+    answer = httpx.post(f"{url}/v1/chat/completions", json=body, headers=headers, timeout=120)
     return answer.status_code, answer.json().get("error", {}).get("code", "")
 
 
@@ -198,6 +200,6 @@ def test_a_wrong_address_is_told_at_the_start_without_its_password(url: str, tol
     tree = Gateways(tmp_path, workers=1, ECOTONE_LIMITS_URL=url)
     tree.start(wait=False)
     assert tree.process is not None
-    assert tree.process.wait(30) == 1
+    assert tree.process.wait(120) == 1
     assert told in tree.log and "ECOTONE_LIMITS_URL" in tree.log
     assert PASSWORD not in tree.log and "Traceback" not in tree.log

@@ -23,7 +23,7 @@ def serial(port: int, authority: Authority) -> int:
     """Of the certificate that is shown on a new connection."""
     context = ssl.create_default_context(cafile=str(authority.file))
     with (
-        socket.create_connection(("127.0.0.1", port), timeout=10) as plain,
+        socket.create_connection(("127.0.0.1", port), timeout=120) as plain,
         context.wrap_socket(plain, server_hostname="localhost") as secure,
     ):
         found = secure.getpeercert(binary_form=True)
@@ -38,7 +38,7 @@ def test_pages_and_gateway_are_served_over_tls_on_one_connection(tmp_path: Path)
     found = Running(tmp_path / "home", SSL_CERT_FILE=str(authority.file), **files)
     context = ssl.create_default_context(cafile=str(authority.file))
     head = {"authorization": f"Bearer {ADMIN}"}
-    with httpx.Client(base_url=f"https://localhost:{found.port}", verify=context, headers=head, timeout=30) as client:
+    with httpx.Client(base_url=f"https://localhost:{found.port}", verify=context, headers=head, timeout=120) as client:
         found.wait_until_it_answers = lambda *_: None  # type: ignore[method-assign]  # it would ask without TLS
         try:
             found.start()
@@ -52,7 +52,7 @@ def test_pages_and_gateway_are_served_over_tls_on_one_connection(tmp_path: Path)
                     time.sleep(0.1)
             assert client.get("/v1/models").json()["object"] == "list"
             assert f"https://127.0.0.1:{found.port}" in found.log, "the address that is printed is the one that works"
-            with socket.create_connection(("127.0.0.1", found.port), timeout=10) as plain:
+            with socket.create_connection(("127.0.0.1", found.port), timeout=120) as plain:
                 plain.sendall(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")
                 assert not plain.recv(100).startswith(b"HTTP/1.1 200"), "nothing is served without TLS"
             big = os.urandom(300_000).hex()

@@ -63,7 +63,7 @@ class Collector:
         roots = [s for s in self.spans if told(s).get("ecotone.request_id") == found]
         return roots + [s for s in self.spans if roots and s.parent_span_id == roots[0].span_id]
 
-    def wait(self, found: str, seconds: float = 20) -> list[Any]:
+    def wait(self, found: str, seconds: float = 90) -> list[Any]:
         end = time.monotonic() + seconds
         while not (spans := self.of(found)):
             assert time.monotonic() < end, "the trace did not come"

@@ -105,7 +105,7 @@ def test_files_sent_by_lfs_become_xet_files_and_keep_their_etag(server: Running,
 
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     got = hf_hub_download(
-        "demo/a", "w.bin", endpoint=server.url, token=ADMIN, cache_dir=str(tmp_path / "cache"), etag_timeout=30
+        "demo/a", "w.bin", endpoint=server.url, token=ADMIN, cache_dir=str(tmp_path / "cache"), etag_timeout=120
     )
     assert Path(got).read_bytes() == file.read_bytes()
     server.stop()
@@ -175,7 +175,7 @@ def test_the_clock_collects_and_converts(tmp_path: Path, monkeypatch: pytest.Mon
         until(lambda: not stored(server, "xorbs"))
 
 
-def until(holds: Any, seconds: float = 40) -> None:
+def until(holds: Any, seconds: float = 90) -> None:
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end

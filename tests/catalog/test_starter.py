@@ -17,6 +17,7 @@ from ecotone.accounts import ANONYMOUS, SYSTEM
 from ecotone.catalog.starter import load, load_starter
 from ecotone.licences import Decision, KnowledgeBase, Use, judge
 from ecotone.vocabulary import Mode, ModelKind, Purpose, Refused, Relation, Verdict
+from tests.running import slower
 
 FOLDER = files("ecotone.catalog.starter")
 FILES = sorted(f.name for f in FOLDER.iterdir() if f.name.endswith(".yaml"))
@@ -274,7 +275,7 @@ def test_the_catalogue_is_read_fast_enough_for_every_start() -> None:
         load_starter.__wrapped__()
         return time.process_time() - began
 
-    assert min(spent() for _ in range(3)) < 0.1
+    assert min(spent() for _ in range(5)) < 0.1 * slower()
 
 
 def test_every_entry_is_reached_by_turning_pages(house: SimpleNamespace) -> None:

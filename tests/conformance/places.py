@@ -75,7 +75,7 @@ def _nginx(folder: Path, upstream: int) -> Iterator[int]:
 def _child(argv: list[str], port: int) -> Iterator[None]:
     child = subprocess.Popen(argv)
     try:
-        end = time.monotonic() + 30
+        end = time.monotonic() + 90
         while True:
             try:
                 socket.create_connection(("127.0.0.1", port), timeout=1).close()
@@ -86,7 +86,7 @@ def _child(argv: list[str], port: int) -> Iterator[None]:
         yield
     finally:
         child.terminate()
-        child.wait(10)
+        child.wait(60)
 
 
 def _furnish(server: Running, provider: int, models: list[str], key: str) -> None:
@@ -109,11 +109,11 @@ def _furnish(server: Running, provider: int, models: list[str], key: str) -> Non
 
 
 def _wait_until_taken(server: Running, model: str, key: str) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 90
     body = {"model": model, "messages": [{"role": "user", "content": "string"}]}
     while True:
         headers = {"authorization": f"Bearer {key}"}
-        answer = httpx.post(f"{server.url}/v1/chat/completions", json=body, headers=headers, timeout=10)
+        answer = httpx.post(f"{server.url}/v1/chat/completions", json=body, headers=headers, timeout=120)
         if answer.status_code == 200:
             return
         assert time.monotonic() < end, answer.text

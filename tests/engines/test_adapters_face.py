@@ -91,7 +91,7 @@ def test_an_adapter_is_gone_only_when_its_last_answer_has_ended(served: Served, 
     found: list[str] = []
     asking = threading.Thread(target=lambda: found.append(text_of(write(client, NAME, count=110))))
     asking.start()
-    end = time.monotonic() + 10
+    end = time.monotonic() + 90
     while not client.get("/adapters").json()["adapters"][0]["running"] and asking.is_alive():
         assert time.monotonic() < end
     removed = client.request("DELETE", "/adapters", json={"name": NAME})

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.receiver import until
+
 QUESTIONS = [
     "What is the capital of France?",
     "On which continent is Peru?",
@@ -70,7 +72,7 @@ class Heard:
             self._done.set_result(piece)
 
     def end(self) -> Any:
-        return self._done.result(30)
+        return self._done.result(120)
 
     def text(self) -> str:
         assert self.end().error is None, self.end().error
@@ -91,6 +93,18 @@ def loaded(tiny: Any, made: dict[str, Path]) -> Any:
 
 
 Make = Callable[..., Bench]
+
+
+def held(release: threading.Event) -> Any:
+    """A stepper that gives everyone a first token, and the next ones when it is let go."""
+    from ecotone.engines.server.stepping.alone import Alone
+
+    class Held(Alone):
+        def step(self, rows: Sequence[Any], tokens: Sequence[int]) -> Any:
+            release.wait(120)
+            return super().step(rows, tokens)
+
+    return Held
 
 
 @pytest.fixture
@@ -165,12 +179,13 @@ def test_a_seed_gives_the_same_text_whatever_is_computed_beside_it(bench: Make, 
 
 
 def test_a_place_is_free_before_the_next_step_when_nobody_waits(bench: Make, loaded: Any) -> None:
-    asked = prompts(loaded, 2)
-    many = bench(slots=1)
+    asked, release = prompts(loaded, 2), threading.Event()
+    many = bench(held(release), slots=1)
     long, waits = many.begin(asked[0], 100, ignore_eos=True), many.begin(asked[1], 3)
     assert long.began.wait(60) and not waits.pieces
     long.answer.cancel()
     made = len(long.answer.made)
+    release.set()
     waits.end()
     assert len(long.answer.made) <= made + 1
     assert many.writer.health() | {"tokens_per_second": 0} == {
@@ -185,14 +200,15 @@ def test_a_place_is_free_before_the_next_step_when_nobody_waits(bench: Make, loa
 def test_one_project_has_neither_all_places_nor_the_whole_queue(bench: Make, loaded: Any) -> None:
     from ecotone.engines.server.errors import RequestError
 
-    prompt = prompts(loaded, 1)[0]
-    many = bench(slots=2, most_waiting=10)
-    many.begin(prompt, 90, ignore_eos=True, party="greedy").began.wait(10)
-    greedy = [many.begin(prompt, 30, ignore_eos=True, party="greedy") for _ in range(10)]
+    prompt, release = prompts(loaded, 1)[0], threading.Event()
+    many = bench(held(release), slots=2, most_waiting=10)
+    assert many.begin(prompt, 90, ignore_eos=True, party="greedy").began.wait(60)
+    greedy = [many.begin(prompt, 90, ignore_eos=True, party="greedy") for _ in range(10)]
     with pytest.raises(RequestError, match="no more than 10 of one project") as refused:
-        greedy.extend(many.begin(prompt, 30, ignore_eos=True, party="greedy") for _ in range(3))  # two may have a place
+        greedy.extend(many.begin(prompt, 90, ignore_eos=True, party="greedy") for _ in range(3))  # two may have a place
     assert refused.value.status == 429
     modest = many.begin(prompt, 3, ignore_eos=True, party="modest")
+    release.set()
     assert modest.end().finish == "length"
     assert sum(not heard.pieces for heard in greedy) >= 7, "who came first with many had all places first"
     for heard in greedy:
@@ -289,20 +305,12 @@ def test_an_engine_that_fails_at_every_step_says_so(bench: Make, loaded: Any) ->
 
 
 def test_a_step_that_hangs_is_seen(bench: Make, loaded: Any) -> None:
-    from ecotone.engines.server.stepping.alone import Alone
-
     release = threading.Event()
-
-    class Hanging(Alone):
-        def step(self, rows: Sequence[Any], tokens: Sequence[int]) -> Any:
-            release.wait(30)
-            return super().step(rows, tokens)
-
-    many = bench(Hanging, hanging=0.3)
+    many = bench(held(release), hanging=0.3)
+    assert many.writer.health()["ok"]
     heard = many.begin(prompts(loaded, 1)[0], 3, ignore_eos=True)
-    assert heard.began.wait(60) and many.writer.health()["ok"]
-    time.sleep(0.5)
-    assert many.writer.health()["ok"] is False
+    assert heard.began.wait(60)
+    until(lambda: many.writer.health()["ok"] is False)
     release.set()
     heard.end()
     assert many.writer.health()["ok"]
@@ -311,7 +319,8 @@ def test_a_step_that_hangs_is_seen(bench: Make, loaded: Any) -> None:
 def test_more_than_may_wait_are_told_to_come_later(bench: Make, loaded: Any) -> None:
     from ecotone.engines.server.errors import RequestError
 
-    many, prompt = bench(slots=1, most_waiting=3), prompts(loaded, 1)[0]
+    release = threading.Event()
+    many, prompt = bench(held(release), slots=1, most_waiting=3), prompts(loaded, 1)[0]
     first = many.begin(prompt, 100, ignore_eos=True)
     assert first.began.wait(60)
     waiting = [many.begin(prompt, 2) for _ in range(3)]
@@ -321,6 +330,7 @@ def test_more_than_may_wait_are_told_to_come_later(bench: Make, loaded: Any) -> 
     waiting[0].answer.cancel()
     last = many.begin(prompt, 2)  # whoever left does not count
     first.answer.cancel()
+    release.set()
     assert last.end().error is None
 
 

@@ -114,7 +114,7 @@ def test_an_answer_under_way_ends_while_other_options_take_over(
     until(lambda: events)
     new = engines.serve("demo/llama", "main", (), SYSTEM, Options(threads=1))
     assert new.options.threads == 1 and new.id == old.id and new.sockets != old.sockets
-    asking.join(30)
+    asking.join(90)
     assert events[-2:] == ["data: [DONE]", ""], events[-3:]
     until(lambda: gone(old.pid or 0))
     again = engines.serve("demo/llama", "main", (), SYSTEM)

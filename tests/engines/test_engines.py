@@ -245,7 +245,7 @@ with running(pathlib.Path({str(tmp_path)!r}), shelf) as engines:
         pid = int(server.stdout.readline())
         assert not gone(pid)
         server.kill()
-    until(lambda: gone(pid), 5)
+    until(lambda: gone(pid))
 
 
 def adapter(made: dict[str, Path], folder: Path, base: str, seed: int = 3) -> Path:

@@ -83,7 +83,7 @@ def test_a_hostile_template_is_stopped_and_the_next_text_is_rendered(template: s
         with pytest.raises(RequestError, match="chat template") as refused:
             hostile.render({"messages": MESSAGES, "on": True})
         assert refused.value.status == 400 and len(refused.value.message) < 500
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 38, "twenty seconds each: only the clock stopped it"
     assert good.render({"messages": MESSAGES}) == MESSAGES[0]["content"]
 
 

@@ -82,7 +82,7 @@ def test_a_newer_revision_of_an_adapter_takes_over_and_the_old_one_goes(
     new = engines.serve("demo/a1", "main", (), SYSTEM)
     assert new.pid == old.pid and new.engine_model == f"demo/a1@{2:040x}" and new.id == old.id
     with connect(new.socket) as client:
-        until(lambda: [a["name"] for a in client.get("/adapters").json()["adapters"]] == [new.engine_model], 10)
+        until(lambda: [a["name"] for a in client.get("/adapters").json()["adapters"]] == [new.engine_model])
 
 
 @pytest.mark.slow

@@ -91,7 +91,7 @@ def client(url: Callable[[str], str]) -> Client:
 
 
 def post(url: str, body: Any, task: str = "auto", **headers: str) -> httpx.Response:
-    return httpx.post(f"{url}/tasks/{task}", json=body, headers=headers, timeout=30)
+    return httpx.post(f"{url}/tasks/{task}", json=body, headers=headers, timeout=120)
 
 
 def pipeline(task: str, folder: Path, **more: Any) -> Any:

@@ -269,7 +269,7 @@ class House:
         return Ledger(self.folder / "ledger").find(request_id)
 
     def settled(self, answer: httpx.Response) -> dict[str, Any]:
-        end = time.monotonic() + 30
+        end = time.monotonic() + 90
         while time.monotonic() < end:
             found = [r for r in self.records(answer.headers["x-request-id"]) if r["kind"] == "settled"]
             if found:
@@ -287,9 +287,10 @@ def through(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def patience(request: pytest.FixtureRequest) -> dict[str, float]:
     """Seconds that a provider may be silent: more than a busy machine takes for anything, and few where a test is about
-    one that stalls."""
+    one that stalls; and that an engine is waited for, which a test overrides where one comes."""
     few = request.node.get_closest_marker("stalls") is not None
-    return {"upstream_first": 1.5, "upstream_idle": 1.0} if few else {"upstream_first": 15.0, "upstream_idle": 15.0}
+    provider = {"upstream_first": 1.5, "upstream_idle": 1.0} if few else {"upstream_first": 15.0, "upstream_idle": 15.0}
+    return provider | {"engine_wait": 1.0}
 
 
 @pytest.fixture
@@ -299,7 +300,7 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, through: str, patienc
     with socket.socket() as dead, socket.socket() as listener:
         dead.bind(("127.0.0.1", 0))
         listener.bind(("127.0.0.1", 0))
-        settings = Settings(data=tmp_path, engine_wait=1.0, max_request_bytes=300_000, **patience)
+        settings = Settings(data=tmp_path, max_request_bytes=300_000, **patience)
         writer = LedgerWriter(settings.folder("ledger"), "server")
         gateway = Plane(settings, writer)
         snapshots = Fixed(snapshot(provider, dead.getsockname()[1]))

@@ -14,7 +14,7 @@ def asked(url: str, key: str) -> dict[str, Any]:
     import numpy
 
     def at(model: str) -> Any:
-        return huggingface_hub.InferenceClient(model=f"{url}/models/demo/{model}", token=key, timeout=20)
+        return huggingface_hub.InferenceClient(model=f"{url}/models/demo/{model}", token=key, timeout=120)
 
     bert, minilm, t5, llama = at("bert"), at("minilm"), at("t5"), at("llama")
     said = [{"role": "user", "content": "What is the capital of France?"}]

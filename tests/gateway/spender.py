@@ -41,14 +41,17 @@ async def spend(where: str, name: str, journal: Path, limits: Path, seconds: flo
     slices = Slices(coordinator(where, seconds=1.0), name, every=0.02)
     known = totals(journal.parent, "b", "total").get(name, {})
     limiter = Limiter(slices, spent=known)
-    limiter.use(msgspec.json.decode(limits.read_bytes(), type=dict[str, Limit]))
+    chosen = msgspec.json.decode(limits.read_bytes(), type=dict[str, Limit])
+    limiter.use(chosen)
     background = asyncio.create_task(slices.run())
-    end, done, refused = time.monotonic() + seconds, 0, dict[int, int]()
+    began = time.monotonic()
+    done, refused = 0, dict[int, int]()
+    dry: float | None = None  # when money was refused first
     rates: list[float] = []
     running: list[tuple[float, float]] = []
 
     async def call(number: int) -> None:
-        nonlocal done
+        nonlocal done, dry
         cost = random.randint(1, 2 * 10**9)
         scopes = ("key:k", "project:p", "organisation")
         try:
@@ -61,22 +64,31 @@ async def spend(where: str, name: str, journal: Path, limits: Path, seconds: flo
             return
         except Refusal as refusal:
             refused[refusal.status] = refused.get(refusal.status, 0) + 1
+            if refusal.status == 402 and dry is None:
+                dry = time.monotonic()
             await asyncio.sleep(0.02)
             return
-        began = time.monotonic()
+        sent = time.monotonic()
         os.write(file, f"+{os.getpid()}.{number} {2 * 10**9}\n".encode())
         await asyncio.sleep(call_seconds)
         os.write(file, f"-{os.getpid()}.{number} {cost}\n".encode())
-        rates.append(began)
-        running.append((began, time.monotonic()))
+        rates.append(sent)
+        running.append((sent, time.monotonic()))
         hold.settle(50, cost)
         done += 1
 
     number = 0
 
+    def goes_on() -> bool:
+        """For so many seconds; where there is a budget, on a slow machine, until it is spent and a moment longer."""
+        now = time.monotonic()
+        if now < began + seconds or not any(limit.budgets for limit in chosen.values()):
+            return now < began + seconds
+        return now < began + 45 and (dry is None or now < dry + 2)
+
     async def caller() -> None:
         nonlocal number
-        while time.monotonic() < end:
+        while goes_on():
             number += 1
             await call(number)
             await asyncio.sleep(0)

@@ -17,6 +17,7 @@ from ecotone.gateway.health import MOST_CIRCUITS, outcome_of, wait_of
 from ecotone.gateway.parsing import parse
 from ecotone.gateway.snapshot import Consumer, Route, RouteCandidate, Ruling, Snapshot, Target
 from ecotone.vocabulary import Location, PersonalData, Verdict
+from tests.running import slower
 
 NAMES = ("a/m", "b/m", "c/m")
 RULING = Ruling(allowed=True, verdict=Verdict.ALLOW, message="")
@@ -471,4 +472,4 @@ def test_ordering_takes_no_time_that_a_request_would_notice() -> None:
             for _ in range(2000):
                 chooser.order(made, ALL, 0.0)
             best = min(best, time.process_time() - begin)
-        assert best / 2000 * 1e6 < most * 4, "four times the bar, for a busy machine"
+        assert best / 2000 * 1e6 < most * 4 * slower(), "four times the bar, for a busy machine"

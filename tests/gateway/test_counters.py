@@ -208,7 +208,7 @@ def test_calls_of_all_workers_add_up_and_are_kept_when_they_end(tmp_path: Path) 
         for _ in range(20):  # each on a connection of its own, so that both workers get some
             body = {"model": "fake/gpt-test", "messages": [{"role": "user", "content": "Hello"}]}
             answer = httpx.post(
-                found.url + "/v1/chat/completions", json=body, headers={"authorization": "Bearer eck_shop"}, timeout=20
+                found.url + "/v1/chat/completions", json=body, headers={"authorization": "Bearer eck_shop"}, timeout=120
             )
             assert answer.status_code == 200, answer.text
         found.stop()

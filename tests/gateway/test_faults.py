@@ -43,8 +43,10 @@ from tests.gateway.wires import (
     event,
     last,
     reset,
+    was_read,
     whole,
 )  # fmt: skip
+from tests.receiver import until
 from tests.running import free_port
 
 TOTAL = (USAGE["prompt_tokens"] + USAGE["completion_tokens"]) * EACH
@@ -135,7 +137,7 @@ BAD: dict[str, tuple[bool, Any, Any, str, bool]] = {
     "half an event": (True, half_an_event, None, "upstream_died", True),
     "resets after a token": (
         True,
-        lambda s, w: (s.sendall(STREAM + chunked(delta("Hi"), end=False)), time.sleep(0.4), reset(s))[2],
+        lambda s, w: (s.sendall(STREAM + chunked(delta("Hi"), end=False)), was_read(s), reset(s))[2],
         None,
         "upstream_died",
         True,
@@ -220,9 +222,7 @@ BAD: dict[str, tuple[bool, Any, Any, str, bool]] = {
     "chunked garbage": (False, lambda s, w: s.sendall(STREAM + b"zz\r\n" + OK), 502, "upstream_died", True),
     "chunked garbage after a token": (
         True,
-        lambda s, w: (s.sendall(STREAM + chunked(delta("Hi"), end=False)), time.sleep(0.1), s.sendall(b"-1\r\nxx\r\n"))[
-            2
-        ],
+        lambda s, w: (s.sendall(STREAM + chunked(delta("Hi"), end=False)), was_read(s), s.sendall(b"-1\r\nxx\r\n"))[2],
         None,
         "upstream_died",
         True,
@@ -291,7 +291,7 @@ def test_what_fails_at_a_provider_is_raised_by_the_client_and_leaves_nothing_beh
     assert (settled["prompt_tokens"] > 0, settled["cost"] > 0) == (used, used)
     assert settled["estimate"] is used
     assert scene.rests(), "routes were not told that it failed"
-    end = time.monotonic() + 30
+    end = time.monotonic() + 90
     while (scene.pooled() == 1) is not (name in STILL_GOOD):  # a closed one leaves the pool a moment later
         assert time.monotonic() < end, scene.pooled()
         time.sleep(0.02)
@@ -371,7 +371,7 @@ def test_a_provider_that_said_done_and_keeps_the_line_open_holds_no_connection(s
     for _ in range(3):
         assert scene.call(stream=True)["finish"] == ["stop"]
     scene.settle(3, "done")
-    assert wire.closed_by_gateway.wait(15), "a connection was left over for good"
+    assert wire.closed_by_gateway.wait(60), "a connection was left over for good"
 
 
 def test_a_provider_that_is_done_a_moment_later_keeps_its_connection(scene: Scene) -> None:
@@ -402,7 +402,7 @@ def connected(scene: Scene) -> socket.socket:
 
 
 def asked_of(wire: Wire) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 90
     while not wire.requests:
         assert time.monotonic() < end, "the provider was never asked"
         time.sleep(0.01)
@@ -434,7 +434,7 @@ def test_a_client_that_leaves_while_the_provider_thinks_ends_the_call_there_too(
         asked_of(wire)
     settled = scene.settle(1, "client_gone")
     assert settled["estimate"] and settled["cost"] > 0
-    assert wire.closed_by_gateway.wait(15)
+    assert wire.closed_by_gateway.wait(60)
     assert not scene.rests(), "a client that left was taken for a provider that failed"
 
 
@@ -457,7 +457,7 @@ def test_a_stream_that_its_client_cuts_is_counted_for_what_was_produced(scene: S
     letters = sum(len(text) for text in texts)
     assert 0.8 * letters / 4 <= settled["completion_tokens"] <= 1.2 * letters / 4
     assert settled["estimate"]
-    assert wire.closed_by_gateway.wait(15)
+    assert wire.closed_by_gateway.wait(60)
 
 
 def test_a_provider_that_sends_paragraphs_is_counted_by_their_length_when_the_stream_is_cut(scene: Scene) -> None:
@@ -480,20 +480,21 @@ def test_a_provider_that_sends_paragraphs_is_counted_by_their_length_when_the_st
 @pytest.mark.skipif(compiled(), reason="compiled code does not look a method up that was replaced")
 def test_a_client_that_left_before_anything_was_sent_is_not_charged(scene: Scene, monkeypatch: Any) -> None:
     wire = scene.wire(lambda s, _: s.sendall(whole()))
-    connect, connecting = Place.connect, threading.Event()
+    connect, connecting, noticed = Place.connect, threading.Event(), threading.Event()
 
     async def slowly(self: Place, seconds: float) -> Any:
         connecting.set()
-        await asyncio.sleep(0.5)
+        await asyncio.to_thread(noticed.wait, 60)
         return await connect(self, seconds)
 
     monkeypatch.setattr(Place, "connect", slowly)
     with connected(scene) as client:
         client.sendall(raw(scene, {}))
-        assert connecting.wait(30)
+        assert connecting.wait(60)
+    until(lambda: all(job.gone for job in list(scene.house.gateway.jobs)))
+    noticed.set()
     settled = scene.settle(1, "client_gone")
     assert (settled["prompt_tokens"], settled["cost"], settled["estimate"]) == (0, 0, False)
-    time.sleep(0.6)
     assert wire.requests == 0
 
 
@@ -592,10 +593,9 @@ def test_a_client_that_pipelines_and_leaves_pays_for_what_was_begun(scene: Scene
     with connected(scene) as client:
         client.sendall(raw(scene, {}) * 4)
         asked_of(wire)
-    time.sleep(1)
     scene.settle(None)
     assert len(scene.ends()) <= 4
-    assert sum(r["prompt_tokens"] > 0 for r in scene.ends()) == wire.requests
+    until(lambda: sum(r["prompt_tokens"] > 0 for r in scene.ends()) == wire.requests)
 
 
 # -- keys, clocks, disks ----------------------------------------------------------------------------------------------
@@ -624,13 +624,13 @@ def test_a_revoked_key_cuts_its_stream_within_two_seconds_whether_or_not_others_
 
     wire = scene.wire(script)
     keys, took = scene.house.snapshots.current.keys, list[float]()
-    while not took or (min(took) >= 2 and len(took) < 3):  # others may hold this machine up, too
+    while not took or (min(took) >= 2 and len(took) < 5):  # others may hold this machine up, too
         scene.place(keys=keys)
         going.clear()
         over: dict[str, Any] = {}
         thread = threading.Thread(target=lambda over=over: over.update(scene.call(stream=True), at=time.monotonic()))
         thread.start()
-        assert going.wait(30)
+        assert going.wait(60)
         revoked = time.monotonic()
         without_key(scene)
         if traffic:
@@ -672,12 +672,14 @@ def test_a_key_that_expires_lets_its_stream_end_and_takes_no_more(scene: Scene) 
 
     scene.wire(script)
     keys = scene.house.snapshots.current.keys
-    soon = time.time() + 2
+    soon = 0.0
+    assert scene.call(stream=True)["finish"] == ["stop"]  # all is there and warm for the call that must come in time
+    soon = time.time() + 3
     scene.place(keys={h: msgspec.structs.replace(k, expires=soon) for h, k in keys.items()})
     assert scene.call(stream=True)["finish"] == ["stop"]
     assert time.time() > soon
     assert scene.call()["code"] == "invalid_api_key"
-    scene.settle(1, "done")
+    scene.settle(2, "done")
 
 
 @pytest.mark.parametrize("seconds", [-86_400 * 40, 86_400 * 40])
@@ -696,7 +698,7 @@ def test_a_wall_clock_that_jumps_cuts_no_stream_and_opens_no_budget_again(
     over: dict[str, Any] = {}
     thread = threading.Thread(target=lambda: over.update(scene.call(stream=True)))
     thread.start()
-    assert going.wait(30)
+    assert going.wait(60)
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() + seconds)
     thread.join(60)
@@ -732,14 +734,14 @@ def test_a_full_disk_refuses_what_is_new_and_the_end_of_what_runs_is_written_whe
     def script(s: socket.socket, n: int) -> None:
         s.sendall(STREAM + chunked(delta("one "), end=False))
         going.set()
-        assert told.wait(10)
+        assert told.wait(60)
         s.sendall(chunked(delta("two", "stop"), last(), DONE))
 
     wire = scene.wire(script)
     over: dict[str, Any] = {}
     thread = threading.Thread(target=lambda: over.update(scene.call(stream=True)))
     thread.start()
-    assert going.wait(30)
+    assert going.wait(60)
     disk.full = True
     refused = scene.call()
     told.set()
@@ -749,7 +751,7 @@ def test_a_full_disk_refuses_what_is_new_and_the_end_of_what_runs_is_written_whe
     assert over["finish"] == ["stop"]
     assert scene.ends() == []
     disk.full = False
-    end = time.monotonic() + 30
+    end = time.monotonic() + 90
     while not scene.ends() and time.monotonic() < end:
         time.sleep(0.05)
     assert scene.settle(1, "done")["cost"] == TOTAL
@@ -772,7 +774,7 @@ def test_a_full_disk_with_a_second_folder_goes_on_and_nothing_is_unmetered(
     ]
     assert [line["kind"] for line in lines if line["kind"] != "ruling"] == ["opened", "settled"]
     disk.full = False
-    end = time.monotonic() + 30
+    end = time.monotonic() + 90
     while writer.spilling and time.monotonic() < end:
         time.sleep(0.05)
     assert scene.settle(1, "done")["cost"] == TOTAL
@@ -816,7 +818,7 @@ def test_a_fallback_that_its_budget_refuses_leaves_the_first_call_closed(scene: 
     got = scene.call("both")
     assert (got["status"], got["code"]) == (502, "upstream_unreachable"), "the first one's reason is told"
     assert other.requests == 0
-    time.sleep(0.1)
+    scene.settle(1)
     kinds = [r["kind"] for r in scene.records]
     assert sorted(kinds) == ["failed", "opened"]
     assert scene.spent().get("organisation", 0) == 0
@@ -845,8 +847,8 @@ def test_a_thousand_resets_and_cuts_leave_nothing(scene: Scene) -> None:
         thread.start()
     for thread in threads:
         thread.join(60)
-    scene.settle(None, seconds=10)
-    end = time.monotonic() + 30
+    scene.settle(None)
+    end = time.monotonic() + 90
     while scene.house.gateway.connections and time.monotonic() < end:
         time.sleep(0.05)
     assert not scene.house.gateway.connections

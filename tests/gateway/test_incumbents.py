@@ -132,7 +132,7 @@ def test_litellm_25874_a_model_without_a_price_is_refused_under_a_budget_and_nev
     assert (got["status"], got["code"], wire.requests) == (402, "price_unknown", 0)
     scene.place(limits={"project:shop": Limit(requests=1000)})
     assert scene.call(stream=stream)["error"] is None
-    end = time.monotonic() + 30
+    end = time.monotonic() + 90
     while not scene.ends() and time.monotonic() < end:
         time.sleep(0.02)
     assert scene.ends()[-1]["cost"] is None

@@ -93,11 +93,11 @@ class Socket(Place):
             return totals(self.folder, "b", "total")
 
         self._server = LeaseServer(Path(self.where), read, seconds=SECONDS, alone=alone)
-        asyncio.run_coroutine_threadsafe(self._server.start(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._server.start(), self._loop).result(60)
 
     def stop(self) -> None:
         if self._server is not None:
-            asyncio.run_coroutine_threadsafe(self._server.stop(), self._loop).result(10)
+            asyncio.run_coroutine_threadsafe(self._server.stop(), self._loop).result(60)
             self._server = None
 
     def end(self) -> None:
@@ -141,7 +141,7 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
 
 
 def said(worker: subprocess.Popen[str]) -> dict[str, Any]:
-    out, _ = worker.communicate(timeout=60)
+    out, _ = worker.communicate(timeout=120)
     assert worker.returncode == 0
     found: dict[str, Any] = json.loads(out.splitlines()[-1])
     return found
@@ -178,7 +178,7 @@ def test_who_lacks_something_is_not_asked_to_give_it_back_at_once(place: Place) 
 def test_a_worker_that_is_killed_gives_back_what_it_had_not_spent_and_no_more(place: Place) -> None:
     slow = {"project:p": Limit(budgets=BUDGET["project:p"].budgets)}
     victim = place.worker("victim", slow, 60.0, call=0.01)
-    until(lambda: place.spent() > LIMIT // 10, 20)
+    until(lambda: place.spent() > LIMIT // 10, 60)
     victim.kill()
     victim.wait()
     time.sleep(SECONDS * 1.5)
@@ -189,7 +189,7 @@ def test_a_worker_that_is_killed_gives_back_what_it_had_not_spent_and_no_more(pl
 
 def test_a_worker_that_starts_again_knows_what_it_spent_before(place: Place) -> None:
     worker = place.worker("w", BUDGET, 60.0, call=0.01)
-    until(lambda: place.spent() > LIMIT // 10, 20)
+    until(lambda: place.spent() > LIMIT // 10, 60)
     worker.kill()
     worker.wait()
     said(place.worker("w", BUDGET, 4.0))
@@ -198,7 +198,7 @@ def test_a_worker_that_starts_again_knows_what_it_spent_before(place: Place) -> 
 
 def test_without_the_coordinator_a_worker_spends_its_slice_and_then_refuses(place: Place) -> None:
     workers = [place.worker(f"w{n}", BUDGET, 7.0, call=0.02) for n in range(2)]
-    until(lambda: place.spent() > LIMIT // 20, 20)
+    until(lambda: place.spent() > LIMIT // 20, 60)
     place.stop()
     time.sleep(SECONDS + 0.5)
     before = place.spent()
@@ -221,7 +221,7 @@ def test_slots_are_shared_and_those_of_a_dead_worker_return_when_its_lease_ends(
         most = max(most, at_once)
     assert 4 <= most <= 5
     greedy = place.worker("greedy", limits, 60.0, call=30.0)
-    until(lambda: (place.folder / "greedy.journal").exists() and _lines(place.folder / "greedy.journal") == 5, 20)
+    until(lambda: (place.folder / "greedy.journal").exists() and _lines(place.folder / "greedy.journal") == 5, 60)
     greedy.kill()
     greedy.wait()
     told = said(place.worker("heir", limits, 4.0, call=0.01))
@@ -230,9 +230,11 @@ def test_slots_are_shared_and_those_of_a_dead_worker_return_when_its_lease_ends(
 
 def test_requests_a_minute_are_shared(place: Place) -> None:
     limits = {"key:k": Limit(requests=200)}
+    began = time.monotonic()
     workers = [place.worker(f"w{n}", limits, 3.0) for n in range(3)]
     told = [said(worker) for worker in workers]
-    assert 190 <= sum(each["done"] for each in told) <= 200 + 3 * 200 // 60 + 3
+    took = time.monotonic() - began  # in which a rate goes on giving
+    assert 190 <= sum(each["done"] for each in told) <= 200 + took * 200 / 60 + 3
 
 
 def _lines(file: Path) -> int:

@@ -40,7 +40,7 @@ def told(server: Running, *argv: str) -> str:
 
 def saved(server: Running, wanted: Any) -> snapshots.Snapshot:
     """The snapshot on disk, which other processes read, once it is as wanted: soon, on a busy machine later."""
-    end = time.monotonic() + 30
+    end = time.monotonic() + 90
     while True:
         found = snapshots.load(server.data / "snapshot")
         if wanted(found):
@@ -279,11 +279,11 @@ def chat(server: Running) -> Callable[..., httpx.Response]:
 
     def ask(secret: str, model: str = "talks/gpt", status: int = 200) -> httpx.Response:
         """The answer; a change has two seconds to be in force, and more on a machine that others use."""
-        end = time.monotonic() + 30
+        end = time.monotonic() + 90
         body = {"model": model, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 8}
         while True:
             headers = {"authorization": f"Bearer {secret}"}
-            sent = httpx.post(server.url + "/v1/chat/completions", json=body, headers=headers, timeout=30)
+            sent = httpx.post(server.url + "/v1/chat/completions", json=body, headers=headers, timeout=120)
             if sent.status_code == status or time.monotonic() > end:
                 assert sent.status_code == status, sent.text
                 return sent

@@ -41,7 +41,7 @@ def post(
         body.setdefault("messages", [{"role": "user", "content": "Hello"}])
     headers = {"authorization": f"Bearer {key}"}
     return httpx.post(
-        f"{scene.house.url}/v1/{path}", json={"model": model, **body}, headers=headers, timeout=30, trust_env=False
+        f"{scene.house.url}/v1/{path}", json={"model": model, **body}, headers=headers, timeout=120, trust_env=False
     )
 
 
@@ -84,7 +84,7 @@ def test_two_hundred_calls_at_once_on_a_budget_for_ten_never_overspend(
     statuses = together(scene, 200, stream=stream, **body)
     assert set(statuses) == {200, 402}
     scene.limiter._look(time.monotonic())
-    end = time.monotonic() + 30
+    end = time.monotonic() + 90
     while scene.house.gateway.jobs and time.monotonic() < end:
         time.sleep(0.02)
     spent = sum(r["cost"] for r in scene.ends())
@@ -173,14 +173,14 @@ def test_a_limit_that_is_lowered_while_calls_run_holds_for_the_next(scene: Scene
 
     def script(s: Any, _: int) -> None:
         going.set()
-        assert lowered.wait(10)
+        assert lowered.wait(60)
         s.sendall(whole())
 
     scene.wire(script)
     scene.place(limits={"project:shop": budget("p", MUCH)})
     thread = threading.Thread(target=lambda: post(scene, max_tokens=7))
     thread.start()
-    assert going.wait(30)
+    assert going.wait(60)
     scene.place(limits={"project:shop": budget("p", 30 * EACH)})
     assert post(scene, max_tokens=7).status_code == 402
     lowered.set()
@@ -200,7 +200,7 @@ def test_a_kept_answer_costs_nothing_and_is_given_when_the_budget_is_spent(scene
     scene.route("kept", "wire/m", cache_seconds=60)
     scene.place(limits={"project:shop": budget("p", 60 * EACH)})
     assert post(scene, "kept", stream=stream, max_tokens=7).status_code == 200
-    end = time.monotonic() + 30
+    end = time.monotonic() + 90
     while not scene.ends() and time.monotonic() < end:
         time.sleep(0.02)
     scene.place(limits={"project:shop": budget("p", 18 * EACH)})
@@ -223,7 +223,7 @@ def test_a_shadow_is_paid_from_the_same_budgets_of_project_tag_and_user(scene: S
     body = {"model": "watched", "messages": [{"role": "user", "content": "Hi"}]}
     assert scene.house.client.post("/v1/chat/completions", json=body, headers=headers).status_code == 200
     scene.limits = limits
-    end = time.monotonic() + 30
+    end = time.monotonic() + 90
     while len(scene.ends()) < 2 and time.monotonic() < end:
         time.sleep(0.02)
     assert other.requests == 1
@@ -257,7 +257,7 @@ def test_every_face_is_charged_what_the_provider_charged(scene: Scene, face: str
     scene.place(limits={"project:shop": budget("p", MUCH)})
     for _ in range(3):
         assert post(scene, path=path, stream=stream, **body).status_code == 200
-    end = time.monotonic() + 30
+    end = time.monotonic() + 90
     while len(scene.ends()) < 3 and time.monotonic() < end:
         time.sleep(0.02)
     charged = wire.requests * (usage["prompt_tokens"] + usage["completion_tokens"]) * EACH
@@ -314,7 +314,7 @@ def test_sums_made_anew_from_the_ledger_are_those_of_the_budgets(scene: Scene) -
     scene.place(limits={s: budget(s, MUCH) for s in ("project:shop", "backend:wire", "backend:other")})
     for n in range(24):
         post(scene, "both" if n % 2 else "wire/m", stream=True, temperature=n // 4)
-    end = time.monotonic() + 30
+    end = time.monotonic() + 90
     while scene.house.gateway.jobs and time.monotonic() < end:
         time.sleep(0.02)
     lines = [

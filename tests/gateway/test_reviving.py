@@ -62,10 +62,16 @@ class Mortal:
         place(self.house, targets=targets)
 
     def wait_for(self, count: int) -> None:
-        end = time.monotonic() + 30
+        end = time.monotonic() + 90
         while self.took < count:
             assert time.monotonic() < end, f"{self.took} of {count} requests came"
             time.sleep(0.01)
+
+
+@pytest.fixture
+def patience() -> dict[str, float]:
+    """The next engine comes a moment after the death of one: on a busy machine a long one."""
+    return {"upstream_first": 15.0, "upstream_idle": 15.0, "engine_wait": 30.0}
 
 
 @pytest.fixture
@@ -86,7 +92,7 @@ def ask(house: Any, number: int) -> tuple[int, str, str]:
         ("/v1/chat/completions", {**said, "stream": True}),
     ]
     path, body = kinds[number % len(kinds)]
-    with httpx.Client(base_url=house.url, timeout=20, trust_env=False) as client:
+    with httpx.Client(base_url=house.url, timeout=120, trust_env=False) as client:
         answer = client.post(path, json=body, headers={"authorization": "Bearer eck_shop"})
     return answer.status_code, answer.text, answer.headers["x-ecotone-reason"]
 
@@ -106,9 +112,11 @@ def test_requests_under_way_go_on_when_a_killed_engine_comes_back(house: Any, mo
     assert [a for a in answers if a[0] != 200] == []
     assert all("France" in text or "Paris" in text for _, text, _ in answers)
     assert all("failed" in why for _, _, why in answers[:12])
+    mortal.wait_for(13)
+    settled(house)
     assert mortal.took == 13
-    settled = records(house, "settled")
-    assert len(settled) == 13 and all(r["status"] == "done" for r in settled), "each is booked once"
+    booked = records(house, "settled")
+    assert len(booked) == 13 and all(r["status"] == "done" for r in booked), "each is booked once"
     failed = records(house, "failed")
     assert len(failed) == 12 and not any("prompt_tokens" in r for r in failed), "what the dead one did costs nobody"
     assert not house.gateway.chooser.rests("demo/bert")
@@ -124,7 +132,8 @@ def test_requests_of_a_killed_replica_go_to_the_other_at_once(house: Any, mortal
         answers = [w.result() for w in waiting]
     assert [a for a in answers if a[0] != 200] == []
     assert 0 < sum("failed" in why for _, _, why in answers) < 12, "those of the living one were left alone"
-    assert len(records(house, "settled")) == 12 and not house.gateway.jobs
+    settled(house)
+    assert len(records(house, "settled")) == 12
 
 
 def test_an_engine_that_does_not_come_back_is_told_and_others_are_unharmed(house: Any, mortal: Mortal) -> None:
@@ -138,8 +147,8 @@ def test_an_engine_that_does_not_come_back_is_told_and_others_are_unharmed(house
         assert other.result().text.endswith("data: [DONE]\n\n")
     assert {status for status, _, _ in answers} == {502}
     assert all("cannot be reached" in text for _, text, _ in answers)
+    settled(house)
     assert {r["status"] for r in records(house, "settled")} == {"failed", "done"}
-    assert not house.gateway.jobs
 
 
 def test_a_stream_that_had_begun_is_not_begun_again(house: Any, mortal: Mortal) -> None:

@@ -242,7 +242,7 @@ TERMS = st.fixed_dictionaries(
         "models": MODELS,
         "networks": NETWORKS,
         "tags": st.lists(st.sampled_from(["a", "b"]), max_size=1),
-        "expires": st.sampled_from([None, "2027-01-01T00:00:00Z", "2030-01-01T00:00:00Z"]),
+        "expires": st.sampled_from([None, "2097-01-01T00:00:00Z", "2099-01-01T00:00:00Z"]),
         "note": st.just("mine"),
     },
 )
@@ -316,7 +316,7 @@ def test_no_sequence_of_an_owners_calls_raises_role_budget_models_or_networks(ho
     given_key = services.accounts.create_key("shop", actor=SYSTEM, terms=terms)[0]
     services.limits.set(f"key:{given_key.id}", Allowance(requests=2, budgets=("1USD/month",)), actor=SYSTEM)
     strange = services.accounts.create_key("other", actor=SYSTEM)[0].id
-    own = {"project": "shop", "models": ["openai/gpt"], "networks": ["10.1.0.0/16"], "expires": "2027-06-01T00:00:00Z"}
+    own = {"project": "shop", "models": ["openai/gpt"], "networks": ["10.1.0.0/16"], "expires": "2097-06-01T00:00:00Z"}
     minted = house.ask("POST", PREFIX + "/keys", "owner", json=own | {"requests": 50, "budgets": ["20USD/month"]})
     assert minted.status_code == 201, minted.text
     mine = [minted.json()["id"], given_key.id, strange]

@@ -83,7 +83,7 @@ def records(house: Any, *kinds: str) -> list[dict[str, Any]]:
 
 def settled(house: Any) -> dict[str, Any]:
     """The last settled record, once nothing runs."""
-    end = time.monotonic() + 30
+    end = time.monotonic() + 90
     while house.gateway.jobs or not (found := records(house, "settled")):
         assert time.monotonic() < end, "a request was never settled"
         time.sleep(0.02)

@@ -58,6 +58,7 @@ def test_who_has_an_engine_loaded_and_leaves_has_made_a_request(house: Any, woke
     assert len(woken) == count
 
 
+@pytest.mark.parametrize("patience", [{"engine_wait": 30.0}], ids=["patient"])
 def test_a_call_that_waited_for_its_engine_counts_once(house: Any, woken: list[str]) -> None:
     place(house, limits={"project:shop": Limit(requests=2)})
     warm = msgspec.structs.replace(house.snapshots.current.targets["demo/local"], name="demo/bert")

@@ -13,6 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -108,6 +109,22 @@ class Wire:
         self._listener.close()
 
 
+def was_read(connection: socket.socket) -> None:
+    """Wait until the gateway has read what was sent: a reset would throw away what lies in its buffer still."""
+    near, far = (f":{connection.getsockname()[1]:04X}", f":{connection.getpeername()[1]:04X}")
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+            _, local, remote, _, queues, *_ = line.split()
+            if local.endswith(far) and remote.endswith(near):
+                if queues.endswith(":00000000"):
+                    time.sleep(0.1)  # it goes to the client in the same turn of the loop
+                    return
+                break
+        time.sleep(0.01)
+    raise AssertionError("the gateway read nothing")
+
+
 def reset(connection: socket.socket) -> bool:
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
@@ -201,7 +218,7 @@ class Scene:
     def spent(self) -> dict[str, int]:
         return {name: spent for name, (_, spent, _) in self.limiter.spent().items()}
 
-    def settle(self, attempts: int | None = 1, status: str | None = None, *, seconds: float = 30.0) -> dict[str, Any]:
+    def settle(self, attempts: int | None = 1, status: str | None = None, *, seconds: float = 90.0) -> dict[str, Any]:
         """The last settled record, once all is back where it began. Raises AssertionError that says what is not."""
         end = time.monotonic() + seconds
         while (wrong := self._not_back()) and time.monotonic() < end:

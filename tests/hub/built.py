@@ -53,7 +53,7 @@ class Built:
         while not self._server.started:
             assert self._thread.is_alive(), "the server did not start"
             time.sleep(0.01)
-        self.http = httpx.Client(base_url=self.url, timeout=30)
+        self.http = httpx.Client(base_url=self.url, timeout=120)
         self.tokens = self._tokens()
         self.admin = httpx.Client(base_url=self.url, headers=bearer(ADMIN), timeout=60)
 

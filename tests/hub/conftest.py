@@ -95,7 +95,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, more_settings: dict[str, An
     while not running.started:
         assert thread.is_alive(), "the server did not start"
         time.sleep(0.01)
-    with httpx.Client(base_url=settings.base_url, timeout=30) as http:
+    with httpx.Client(base_url=settings.base_url, timeout=120) as http:
         yield SimpleNamespace(url=settings.base_url, services=services, http=http)
     running.should_exit = True
     thread.join(60)
@@ -159,7 +159,7 @@ def known_callers(database: Database) -> None:
 
 @pytest.fixture
 def as_admin(server: SimpleNamespace) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url, headers={"authorization": "Bearer ect_admin"}, timeout=30) as http:
+    with httpx.Client(base_url=server.url, headers={"authorization": "Bearer ect_admin"}, timeout=120) as http:
         yield http
 
 
@@ -168,7 +168,7 @@ def people(server: SimpleNamespace) -> Iterator[dict[str, httpx.Client]]:
     """Callers by name: will and wanda write in common namespaces, rita only reads, nobody has no token."""
     tokens = {"will": "ect_writer", "wanda": "ect_other", "rita": "ect_reader", "nobody": ""}
     made = {
-        name: httpx.Client(base_url=server.url, headers={"authorization": f"Bearer {t}"} if t else {}, timeout=30)
+        name: httpx.Client(base_url=server.url, headers={"authorization": f"Bearer {t}"} if t else {}, timeout=120)
         for name, t in tokens.items()
     }
     yield made

@@ -48,7 +48,7 @@ def ask(server: SimpleNamespace, name: str, token: str = "ect_reader", kind: str
 
 def ways_in(server: SimpleNamespace, name: str, token: str, cas: dict[str, Any]) -> dict[str, bool]:
     """Each way to a file's bytes, or to the hashes that stand for them, and whether it is open."""
-    with httpx.Client(base_url=server.url, headers={"authorization": f"Bearer {token}"}, timeout=30) as http:
+    with httpx.Client(base_url=server.url, headers={"authorization": f"Bearer {token}"}, timeout=120) as http:
         sha256, xet = cas["sha256"], cas["xet"]
         batch = {"operation": "download", "transfers": ["basic"], "objects": [{"oid": sha256, "size": len(DATA)}]}
         lfs = http.post(f"/{name}.git/info/lfs/objects/batch", json=batch)

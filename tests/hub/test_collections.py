@@ -20,7 +20,7 @@ def will(server: SimpleNamespace) -> HfApi:
 
 @pytest.fixture
 def as_will(server: SimpleNamespace) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url, headers={"authorization": "Bearer ect_writer"}, timeout=30) as http:
+    with httpx.Client(base_url=server.url, headers={"authorization": "Bearer ect_writer"}, timeout=120) as http:
         yield http
 
 

@@ -7,6 +7,7 @@ import json
 import secrets
 import socket
 import struct
+import threading
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -67,7 +68,7 @@ def test_a_xorb_is_taken_under_its_own_hash_only(server: SimpleNamespace, as_adm
     assert answer.status_code == 200 and "was_inserted" in answer.json()
     assert server.http.post(f"{cas}/v1/shards", content=b"no shard", headers=write).status_code == 400
     huge = {**write, "content-length": str(10**9)}
-    with socket.create_connection((urlsplit(server.url).hostname, urlsplit(server.url).port), timeout=10) as raw:
+    with socket.create_connection((urlsplit(server.url).hostname, urlsplit(server.url).port), timeout=120) as raw:
         lines = [f"POST {cas}/v1/shards HTTP/1.1", "host: localhost", *(f"{k}: {v}" for k, v in huge.items())]
         raw.sendall("\r\n".join([*lines, "", ""]).encode())
         assert b"413" in raw.recv(4096).split(b"\r\n")[0]
@@ -108,15 +109,20 @@ def test_a_shard_tells_how_far_it_is(server: SimpleNamespace, as_admin: httpx.Cl
 
 def test_events_come_while_a_shard_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(xet_face, "EVENT_SECONDS", 0.05)
-    cas = xet_face.Cas()
+    cas, told = xet_face.Cas(), threading.Event()
 
     def check(progress: Any) -> int:
         progress(5, 10)
-        time.sleep(0.2)
+        assert told.wait(60), "nothing is told until the end"
         return 1
 
     async def heard() -> list[Any]:
-        return [json.loads(line) async for line in cas._events(cas._check(check))]
+        events = []
+        async for line in cas._events(cas._check(check)):
+            events.append(json.loads(line))
+            if len(events) == 2:
+                told.set()
+        return events
 
     events = asyncio.run(heard())
     assert events[0] == {"type": "validating", "verified": 5, "total": 10}
@@ -209,7 +215,7 @@ def test_an_upload_cut_off_leaves_nothing(
         path = urlsplit(upload["href"] if face == "lfs" else upload["header"]["1"]).path
     said = {**headers, "host": "localhost", "content-length": str(len(data))}
     head = "\r\n".join([f"{method} {path} HTTP/1.1", *(f"{k}: {v}" for k, v in said.items()), "", ""]).encode()
-    with socket.create_connection((urlsplit(server.url).hostname, urlsplit(server.url).port), timeout=10) as raw:
+    with socket.create_connection((urlsplit(server.url).hostname, urlsplit(server.url).port), timeout=120) as raw:
         raw.sendall(head + data[:3_000_000])
         for _ in range(3000):
             if staged(server):

@@ -24,7 +24,7 @@ def asked_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def as_wanda(server: SimpleNamespace) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url, headers={"authorization": "Bearer ect_other"}, timeout=30) as http:
+    with httpx.Client(base_url=server.url, headers={"authorization": "Bearer ect_other"}, timeout=120) as http:
         yield http
 
 

@@ -38,7 +38,7 @@ def weights(count: int) -> bytes:
 
 
 def as_user(server: SimpleNamespace, token: str) -> httpx.Client:
-    return httpx.Client(base_url=server.url, headers={"authorization": f"Bearer {token}"}, timeout=30)
+    return httpx.Client(base_url=server.url, headers={"authorization": f"Bearer {token}"}, timeout=120)
 
 
 # -- squash ----------------------------------------------------------------------------------------------------------

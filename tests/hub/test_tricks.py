@@ -54,7 +54,7 @@ def send(
     target = b"".join(b"%%%02X" % b if b <= 32 or b > 126 or b in b'"<>?#' else bytes([b]) for b in raw).decode()
     told = {name: text.encode("utf-8", "replace") for name, text in (query or {}).items()}
     target += "?" + urlencode(told) if told else ""
-    connection = HTTPConnection("127.0.0.1", built.port, timeout=30)
+    connection = HTTPConnection("127.0.0.1", built.port, timeout=120)
     try:
         connection.request(method, target, body, bearer(built.tokens["owner"]))
         answer = connection.getresponse()

@@ -117,7 +117,7 @@ def test_what_cannot_be_a_record_fails_its_own_caller_and_nobody_else(tmp_path: 
         tries = [{"request_id": "a"}, {"request_id": object()}, {"hash": "forged"}, {"request_id": "b"}]
         return await asyncio.gather(*(writer.appended("settled", t) for t in tries), return_exceptions=True)
 
-    a, no_json, reserved, b = asyncio.run(asyncio.wait_for(turn(), 5))
+    a, no_json, reserved, b = asyncio.run(asyncio.wait_for(turn(), 60))
     assert (a.record, b.record) == (1, 2)
     assert isinstance(no_json, TypeError)
     assert isinstance(reserved, ValueError)
@@ -149,18 +149,18 @@ def test_a_flush_stands_in_nobodys_way(tmp_path: Path, monkeypatch: pytest.Monke
 
     def slow(_descriptor: int) -> None:
         flushing.set()
-        go_on.wait(5)
+        go_on.wait(60)
 
     monkeypatch.setattr("ecotone.ledger.writing.os.fsync", slow)
     thread = threading.Thread(target=lambda: writer.append("admin", {"act": "x"}, flush=True))
     thread.start()
-    assert flushing.wait(5)
+    assert flushing.wait(60)
     written = threading.Thread(target=lambda: writer.append("settled", {"request_id": "on the path"}))
     written.start()
-    written.join(2)
+    written.join(30)
     assert not written.is_alive()
     go_on.set()
-    thread.join(5)
+    thread.join(60)
     writer.close()
 
 

@@ -99,7 +99,7 @@ def test_what_there_is_no_room_for_is_dropped_and_said(tmp_path: Path, monkeypat
     found = Texts(tmp_path / "texts", tmp_path / "secrets", SECRET, most=1000)
     held = threading.Event()
     real = Texts._write
-    monkeypatch.setattr(Texts, "_write", lambda self, *what: held.wait(10) and real(self, *what))
+    monkeypatch.setattr(Texts, "_write", lambda self, *what: held.wait(60) and real(self, *what))
     assert [found.keep("clinic", f"req-server-{n}", TEXT) for n in range(5)].count(False) == found.dropped > 0
     held.set()
     found.close()

@@ -210,9 +210,9 @@ def test_hostile_text_costs_no_more_than_its_length(piece: str) -> None:
         text = piece * (size // len(piece))
         times = []
         for _ in range(3):
-            begin = time.perf_counter()
+            begin = time.thread_time()  # others may hold this machine up, too
             find(text)
-            times.append(time.perf_counter() - begin)
+            times.append(time.thread_time() - begin)
         return min(times)
 
     small, large = seconds(5_000), seconds(40_000)
@@ -226,4 +226,4 @@ def test_no_text_of_a_hundred_kilobytes_holds_up_the_house(piece: str) -> None:
         begin = time.process_time()
         inspect(value)
         Pseudonyms().mask_json(value)
-        assert time.process_time() - begin < 2, "about a tenth of it when linear, half a minute when not"
+        assert time.process_time() - begin < 5, "about a tenth of it when linear, half a minute when not"

@@ -169,6 +169,9 @@ def test_the_plain_form_of_a_text_of_many_scripts_is_the_same(some: str, seed: s
 )
 def test_no_text_makes_quick_slow(piece: str) -> None:
     value = samples.filled(piece, 60_000)
-    began = time.process_time()
-    quick(value)
-    assert time.process_time() - began < 0.1, "a few milliseconds; looked at in full it takes a hundred times as long"
+    took = []
+    for _ in range(5):
+        began = time.process_time()
+        quick(value)
+        took.append(time.process_time() - began)
+    assert min(took) < 0.1, "a few milliseconds; looked at in full it takes a hundred times as long"

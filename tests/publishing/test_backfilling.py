@@ -88,7 +88,7 @@ def test_a_job_that_was_killed_goes_on_behind_what_it_read(old: SimpleNamespace,
 
     monkeypatch.setattr(old.storage.prints, "keep", killed)
     old.jobs.start()
-    end = time.monotonic() + 30
+    end = time.monotonic() + 90
     while len(read) < 1 or old.jobs._threads[0].is_alive():
         assert time.monotonic() < end
         time.sleep(0.05)

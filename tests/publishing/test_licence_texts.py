@@ -110,6 +110,6 @@ def test_a_text_in_another_encoding_is_read(house: SimpleNamespace) -> None:
 def test_marks_without_end_cost_no_more_than_their_length(house: SimpleNamespace) -> None:
     import time
 
-    began = time.monotonic()
+    began = time.process_time()
     published(house, {"LICENSE": ("a" + "\u0300\u0316" * 60_000).encode()}, "mit")
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5

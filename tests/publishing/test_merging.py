@@ -253,7 +253,7 @@ def test_a_number_that_is_taken_meanwhile_is_not_given_twice(
     assert house.catalog.discussion(model, 1).title == "Quicker"
 
 
-@pytest.mark.timeout(30)
+@pytest.mark.timeout(150)
 def test_refs_that_share_a_turn_do_not_wait_for_each_other_in_one_thread(
     house: SimpleNamespace, reviews: Reviews, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -107,7 +107,7 @@ def files_in(tmp_path: Path) -> Callable[[str], list[str]]:
         bucket = Bucket.of(settings)
         if bucket is not None and folder.startswith("objects/"):
             kind = folder.removeprefix("objects/")
-            return [o.key.removeprefix(f"{kind}/") for o in S3Objects(bucket, timeout=30).listed(kind)]
+            return [o.key.removeprefix(f"{kind}/") for o in S3Objects(bucket, timeout=120).listed(kind)]
         return sorted(str(p.relative_to(tmp_path / folder)) for p in (tmp_path / folder).rglob("*") if p.is_file())
 
     return found

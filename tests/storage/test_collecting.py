@@ -233,7 +233,7 @@ def test_a_file_sent_while_it_is_removed_is_put_back(
 
     def removing(name: str) -> None:
         uploader.start()
-        assert placed.wait(10), "the upload looks for the object while it is still there"
+        assert placed.wait(60), "the upload looks for the object while it is still there"
         remove(name)
 
     def placing(draft: Any, name: str) -> None:
@@ -244,7 +244,7 @@ def test_a_file_sent_while_it_is_removed_is_put_back(
     monkeypatch.setattr(store, "remove", removing)
     monkeypatch.setattr(store, "place", placing)
     done = collect(house)
-    uploader.join(20)
+    uploader.join(90)
     assert done.removed and len(sent) == 1
     commit(house, sent[0])
     assert read(house) == data
@@ -368,7 +368,7 @@ def test_a_small_file_written_while_it_is_removed_is_put_back(
 
     def removing(name: str) -> None:
         writer.start()
-        assert asked.wait(10)
+        assert asked.wait(60)
         remove(name)
 
     def sparing(name: str) -> None:
@@ -379,7 +379,7 @@ def test_a_small_file_written_while_it_is_removed_is_put_back(
     monkeypatch.setattr(store, "remove", removing)
     monkeypatch.setattr(house.storage._git, "_spare", sparing)
     assert collect(house).removed["git"].objects == 1
-    writer.join(20)
+    writer.join(90)
     assert b"".join(house.storage.read(written[0])) == b"an old orphan"
 
 

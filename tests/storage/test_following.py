@@ -44,7 +44,7 @@ def test_no_thread_reads_the_file_once_it_was_stopped(tmp_path: Path, monkeypatc
     def slow(*args: object) -> int:
         reads.append(args)
         reading.set()
-        assert go_on.wait(30)
+        assert go_on.wait(60)
         return plain(*args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(following.os, "preadv", slow)
@@ -52,7 +52,7 @@ def test_no_thread_reads_the_file_once_it_was_stopped(tmp_path: Path, monkeypatc
         file.write(bytes(8 * MIB))
         digest = FollowingDigest(file.fileno())
         digest.grew(8 * MIB)
-        assert reading.wait(30)
+        assert reading.wait(60)
         threading.Timer(0.2, go_on.set).start()
         digest.stop()
     assert len(reads) == 1

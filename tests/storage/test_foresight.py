@@ -21,7 +21,7 @@ def shard(forge: Any, made: list[tuple[str, bytes, list[bytes]]], data: bytes) -
 
 
 def hashed(storage: Storage, session: tuple[str, str], count: int) -> None:
-    for _ in range(200):
+    for _ in range(6000):
         if len(storage.xet._foresight._sessions[session].digests) >= count:
             return
         time.sleep(0.01)

@@ -255,7 +255,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace
     while not running.started:
         assert thread.is_alive(), "the server did not start"
         time.sleep(0.01)
-    with httpx.Client(base_url=services.settings.base_url, timeout=30) as http:
+    with httpx.Client(base_url=services.settings.base_url, timeout=120) as http:
         yield SimpleNamespace(url=services.settings.base_url, services=services, http=http, app=app)
     running.should_exit = True
     thread.join(60)

@@ -52,7 +52,7 @@ class Walker:
         self.house, self.walk, self.root = house, Walk(), root
         self._most = most
         self._taken: Counter[object] = Counter()
-        self.http = httpx.Client(base_url=house.url, headers=bearer(house.viewers[viewer]), timeout=30)
+        self.http = httpx.Client(base_url=house.url, headers=bearer(house.viewers[viewer]), timeout=120)
         self._waiting: deque[tuple[str, str]] = deque()
         self._seen: set[str] = set()
 

@@ -10,12 +10,12 @@ from tests.web.conftest import ADMIN
 
 @pytest.fixture
 def admin(server: Any) -> httpx.Client:
-    return httpx.Client(base_url=server.url, headers={"authorization": f"Bearer {ADMIN}"}, timeout=30)
+    return httpx.Client(base_url=server.url, headers={"authorization": f"Bearer {ADMIN}"}, timeout=120)
 
 
 @pytest.fixture
 def reader(server: Any) -> httpx.Client:
-    return httpx.Client(base_url=server.url, headers={"authorization": f"Bearer {server.services.reader}"}, timeout=30)
+    return httpx.Client(base_url=server.url, headers={"authorization": f"Bearer {server.services.reader}"}, timeout=120)
 
 
 def test_a_user_sees_state_throughput_memory_and_when_it_is_unloaded(reader: httpx.Client) -> None:

@@ -251,8 +251,8 @@ def test_many_long_comments_do_not_make_a_page_slow(server: SimpleNamespace, rit
     for _ in range(20):
         reviews.comment(model, num, "![<b>" * 13_000, actor=RITA)
     reviews.comment(model, num, "*newest*", actor=RITA)
-    began = time.monotonic()
+    began = time.process_time()  # of the server too, which runs in this process
     text = rita.get(f"/{model.id}/discussions/{num}", timeout=60).text
-    assert time.monotonic() - began < 15
+    assert time.process_time() - began < 15
     assert "<em>newest</em>" in text and "<strong>first</strong>" in text
     assert text.count("<pre>![&lt;b&gt;") == 19

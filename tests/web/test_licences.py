@@ -32,7 +32,7 @@ def test_a_repository_that_names_no_licence_is_not_called_one_with_an_unknown_li
 @pytest.fixture
 def admin(server: SimpleNamespace) -> Any:
     """A browser's client that has logged in as administrator."""
-    with httpx.Client(base_url=server.url, timeout=30) as http:
+    with httpx.Client(base_url=server.url, timeout=120) as http:
         form = http.get("/login").text
         token = re.search(r'name="form_token" value="([^"]+)"', form)
         assert token

@@ -274,7 +274,7 @@ def test_strangers_send_no_files_at_all(server: SimpleNamespace) -> None:
     with socket.create_connection(("127.0.0.1", httpx.URL(server.url).port)) as client:
         head = "POST /demo/strangers/upload/main HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 30000000\r\n"
         client.sendall(f"{head}Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n".encode())
-        client.settimeout(10)
+        client.settimeout(60)
         assert client.recv(100).startswith(b"HTTP/1.1 403")
 
 

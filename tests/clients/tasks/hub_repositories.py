@@ -181,7 +181,7 @@ def stored_as_xet(at: Place, repo: str, path: str) -> None:
 
     asked = urllib.parse.urlencode({"paths": path}).encode()
     headers = {"authorization": f"Bearer {at.tokens[at.user]}"}
-    end = time.monotonic() + 30
+    end = time.monotonic() + 90
     while time.monotonic() < end:
         request = urllib.request.Request(f"{at.url}/api/models/{repo}/paths-info/main", asked, headers)
         with urllib.request.urlopen(request) as answer:

@@ -78,7 +78,7 @@ def _hold(temporary: str, command: list[str]) -> None:
     finally:
         ray.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            ray.wait(20)
+            ray.wait(60)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(ray.pid, signal.SIGKILL)
         _end_left(temporary)

@@ -51,7 +51,7 @@ class Heard:
     @property
     def client(self) -> httpx.Client:
         where = self.of(Ready).where
-        return httpx.Client(transport=httpx.HTTPTransport(uds=str(where.socket)), base_url="http://e", timeout=30)
+        return httpx.Client(transport=httpx.HTTPTransport(uds=str(where.socket)), base_url="http://e", timeout=120)
 
     def refusal(self) -> str:
         return self.of(Refused).reason

@@ -141,7 +141,7 @@ def test_a_new_revision_takes_over_under_load_and_the_old_one_is_gone(
             first.close()
             load.more(10)
         assert set(load.answers) == {200} and not load.wrong
-        until(lambda: not set(gone) & set(replicas(old)), 30)
+        until(lambda: not set(gone) & set(replicas(old)), 60)
 
 
 @pytest.mark.slow
@@ -162,7 +162,7 @@ def test_it_grows_where_it_is_and_only_its_last_owner_ends_it(on_ray: None, llam
                 load.more(5)
                 assert len(replicas(two)) == 2
             assert set(load.answers) == {200} and not load.wrong
-        until(lambda: not replicas(one), 30)
+        until(lambda: not replicas(one), 60)
 
 
 @pytest.mark.slow

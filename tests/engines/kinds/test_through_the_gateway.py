@@ -127,7 +127,7 @@ def test_transformers_own_server_is_attached_and_answers(server: Running, tiny: 
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait(10)
+        process.wait(60)
 
 
 def _answers(port: int) -> bool:

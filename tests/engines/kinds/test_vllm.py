@@ -81,13 +81,13 @@ def test_its_key_and_the_servers_secrets_are_seen_by_nobody(
 
 def test_one_that_dies_is_known_at_once_and_the_stream_says_so(vllm: Path, folder: Path, tmp_path: Path) -> None:
     took: list[float] = []
-    while not took or (min(took) >= 1.0 and len(took) < 3):  # others may hold this machine up, too
+    while not took or (min(took) >= 1.0 and len(took) < 5):  # others may hold this machine up, too
         with started("vllm", tmp_path, folder) as heard, heard.client as client:
             with client.stream("POST", "/v1/chat/completions", json=chat("slow words die", stream=True)) as answer:
                 events = [line for line in answer.iter_lines() if line]
             began = time.monotonic()
             assert json.loads(events[-1].removeprefix("data: "))["error"]["code"] == "engine_unreachable"
-            assert heard.running.wait(30)
+            assert heard.running.wait(60)
             took.append(time.monotonic() - began)
             assert "ended with status 1" in heard.running.failure("It died")
     assert min(took) < 1.0, "its death was not seen within a second"
@@ -95,11 +95,11 @@ def test_one_that_dies_is_known_at_once_and_the_stream_says_so(vllm: Path, folde
 
 def test_killed_it_is_known_within_a_second(vllm: Path, folder: Path, tmp_path: Path) -> None:
     took: list[float] = []
-    while not took or (min(took) >= 1.5 and len(took) < 3):  # others may hold this machine up, too
+    while not took or (min(took) >= 1.5 and len(took) < 5):  # others may hold this machine up, too
         with started("vllm", tmp_path, folder) as heard:
             os.kill(heard.of(Ready).info["engine_pid"], signal.SIGKILL)
             began = time.monotonic()
-            assert heard.running.wait(30)
+            assert heard.running.wait(60)
             took.append(time.monotonic() - began)
             assert "SIGKILL" in heard.running.failure("It died")
     assert min(took) < 1.5
@@ -119,7 +119,7 @@ def test_an_answer_that_is_being_written_is_finished_before_it_ends(vllm: Path, 
         calling.start()
         heard.beat(lambda b: b.running == 1)
         heard.running.stop(30)
-        calling.join(30)
+        calling.join(60)
         assert found == ["slow green slow green slow green "]
 
 
@@ -223,7 +223,7 @@ def attached(vllm: Path, folder: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/v1"
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(60)
 
 
 def test_one_that_runs_elsewhere_is_asked_watched_and_left_alone(
@@ -238,7 +238,7 @@ def test_one_that_runs_elsewhere_is_asked_watched_and_left_alone(
         assert words(heard, "red") == "red red red red "
         heard.running.load("ann/tuned@1", adapter, 10)
         assert words(heard, "a", model="ann/tuned@1") == "a a a a "
-        assert heard.beat(lambda b: b.tokens == 8).well
+        heard.beat(lambda b: b.tokens == 8 and b.well)
         with pytest.raises(httpx.ReadTimeout):
             client.post("/v1/chat/completions", json=chat("hang"), timeout=2.5)
         heard.beat(lambda b: not b.well)

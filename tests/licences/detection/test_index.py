@@ -10,6 +10,7 @@ import msgspec
 from ecotone.licences.detection.index import FILE, Index, _Stored, load, write
 from ecotone.licences.detection.normalising import words_of
 from tests.licences.detection.texts import listed, sources
+from tests.running import slower
 
 
 def test_the_index_is_small_and_loads_in_fifty_milliseconds() -> None:
@@ -19,7 +20,7 @@ def test_the_index_is_small_and_loads_in_fifty_milliseconds() -> None:
         began = time.process_time()
         Index(msgspec.msgpack.decode(FILE.read_bytes(), type=_Stored))
         taken.append(time.process_time() - began)
-    assert min(taken) <= 0.05
+    assert min(taken) <= 0.05 * slower()
 
 
 def test_the_index_can_be_written_again_from_its_sources(shared: Path) -> None:

@@ -150,7 +150,7 @@ def said(worker: subprocess.Popen[str]) -> dict[str, Any]:
 def test_three_processes_spend_one_budget_to_its_end_and_not_beyond(place: Place) -> None:
     workers = [place.worker(f"w{n}", BUDGET, 9.0, call=0.02) for n in range(3)]
     told = [said(worker) for worker in workers]
-    assert LIMIT - 10 * CALL <= place.spent() <= LIMIT
+    assert LIMIT * 0.98 <= place.spent() <= LIMIT  # slices may end a little early, never late
     ended = [(each["done"], each["refused"]) for each in told]
     assert all(done > 0 and refused.get("402", 0) > 0 for done, refused in ended), ended
 
@@ -184,7 +184,7 @@ def test_a_worker_that_is_killed_gives_back_what_it_had_not_spent_and_no_more(pl
     time.sleep(SECONDS * 1.5)
     place.bury("victim")
     said(place.worker("heir", BUDGET, 5.0))
-    assert LIMIT - 10 * CALL <= place.spent() <= LIMIT
+    assert LIMIT * 0.98 <= place.spent() <= LIMIT  # slices may end a little early, never late
 
 
 def test_a_worker_that_starts_again_knows_what_it_spent_before(place: Place) -> None:
@@ -193,7 +193,7 @@ def test_a_worker_that_starts_again_knows_what_it_spent_before(place: Place) -> 
     worker.kill()
     worker.wait()
     said(place.worker("w", BUDGET, 4.0))
-    assert LIMIT - 10 * CALL <= place.spent() <= LIMIT
+    assert LIMIT * 0.98 <= place.spent() <= LIMIT  # slices may end a little early, never late
 
 
 def test_without_the_coordinator_a_worker_spends_its_slice_and_then_refuses(place: Place) -> None:

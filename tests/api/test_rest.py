@@ -49,6 +49,21 @@ def test_without_a_token_nothing_is_told(server: Running, endpoint: Endpoint) ->
     assert "ECOTONE_TOKEN" in answer.json()["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [
+        ("PUT", "/usage", "GET"), ("PATCH", "/keys/x", "DELETE, GET, PUT"), ("OPTIONS", "/keys/x", "DELETE, GET, PUT"),
+        ("DELETE", "/projects", "GET, POST"), ("PUT", "/nothing", None),
+    ],
+)  # fmt: skip
+def test_a_method_that_an_address_does_not_take_is_told_with_those_it_takes(
+    server: Running, method: str, path: str, allow: str | None
+) -> None:
+    answer = server.http.request(method, f"/api/ecotone/v1{path}")
+    assert (answer.status_code, answer.headers.get("allow")) == (405 if allow else 404, allow)
+    assert answer.json()["error"]["code"] == ("method_not_allowed" if allow else "not_found")
+
+
 @pytest.fixture(scope="module")
 def reader(server: Running) -> str:
     return token(server, "rita", "read")

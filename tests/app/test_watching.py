@@ -19,6 +19,7 @@ from tests.receiver import until
 from tests.running import Running, running
 
 SECRET = "a thought of nobody's business"
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 CALLER = "qzxv"  # letters that no figure has by chance
 
 
@@ -40,6 +41,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 def call(server: Running, key: str = "", **more: Any) -> httpx.Response:
     body = {"model": "far/gpt", "messages": [{"role": "user", "content": SECRET}], "user": f"ann-{CALLER}"} | more
     headers = {"authorization": f"Bearer {key or server.key}", "x-request-id": f"caller-{CALLER}"}  # type: ignore[attr-defined]
+    headers["traceparent"] = TRACE
     return httpx.post(server.url + "/v1/chat/completions", json=body, headers=headers, timeout=120)
 
 
@@ -162,6 +164,7 @@ def test_the_server_sends_traces_where_a_collector_is_named(tmp_path: Path) -> N
             time.sleep(0.1)
         answer = call(found)
         spans = collector.wait(answer.headers["x-request-id"])
+        assert (spans[0].trace_id.hex(), spans[0].parent_span_id.hex()) == (TRACE[3:35], TRACE[36:52]), "the caller's"
         attempt = told(spans[1])
         assert attempt["server.address"] == "127.0.0.1" and attempt["gen_ai.response.model"] == "gpt"
         assert attempt["gen_ai.provider.name"] == "far" and attempt["gen_ai.usage.output_tokens"] > 0
@@ -211,3 +214,21 @@ def test_the_playground_streams_and_says_what_is_wrong(server: Running) -> None:
     assert "0 to 2" in asked(server, temperature="7").text
     stranger = httpx.get(server.url + "/ecotone/playground")
     assert stranger.status_code == 403 and "log in" in stranger.text
+
+
+def test_who_forgot_v1_is_told_so_on_the_port_of_the_pages(server: Running) -> None:
+    headers = {"authorization": f"Bearer {server.key}"}  # type: ignore[attr-defined]
+    with httpx.Client(base_url=server.url, headers=headers) as client:
+        for _ in range(2):
+            answer = client.post("/chat/completions", json={"model": "far/gpt"})
+            assert answer.status_code == 404 and "ends with /v1" in answer.json()["error"]["message"]
+            assert client.get("/").headers["content-type"].startswith("text/html")
+
+
+def test_how_often_clients_repeat_themselves_is_a_figure(server: Running) -> None:
+    before = of_gateway(server, "client_retries_total")
+    body = {"model": "far/gpt", "messages": [{"role": "user", "content": "Hello"}]}
+    for told in ("0", "1", "2", "0"):
+        headers = {"authorization": f"Bearer {server.key}", "x-stainless-retry-count": told}  # type: ignore[attr-defined]
+        assert httpx.post(server.url + "/v1/chat/completions", json=body, headers=headers).status_code == 200
+    assert of_gateway(server, "client_retries_total") == before + 2

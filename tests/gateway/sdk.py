@@ -25,7 +25,7 @@ def call(asked: dict[str, Any]) -> dict[str, Any]:
     """What a user of the client gets: texts, finish reasons, usage, and the error that was raised."""
     import openai  # type: ignore[import-not-found]  # of the client's environment
 
-    told: dict[str, Any] = {"text": "", "finish": [], "usage": None, "error": None, "arguments": ""}
+    told: dict[str, Any] = {"text": "", "finish": [], "usage": None, "error": None, "arguments": "", "pieces": []}
     place = asked["url"], asked["key"]
     with making:
         if place not in clients:
@@ -53,6 +53,7 @@ def call(asked: dict[str, Any]) -> dict[str, Any]:
                 told["text"] += part.content or ""
                 for tool in part.tool_calls or ():
                     told["arguments"] += tool.function.arguments or ""
+                    told["pieces"].append(tool.model_dump())
     except openai.APIStatusError as error:
         told["error"] = type(error).__name__
         told["status"], told["code"], told["message"] = error.status_code, error.code, error.message

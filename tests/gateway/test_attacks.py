@@ -90,6 +90,8 @@ def test_a_call_without_max_tokens_is_not_free_to_pass_the_budget(house: Any) ->
         {"max_completion_tokens": 1, "max_tokens": 18_000},
         {"max_tokens": 1, "max_completion_tokens": 18_000},
         {"max_tokens": 1_000, "n": 1, "best_of": 18},
+        {"max_tokens": 1, "n_predict": 18_000},
+        {"max_tokens": 1, "n_predict": -1},
         {"max_tokens": -1},
         {"max_tokens": 10**30},
         {"n": 128},

@@ -55,6 +55,8 @@ BAD = {
     "key twice": b'{"model": "demo/local", "messages": [{}], "model": "fake/gpt-test"}',
     "key twice, once escaped": b'{"model": "demo/local", "messages": [{}], "mod\\u0065l": "fake/gpt-test"}',
     "key of another case": b'{"model": "demo/local", "Model": "fake/x", "messages": [{}]}',
+    "salt of another case": b'{"model": "demo/local", "messages": [{}], "Cache_Salt": "x"}',
+    "user of another case": b'{"model": "demo/local", "messages": [{}], "Safety_Identifier": "x"}',
     "not UTF-8": b'{"model": "demo/local", "messages": [{"role": "user", "content": "\xff"}]}',
     "too deep": b'{"model": "demo/local", "messages": ' + b"[" * 5000 + b"]" * 5000 + b"}",
     "stream of another kind": b'{"model": "demo/local", "messages": [{}], "stream": "yes"}',

@@ -167,10 +167,14 @@ def test_portkey_1047_a_200_whose_first_event_is_an_error_is_an_error_and_a_rout
 
 
 def test_portkey_1142_a_json_body_where_a_stream_was_asked_for_is_an_error_with_its_message(scene: Scene) -> None:
-    scene.wire(lambda s, _: s.sendall(whole({"message": "no stream today"})))
-    got = scene.call(stream=True)
-    assert (got["status"], got["code"]) == (502, "upstream_died")
-    scene.settle(1, "upstream_died")
+    bodies: list[dict[str, Any]] = [{"message": "no stream today"}, {"error": {"message": "no stream today"}}]
+    scene.wire(lambda s, n: s.sendall(whole(bodies[n % 2])))
+    for count, key in enumerate(("eck_shop", "eck_shop", "eck_masked", "eck_masked"), 1):
+        scene.house.gateway.chooser.health.forget("wire/m")
+        text = "to ann@example.org" if key == "eck_masked" else "Hello"
+        got = scene.call(stream=True, key=key, messages=[{"role": "user", "content": text}])
+        assert (got["status"], got["code"]) == (502, "upstream_died") and "no stream today" in got["message"]
+        scene.settle(count, "upstream_died")
 
 
 @pytest.mark.parametrize("orderly", [True, False], ids=["ended", "cut"])

@@ -1,12 +1,16 @@
 """Whose request it was, what it is told to a backend of another dialect, and what is kept of it: at the wire."""
 
+import asyncio
+import http.server
 import json
+import threading
 from typing import Any
 
 import msgspec
 import pytest
 
 from ecotone.gateway.limits import Limiter
+from ecotone.gateway.plane.listing import _asked
 from ecotone.gateway.snapshot import Limit, Target
 from ecotone.ledger.texts import Texts
 from ecotone.vocabulary import Location
@@ -41,6 +45,33 @@ def test_azure_gets_its_key_in_its_own_header_and_the_deployment_in_its_path(hou
     headers = house.provider.headers[-1]
     assert headers["api-key"] == "sk-upstream-secret"
     assert "authorization" not in headers
+
+
+def test_azures_models_are_asked_for_with_its_own_header() -> None:
+    told: list[dict[str, str]] = []
+
+    class Listed(http.server.BaseHTTPRequestHandler):
+        def log_message(self, *_: object) -> None: ...
+
+        def do_GET(self) -> None:
+            told.append({name.lower(): value for name, value in self.headers.items()})
+            body = json.dumps({"data": [{"id": f"m{n}"} for n in range(900)]}).encode()
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Listed) as server, pytest.MonkeyPatch.context() as patch:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        patch.setenv("AZ_KEY", "sk-of-azure")
+        target = Target(
+            name="az", backend="az", legal="free", location=Location.EXTERNAL, key_env="AZ_KEY", dialect="azure",
+            url=f"http://127.0.0.1:{server.server_port}/openai/v1",
+        )  # fmt: skip
+        found = asyncio.run(_asked(target))
+        server.shutdown()
+    assert len(found) == 900, "a provider of many models lists them all"
+    assert told[0]["api-key"] == "sk-of-azure" and "authorization" not in told[0]
 
 
 def test_azures_newer_address_has_no_deployment_in_its_path(house: Any) -> None:

@@ -51,14 +51,14 @@ def deltas(out: bytes) -> list[dict[str, Any]]:
 
 
 def calls_of(found: list[dict[str, Any]]) -> list[tuple[Any, Any, Any]]:
-    """(id, name, arguments) of each call; a new id is a new call."""
+    """(id, name, arguments) of each call, told apart by their index alone, as OpenAI's clients do."""
     calls: list[list[Any]] = []
     latest: dict[Any, list[Any]] = {}
     for delta in found:
         for told in delta.get("tool_calls") or []:
             function = told.get("function") or {}
             mine = latest.get(told.get("index"))
-            if mine is None or (told.get("id") and mine[0] and told["id"] != mine[0]):
+            if mine is None:
                 mine = latest[told.get("index")] = [None, None, None]
                 calls.append(mine)
             mine[0], mine[1] = mine[0] or told.get("id"), mine[1] or function.get("name")
@@ -137,7 +137,7 @@ def test_a_tool_call_of_any_shape_arrives_whole_wherever_the_bytes_are_cut(shape
         assert "".join(d.get("content") or "" for d in found) == text
         assert [d["finish"] for d in found if "finish" in d] == ["tool_calls"]
         assert reader.whole and reader.done and reader.error is None
-    if not hidden:
+    if not hidden and "one index" not in shape and "without an index" not in shape:
         assert out == raw.removesuffix(b"data: [DONE]\n\n"), "what needs no change passes untouched"
 
 

@@ -15,13 +15,14 @@ import msgspec
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Route, compile_path
 
 from ecotone.accounts import Actor
 from ecotone.api.errors import error_response
 from ecotone.vocabulary import EcotoneError, Forbidden, Invalid, NotFound, TooLarge, Unauthenticated
 
 PREFIX = "/api/ecotone/v1"
+_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 MOST_BODY_BYTES = 64 * 1024
 
 
@@ -117,11 +118,21 @@ def routes() -> list[BaseRoute]:
     """One Starlette route for each registered endpoint, plain paths before those with parameters."""
     ordered = sorted(ENDPOINTS, key=lambda e: (e.path.count("{"), e.path))
     found = [Route(PREFIX + e.path, _handle(e), methods=[e.method], name=e.handler.__name__) for e in ordered]
-    return [*found, Route(PREFIX + "/{path:path}", _nothing, methods=["GET", "POST", "PUT", "PATCH", "DELETE"])]
+    return [*found, Route(PREFIX + "/{path:path}", _nothing, methods=_METHODS)]
+
+
+def _taken_by(path: str) -> list[str]:
+    """The methods of the endpoints at a path."""
+    return sorted({e.method for e in ENDPOINTS if compile_path(PREFIX + e.path)[0].match(path)})
 
 
 async def _nothing(request: Request) -> Response:
     path = request.path_params["path"]
+    if taken := _taken_by(request.url.path):
+        text = f"/{path} takes {', '.join(taken)}; {PREFIX}/openapi.json lists what each needs."
+        body = {"error": {"message": text, "code": "method_not_allowed", "param": None}}
+        headers = {"allow": ", ".join(taken)}
+        return Response(msgspec.json.encode(body), status_code=405, media_type="application/json", headers=headers)
     return error_response(
         NotFound(f"There is no endpoint {request.method} /{path} here; {PREFIX}/openapi.json lists them.", param="path")
     )

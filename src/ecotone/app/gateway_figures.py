@@ -71,6 +71,9 @@ def _rest(totals: Totals) -> Iterator[Metric]:
     for code, number in list(totals.refusals.items()):
         refused.add_metric((code,), number)
     yield refused
+    retries = CounterMetricFamily("ecotone_gateway_client_retries", "Requests that a client says it repeats")
+    retries.add_metric((), totals.retries)
+    yield retries
     yield GaugeMetricFamily("ecotone_gateway_open_calls", "Calls under way", value=totals.open)
 
 

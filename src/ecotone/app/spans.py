@@ -85,6 +85,8 @@ class Record(msgspec.Struct):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
     estimate: bool | None = None
     cost: int | None = None
     cost_usd: float | None = None
@@ -178,6 +180,8 @@ def _attempt(root: Span, told: Record, record: Record, number: int, places: Mapp
             "gen_ai.usage.input_tokens": record.prompt_tokens if used else None,
             "gen_ai.usage.output_tokens": record.completion_tokens if used else None,
             "gen_ai.usage.cache_read.input_tokens": record.cached_tokens or None,
+            "gen_ai.usage.cache_creation.input_tokens": record.cache_write_tokens or None,
+            "gen_ai.usage.reasoning.output_tokens": record.reasoning_tokens or None,
             "server.address": place.host or None,
             "server.port": place.port or None,
             "ecotone.backend": backend,

@@ -1,8 +1,10 @@
 """Errors as the OpenAI clients expect them, with our reasons beside: body, status, and how a stream says it."""
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
+
+_TYPES: Final = {402: "insufficient_quota", 403: "permission_error", 429: "rate_limit_error", 451: "permission_error"}
 
 
 class Refusal(Exception):
@@ -16,6 +18,7 @@ class Refusal(Exception):
         ecotone: our part of the body: reasons with clauses, would_allow, data class.
         headers: further answer headers (retry-after, x-ecotone-reason).
         retry: whether the next candidate of a route may be tried.
+        wait: seconds for which the backend asked to be left alone, 0 for none; else what `retry-after` says.
     """
 
     def __init__(
@@ -28,6 +31,7 @@ class Refusal(Exception):
         ecotone: dict[str, Any] | None = None,
         headers: dict[str, str] | None = None,
         retry: bool = False,
+        wait: float | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -37,6 +41,7 @@ class Refusal(Exception):
         self.ecotone = ecotone or {}
         self.headers = headers or {}
         self.retry = retry
+        self.wait = wait
 
     def body(self) -> bytes:
         error = {"message": self.message, "type": type_of(self.status), "code": self.code, "param": self.param}
@@ -49,15 +54,6 @@ class Refusal(Exception):
 
 def type_of(status: int) -> str:
     """OpenAI's `type` word for a status."""
-    return {
-        400: "invalid_request_error",
-        401: "authentication_error",
-        403: "permission_error",
-        404: "not_found_error",
-        413: "invalid_request_error",
-        429: "rate_limit_error",
-        451: "refused_by_decision",
-        502: "upstream_error",
-        503: "service_unavailable",
-        504: "upstream_timeout",
-    }.get(status, "invalid_request_error" if status < 500 else "api_error")
+    if status >= 500:
+        return "server_error"
+    return _TYPES.get(status, "invalid_request_error")

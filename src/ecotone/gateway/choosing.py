@@ -261,6 +261,8 @@ class Chooser:
     def _cheapest(self, found: list[C], prompt_tokens: int, completion_tokens: int) -> list[C]:
         def cost(candidate: C) -> float:
             price = self._prices.get(candidate.name)
+            if price is None and self._snapshot is not None:  # one that stands for all of a backend
+                price = self._snapshot.price(candidate.name)
             return float("inf") if price is None else price.most(prompt_tokens, completion_tokens)
 
         return sorted(found, key=cost)

@@ -51,17 +51,18 @@ Cell = list[float]
 class Counters:
     """What one process counted since it began; `boot` tells it from the process before it.
 
-    `open` is the number of calls under way, `began` the process's begin as `time.time()`.
+    `open` is the number of calls under way, `retries` that of calls which a client said it repeats, `began` the
+    process's begin as `time.time()`.
     """
 
-    __slots__ = ("_index", "_models", "began", "boot", "cells", "open", "refusals")
+    __slots__ = ("_index", "_models", "began", "boot", "cells", "open", "refusals", "retries")
 
     def __init__(self) -> None:
         self.boot = secrets.token_hex(8)
         self.began = time.time()
         self.cells: dict[Labels, Cell] = {}
         self.refusals: dict[str, int] = {}
-        self.open = 0
+        self.open = self.retries = 0
         self._index: dict[tuple[str, str | None, str, str, str, str | int], Cell] = {}
         self._models: dict[str, set[str]] = {}
 
@@ -151,12 +152,13 @@ class Kept(msgspec.Struct, frozen=True, array_like=True):
     open: int
     cells: dict[Labels, Cell]
     refusals: dict[str, int]
+    retries: int = 0
 
 
 def kept(counters: Counters) -> Kept:
     """A copy of what was counted until now. Another thread may go on counting: one call may be in it by half."""
     cells = {labels: list(cell) for labels, cell in list(counters.cells.items())}
-    return Kept(counters.boot, counters.began, counters.open, cells, dict(counters.refusals))
+    return Kept(counters.boot, counters.began, counters.open, cells, dict(counters.refusals), counters.retries)
 
 
 def save(counters: Counters, data: Path, writer: str) -> None:

@@ -24,7 +24,7 @@ class Totals:
     def __init__(self) -> None:
         self.cells: dict[Labels, Cell] = {}
         self.refusals: dict[str, int] = {}
-        self.open = 0
+        self.open = self.retries = 0
         self._seen: dict[str, Kept] = {}
 
     def take(self, found: Mapping[str, Kept]) -> None:
@@ -39,6 +39,7 @@ class Totals:
             for code, number in told.refusals.items():
                 past = before.refusals.get(code, 0) if before is not None else 0
                 self.refusals[code] = self.refusals.get(code, 0) + number - past
+            self.retries += max(0, told.retries - (before.retries if before is not None else 0))
         self.open = sum(told.open for told in found.values())
         self._seen = dict(found)
 

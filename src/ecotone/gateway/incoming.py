@@ -1,5 +1,6 @@
 """A whole answer from a backend, decoded no further than needed, whatever its shape."""
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
@@ -11,6 +12,7 @@ from ecotone.privacy import Pseudonyms, TooDeep
 MOST_CONTAINERS: Final = 250_000
 _MOST_USAGE: Final = 64 * 1024
 _NOTHING: Final = frozenset({b"", b"null", b"false", b"0", b'""', b"[]", b"{}"})
+_NO_TEXT: Final = frozenset({"role", "id", "type", "data", "annotations"})
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -69,10 +71,20 @@ def _see_texts(usage: Usage, fields: dict[str, msgspec.Raw]) -> None:
     if choices is None and _told(fields, "choices"):
         usage.characters += len(bytes(fields["choices"]))
     for choice in choices if isinstance(choices, list) else ():
-        if not isinstance(choice, dict):
-            continue
-        message = choice.get("message")
-        said = message.get("content") if isinstance(message, dict) else None
-        for text in (said, choice.get("text")):
-            if isinstance(text, str):
-                usage.saw(text)
+        if isinstance(choice, dict):
+            for written in (choice.get("message"), choice.get("text")):
+                for text in _texts(written):
+                    usage.saw(text)
+
+
+def _texts(written: Any) -> Iterator[str]:
+    """What a model wrote: content, refusal, reasoning, arguments and names of tool calls, whatever comes."""
+    todo = [written]
+    while todo:
+        inner = todo.pop()
+        if isinstance(inner, str):
+            yield inner
+        elif isinstance(inner, list):
+            todo += inner
+        elif isinstance(inner, dict):
+            todo += [value for name, value in inner.items() if name not in _NO_TEXT]

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from ecotone.gateway.answers import Refusal
 from ecotone.gateway.origins import Origins, Proxies
-from ecotone.gateway.paths import is_for_gateway, is_ours, is_task
+from ecotone.gateway.paths import is_for_gateway, is_ours
 from ecotone.gateway.plane.callers import Client, Desk, Work
 from ecotone.gateway.plane.connections import Connection
 from ecotone.gateway.plane.heads import Head
@@ -65,15 +65,15 @@ class LentConnection(Connection):
         self._last = True
 
     def _start(self, head: Head, body: bytes, refusal: Refusal | None) -> None:
-        if not _is_our_path(head.path) and not is_task(head.path.encode(), head.method):
+        if not _is_for_us(head.path, head.method):
             self._transport.close()
             return
         super()._start(head, body, refusal)
 
 
 @lru_cache(maxsize=64)
-def _is_our_path(path: str) -> bool:
-    return is_ours(path.encode())
+def _is_for_us(path: str, method: bytes) -> bool:
+    return is_ours(path.encode(), method)
 
 
 class CrossingConnection(LentConnection):
@@ -92,7 +92,7 @@ class CrossingConnection(LentConnection):
 
     def _start(self, head: Head, body: bytes, refusal: Refusal | None) -> None:
         allowed = self._origins.preflight(head.method, head.fields)
-        if allowed is not None and (_is_our_path(head.path) or is_task(head.path.encode(), head.method)):
+        if allowed is not None and _is_for_us(head.path, head.method):
             self._busy, self._bodiless = True, False
             self._lines = b""
             self._last = self._last or head.close

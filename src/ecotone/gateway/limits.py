@@ -45,7 +45,7 @@ class Hold:
             if cost is not None and account.left < cost:
                 self.limiter.lacks(account, cost)
                 return False
-        if not self.limiter.more_tokens(plan, self.tokens, tokens):
+        if tokens and not self.limiter.more_tokens(plan, self.tokens, tokens):
             return False
         if cost is not None:
             for account in plan.money:
@@ -53,6 +53,11 @@ class Hold:
             self.cost = (self.cost or 0) + cost
         self.tokens += tokens
         return True
+
+    def lacking(self, cost: int) -> Account | None:
+        """The first budget that has not so much left."""
+        accounts = self.plan.money if self.plan is not None else ()
+        return next((account for account in accounts if account.left < cost), None)
 
     def settle(self, tokens: int, cost: int | None) -> None:
         """What the call really used: the rest of its reservation is free again.
@@ -119,6 +124,11 @@ class Limiter:
         if leases is not None:
             leases.on_end = self.forget_slices
             leases.on_round = self.fold
+
+    @property
+    def is_lent(self) -> bool:
+        """Whether what this process has are slices, of which more may come."""
+        return self._leases is not None
 
     # -- the path ----------------------------------------------------------------------------------------------------
     def reserve(self, scopes: tuple[str, ...], tokens: int, cost: int | None, now: float) -> Hold:

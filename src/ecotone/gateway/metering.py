@@ -139,11 +139,15 @@ def estimated_prompt(request: Request) -> int:
 def reserved_completion(request: Request) -> int:
     """Completion tokens that the request allows at most over all of its answers, 0 when it sets no limit.
 
-    Of two limits the larger one: which of them counts differs from server to server.
+    Of two limits the larger one: which of them counts differs from server to server. `n_predict` is llama.cpp's own,
+    which wins there, and has no bound below 1.
     """
     value = request.value
     told, other = value.get("max_tokens"), value.get("max_completion_tokens")
-    if other is None:
+    if "n_predict" in value:
+        most = _figure(value["n_predict"])
+        most = max(most, _figure(told), _figure(other)) if most else 0
+    elif other is None:
         if told is None:
             return 0
         most = told if type(told) is int and 0 < told < MOST_TOKENS else _figure(told)
@@ -172,9 +176,18 @@ def answers_of(request: Request) -> int:
     value = request.value
     if isinstance(request, TaskRequest):
         return min(request.answers, MOST_TOKENS)
-    prompts = value.get("prompt") if request.face == "completions" else None
+    return max(_figure(value.get("n")), _figure(value.get("best_of")), 1) * _prompts(request)
+
+
+def choices_of(request: Request) -> int:
+    """How many answers come back: `n` for each prompt."""
+    return max(_figure(request.value.get("n")), 1) * _prompts(request)
+
+
+def _prompts(request: Request) -> int:
+    prompts = request.value.get("prompt") if request.face == "completions" else None
     count = len(prompts) if isinstance(prompts, list) and not (prompts and isinstance(prompts[0], (int, float))) else 1
-    return max(_figure(value.get("n")), _figure(value.get("best_of")), 1) * max(count, 1)
+    return max(count, 1)
 
 
 def _figure(told: Any) -> int:

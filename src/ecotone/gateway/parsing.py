@@ -37,6 +37,16 @@ _PLAIN = _KNOWN | frozenset(
         "encoding_format",
         "dimensions",
         "reasoning_effort",
+        "safety_identifier",
+        "cache_salt",
+        "n_predict",
+        "service_tier",
+        "parallel_tool_calls",
+        "functions",
+        "function_call",
+        "store",
+        "verbosity",
+        "prompt_cache_key",
     ]
 )
 _NEEDED: Final = {"chat": "messages", "completions": "prompt", "embeddings": "input"}

@@ -9,6 +9,8 @@ from typing import Final
 OURS: Final = (b"/v1",)
 NOT_OURS: Final = (b"/v1/telemetry",)
 TASKS: Final = (b"/models", b"/pipeline", b"/hf-inference")
+MISTAKEN: Final = (b"/chat/completions", b"/completions", b"/embeddings", b"/responses", b"/messages")
+"""Where calls arrive whose client was given an address without `/v1`: a page would answer them with a page."""
 _LOOKS: Final = (b"/info", b"/health")
 
 _LONGEST_METHOD: Final = 24
@@ -20,7 +22,7 @@ def is_ours(path: bytes, method: bytes = b"GET") -> bool:
     """Whether a path, without its query, belongs to the gateway."""
     if any(path == own or path.startswith(own + b"/") for own in OURS):
         return path not in NOT_OURS
-    return is_task(path, method)
+    return is_task(path, method) or (method == b"POST" and path in MISTAKEN)
 
 
 def is_task(path: bytes, method: bytes) -> bool:
@@ -50,7 +52,7 @@ def is_for_gateway(first: bytes) -> bool | None:
     ends = [at for end in _ENDS if (at := target.find(end)) >= 0]
     if ends:
         return is_ours(target[: min(ends)], method)
-    if len(target) >= _LONGEST_TARGET or not any(_may_become(target, own) for own in (*OURS, *TASKS)):
+    if len(target) >= _LONGEST_TARGET or not any(_may_become(target, own) for own in (*OURS, *TASKS, *MISTAKEN)):
         return is_ours(target, method)
     return None
 

@@ -41,6 +41,18 @@ def spent_up(account: Account, cost: int) -> Refusal:
     return Refusal(402, "insufficient_quota", text, ecotone=told, headers={"x-should-retry": "false"})
 
 
+def outgrown(account: Account) -> Refusal:
+    """402: an answer became longer than what was reserved for it, and its budget holds no more."""
+    opens = None if account.ends == FOREVER else _time(account.ends)
+    text = (
+        f"The answer is longer than what was reserved for it, and the budget of {named(account.scope)} has nothing "
+        f"left for the rest ({usd(account.limit)} USD, {_window(account)}): it is cut here. Set max_tokens, or ask an "
+        "administrator for a larger budget."
+    )
+    told = _told(account.scope, "budget", account.limit, opens) | {"window": account.window, "budget": account.id}
+    return Refusal(402, "insufficient_quota", text, ecotone=told, headers={"x-should-retry": "false"})
+
+
 def unpriced(account: Account) -> Refusal:
     """402: what the call costs is not known, so no budget can answer for it."""
     told = _told(account.scope, "budget", account.limit, None) | {"window": account.window, "price": "unknown"}

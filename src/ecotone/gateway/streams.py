@@ -4,6 +4,7 @@ from typing import Any, Final
 
 import msgspec
 
+from ecotone.gateway.calls import Calls
 from ecotone.gateway.metering import Usage
 from ecotone.privacy import Pseudonyms, StreamRestorer
 
@@ -17,6 +18,7 @@ DONE = b"data: [DONE]\n\n"
 # Strings of a delta that are no text of the model's.
 _NO_TEXT = frozenset({"role", "id", "type", "name", "object", "data", "finish_reason"})
 
+_SAME: Final = ("id", "object", "created", "model", "system_fingerprint", "service_tier")
 Path = tuple[str | int, ...]
 
 
@@ -26,6 +28,11 @@ class EventCutter:
     def __init__(self) -> None:
         self._rest = bytearray()
         self._begun = self._after_return = False
+
+    @property
+    def left(self) -> bytes:
+        """A part of an event that waits for the rest."""
+        return bytes(self._rest)
 
     def feed(self, data: bytes) -> list[bytes]:
         """The `data` of each event that is complete now. Raises ValueError when one grows beyond reason."""
@@ -58,6 +65,18 @@ def data_of(event: bytes) -> bytes | None:
     return b"\n".join(lines).strip() or None
 
 
+def usage_apart(chunk: dict[str, Any]) -> bytes:
+    """Takes usage out of an event that ends a choice; gives the event that tells it, for readers that look for one
+    without choices, as OpenAI sends it."""
+    own = {name: chunk[name] for name in _SAME if name in chunk}
+    return b"data: " + msgspec.json.encode({**own, "choices": [], "usage": chunk.pop("usage")}) + b"\n\n"
+
+
+def ends_choice(choices: Any) -> bool:
+    """Whether one of an event's choices ends with it."""
+    return any(choice.get("finish_reason") for choice in dicts(choices))
+
+
 class StreamReader:
     """Follows one answer stream: usage, whether it came to its end, placeholders put back.
 
@@ -69,11 +88,21 @@ class StreamReader:
         hide_usage: the client did not ask for the usage event that we asked for.
         names: placeholders to restore, when the text went out with some.
         alias: the model's name in each event, in place of the upstream's.
+        choices: how many have yet to end.
     """
 
     def __init__(
-        self, usage: Usage, face: str, *, hide_usage: bool, names: Pseudonyms | None, alias: str | None = None
+        self,
+        usage: Usage,
+        face: str,
+        *,
+        hide_usage: bool,
+        names: Pseudonyms | None,
+        alias: str | None = None,
+        choices: int = 1,
     ) -> None:
+        self._choices = choices
+        self._calls = Calls()
         self._alias = alias
         self._usage = usage
         self._chat = face == "chat"
@@ -89,7 +118,12 @@ class StreamReader:
     @property
     def whole(self) -> bool:
         """Whether the stream came to its end: it said so, or each of its choices did."""
-        return self.done or bool(self._ended and not self._open)
+        return self.done or (len(self._ended) >= self._choices and not self._open)
+
+    @property
+    def produced(self) -> int:
+        """Tokens that came until now, by their letters."""
+        return self._usage.characters // 4
 
     def event(self, data: bytes) -> bytes | None:
         """What the client gets for an event's data; None for nothing."""
@@ -108,11 +142,14 @@ class StreamReader:
         return None
 
     def _chunk(self, chunk: dict[str, Any], data: bytes) -> bytes | None:
-        choices = _dicts(chunk.get("choices"))
+        choices = dicts(chunk.get("choices"))
         if chunk.get("error"):
             self.error = _error_text(chunk["error"])
             return None
         changed = b"\n" in data or self._names is not None
+        apart = False
+        if b'"tool_calls"' in data and self._calls.put_right(choices):
+            changed = True
         if chunk.get("usage"):
             self._usage.take(chunk["usage"])
             if self._hide_usage:
@@ -120,6 +157,10 @@ class StreamReader:
                     return None
                 del chunk["usage"]
                 changed = True
+            elif ends_choice(choices):
+                changed = apart = True
+        elif self._hide_usage and chunk.get("choices") == []:  # Azure begins so; many programs take the first of them
+            return None
         if self._alias is not None:
             chunk["model"] = self._alias
             changed = True
@@ -129,7 +170,8 @@ class StreamReader:
         if len(self._open) + len(self._ended) > _MOST_CHOICES or len(self._restorers) > _MOST_FIELDS:
             self.error = "the stream has too many parts"
             return None
-        return held + b"data: " + (msgspec.json.encode(chunk) if changed else data) + b"\n\n"
+        told = usage_apart(chunk) if apart else b""
+        return held + b"data: " + (msgspec.json.encode(chunk) if changed else data) + b"\n\n" + told
 
     def rest(self) -> bytes:
         """Last events with what restorers still hold, for a stream that ended without finishing its choices."""
@@ -204,7 +246,8 @@ def _at(path: Path, text: str) -> dict[str, Any]:
     return dict(node)
 
 
-def _dicts(value: Any) -> list[dict[str, Any]]:
+def dicts(value: Any) -> list[dict[str, Any]]:
+    """The objects of a list."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 

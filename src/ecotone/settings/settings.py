@@ -85,7 +85,10 @@ class Settings:
     upload_form_files: int = _option(50, "files of one upload from the browser")
     upstream_connect: float = _option(10.0, "seconds to connect to a provider or engine")
     upstream_first: float = _option(120.0, "seconds until the first byte of a provider's answer")
-    upstream_idle: float = _option(60.0, "seconds a provider's stream may be silent")
+    stream_hold: float = _option(
+        10.0, "seconds for which a stream waits for its first event before it begins without one"
+    )
+    upstream_idle: float = _option(300.0, "seconds a provider's stream may be silent")
     cache_bytes: int = _option(64 * MIB, "memory for answers that routes keep, in each process of the gateway")
     max_completion: int = _option(4096, "completion tokens reserved for an answer whose length nobody limits")
     backend_rest: float = _option(5.0, "seconds a route leaves a failing backend alone")

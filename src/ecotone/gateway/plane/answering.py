@@ -7,15 +7,26 @@ import msgspec
 
 from ecotone.gateway.answers import Refusal
 from ecotone.gateway.cache import Kept
+from ecotone.gateway.charging import most_of
 from ecotone.gateway.incoming import BadAnswer, read_answer
 from ecotone.gateway.keys import without_key, without_key_bytes
+from ecotone.gateway.metering import choices_of
 from ecotone.gateway.plane.course import IN_THREAD, MOST_ERROR, Course
 from ecotone.gateway.plane.figures import answer_decoder
 from ecotone.gateway.plane.passing import Passing, Unusual
+from ecotone.gateway.plane.refused import told_by
+from ecotone.gateway.refusals import outgrown
 from ecotone.gateway.streams import DONE, EventCutter, StreamReader
 from ecotone.ledger import LedgerFull
 
 _MOST_TOLD: Final = 500
+_ALIVE: Final = b": waiting\n\n"
+_STEP: Final = 1024
+"""Tokens for which more money is held at once."""
+_ROUNDS: Final = 4
+"""Looks at a stream that outgrew its money until a slice must have come."""
+_OPENAI: Final = frozenset({"chat", "completions"})
+"""Faces whose clients pass over comments in a stream."""
 
 
 class Answering(Course):
@@ -109,6 +120,47 @@ class Answering(Course):
         """Whether the upstream should have said something by now; one that waits for its client is not late."""
         return self._upstream is not None and now > self.deadline and not self.client.slow
 
+    def keep_alive(self, now: float) -> None:
+        """Begin a stream whose first event is long in coming, and comment on each long silence: nothing between here
+        and the client takes the connection for a dead one. No other backend is called from then on."""
+        if not self.request.stream or self._upstream is None or self._settled or self.gone or self.client.slow:
+            return
+        if self._status not in (0, 200) or self.lane.face not in _OPENAI:
+            return
+        if not self._begun:
+            if now - self.began < self.plane.stream_hold:
+                return
+            self._begun = True
+            self.client.begin(self._head_block())
+        else:
+            heard = self.deadline - self.lane.idle if self.shown else 0.0
+            if now - max(heard, self.beat) < self.plane.alive_seconds:
+                return
+        self.beat = now
+        self.client.write(_ALIVE)
+
+    def reserve_more(self) -> None:
+        """Hold money for a stream that is longer than what was thought of, step by step, until a budget refuses: then
+        it is cut. Its calls at the same time would overspend together else."""
+        hold, price, follower = self.hold, self.option.price, self._passing or self._reader
+        if follower is None or hold is None or hold.cost is None or price is None or price.free or self._settled:
+            return
+        produced = max(follower.produced, self.usage.completion_tokens)
+        if produced <= self.bound:
+            return
+        step = max(produced - self.bound, _STEP)
+        cost = most_of(price, 0, step)
+        if hold.extend(0, cost):
+            self.bound += step
+            self.short = 0
+            return
+        account = hold.lacking(cost)
+        self.short += 1
+        if account is not None and (self.short > _ROUNDS or not hold.limiter.is_lent):
+            self._leave()
+            self.plane.client_left(self)
+            self._end("failed", outgrown(account))
+
     def _inflated(self, parts: list[bytes]) -> list[bytes] | None:
         """Packed parts unpacked, a bounded amount; None when that went wrong, which was told then."""
         found: list[bytes] = []
@@ -122,7 +174,7 @@ class Answering(Course):
                     raise zlib.error("too much")
         except zlib.error:
             self._leave()
-            if self._begun:
+            if self.shown:
                 self._stream_failed("sent what cannot be unpacked")
             else:
                 self.fail(self.died("sent what cannot be unpacked, or too much of it", retry=False))
@@ -213,28 +265,40 @@ class Answering(Course):
         elif follower.done or ended:
             if not follower.whole:
                 self._leave()
-                self._stream_failed("ended before the answer was complete")
+                self._stream_failed(self._unfinished())
             else:
                 self._stream_ended(follower)
+
+    def _unfinished(self) -> str:
+        """How a stream ended that was none: some say in plain JSON why."""
+        left = (
+            self._passing.rest if self._passing is not None else self._cutter.left if self._cutter is not None else b""
+        )
+        told = "" if self.shown else told_by(left[:MOST_ERROR], self.option.key)
+        return f"answered with no stream: {told}" if told else "ended before the answer was complete"
 
     def _follow(self) -> None:
         """Begin to follow the stream, in the cheapest way that there is."""
         request = self.request
         if self.names is None and not (self.lane.route is not None and self.lane.route.alias):
-            choices = request.value.get("n")
-            count = choices if isinstance(choices, int) and 0 < choices < 1000 else 1
-            self._passing = Passing(self.usage, hide_usage=not request.wants_usage, choices=count)
+            self._passing = Passing(self.usage, hide_usage=not request.wants_usage, choices=choices_of(request))
         else:
             self._read_on()
 
     def _read_on(self) -> None:
         """Follow the stream event by event from here."""
-        request = self.request
+        request, passing = self.request, self._passing
+        ended = 0 if passing is None else passing.finished
         self._passing = None
         self._cutter = EventCutter()
         alias = self.lane.asked if self.lane.route is not None and self.lane.route.alias else None
         self._reader = StreamReader(
-            self.usage, request.face, hide_usage=not request.wants_usage, names=self.names, alias=alias
+            self.usage,
+            request.face,
+            hide_usage=not request.wants_usage,
+            names=self.names,
+            alias=alias,
+            choices=choices_of(request) - ended,
         )
 
     def _read(self, data: bytes, ended: bool) -> bytes:
@@ -252,6 +316,10 @@ class Answering(Course):
 
     def _show(self, data: bytes) -> None:
         client = self.client
+        if not self.shown:
+            self.shown = True
+            if self.plane.resting:
+                self.plane.chooser.answered(self.option.name)  # others need not wait for the end of a probe
         if not self._begun:
             self._begun = True
             client.begin(self._head_block())
@@ -303,7 +371,7 @@ class Answering(Course):
 
     def _stream_failed(self, how: str) -> None:
         refusal = self.died(how)
-        if not self._begun:
+        if not self.shown:
             self.fail(refusal)
             return
         self.plane.failed(self, refusal)

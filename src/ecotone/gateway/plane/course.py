@@ -56,10 +56,10 @@ class Course(ABC):
 
     __slots__ = (
         "_begun", "_cutter", "_headers", "_inflate", "_masked_body", "_parts", "_passing", "_reader", "_retried",
-        "_sent", "_settled", "_size", "_status", "_upstream", "_waiting", "began", "cache_key", "caller_id", "client",
-        "completion", "conversation", "deadline", "findings", "first", "gone", "hold", "kept", "lane", "lost", "marks",
-        "names", "option", "options", "place", "plane", "recording", "request", "request_id", "revived", "scopes",
-        "texts", "tried", "usage",
+        "_sent", "_settled", "_size", "_status", "_upstream", "_waiting", "beat", "began", "bound", "cache_key",
+        "caller_id", "client", "completion", "conversation", "deadline", "findings", "first", "gone", "hold", "kept",
+        "lane", "lost", "marks", "names", "option", "options", "place", "plane", "recording", "request", "request_id",
+        "revived", "scopes", "short", "shown", "texts", "tried", "usage",
     )  # fmt: skip
 
     def __init__(
@@ -76,8 +76,8 @@ class Course(ABC):
         self.option = options[0]
         self.usage = Usage()
         self.completion = reserved_completion(request)
-        self.first = self.tried = 0.0
-        self.place = self._status = self._size = 0
+        self.first = self.tried = self.beat = 0.0
+        self.place = self._status = self._size = self.bound = self.short = 0
         self.cache_key = self.conversation = self.marks = b""
         self.scopes: tuple[str, ...] = ()
         self.hold: Any = None
@@ -86,7 +86,7 @@ class Course(ABC):
         self.kept: Kept | None = None
         self.recording: Recording | None = None
         self.texts: Recording | None = None
-        self.lost = self.revived = False
+        self.lost = self.revived = self.shown = False
         self.gone = self._begun = self._settled = self._retried = self._waiting = self._sent = False
         self._masked_body: bytes | None = None
         self._upstream: Upstream | None = None
@@ -113,6 +113,14 @@ class Course(ABC):
     @abstractmethod
     def late(self) -> None:
         """The upstream is silent for too long."""
+
+    @abstractmethod
+    def keep_alive(self, now: float) -> None:
+        """Give a stream whose upstream is silent a sign of life, when it is time for one."""
+
+    @abstractmethod
+    def reserve_more(self) -> None:
+        """Hold more money for a stream that outgrows what is held for it."""
 
     @abstractmethod
     async def _dial(self) -> None:
@@ -159,7 +167,7 @@ class Course(ABC):
         if self.names is not None:
             refusal.message = self.names.restore(refusal.message)
         if refusal.retry:
-            is_last = self.place + 1 >= len(self.options)
+            is_last = self._begun or self.place + 1 >= len(self.options)
             if is_last and self.plane.revives(self, refusal):
                 return
             self.plane.failed(self, refusal)
@@ -215,7 +223,7 @@ class Course(ABC):
 
     def _is_billed(self, refusal: Refusal | None) -> bool:
         """Whether the backend may take money for the call."""
-        return self._sent and (refusal is None or refusal.code in _MAY_BE_BILLED or self._begun)
+        return self._sent and (refusal is None or refusal.code in _MAY_BE_BILLED or self.shown)
 
     def _attempt(self) -> dict[str, Any]:
         """What a call that failed may have cost, for its record; the money that it held is settled."""
@@ -246,17 +254,16 @@ class Course(ABC):
             self._passing.estimate()
 
         def tell(_: LedgerFull | None) -> None:
-            if self.gone:
-                return
-            if self._begun:
-                self.client.end(event_of(self.client, refusal))
-            else:
-                self._refuse(refusal)
+            self._refuse(refusal)
 
         self._settle(status, tell, refusal)
 
     def _refuse(self, refusal: Refusal) -> None:
-        if not self.gone:
+        if self.gone:
+            return
+        if self._begun:
+            self.client.end(event_of(self.client, refusal))
+        else:
             self.plane.tell(self.client, refusal, self.request_id)
 
     def _settle(self, status: str, after: Any, refusal: Refusal | None = None) -> None:

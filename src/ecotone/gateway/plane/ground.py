@@ -37,6 +37,8 @@ from ecotone.settings import Settings
 
 FACES: Final = {"/v1/chat/completions": "chat", "/v1/completions": "completions", "/v1/embeddings": "embeddings"}
 PATHS: Final = {"chat": "chat/completions", "completions": "completions", "embeddings": "embeddings", "tasks": "tasks"}
+ALIVE_SECONDS: Final = 15.0
+"""Silence of a stream after which its client gets a sign of life."""
 _FEW: Final = 8 * 1024
 _JSON: Final = b"content-type: application/json\r\n"
 
@@ -115,6 +117,8 @@ class Ground(ABC):
         self.connections: set[Any] = set()
         self.jobs: set[Course] = set()
         self.patience = settings.upstream_idle
+        self.stream_hold = settings.stream_hold
+        self.alive_seconds = ALIVE_SECONDS
         self.most_body = settings.max_request_bytes
         self.most_answer = settings.max_answer_bytes
         self.now = time.monotonic
@@ -202,7 +206,7 @@ class Ground(ABC):
             now,
             job.conversation,
             prompt_tokens=request.size // 4,
-            completion_tokens=job.completion,
+            completion_tokens=job.completion or unlimited_completion(request, self._settings.max_completion),
             stream=request.stream,
         )
         if not found:
@@ -239,7 +243,9 @@ class Ground(ABC):
             return
         if refusal.status == 429 and job.option.party:
             return  # an engine of ours has too many answers of this project waiting: nothing that others have to bear
-        wait = wait_of(refusal.headers.get("retry-after"), None, time.time())
+        wait = refusal.wait
+        if wait is None:
+            wait = wait_of(refusal.headers.get("retry-after"), None, time.time())
         self._ended(job, "busy" if refusal.status in (429, 503) else "failed", wait)
 
     def answered(self, job: Course) -> None:

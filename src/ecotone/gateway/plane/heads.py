@@ -13,9 +13,18 @@ MOST_FIELDS: Final = 100
 MOST_EXTENSIONS: Final = 1024
 
 _ONCE: Final = frozenset(
-    {b"host", b"authorization", b"x-api-key", b"api-key", b"content-length", b"content-type", b"transfer-encoding"}
+    {
+        b"host",
+        b"authorization",
+        b"x-api-key",
+        b"api-key",
+        b"x-goog-api-key",
+        b"content-length",
+        b"content-type",
+        b"transfer-encoding",
+    }
 )
-_KEYS: Final = (b"x-api-key", b"api-key")
+_KEYS: Final = (b"x-api-key", b"api-key", b"x-goog-api-key")
 _ZERO: Final = ord("0")
 _DIGITS: Final = 11
 M = TypeVar("M")

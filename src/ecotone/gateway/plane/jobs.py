@@ -53,7 +53,8 @@ class Job(Answering):
             if self.kept is not None:
                 cost = 0  # what is kept costs nothing, and needs no budget
             elif price is not None:  # an answer that the request does not bound costs, too
-                cost = most_of(price, prompt, completion or plane.unlimited(self, price))
+                self.bound = completion or plane.unlimited(self, price)
+                cost = most_of(price, prompt, self.bound)
             try:
                 scopes = option.scopes + self.scopes
                 self.hold = plane.limiter.reserve(scopes, prompt + completion, cost, plane.now())

@@ -19,7 +19,6 @@ from ecotone.gateway.snapshot import Consumer, Key, Route, Snapshot, Target
 from ecotone.ledger.rulings import id_of
 from ecotone.privacy import Findings, inspect
 from ecotone.settings import Settings
-from ecotone.vocabulary import Location
 
 _json = msgspec.json.Encoder().encode
 _MOST_LANES = 20_000
@@ -72,7 +71,7 @@ class Option:
             }
         )[1:-1]
         self.scopes = (*lane.scopes, f"backend:{target.backend}")
-        self.free = target.location is Location.LOCAL
+        self.free = self.price is None and target.backend == "local"  # an engine of ours; what has a price is charged
 
 
 class Lane:

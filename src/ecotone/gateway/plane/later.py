@@ -21,11 +21,24 @@ if TYPE_CHECKING:
 class Who:
     """Who asks for what, by which snapshot, worked out once for each head.
 
-    `face` is None where a head is no POST to one of them. `caller` is the caller's own id of the request as JSON,
-    `lanes` are those of the face so far, by model.
+    `face` is None where a head is no POST to one of them. `repeats`: the client says that it asks again. `caller` is
+    the caller's own id of the request as JSON, `trace` its `traceparent`, empty for none, `lanes` are those of the face
+    so far, by model.
     """
 
-    __slots__ = ("caller", "consumer", "expires", "face", "has_tags", "hashed", "key", "lanes", "snapshot")
+    __slots__ = (
+        "caller",
+        "consumer",
+        "expires",
+        "face",
+        "has_tags",
+        "hashed",
+        "key",
+        "lanes",
+        "repeats",
+        "snapshot",
+        "trace",
+    )
 
     def __init__(
         self,
@@ -36,6 +49,8 @@ class Who:
         face: str | None,
         caller: bytes,
         has_tags: bool,
+        trace: bytes,
+        repeats: bool,
     ) -> None:
         self.hashed = hashed
         self.key = key
@@ -45,6 +60,8 @@ class Who:
         self.face = face
         self.caller = caller
         self.has_tags = has_tags
+        self.trace = trace
+        self.repeats = repeats
         self.lanes: dict[str, Lane] = {}
 
 

@@ -8,6 +8,7 @@ import msgspec
 
 from ecotone.gateway.admission import visible
 from ecotone.gateway.answers import Refusal
+from ecotone.gateway.dialects import AZURE
 from ecotone.gateway.keys import provider_key, without_key
 from ecotone.gateway.plane.upstreams import Place, Unreachable, Upstream
 from ecotone.gateway.snapshot import Consumer, Snapshot, Target
@@ -15,6 +16,7 @@ from ecotone.gateway.snapshot import Consumer, Snapshot, Target
 _SECONDS: Final = 300.0
 _MOST_LIST: Final = 4 * 1024 * 1024
 _MOST_LISTED: Final = 50_000
+_MOST_NAMES: Final = 5000
 
 
 class Listing:
@@ -35,6 +37,16 @@ class Listing:
                 found[name] = "route"
         return [{"id": n, "object": "model", "created": int(snapshot.built), "owned_by": o} for n, o in found.items()]
 
+    def unlisted(self, snapshot: Snapshot, consumer: Consumer, wanted: str) -> list[dict[str, Any]]:
+        """A model that may be called of a provider that tells no list."""
+        backend, _, model = wanted.partition("/")
+        known = self._known.get(backend)
+        if not model or wanted in snapshot.targets or known is None or known[1]:
+            return []
+        if not _callable(snapshot, consumer, wanted):
+            return []
+        return [{"id": wanted, "object": "model", "created": int(snapshot.built), "owned_by": backend}]
+
     async def _models_of(self, target: Target) -> list[str]:
         known = self._known.get(target.name)
         if known is None or known[0] < time.monotonic():
@@ -49,7 +61,8 @@ def row_of(rows: list[dict[str, Any]], wanted: str) -> dict[str, Any]:
     for row in rows:
         if row["id"] == wanted:
             return row
-    raise Refusal(404, "model_not_found", f"The model {wanted!r} is not among those this key may call.")
+    text = f"The model {wanted!r} is not among those this key may call; GET /v1/models lists them."
+    raise Refusal(404, "model_not_found", text, param="model")
 
 
 def _callable(snapshot: Snapshot, consumer: Consumer, name: str) -> bool:
@@ -94,7 +107,7 @@ async def _asked(target: Target) -> list[str]:
     key = provider_key(target.key_env)
     place = Place(target.url, target.socket)
     lines = [f"GET {place.path}/models HTTP/1.1", f"host: {place.authority}", "user-agent: ecotone"]
-    lines += [f"authorization: Bearer {key}"] if key else []
+    lines += [f"api-key: {key}" if target.dialect == AZURE else f"authorization: Bearer {key}"] if key else []
     lines += ["accept-encoding: identity", "connection: close", "", ""]
     connection: Upstream | None = None
     try:
@@ -106,7 +119,7 @@ async def _asked(target: Target) -> list[str]:
         found = msgspec.json.decode(raw or b"{}") if raw.count(b"{") + raw.count(b"[") < _MOST_LISTED else {}
         data = found.get("data") if isinstance(found, dict) else None
         names = [m.get("id") for m in data or () if isinstance(m, dict)] if isinstance(data, list) else []
-        return [n for n in names if isinstance(n, str) and n and without_key(n, key) == n][:500]
+        return [n for n in names if isinstance(n, str) and n and without_key(n, key) == n][:_MOST_NAMES]
     except (Unreachable, OSError, ValueError, TimeoutError, RecursionError):
         return []
     finally:

@@ -1,4 +1,5 @@
-"""Tags of a request: those of its key, and those that its caller names in `x-ecotone-tags`, comma-separated."""
+"""What marks a request in its records: tags, of its key and those that its caller names in `x-ecotone-tags`,
+comma-separated; and the caller's trace."""
 
 import re
 from collections.abc import Sequence
@@ -8,6 +9,13 @@ from ecotone.gateway.answers import Refusal
 
 MOST_TAGS: Final = 10
 _TAG: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
+_TRACE: Final = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def trace_of(told: bytes | None) -> bytes:
+    """The caller's `traceparent`, by which its trace goes on here (W3C Trace Context, section 3.2); empty for what is
+    none."""
+    return told if told is not None and _TRACE.fullmatch(told) else b""
 
 
 def tags_of(told: bytes | None, own: Sequence[str]) -> list[str]:

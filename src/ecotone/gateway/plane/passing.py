@@ -8,15 +8,18 @@ from typing import Any, Final
 
 import msgspec
 
+from ecotone.gateway.calls import Calls
 from ecotone.gateway.metering import Usage
-from ecotone.gateway.streams import data_of
+from ecotone.gateway.streams import data_of, dicts, ends_choice, usage_apart
 
 MOST_EVENT: Final = 64 * 1024
 """Of a part of an event that waits for the rest: it is copied at each read, so a longer one is read otherwise."""
 
 _BOM: Final = b"\xef\xbb\xbf"
 _USAGE: Final = (b'"usage":{', b'"usage": {')
+_EMPTY: Final = (b'"choices":[]', b'"choices": []')
 _FINISH: Final = (b'"finish_reason":"', b'"finish_reason": "')
+_fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class Unusual(Exception):
@@ -38,34 +41,45 @@ class Passing:
 
     __slots__ = (
         "_begun",
+        "_calls",
         "_choices",
         "_envelope",
         "_events",
-        "_finished",
         "_held",
         "_hide",
         "_passed",
-        "_rest",
         "_usage",
         "done",
         "error",
+        "finished",
+        "rest",
     )  # fmt: skip
 
     def __init__(self, usage: Usage, *, hide_usage: bool, choices: int) -> None:
         self._usage = usage
         self._hide = hide_usage
         self._choices = choices
-        self._rest = b""
+        self.rest = b""
+        """A part of an event that waits for the rest."""
         self._held = b""
         self._begun = False
-        self._events = self._passed = self._envelope = self._finished = 0
+        self._calls: Calls | None = None
+        self._events = self._passed = self._envelope = 0
+        self.finished = 0
+        """Finish reasons that passed."""
         self.done = False
         self.error: Any = None
 
     @property
     def whole(self) -> bool:
         """Whether the stream came to its end: it said so, or each of its choices did."""
-        return self.done or self._finished >= self._choices
+        return self.done or self.finished >= self._choices
+
+    @property
+    def produced(self) -> int:
+        """Tokens that came until now, by their bytes, at least one for each event."""
+        beyond = self._passed - self._events * self._envelope
+        return max(beyond // 4, self._events - 1, 0)
 
     def feed(self, data: bytes) -> bytes:
         """What the client gets now: whole events, but for usage that it did not ask for, and the end.
@@ -74,17 +88,17 @@ class Passing:
             Unusual: for lines that end otherwise, a byte order mark, an event beyond reason; nothing of `rest` was
                 passed on.
         """
-        if self._rest:
-            data = self._rest + data
+        if self.rest:
+            data = self.rest + data
         if b"\r" in data or (not self._begun and (data[:1] == _BOM[:1])):
             raise Unusual(data)
         end = data.rfind(b"\n\n") + 2
         if end < 2:
             if len(data) > MOST_EVENT:
                 raise Unusual(data)
-            self._rest = data
+            self.rest = data
             return b""
-        self._rest = data[end:]
+        self.rest = data[end:]
         part = data if end == len(data) else data[:end]
         self._begun = True
         if (
@@ -92,12 +106,14 @@ class Passing:
             or _USAGE[0] in part
             or _USAGE[1] in part
             or b'"error"' in part
+            or b'"tool_calls"' in part
+            or (self._hide and (_EMPTY[0] in part or _EMPTY[1] in part))
             or (count := part.count(b"\n\n")) != part.count(b"}\n\n")
             or count != part.count(b"data: {")
         ):
             part = self._looked_through(part)
             count = part.count(b"\n\n")
-        self._finished += part.count(_FINISH[0]) + part.count(_FINISH[1])
+        self.finished += part.count(_FINISH[0]) + part.count(_FINISH[1])
         if count:
             if not self._envelope:
                 self._envelope = _envelope(part[: part.find(b"\n\n")])
@@ -113,13 +129,13 @@ class Passing:
 
     def _looked_through(self, part: bytes) -> bytes:
         """The events one by one."""
-        shown = []
+        shown: list[bytes] = []
         for event in part[:-2].split(b"\n\n"):
             if self.done or self.error is not None:
                 break  # what follows the end is read and dropped
             told = data_of(event)
             if told is None:
-                if event.startswith(b":"):
+                if event.startswith(b":") and (self._events or shown):  # before the first event nothing is decided yet
                     shown.append(event)
                 continue
             if told == b"[DONE]":
@@ -138,16 +154,29 @@ class Passing:
             return None
         if not isinstance(chunk, dict):
             return event
-        if chunk.get("error") and not chunk.get("choices"):
+        if chunk.get("error"):  # OpenRouter tells it beside a choice that ended
             self.error = chunk["error"]
             return None
+        if b'"tool_calls"' in told:
+            if self._calls is None:
+                self._calls = Calls()
+            if self._calls.put_right(dicts(chunk.get("choices"))):
+                told = msgspec.json.encode({**_fields.decode(told), "choices": chunk["choices"]})
+                event = b"data: " + told
         if chunk.get("usage"):
             self._usage.take(chunk["usage"])
             if self._hide:
                 if not chunk.get("choices"):
                     return None
-                del chunk["usage"]
-                return b"data: " + msgspec.json.encode(chunk)
+                raw = _fields.decode(told)
+                del raw["usage"]
+                return b"data: " + msgspec.json.encode(raw)
+            if ends_choice(chunk.get("choices")):
+                raw = _fields.decode(told)
+                own = usage_apart(raw)
+                return b"data: " + msgspec.json.encode(raw) + b"\n\n" + own[:-2]
+        elif self._hide and chunk.get("choices") == []:  # Azure begins so; many programs take the first of them
+            return None
         return event
 
 

@@ -14,7 +14,7 @@ from ecotone.gateway.admission import look_into
 from ecotone.gateway.answers import Refusal
 from ecotone.gateway.cache import Kept, Recording, key_of
 from ecotone.gateway.parsing import HEAVY, Request, parse
-from ecotone.gateway.paths import is_task
+from ecotone.gateway.paths import MISTAKEN, is_task
 from ecotone.gateway.plane.asgi import AsgiClient
 from ecotone.gateway.plane.callers import Client, Work
 from ecotone.gateway.plane.connections import Connection
@@ -25,7 +25,7 @@ from ecotone.gateway.plane.jobs import Job
 from ecotone.gateway.plane.lanes import Lane, header_block
 from ecotone.gateway.plane.later import Asked, Dropped, Later, Who
 from ecotone.gateway.plane.listing import row_of
-from ecotone.gateway.plane.marks import tags_of
+from ecotone.gateway.plane.marks import tags_of, trace_of
 from ecotone.gateway.snapshot import Consumer, Key
 from ecotone.gateway.tasks.addresses import TASKS
 from ecotone.gateway.tasks.clients import faced
@@ -115,6 +115,8 @@ class Plane(TaskDesk):
         return who
 
     def _who(self, head: Head, address: str) -> Who:
+        if head.path.encode() in MISTAKEN:
+            raise _unknown(head.path, " The base address of a client ends with /v1.")
         secret = head.secret()
         if secret is None:
             raise Refusal(
@@ -124,7 +126,9 @@ class Plane(TaskDesk):
         key, consumer = self._lanes.known(hashed, secret[:4].decode("latin-1"), address, time.time())
         has_tags = bool(key.tags) or b"x-ecotone-tags" in head.fields
         face = FACES.get(head.path) if head.method == b"POST" else None
-        return Who(hashed, key, consumer, self._snapshot, face, _caller(head), has_tags)
+        trace = trace_of(head.fields.get(b"traceparent"))
+        repeats = head.fields.get(b"x-stainless-retry-count", b"0") != b"0"
+        return Who(hashed, key, consumer, self._snapshot, face, _caller(head), has_tags, trace, repeats)
 
     def _look(self) -> None:
         """Take over a new snapshot. Raises Refusal when the one at hand is too old."""
@@ -196,6 +200,10 @@ class Plane(TaskDesk):
             job.texts = Recording(_MOST_TEXT)
         if who.has_tags or "user" in value or "safety_identifier" in value:
             self._mark(job, asked.head)
+        if who.repeats and self.counters is not None:
+            self.counters.retries += 1
+        if who.trace:
+            job.marks += b',"trace":"%b"' % who.trace
         if route is not None or self.resting:
             job.choose(self.ordered(job, lane.ready))
         kept = self._kept(job) if route is not None and route.cache_seconds else None
@@ -348,6 +356,8 @@ class Plane(TaskDesk):
             "knowledge_base": told.get("knowledge_base"),
             "decision": {k: told[k] for k in ("verdict", "reasons", "would_allow", "knowledge_base") if k in told},
         }
+        if asked.who.trace:
+            record["trace"] = asked.who.trace.decode()
         self.turns.add("refused", msgspec.json.encode(record), lambda _: self.tell(client, refusal, own))
 
     def _count(self, asked: Asked) -> None:
@@ -362,14 +372,17 @@ class Plane(TaskDesk):
         if path in FACES:
             raise Refusal(405, "method_not_allowed", f"{path} takes POST.", headers={"allow": "POST"})
         if path != _MODELS and not path.startswith(_MODELS + "/"):
-            raise Refusal(404, "not_found", f"There is no endpoint {path}; known: {', '.join(FACES)}, {_MODELS}.")
+            raise _unknown(path)
         if head.method not in (b"GET", b"HEAD"):
             raise Refusal(405, "method_not_allowed", f"{_MODELS} takes GET.", headers={"allow": "GET"})
         wanted = unquote(path.removeprefix(_MODELS).strip("/"))
         return self._later(client, self._models(client, key, consumer, wanted))
 
     async def _models(self, client: Client, key: Key, consumer: Consumer, wanted: str) -> None:
-        rows = [row for row in await self._listing.rows(self._snapshot, consumer) if key.allows(row["id"])]
+        found = await self._listing.rows(self._snapshot, consumer)
+        rows = [
+            row for row in found + self._listing.unlisted(self._snapshot, consumer, wanted) if key.allows(row["id"])
+        ]
         body = msgspec.json.encode(row_of(rows, wanted) if wanted else {"object": "list", "data": rows})
         block = b"x-request-id: %b\r\n%b%b" % (self.new_id(), _JSON, header_block(_NOT_CALLED))
         client.whole(200, block, body)
@@ -408,10 +421,13 @@ class Plane(TaskDesk):
                     job.revoked()
                 elif job.late_at(now):
                     job.late()
+                else:
+                    job.keep_alive(now)
+                    job.reserve_more()
             except Exception as error:
                 job.broke(error)
         for connection in list(self.connections):
-            connection.sweep(now, self._settings.upstream_idle)
+            connection.sweep(now, self.patience)
         for place in self._lanes.places:
             place.sweep(now)
         self.turns.write()  # what is owed to the ledger since it was full
@@ -434,6 +450,10 @@ def _looked(request: Request) -> Findings | None:
     except TooDeep as error:
         raise Refusal(400, "too_deep", error.message) from None
     return look_into(request) if found is None and request.size < _SCAN_HERE else found
+
+
+def _unknown(path: str, more: str = "") -> Refusal:
+    return Refusal(404, "not_found", f"There is no endpoint {path}; known: {', '.join(FACES)}, {_MODELS}.{more}")
 
 
 def _caller(head: Head) -> bytes:

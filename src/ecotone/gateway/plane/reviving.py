@@ -35,7 +35,7 @@ class Reviving(Ground):
     def revives(self, job: Course, refusal: Refusal) -> bool:
         """Whether the request goes on by itself once its engine is back; only a local one is known to come back."""
         target = job.option.candidate.target
-        if target.backend != "local" or job.revived or job._begun or isinstance(job.client, Dropped):
+        if target.backend != "local" or job.revived or job.shown or isinstance(job.client, Dropped):
             return False
         lost = refusal.code == "upstream_unreachable" or (refusal.code == "upstream_died" and job.lost)
         if not lost and not (refusal.code in _FAILED and self._is_ending(job, target)):

@@ -34,6 +34,11 @@ class TaskStream(Passing):
         """Whether the stream came to its end."""
         return self.done
 
+    @property
+    def produced(self) -> int:
+        """Tokens that came until now."""
+        return self._tokens
+
     def feed(self, data: bytes) -> bytes:
         """The events that the client gets now."""
         shown: list[bytes] = []

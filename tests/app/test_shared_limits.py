@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.app.gateways import Gateways
-from tests.app.test_gateways import budgeted, spent
+from tests.app.test_gateways import budgeted, outcome, spent
 from tests.gateway.conftest import Provider
 from tests.receiver import until
 from tests.redis_server import RedisServer, needs_redis
@@ -41,7 +41,7 @@ def provider() -> Iterator[Provider]:
     found.server.shutdown()
 
 
-def spend(tree: Gateways, statuses: "Counter[int]", until: Callable[[], bool]) -> threading.Thread:
+def spend(tree: Gateways, statuses: "Counter[int | str]", until: Callable[[], bool]) -> threading.Thread:
     """Call until the budget or the time is at its end."""
 
     def call() -> None:
@@ -49,9 +49,9 @@ def spend(tree: Gateways, statuses: "Counter[int]", until: Callable[[], bool]) -
         while time.monotonic() < end and not until():
             # a connection for each, so that every worker has its part
             with contextlib.suppress(httpx.HTTPError), tree.client() as client:
-                status = tree.post(client, "fake/gpt-test", max_tokens=7).status_code
-                statuses[status] += 1
-                if status != 200:
+                answer = tree.post(client, "fake/gpt-test", max_tokens=7)
+                statuses[outcome(answer)] += 1
+                if answer.status_code != 200:
                     time.sleep(0.2)
 
     thread = threading.Thread(target=call, daemon=True)
@@ -68,18 +68,18 @@ def test_machines_together_spend_one_budget_and_not_more(
         Gateways(tmp_path / name, workers=workers, ECOTONE_LIMITS_URL=redis.url)
         for name, workers in (("a", 2), ("b", 1))
     ]
-    statuses: Counter[int] = Counter()
+    statuses: Counter[int | str] = Counter()
     try:
         for tree in trees:
             tree.place(budgeted(provider, calls))
             tree.start()
-        threads = [spend(tree, statuses, lambda: statuses[402] >= 12) for tree in (*trees, *trees)]
+        threads = [spend(tree, statuses, lambda: statuses["budget_exceeded"] >= 12) for tree in (*trees, *trees)]
         until(lambda: statuses[200] >= calls // 5, 90)
         os.kill(trees[0].pids[0], signal.SIGKILL)
         for thread in threads:
             thread.join(90)
             assert not thread.is_alive()
-        assert statuses[402] > 0
+        assert statuses["budget_exceeded"] > 0
     finally:
         for tree in trees:
             tree.stop()
@@ -120,7 +120,7 @@ def test_what_a_worker_that_never_comes_back_had_not_spent_is_free_again(
     tree = Gateways(tmp_path / "a", workers=2, ECOTONE_LIMITS_URL=redis.url)
     tree.place(budgeted(provider, 10_000))
     tree.start()
-    statuses: Counter[int] = Counter()
+    statuses: Counter[int | str] = Counter()
     threads = [spend(tree, statuses, lambda: tree.process is None or tree.process.poll() is not None) for _ in "1234"]
     assert tree.process is not None
     pot = "{ecotone}:lease:b@total"

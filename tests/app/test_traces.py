@@ -171,11 +171,9 @@ def test_every_error_is_traced_and_of_the_rest_a_share(
     gone, died = opened(writer), opened(writer)
     settled(writer, gone, status="client_gone")
     settled(writer, died, status="upstream_died", error="upstream_died")
-    writer.append(
-        "refused", {"request_id": "req-server-no", "project": "shop", "status": 451, "code": "refused_by_decision"}
-    )
+    writer.append("refused", {"request_id": "req-server-no", "project": "shop", "status": 451, "code": "policy_denied"})
     assert told(collector.wait(died)[1])["error.type"] == "upstream_died"
-    assert told(collector.wait("req-server-no")[0])["error.type"] == "refused_by_decision"
+    assert told(collector.wait("req-server-no")[0])["error.type"] == "policy_denied"
     traced = {name for name in good if collector.of(name)}
     assert traced == {name for name in good if sampled(name, 0.2)} and 15 < len(traced) < 70
     assert bool(collector.of(gone)) == sampled(gone, 0.2)

@@ -81,7 +81,7 @@ def test_no_key_prompt_user_or_made_up_name_is_a_label(server: Running) -> None:
     wrong = (SECRET, CALLER, "sk-pasted", "sk-proj", "eck_", key, key[4:], "sk-of-the-provider", "sha256")
     assert [word for word in wrong if word in text] == []
     assert of_gateway(server, "refused_total", code="invalid_api_key") >= 1
-    assert of_gateway(server, "refused_total", code="personal_data") >= 2
+    assert of_gateway(server, "refused_total", code="privacy_denied") >= 2
 
 
 def test_the_page_of_traffic_shows_what_passed_and_leads_to_each_request(server: Running) -> None:

@@ -30,7 +30,7 @@ def call(asked: dict[str, Any]) -> dict[str, Any]:
     with making:
         if place not in clients:
             clients[place] = openai.OpenAI(base_url=asked["url"], api_key=asked["key"], max_retries=0, timeout=50)
-        client = clients[place]
+        client = clients[place].with_options(max_retries=asked["retries"])
     body = asked["body"]
     try:
         if asked["face"] == "embeddings":
@@ -86,7 +86,9 @@ class Sdk:
             if waiting is not None:
                 waiting.put(answer)
 
-    def call(self, url: str, face: str = "chat", key: str = "eck_shop", **body: Any) -> dict[str, Any]:
+    def call(
+        self, url: str, face: str = "chat", key: str = "eck_shop", retries: int = 0, **body: Any
+    ) -> dict[str, Any]:
         if face == "chat":
             body.setdefault("messages", [{"role": "user", "content": "Hello"}])
         elif face == "completions":
@@ -98,7 +100,7 @@ class Sdk:
         number = next(self._ids)
         answer = self._waiting[number] = queue.SimpleQueue()
         with self._lock:
-            asked = {"id": number, "url": f"{url}/v1", "key": key, "face": face, "body": body}
+            asked = {"id": number, "url": f"{url}/v1", "key": key, "face": face, "body": body, "retries": retries}
             self._process.stdin.write(json.dumps(asked) + "\n")
             self._process.stdin.flush()
         try:

@@ -45,7 +45,7 @@ async def spend(where: str, name: str, journal: Path, limits: Path, seconds: flo
     limiter.use(chosen)
     background = asyncio.create_task(slices.run())
     began = time.monotonic()
-    done, refused = 0, dict[int, int]()
+    done, refused = 0, dict[str, int]()
     dry: float | None = None  # when money was refused first
     rates: list[float] = []
     running: list[tuple[float, float]] = []
@@ -60,11 +60,11 @@ async def spend(where: str, name: str, journal: Path, limits: Path, seconds: flo
             event = asyncio.Event()
             limiter.park(event.set)
             await event.wait()
-            refused[429] = refused.get(429, 0) + 1
+            refused["not leased"] = refused.get("not leased", 0) + 1
             return
         except Refusal as refusal:
-            refused[refusal.status] = refused.get(refusal.status, 0) + 1
-            if refusal.status == 402 and dry is None:
+            refused[refusal.code] = refused.get(refusal.code, 0) + 1
+            if refusal.is_about_money and dry is None:
                 dry = time.monotonic()
             await asyncio.sleep(0.02)
             return

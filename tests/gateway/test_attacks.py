@@ -75,7 +75,7 @@ def reserved(house: Any, answer: Any) -> int:
 def test_a_call_without_max_tokens_is_not_free_to_pass_the_budget(house: Any) -> None:
     budget(house, USD // 10)  # an answer of 16,384 tokens costs 0.16 USD
     answer = house.post("fake/gpt-test")
-    assert (answer.status_code, answer.json()["error"]["code"]) == (402, "insufficient_quota")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (429, "budget_exceeded")
     assert "max_tokens" in answer.json()["error"]["message"]
     assert house.post("fake/gpt-test", max_tokens=50).status_code == 200
     assert house.provider.seen[0]["max_tokens"] == 50
@@ -99,7 +99,7 @@ def test_a_call_without_max_tokens_is_not_free_to_pass_the_budget(house: Any) ->
 )
 def test_no_way_of_writing_a_wish_for_many_tokens_passes_the_budget(house: Any, more: dict[str, Any]) -> None:
     budget(house, USD // 10)
-    assert house.post("fake/gpt-test", **more).status_code == 402
+    assert house.post("fake/gpt-test", **more).json()["error"]["code"] == "budget_exceeded"
     assert house.provider.seen == []
 
 

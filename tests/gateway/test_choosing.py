@@ -128,7 +128,7 @@ def test_a_fixed_route_refuses_a_text_that_its_model_may_not_see_where_a_fallbac
     assert names(list(admit(snapshot, consumer, request, look_into(request)).candidates)) == ["b/m"]
     with pytest.raises(Refusal) as refused:
         admit(msgspec.structs.replace(snapshot, routes={"r": route("fixed")}), consumer, request, look_into(request))
-    assert (refused.value.status, refused.value.code) == (403, "personal_data")
+    assert (refused.value.status, refused.value.code) == (403, "privacy_denied")
 
 
 def test_a_fallback_route_keeps_its_order() -> None:

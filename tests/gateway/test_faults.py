@@ -793,7 +793,7 @@ def test_a_call_that_timed_out_before_another_answered_is_paid_for_too(scene: Sc
     settled = scene.settle(2, "done")
     assert (settled["backend"], settled["cost"]) == ("other", TOTAL)
     failed = [r for r in scene.records if r["kind"] == "failed"]
-    assert [(r["backend"], r["error"], r["estimate"]) for r in failed] == [("wire", "upstream_timeout", True)]
+    assert [(r["backend"], r["error"], r["estimate"]) for r in failed] == [("wire", "timeout", True)]
     assert failed[0]["cost"] > 0
     spent = scene.spent()
     assert (spent["backend:wire"], spent["backend:other"]) == (failed[0]["cost"], TOTAL)

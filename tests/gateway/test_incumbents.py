@@ -129,7 +129,7 @@ def test_litellm_25874_a_model_without_a_price_is_refused_under_a_budget_and_nev
     prices = scene.house.snapshots.current.prices
     scene.place(prices={})
     got = scene.call(stream=stream)
-    assert (got["status"], got["code"], wire.requests) == (402, "price_unknown", 0)
+    assert (got["status"], got["code"], wire.requests) == (429, "price_unknown", 0)
     scene.place(limits={"project:shop": Limit(requests=1000)})
     assert scene.call(stream=stream)["error"] is None
     end = time.monotonic() + 90
@@ -139,7 +139,7 @@ def test_litellm_25874_a_model_without_a_price_is_refused_under_a_budget_and_nev
     scene.place(prices=prices, limits={"project:shop": Limit(budgets=(Budget(id="p", limit=MUCH, window="day"),))})
     assert scene.call(stream=stream)["error"] is None
     scene.place(prices=prices, limits={"project:shop": Limit(budgets=(Budget(id="p", limit=1, window="day"),))})
-    assert scene.call(stream=stream)["status"] == 402
+    assert scene.call(stream=stream)["status"] == 429
     scene.place(prices={"wire/*": FREE})
     assert scene.call(stream=stream)["error"] is None, "a free model is refused for money"
 

@@ -45,7 +45,7 @@ def test_a_body_in_which_masking_left_anything_stays_here_or_goes_to_a_local_mod
 ) -> None:
     monkeypatch.setattr(Pseudonyms, "mask_json", lambda _self, value: value)
     answer = house.post("fake/gpt-test", f"to {SECRET}", key="eck_masked")
-    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "personal_data")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "privacy_denied")
     assert "personal" in answer.headers["x-ecotone-reason"]
     assert SECRET not in answer.text
     assert house.provider.seen == []

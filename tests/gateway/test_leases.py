@@ -152,7 +152,7 @@ def test_three_processes_spend_one_budget_to_its_end_and_not_beyond(place: Place
     told = [said(worker) for worker in workers]
     assert LIMIT * 0.98 <= place.spent() <= LIMIT  # slices may end a little early, never late
     ended = [(each["done"], each["refused"]) for each in told]
-    assert all(done > 0 and refused.get("402", 0) > 0 for done, refused in ended), ended
+    assert all(done > 0 and refused.get("budget_exceeded", 0) > 0 for done, refused in ended), ended
 
 
 def test_who_lacks_something_is_not_asked_to_give_it_back_at_once(place: Place) -> None:

@@ -55,7 +55,7 @@ def test_two_hundred_calls_at_once_on_a_budget_for_ten_are_ten() -> None:
             held.append(made.reserve(("key:k", "project:p"), 100, USD, clock.now))
         except Refusal as refusal:
             turned_away += 1
-            assert (refusal.status, refusal.code) == (402, "insufficient_quota")
+            assert (refusal.status, refusal.code) == (429, "budget_exceeded")
     assert (len(held), turned_away) == (10, 190)
     for hold in held:
         hold.settle(50, USD // 2)
@@ -80,7 +80,7 @@ def test_a_refusal_by_the_last_scope_takes_no_slot_and_no_request_of_the_first()
     limits = {"key:k": Limit(requests=2, tokens=100, concurrent=1), "organisation": budget(1)}
     made = limiter(clock, limits)
     for _ in range(5):
-        assert refused(made, clock, "key:k", "organisation", tokens=90, cost=2 * USD).status == 402
+        assert refused(made, clock, "key:k", "organisation", tokens=90, cost=2 * USD).is_about_money
     made.reserve(("key:k", "organisation"), 90, USD, clock.now).release()
     made.reserve(("key:k",), 90, USD, clock.now).release()
 
@@ -89,7 +89,7 @@ def test_an_unknown_price_is_refused_under_any_budget_and_passes_without_one() -
     clock = Clock()
     made = limiter(clock, {"project:p": budget(10), "project:free": Limit(requests=5)})
     told = refused(made, clock, "key:k", "project:p", cost=None)
-    assert (told.status, told.code) == (402, "price_unknown") and "ecotone price set" in told.message
+    assert (told.status, told.code) == (429, "price_unknown") and "ecotone price set" in told.message
     made.reserve(("key:k", "project:free"), 10, None, clock.now).settle(5, None)
 
 
@@ -283,7 +283,7 @@ def test_each_user_and_each_tag_has_counters_of_its_own_and_their_number_is_boun
     made.reserve(("project:p/user:eve",), 10, USD, clock.now).settle(10, USD)  # takes the place of the idle one
     clock.later(2.0)
     assert refused(made, clock, "project:p/user:fay").code == "too_many_individuals"
-    assert refused(made, clock, "project:p/user:ann").code == "insufficient_quota"
+    assert refused(made, clock, "project:p/user:ann").code == "budget_exceeded"
 
 
 CALLS = st.lists(

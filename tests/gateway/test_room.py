@@ -52,7 +52,7 @@ def test_a_route_whose_budget_is_spent_goes_on_to_the_model_that_costs_nothing(h
     priced(house, prices={"fake/gpt-test": PRICED, "demo/local": FREE}, budget=1)
     answer = house.post("then-local", max_tokens=10)
     assert (answer.status_code, answer.headers["x-ecotone-model"]) == (200, "demo/local")
-    assert "insufficient_quota" in answer.headers["x-ecotone-reason"]
+    assert "budget_exceeded" in answer.headers["x-ecotone-reason"]
 
 
 def test_a_backend_that_is_as_busy_as_it_may_be_leaves_the_call_to_the_next_of_the_route(house: Any) -> None:
@@ -82,7 +82,8 @@ def test_a_model_without_a_price_is_called_where_no_budget_stands(house: Any) ->
 def test_a_price_that_is_not_known_is_told_with_the_model_and_the_command_also_behind_a_route(house: Any) -> None:
     priced(house, prices={})
     told = house.post("unpriced-first", max_tokens=10)
-    assert (told.status_code, told.reason_phrase) == (402, "Payment Required")
+    assert (told.status_code, told.reason_phrase) == (429, "Too Many Requests")
+    assert told.json()["error"]["type"] == "insufficient_quota" and "retry-after" not in told.headers
     assert told.headers["x-should-retry"] == "false"
     assert "The price of fake/gpt-new is not known" in told.json()["error"]["message"]
     assert "`ecotone price set fake/gpt-new --input" in told.json()["error"]["message"]
@@ -97,10 +98,10 @@ def test_a_call_that_is_dearer_than_the_whole_budget_is_told_so_not_that_the_bud
 def test_a_refusal_for_money_stands_in_the_ledger_with_its_key_so_that_why_can_tell(house: Any) -> None:
     priced(house, prices={"fake/gpt-test": PRICED}, budget=1)
     told = house.post("fake/gpt-test", max_tokens=10)
-    assert told.status_code == 402
+    assert told.status_code == 429
     why = explain(Ledger(house.folder / "ledger"), told.headers["x-request-id"])
     assert why is not None
-    assert (why["status"], why["code"], why["project"], why["key"]) == (402, "insufficient_quota", "shop", "shop")
+    assert (why["status"], why["code"], why["project"], why["key"]) == (429, "budget_exceeded", "shop", "shop")
     assert why["message"] == told.json()["error"]["message"] and "may cost" in why["message"]
 
 

@@ -329,8 +329,8 @@ def test_who_may_not_call_is_told_in_the_clients_own_form(house: Any, engine: En
         ("/models/demo/bert", "eck_wrong"): (401, "invalid_api_key"),
         ("/models/demo/private", "eck_shop"): (404, "model_not_found"),
         ("/models/demo/nobody", "eck_shop"): (404, "model_not_found"),
-        ("/models/demo/nc", "eck_shop"): (451, "refused_by_decision"),
-        ("/models/demo/nc/v1/chat/completions", "eck_shop"): (451, "refused_by_decision"),
+        ("/models/demo/nc", "eck_shop"): (451, "policy_denied"),
+        ("/models/demo/nc/v1/chat/completions", "eck_shop"): (451, "policy_denied"),
     }
     for (path, key), (status, code) in wrong.items():
         answer = post(house, path, {"inputs": "x", "messages": [{"role": "user", "content": "x"}]}, key)
@@ -371,7 +371,7 @@ def test_personal_data_is_found_anywhere_in_a_task_and_never_leaves_the_house(ho
         place(house, targets={**house.snapshots.current.targets, **away})
         count = len(engine.bodies)
         answer = post(house, "/models/demo/bert", body, key)
-        assert (answer.status_code, answer.json()["code"]) == (403, "personal_data")
+        assert (answer.status_code, answer.json()["code"]) == (403, "privacy_denied")
         assert len(engine.bodies) == count
     answer = post(house, "/models/fake/maria.lopez@example.org")
     assert answer.status_code == 403 and "model's name" in answer.json()["error"]
@@ -385,7 +385,7 @@ def test_limits_and_budgets_hold_for_tasks_and_encoders_write_no_tokens(house: A
     place(house, prices=prices, limits={"project:shop": Limit(concurrent=5, budgets=(budget,))})
     answer = post(house, "/models/demo/t5", {"inputs": "x", "parameters": {"max_new_tokens": 4000}})
     told = answer.json()
-    assert answer.status_code == 402 and told["code"] == "insufficient_quota" and "error_type" not in told
+    assert answer.status_code == 429 and told["code"] == "budget_exceeded" and "error_type" not in told
     assert post(house, "/models/demo/bert", {"inputs": "[MASK]"}).status_code == 200, "an encoder writes no tokens"
     assert post(house, "/models/demo/t5", {"inputs": "x", "parameters": {"max_new_tokens": 20}}).status_code == 200
     for body in (
@@ -393,9 +393,9 @@ def test_limits_and_budgets_hold_for_tasks_and_encoders_write_no_tokens(house: A
         {"inputs": ["x"] * 100, "parameters": {"max_new_tokens": 20}},
         {"inputs": "x", "parameters": {"generate_parameters": {"max_length": 4000}}},
     ):
-        assert post(house, "/models/demo/t5", body).status_code == 402, "all answers that it may write are held"
+        assert post(house, "/models/demo/t5", body).status_code == 429, "all answers that it may write are held"
     labels = {"inputs": "x" * 60, "parameters": {"candidate_labels": ["a"] * 40}}
-    assert post(house, "/models/demo/bert", labels).status_code == 402, "a text is read once with each label"
+    assert post(house, "/models/demo/bert", labels).status_code == 429, "a text is read once with each label"
     place(house, limits={"project:shop": Limit(requests=0)})
     answer = post(house, "/models/demo/bert")
     assert answer.status_code == 429 and answer.json()["error_type"] == "overloaded"

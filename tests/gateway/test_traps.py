@@ -273,10 +273,10 @@ def test_a_stream_that_outgrows_its_money_gets_more_until_its_budget_refuses_and
     first = scene.settle(1, "done")["cost"]
     assert first > 4200 * EACH
     got = scene.call(stream=True)
-    assert got["error"] == "APIError" and got["code"] == "insufficient_quota" and not got["finish"]
+    assert got["error"] == "APIError" and got["code"] == "budget_exceeded" and not got["finish"]
     assert "max_tokens" in got["message"]
     settled = scene.settle(2, "failed")
-    assert settled["error"] == "insufficient_quota" and settled["cost"] > 5000 * EACH
+    assert settled["error"] == "budget_exceeded" and settled["cost"] > 5000 * EACH
     assert first + settled["cost"] < 11_500 * EACH, "what came within a moment"
     assert wire.closed_by_gateway.wait(20), "the provider goes on to write, and to take money"
 

@@ -285,4 +285,4 @@ class Everything(Built):
                 write("settled", told | model | ended | used | times)
         refused = {"request_id": "req-pages-refused", "project": "shop", "asked": "wanda/atlas", "status": 451}
         no = decision | {"verdict": "deny", "would_allow": [{"change": "purpose research", "verdict": "allow"}]}
-        write("refused", refused | {"code": "refused_by_decision", "message": LINE, "decision": no}, flush=True)
+        write("refused", refused | {"code": "policy_denied", "message": LINE, "decision": no}, flush=True)

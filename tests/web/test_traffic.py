@@ -62,6 +62,7 @@ def test_figures_are_short_and_never_claim_nothing_for_something() -> None:
         ({"status": "done", "settled_at": "2026-11-28T08:00:00Z", "cost": None}, "answered", False),
         ({"status": "client_gone"}, "the client left", False),
         ({"status": "upstream_died", "error": "upstream_died"}, "upstream died", True),
+        ({"status": 451, "code": "policy_denied", "refused_at": "x"}, "refused (policy_denied)", True),
         ({"status": 451, "code": "refused_by_decision", "refused_at": "x"}, "refused (refused_by_decision)", True),
         ({"opened_at": "2026-11-28T08:00:00Z"}, "not ended yet", False),
         (

@@ -76,7 +76,7 @@ def look_into(request: Request) -> Findings:
         text = (
             f"The model's name holds {', '.join(sorted(kinds))}; send the name of a model, e.g. one of GET /v1/models."
         )
-        raise Refusal(403, "personal_data", text, param="model")
+        raise Refusal(403, "privacy_denied", text, param="model")
     try:
         return inspect(request.value)
     except TooDeep as error:
@@ -121,7 +121,7 @@ def admit(snapshot: Snapshot, consumer: Consumer, request: Request, findings: Fi
 
 def _passed_over(name: str, refusal: Refusal, findings: Findings) -> str:
     """Why a route's earlier candidate was not taken, for the answer's header."""
-    if refusal.code == "personal_data":
+    if refusal.code == "privacy_denied":
         return f"personal; data class {findings.data_class}: kept from the external model {name}"
     return f"decision: {name} refused ({refusal.ecotone.get('verdict')})" if refusal.status == 451 else ""
 
@@ -164,7 +164,7 @@ def _candidate(snapshot: Snapshot, consumer: Consumer, name: str, findings: Find
             "knowledge_base": ruling.knowledge_base,
             "notice": "not legal advice",
         }
-        raise Refusal(451, "refused_by_decision", ruling.message, param="model", ecotone=told)
+        raise Refusal(451, "policy_denied", ruling.message, param="model", ecotone=told)
     own = target.engine_model or name
     model = own if target.socket or target.backend == "local" else name.partition("/")[2]
     masked = _must_mask(target, consumer, name, findings)
@@ -189,7 +189,7 @@ def _must_mask(target: Target, consumer: Consumer, name: str, findings: Findings
         remedy = "Call a local model, or have the project declare --personal-data pseudonymise."
     raise Refusal(
         403,
-        "personal_data",
+        "privacy_denied",
         f"The text holds {kinds} (data class {findings.data_class}) and {name} is outside of the house. {remedy}",
         ecotone={"data_class": findings.data_class, "kinds": findings.kinds, "model": name},
         headers={"x-ecotone-reason": f"personal; data class {findings.data_class}: not sent to an external model"},

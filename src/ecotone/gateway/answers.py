@@ -4,7 +4,8 @@ from typing import Any, Final
 
 import msgspec
 
-_TYPES: Final = {402: "insufficient_quota", 403: "permission_error", 429: "rate_limit_error", 451: "permission_error"}
+_TYPES: Final = {403: "permission_error", 429: "rate_limit_error", 451: "permission_error"}
+_MONEY: Final = frozenset({"budget_exceeded", "price_unknown"})
 
 
 class Refusal(Exception):
@@ -43,8 +44,18 @@ class Refusal(Exception):
         self.retry = retry
         self.wait = wait
 
+    @property
+    def is_about_money(self) -> bool:
+        """A budget refuses. The status is that of a rate, but no waiting helps, and no backend has too much to do."""
+        return self.status == 429 and self.code in _MONEY
+
+    @property
+    def is_ruled(self) -> bool:
+        """Refused by the decision, for what the text holds, or by a budget: what stands in the ledger."""
+        return self.status in (403, 451) or self.is_about_money
+
     def body(self) -> bytes:
-        error = {"message": self.message, "type": type_of(self.status), "code": self.code, "param": self.param}
+        error = {"message": self.message, "type": type_of(self), "code": self.code, "param": self.param}
         return msgspec.json.encode({"error": error, "ecotone": {"reasons": [], "would_allow": [], **self.ecotone}})
 
     def event(self) -> bytes:
@@ -52,8 +63,8 @@ class Refusal(Exception):
         return b"data: " + self.body() + b"\n\n"
 
 
-def type_of(status: int) -> str:
-    """OpenAI's `type` word for a status."""
-    if status >= 500:
-        return "server_error"
-    return _TYPES.get(status, "invalid_request_error")
+def type_of(refusal: Refusal) -> str:
+    """OpenAI's `type` word for a refusal."""
+    if refusal.is_about_money:
+        return "insufficient_quota"
+    return "server_error" if refusal.status >= 500 else _TYPES.get(refusal.status, "invalid_request_error")

@@ -141,7 +141,7 @@ class Limiter:
             now: the monotonic clock.
 
         Raises:
-            Refusal: 429 for a rate or slots, 402 for money; nothing stays reserved. NotLeased, a 429, when a slice is
+            Refusal: 429 for a rate, slots or money; nothing stays reserved. NotLeased, a 429, when a slice is
                 on its way: `park` tells when to try again.
         """
         if now >= self._look_at:

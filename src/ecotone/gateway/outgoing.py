@@ -37,7 +37,7 @@ def _check_masked(masked: Any, candidate: Candidate) -> None:
     kinds = ", ".join(sorted(left.kinds)) or "parts that cannot be looked into"
     raise Refusal(
         403,
-        "personal_data",
+        "privacy_denied",
         f"The text holds {kinds} in a form that placeholders do not hide, and {candidate.name} is outside of the "
         "house. Write it plainly or take it out, or call a local model.",
         ecotone={"data_class": left.data_class, "kinds": left.kinds, "model": candidate.name},

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from ecotone.gateway.skimming import skim
-from ecotone.gateway.structure import MOST_DEPTH, bad, check_cases, check_plain, check_size
+from ecotone.gateway.structure import MOST_DEPTH, bad, bad_value, check_cases, check_plain, check_size
 
 _MOST_NAME = 256
 _KNOWN = frozenset({"model", "messages", "stream", "stream_options", "input", "prompt", "tools", "max_tokens"})
@@ -141,19 +141,19 @@ def parse(face: str, body: bytes, *, skimming: bool = False) -> Request:
     get = value.get
     model = get("model")
     if model is not None and type(model) is not str:
-        raise bad("`model` must be a string, the name of a model, e.g. one of GET /v1/models.", "model")
+        raise bad_value("`model` must be a string, the name of a model, e.g. one of GET /v1/models.", "model")
     if not model:
         raise bad("`model` is missing; name a model, e.g. one of GET /v1/models.", "model")
     if len(model) > _MOST_NAME or not model.isprintable():
-        raise bad(f"`model` is no name of a model: at most {_MOST_NAME} printable characters.", "model")
+        raise bad_value(f"`model` is no name of a model: at most {_MOST_NAME} printable characters.", "model")
     needed = _NEEDED[face]
     if needed not in value:
         raise bad(f"`{needed}` is missing.", needed)
     if face == "chat" and not ((messages := value["messages"]) and type(messages) is list):
-        raise bad("`messages` must be a list with at least one message.", "messages")
+        raise bad_value("`messages` must be a list with at least one message.", "messages")
     stream = get("stream") or False
     if stream is not False and stream is not True:
-        raise bad("`stream` must be true or false.", "stream")
+        raise bad_value("`stream` must be true or false.", "stream")
     options = get("stream_options")
     wants_usage = options is not None and type(options) is dict and options.get("include_usage") is True
     stream = stream and face != "embeddings"

@@ -11,6 +11,7 @@ from ecotone.gateway.windows import FOREVER
 
 _UNIT = Decimal(10) ** 12
 _SOON = 0.05
+_RECORDED = ("scope", "value", "window", "opens", "budget")
 
 
 class NotLeased(Refusal):
@@ -18,7 +19,7 @@ class NotLeased(Refusal):
 
 
 def spent_up(account: Account, cost: int) -> Refusal:
-    """402: the budget does not hold what the call may cost."""
+    """429 that no waiting helps: the budget does not hold what the call may cost."""
     opens = None if account.ends == FOREVER else _time(account.ends)
     held = account.held
     reserved = f", {usd(held)} are reserved by calls that run" if held > 0 else ""
@@ -38,11 +39,11 @@ def spent_up(account: Account, cost: int) -> Refusal:
             "larger budget."
         )
     told = _told(account.scope, "budget", account.limit, opens) | {"window": account.window, "budget": account.id}
-    return Refusal(402, "insufficient_quota", text, ecotone=told, headers={"x-should-retry": "false"})
+    return Refusal(429, "budget_exceeded", text, ecotone=told, headers={"x-should-retry": "false"})
 
 
 def outgrown(account: Account) -> Refusal:
-    """402: an answer became longer than what was reserved for it, and its budget holds no more."""
+    """429: an answer became longer than what was reserved for it, and its budget holds no more."""
     opens = None if account.ends == FOREVER else _time(account.ends)
     text = (
         f"The answer is longer than what was reserved for it, and the budget of {named(account.scope)} has nothing "
@@ -50,14 +51,14 @@ def outgrown(account: Account) -> Refusal:
         "administrator for a larger budget."
     )
     told = _told(account.scope, "budget", account.limit, opens) | {"window": account.window, "budget": account.id}
-    return Refusal(402, "insufficient_quota", text, ecotone=told, headers={"x-should-retry": "false"})
+    return Refusal(429, "budget_exceeded", text, ecotone=told, headers={"x-should-retry": "false"})
 
 
 def unpriced(account: Account) -> Refusal:
-    """402: what the call costs is not known, so no budget can answer for it."""
+    """429: what the call costs is not known, so no budget can answer for it."""
     told = _told(account.scope, "budget", account.limit, None) | {"window": account.window, "price": "unknown"}
     text = _unpriced(account.scope, "this model", "BACKEND/MODEL")
-    return Refusal(402, "price_unknown", text, ecotone=told, headers={"x-should-retry": "false"})
+    return Refusal(429, "price_unknown", text, ecotone=told, headers={"x-should-retry": "false"})
 
 
 def about(refusal: Refusal, model: str) -> Refusal:
@@ -66,6 +67,11 @@ def about(refusal: Refusal, model: str) -> Refusal:
         refusal.ecotone["model"] = model
         refusal.message = _unpriced(str(refusal.ecotone["scope"]), model, model)
     return refusal
+
+
+def budget_of(refusal: Refusal) -> dict[str, Any]:
+    """What a record tells of the budget that refused: its scope, amount, window, when it opens again (UTC, or None)."""
+    return {name: refusal.ecotone[name] for name in _RECORDED if name in refusal.ecotone}
 
 
 def _unpriced(scope: str, model: str, name: str) -> str:

@@ -41,6 +41,11 @@ def bad(message: str, param: str | None = None) -> Refusal:
     return Refusal(400, "invalid_request", message, param=param)
 
 
+def bad_value(message: str, param: str) -> Refusal:
+    """The value of a field that is known is none that it may have."""
+    return Refusal(400, "invalid_value", message, param=param)
+
+
 def _frame(body: bytes) -> bytes:
     """The brackets, colons and commas outside of strings, in order: a JSON text without what it holds.
 

@@ -80,7 +80,7 @@ class Refused(EcotoneError):
     `decision` is the JSON form of the licence engine's Decision or of policy's outcome, with its reasons and clauses.
     """
 
-    code = "refused_by_decision"
+    code = "policy_denied"
 
     def __init__(self, message: str, *, decision: dict[str, Any], code: str | None = None) -> None:
         super().__init__(message, code=code)

@@ -28,7 +28,7 @@ async def body(request: Request) -> bytes:
         found += piece
         if len(found) > LARGEST_BODY:
             raise RequestError(
-                f"The body has more than {LARGEST_BODY} bytes; send less at once.", status=413, code="body_too_large"
+                f"The body has more than {LARGEST_BODY} bytes; send less at once.", status=413, code="request_too_large"
             )
     return bytes(found)
 

@@ -110,7 +110,7 @@ class Answering(Course):
         name = self.option.candidate.target.backend
         if not self._status:
             text = f"The backend {name} did not begin to answer in time; try again."
-            self.fail(Refusal(504, "upstream_timeout", text, retry=True))
+            self.fail(Refusal(504, "timeout", text, retry=True))
         elif self.request.stream and self._status == 200:
             self._stream_failed("stalled")
         else:

@@ -58,7 +58,7 @@ class AsgiClient:
     async def _body(self, head: Head) -> bytes:
         most = self._desk.most_body
         if head.length is not None and head.length > most:
-            raise Refusal(413, "body_too_large", f"The body has {head.length} bytes; at most {most} are taken.")
+            raise Refusal(413, "request_too_large", f"The body has {head.length} bytes; at most {most} are taken.")
         parts, size = [], 0
         try:
             async with asyncio.timeout(_BODY_SECONDS):
@@ -69,7 +69,7 @@ class AsgiClient:
                     parts.append(message.get("body", b""))
                     size += len(parts[-1])
                     if size > most:
-                        raise Refusal(413, "body_too_large", f"The body is larger than {most} bytes.")
+                        raise Refusal(413, "request_too_large", f"The body is larger than {most} bytes.")
                     if not message.get("more_body"):
                         return b"".join(parts)
         except TimeoutError:

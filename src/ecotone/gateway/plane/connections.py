@@ -447,4 +447,4 @@ class Connection:
 
 
 def _too_large(size: int, most: int) -> Refusal:
-    return Refusal(413, "body_too_large", f"The body has {size} bytes or more; at most {most} are taken.")
+    return Refusal(413, "request_too_large", f"The body has {size} bytes or more; at most {most} are taken.")

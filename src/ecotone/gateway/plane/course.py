@@ -16,6 +16,7 @@ from ecotone.gateway.plane.lanes import Lane, Option
 from ecotone.gateway.plane.passing import Passing
 from ecotone.gateway.plane.refused import refusal_of
 from ecotone.gateway.plane.upstreams import Upstream
+from ecotone.gateway.refusals import budget_of
 from ecotone.gateway.streams import EventCutter, StreamReader
 from ecotone.gateway.tasks.clients import event_of
 from ecotone.ledger import LedgerFull
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
 IN_THREAD: Final = 64 * 1024
 MOST_ERROR: Final = 64 * 1024
 RESTING: Final = "resting"
-NO_FAILURE: Final = frozenset({"personal_data", RESTING})
+NO_FAILURE: Final = frozenset({"privacy_denied", RESTING})
 """Refusals before anything was sent: they say nothing about a backend."""
-_MAY_BE_BILLED: Final = frozenset({"upstream_died", "upstream_timeout", "internal_error", "key_revoked", "draining"})
+_MAY_BE_BILLED: Final = frozenset({"upstream_died", "timeout", "internal_error", "key_revoked", "draining"})
 """Refusals that leave open whether the backend did what it was asked for, and takes money for it."""
 
 _NONE: Final[dict[bytes, bytes]] = {}
@@ -252,6 +253,8 @@ class Course(ABC):
         """Settle, then tell the client why. What a stream had produced until now is counted, whoever cut it."""
         if self._passing is not None:
             self._passing.estimate()
+        if refusal.is_about_money:
+            self.marks += b',"budget":%b' % msgspec.json.encode(budget_of(refusal))
 
         def tell(_: LedgerFull | None) -> None:
             self._refuse(refusal)

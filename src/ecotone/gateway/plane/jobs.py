@@ -89,7 +89,7 @@ class Job(Answering):
             return False
         if isinstance(refusal, NotLeased):
             return False
-        return refusal.status == 402 or str(refusal.ecotone.get("scope")).startswith("backend:")
+        return refusal.is_about_money or str(refusal.ecotone.get("scope")).startswith("backend:")
 
     def _start_next(self, refusal: Refusal) -> None:
         """Start the next candidate, as there is no room for this one. Raises the first refusal when none has room."""

@@ -26,6 +26,7 @@ from ecotone.gateway.plane.lanes import Lane, header_block
 from ecotone.gateway.plane.later import Asked, Dropped, Later, Who
 from ecotone.gateway.plane.listing import row_of
 from ecotone.gateway.plane.marks import tags_of, trace_of
+from ecotone.gateway.refusals import budget_of
 from ecotone.gateway.snapshot import Consumer, Key
 from ecotone.gateway.tasks.addresses import TASKS
 from ecotone.gateway.tasks.clients import faced
@@ -220,7 +221,7 @@ class Plane(TaskDesk):
 
     def _no_room(self, asked: Asked, lane: Lane, refusal: Refusal) -> Work | None:
         """A request has no room under a limit. Raises the refusal where it stays out of the ledger."""
-        if refusal.status != 402:
+        if not refusal.is_about_money:
             raise refusal
         self._note_refused(asked, refusal)
         return None
@@ -331,7 +332,7 @@ class Plane(TaskDesk):
     def _note_refused(self, asked: Asked, refusal: Refusal) -> None:
         """A refusal by decision, data class or budget stands in the ledger; it is told, written or not."""
         client, head, request, findings = asked.client, asked.head, asked.request, asked.findings
-        if refusal.status not in (402, 403, 451):
+        if not refusal.is_ruled:
             self.refuse(client, refusal, head)
             return
         try:
@@ -356,6 +357,8 @@ class Plane(TaskDesk):
             "knowledge_base": told.get("knowledge_base"),
             "decision": {k: told[k] for k in ("verdict", "reasons", "would_allow", "knowledge_base") if k in told},
         }
+        if refusal.is_about_money:
+            record["budget"] = budget_of(refusal)
         if asked.who.trace:
             record["trace"] = asked.who.trace.decode()
         self.turns.add("refused", msgspec.json.encode(record), lambda _: self.tell(client, refusal, own))

@@ -14,6 +14,8 @@ from ecotone.gateway.keys import without_key
 _MOST_WAIT: Final = 3600.0
 _OWN_FAULT: Final = frozenset({400, 404, 409, 413, 415, 422})
 _BUSY: Final = frozenset({503, 529})
+_MONEY: Final = frozenset({"insufficient_quota", "budget_exceeded", "price_unknown"})
+"""What OpenAI calls it, and another gateway of ours: trying again does not help, as it does with a rate."""
 _CODE: Final = re.compile(r"[A-Za-z][A-Za-z_.-]{1,63}")
 _MOST_CONTAINERS: Final = 1000
 
@@ -31,6 +33,10 @@ def refusal_of(status: int, headers: dict[bytes, bytes], raw: bytes, name: str, 
     told = _error(raw, key)
     text = told.get("message", "")
     wait = _wait(headers)
+    if status == 402 or (status == 429 and (told.get("type") in _MONEY or told.get("code") in _MONEY)):
+        text = f"The server's own account at the backend {name} has no money left{': ' + text if text else ''}; an "
+        text += "administrator must look at it."
+        return Refusal(502, "backend_unpaid", text, headers={"x-should-retry": "false"}, retry=True)
     if status == 429:
         text = f"The backend {name} limits its rate: {text or 'try again later'}"
         return Refusal(429, "rate_limit_exceeded", text, headers=_after(wait), retry=True, wait=wait)
@@ -69,7 +75,7 @@ def told_by(raw: bytes, key: str) -> str:
 
 
 def _error(raw: bytes, key: str) -> dict[str, str]:
-    """Message, code and param of an error body, as far as it has them; a code is a word, as it enters records."""
+    """Message, type, code and param of an error body, as far as it has them; a code is a word, as it enters records."""
     if raw.count(b"{") + raw.count(b"[") > _MOST_CONTAINERS:
         return {}
     try:
@@ -83,7 +89,7 @@ def _error(raw: bytes, key: str) -> dict[str, str]:
         error = {"message": error}
     if not isinstance(error, dict):
         return {}
-    most = {"message": 500, "code": 64, "param": 100}
+    most = {"message": 500, "type": 64, "code": 64, "param": 100}
     told = {k: without_key(v, key)[:n] for k, n in most.items() if isinstance(v := error.get(k), str)}
     if not _CODE.fullmatch(told.get("code", "")):
         told.pop("code", None)

@@ -3,7 +3,7 @@
 from typing import Any, Final, TypeGuard
 
 from ecotone.gateway.parsing import Request, read_object
-from ecotone.gateway.structure import bad
+from ecotone.gateway.structure import bad, bad_value
 from ecotone.gateway.tasks.addresses import TASKS, Called
 
 _FIELDS: Final = frozenset(
@@ -84,10 +84,10 @@ def parse_task(called: Called, body: bytes, hub: bytes = b"") -> TaskRequest:
         raise bad("`inputs` is missing; a task is sent as a JSON object with `inputs` and its parameters.", "inputs")
     parameters = value.get("parameters")
     if parameters is not None and not isinstance(parameters, dict):
-        raise bad("`parameters` must be an object.", "parameters")
+        raise bad_value("`parameters` must be an object.", "parameters")
     stream = value.get("stream")
     if stream is not None and not isinstance(stream, bool):
-        raise bad("`stream` must be true or false.", "stream")
+        raise bad_value("`stream` must be true or false.", "stream")
     return TaskRequest(called, bool(stream), value, body, canonical, hub)
 
 

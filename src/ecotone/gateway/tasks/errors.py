@@ -1,7 +1,8 @@
 """Refusals as Hugging Face's clients read them: `{"error", "error_type"}`, with our own part beside.
 
 `error_type` picks the exception of `InferenceClient.text_generation`, which hides the status. So it stands where it
-says more than the status does; 401, 402, 403, 404 and 451 are told by their status alone.
+says more than the status does; 401, 403, 404 and 451 are told by their status alone, and a budget that refuses is no
+overload.
 """
 
 from typing import Any, Final
@@ -28,6 +29,8 @@ def error_body(refusal: Refusal) -> bytes:
     """The body of an answer that refuses. `estimated_time`, in seconds, stands where waiting for an engine helps."""
     told: dict[str, Any] = {"error": refusal.message}
     kind = "incomplete_generation" if refusal.code == "upstream_died" else _TYPES.get(refusal.status)
+    if refusal.is_about_money:
+        kind = None
     if kind is not None:
         told["error_type"] = kind
     wait = refusal.headers.get("retry-after", "")

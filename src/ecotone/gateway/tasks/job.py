@@ -146,7 +146,7 @@ def suited(lane: Lane, options: list[Option]) -> list[Option]:
             f"The text holds personal data and {able[0].name} is outside of the house; a task is not sent with "
             "placeholders, as its places, scores and vectors would be another text's. Call a local model."
         )
-        raise Refusal(403, "personal_data", text)
+        raise Refusal(403, "privacy_denied", text)
     if waiting := [option for option in lane.options if takes_tasks(option.candidate.target)]:
         text = f"The engine of {waiting[0].name} is not ready ({waiting[0].candidate.target.note})."
         raise Refusal(503, "engine_not_ready", text, param="model", headers={"retry-after": "5"})

@@ -104,6 +104,34 @@ def test_the_page_of_traffic_shows_what_passed_and_leads_to_each_request(server:
     assert SECRET not in why
 
 
+def test_the_page_of_a_request_that_a_budget_refused_tells_which_and_what_to_do(server: Running) -> None:
+    server.told("project", "create", "poor", "--mode", "serve_api", "--purpose", "commercial", "--budget", "1USD/month")
+    key = server.told("key", "create", "--project", "poor")["key"]
+
+    def refused(code: str) -> httpx.Response | None:
+        answer = call(server, key, max_tokens=10**6)
+        return answer if answer.status_code == 429 and answer.json()["error"]["code"] == code else None
+
+    unknown = until(lambda: refused("price_unknown"), 60)
+    server.told("price", "set", "far/gpt", "--input", "2", "--output", "8")
+    try:
+        answer = until(lambda: refused("budget_exceeded"), 60)
+    finally:
+        server.told("price", "remove", "far/gpt")
+    own = answer.headers["x-request-id"]
+    page = server.http.get(f"/ecotone/why/{own}").text
+    for word in (
+        "Refused by a budget", "the project poor", "1 USD for the month", "Opens again", "an administrator, with",
+        "/ecotone/projects/poor",
+    ):  # fmt: skip
+        assert word in page, word
+    assert "None is in the record" not in page
+    assert "`ecotone price set far/gpt" in server.http.get(f"/ecotone/why/{unknown.headers['x-request-id']}").text
+    told = server.cli("why", own).stdout
+    assert "scope=project:poor" in told and "budget_exceeded" in told and "opens=" in told
+    assert of_gateway(server, "refused_total", code="budget_exceeded") >= 1
+
+
 def test_traffic_is_for_administrators_and_for_whoever_made_a_project(server: Running) -> None:
     token = server.told("token", "create", "ann", "--role", "write")["token"]
     for path in ("/ecotone/traffic", "/ecotone/requests"):

@@ -277,6 +277,7 @@ def test_a_stream_that_outgrows_its_money_gets_more_until_its_budget_refuses_and
     assert "max_tokens" in got["message"]
     settled = scene.settle(2, "failed")
     assert settled["error"] == "budget_exceeded" and settled["cost"] > 5000 * EACH
+    assert (settled["budget"]["scope"], settled["budget"]["value"]) == ("project:shop", "0.0105 USD")
     assert first + settled["cost"] < 11_500 * EACH, "what came within a moment"
     assert wire.closed_by_gateway.wait(20), "the provider goes on to write, and to take money"
 

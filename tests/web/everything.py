@@ -286,3 +286,6 @@ class Everything(Built):
         refused = {"request_id": "req-pages-refused", "project": "shop", "asked": "wanda/atlas", "status": 451}
         no = decision | {"verdict": "deny", "would_allow": [{"change": "purpose research", "verdict": "allow"}]}
         write("refused", refused | {"code": "policy_denied", "message": LINE, "decision": no}, flush=True)
+        budget = {"scope": f"project:{LONG}/user:{LONG}", "value": "1 USD", "window": "2026-11", "opens": None}
+        spent = {"status": 429, "code": "budget_exceeded", "message": LINE, "decision": {}, "budget": budget}
+        write("refused", refused | {"request_id": "req-pages-spent"} | spent, flush=True)

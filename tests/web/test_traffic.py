@@ -104,3 +104,67 @@ def test_a_request_tells_who_was_tried_and_what_would_have_helped() -> None:
     assert found.would_allow == ["purpose research"] and found.duties == ["name it"]
     assert ("Cost", "1.5 USD") in found.used and ("Price", "2026-11-01") in found.used
     assert found.verdict_word == "Not allowed" and ("Task", "fill-mask") in found.who
+
+
+BUDGET = {
+    "scope": "project:shop",
+    "value": "50 USD",
+    "window": "2026-11",
+    "opens": "2026-12-01T00:00:00Z",
+    "budget": "project:shop@month",
+}
+
+
+def test_a_request_that_a_budget_refused_has_a_verdict_and_names_the_budget_and_who_can_change_it() -> None:
+    found = explained({"refused_at": "x", "status": 429, "code": "budget_exceeded", "decision": {}, "budget": BUDGET})
+    assert (found.verdict, found.verdict_mark, found.verdict_word) == ("deny", "✕", "Refused by a budget")
+    told = dict(found.budget)
+    assert told["Budget of"] == "the project shop"
+    assert told["It holds"] == "50 USD for the month 2026-11"
+    assert told["Opens again"] == "2026-12-01 00:00:00 UTC"
+    assert told["Who can change it"].startswith("an administrator, with `ecotone project set shop --budget")
+    assert found.budget_page == "/ecotone/projects/shop"
+
+
+@pytest.mark.parametrize(
+    ("scope", "window", "named", "holds", "page"),
+    [
+        ("key:4711", "2026-W48", "the key 4711", "50 USD for the week 2026-W48", "/ecotone/keys/4711"),
+        ("organisation", "total", "the organisation", "50 USD in total", ""),
+        ("backend:openai", "2026-11-28", "the backend openai", "50 USD for the day 2026-11-28", ""),
+        (
+            "project:shop/user:ann",
+            "2026-11-28T08",
+            "the user 'ann' of the project shop",
+            "50 USD for the hour 2026-11-28 at 08",
+            "/ecotone/projects/shop",
+        ),
+    ],
+)
+def test_whosever_the_budget_is_it_is_told(scope: str, window: str, named: str, holds: str, page: str) -> None:
+    budget = BUDGET | {"scope": scope, "window": window, "opens": None}
+    found = explained({"refused_at": "x", "status": 429, "code": "budget_exceeded", "budget": budget})
+    told = dict(found.budget)
+    assert (told["Budget of"], told["It holds"], told["Opens again"]) == (named, holds, "not by itself")
+    assert found.budget_page == page
+
+
+def test_refusals_without_a_verdict_say_what_refused_also_in_records_of_before() -> None:
+    for code in ("personal_data", "privacy_denied"):
+        found = explained({"refused_at": "x", "status": 403, "code": code, "decision": {}})
+        assert (found.verdict_word, found.budget) == ("Refused for what the text holds", [])
+    old = explained({"refused_at": "x", "status": 402, "code": "insufficient_quota", "decision": {}, "message": "The"})
+    assert (old.verdict_word, old.message) == ("Refused by a budget", "The")
+    assert [name for name, _ in old.budget] == ["Who can change it"]
+    price = explained({"refused_at": "x", "status": 429, "code": "price_unknown", "model": "far/m", "budget": BUDGET})
+    assert (
+        "price is not known" in price.verdict_word
+        and "`ecotone price set far/m" in dict(price.budget)["Who can change it"]
+    )
+
+
+def test_a_stream_that_its_budget_cut_keeps_its_verdict_and_names_the_budget() -> None:
+    told = {"settled_at": "x", "status": "failed", "error": "budget_exceeded", "decision": {"verdict": "allow"}}
+    found = explained(told | {"budget": BUDGET})
+    assert (found.outcome, found.verdict) == ("failed (budget_exceeded)", "allow")
+    assert dict(found.budget)["Budget of"] == "the project shop"

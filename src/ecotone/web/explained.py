@@ -12,6 +12,7 @@ from typing import Any
 from ecotone.gateway.budgets import usd as exact
 from ecotone.vocabulary import Verdict
 from ecotone.web.licensing import VERDICT_MARKS, VERDICT_WORDS
+from ecotone.web.refused import BY, budget_rows, code_of, page_of
 from ecotone.web.rendering import words
 from ecotone.web.traffic import seconds, usd
 
@@ -58,6 +59,8 @@ class Explained:
     verdict: str
     verdict_word: str
     verdict_mark: str
+    budget: list[tuple[str, str]]
+    budget_page: str
     decision: list[tuple[str, str]]
     reasons: list[dict[str, Any]]
     duties: list[str]
@@ -77,15 +80,18 @@ def explained(told: Mapping[str, Any]) -> Explained:
     assert isinstance(decision, dict)
     verdict = str(decision.get("verdict") or "")
     known = verdict in {v.value for v in Verdict}
+    refused_by = BY.get(code_of(told), "") if "refused_at" in told and not known else ""
     outcome, failed = _outcome(told)
     return Explained(
         outcome=outcome,
         failed=failed,
         message=str(told.get("message") or decision.get("message") or ""),
         who=_facts(told, _WHO),
-        verdict=verdict,
-        verdict_word=VERDICT_WORDS[Verdict(verdict)] if known else words(verdict),
-        verdict_mark=VERDICT_MARKS[Verdict(verdict)] if known else "",
+        verdict=str(Verdict.DENY) if refused_by else verdict,
+        verdict_word=refused_by or (VERDICT_WORDS[Verdict(verdict)] if known else words(verdict)),
+        verdict_mark=VERDICT_MARKS[Verdict.DENY if refused_by else Verdict(verdict)] if refused_by or known else "",
+        budget=budget_rows(told),
+        budget_page=page_of(told),
         decision=_decision(told, decision),
         reasons=_dicts(told.get("reasons") or decision.get("reasons")),
         duties=[_said(duty) for duty in decision.get("duties") or []],

@@ -207,7 +207,7 @@ def test_without_the_coordinator_a_worker_spends_its_slice_and_then_refuses(plac
     place.start(alone=False)
     told = [said(worker) for worker in workers]
     assert before < place.spent() <= LIMIT
-    assert all(each["refused"].get("503", 0) > 0 for each in told)
+    assert all(each["refused"].get("limits_unreachable", 0) > 0 for each in told)
 
 
 def test_slots_are_shared_and_those_of_a_dead_worker_return_when_its_lease_ends(place: Place) -> None:

@@ -34,8 +34,8 @@ from ecotone.vocabulary import Conflict, Forbidden, Invalid
 
 MOST_OVERLAP = timedelta(days=90)
 _KEPT_AFTER = timedelta(days=1)  # so that a path can tell what has expired from what was revoked
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_HASH = re.compile(r"[0-9a-f]{64}")
+NOTE = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]{0,200}")
+HASH = re.compile(r"[0-9a-f]{64}")
 
 
 class KeyTerms(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +49,7 @@ class KeyTerms(msgspec.Struct, frozen=True, kw_only=True):
 
     def checked(self) -> "KeyTerms":
         """The same in its usual writing. Raises Invalid, naming the field."""
-        if len(self.note) > 200 or _CONTROL.search(self.note):
+        if not NOTE.fullmatch(self.note):
             raise Invalid("A note is one line of at most 200 letters.", param="note")
         if self.expires is not None and self.expires.tzinfo is None:
             raise Invalid("`expires` needs its zone, e.g. 2027-01-31T00:00:00Z.", param="expires")
@@ -295,7 +295,7 @@ def _check_narrower(wanted: KeyTerms, before: KeyTerms) -> None:
 def _free(session: Session, sha256: str) -> str:
     """The hash of a secret from elsewhere. Raises Invalid or Conflict when it cannot be taken."""
     hashed = sha256.strip().lower()
-    if not _HASH.fullmatch(hashed):
+    if not HASH.fullmatch(hashed):
         raise Invalid("`sha256` is the SHA-256 of the secret's UTF-8 bytes as 64 hexadecimal digits.", param="sha256")
     for column in (KeyRow.hash, OldSecretRow.hash, TokenRow.hash):
         if session.scalar(sa.select(column).where(column == hashed)) is not None:

@@ -14,7 +14,7 @@ NO_MODEL = "-"
 NO_NETWORK = "0.0.0.0/32"
 """A network that nobody calls from."""
 MOST = 100
-_PATTERN = re.compile(r"[\w.@:/-]{1,200}\*?|\*", re.ASCII)
+PATTERN = re.compile(r"[\w.@:/-]{1,200}\*?|\*", re.ASCII)
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -24,7 +24,7 @@ def checked_models(patterns: Iterable[str]) -> tuple[str, ...]:
     if len(found) > MOST:
         raise Invalid(f"At most {MOST} patterns of models can be named.", param="models")
     for pattern in found:
-        if not _PATTERN.fullmatch(pattern) or pattern == NO_MODEL:
+        if not PATTERN.fullmatch(pattern) or pattern == NO_MODEL:
             raise Invalid(
                 f"{pattern!r} is no pattern of models: a name such as openai/gpt-4o or assistant, or the beginning of "
                 "one and a star, such as openai/*.",

@@ -19,12 +19,12 @@ from ecotone.licences import Use
 from ecotone.vocabulary import Conflict, Forbidden, Invalid, Mode, PersonalData, Purpose
 
 HOUSE = "house"
-_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
-_TERRITORY = re.compile(r"[A-Z]{2}|EU|EEA|worldwide")
-_USER = re.compile(r"[\w.-]{1,96}")
-_TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
-_MOST_NAMES = 50
-_MOST_DAYS = 3650
+NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
+TERRITORY = re.compile(r"[A-Z]{2}|EU|EEA|worldwide")
+USER = re.compile(r"[\w.-]{1,96}")
+TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
+MOST_NAMES = 50
+MOST_DAYS = 3650
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,12 +45,12 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     def checked(self) -> "Bounds":
         """The same in its usual writing. Raises Invalid, naming the field."""
         for owner in self.owners:
-            if not _USER.fullmatch(owner):
+            if not USER.fullmatch(owner):
                 raise Invalid(f"{owner!r} is no name of a user: letters, digits, '.', '_' or '-'.", param="owners")
-        if len(self.owners) > _MOST_NAMES:
-            raise Invalid(f"At most {_MOST_NAMES} owners can be named.", param="owners")
-        if not 0 <= self.keep_days <= _MOST_DAYS:
-            raise Invalid(f"Texts are kept for 0 to {_MOST_DAYS} days; got {self.keep_days}.", param="keep_days")
+        if len(self.owners) > MOST_NAMES:
+            raise Invalid(f"At most {MOST_NAMES} owners can be named.", param="owners")
+        if not 0 <= self.keep_days <= MOST_DAYS:
+            raise Invalid(f"Texts are kept for 0 to {MOST_DAYS} days; got {self.keep_days}.", param="keep_days")
         return msgspec.structs.replace(
             self,
             owners=tuple(dict.fromkeys(self.owners)),
@@ -63,10 +63,10 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
 def checked_tags(tags: Iterable[str]) -> tuple[str, ...]:
     """Tags, each once. Raises Invalid."""
     found = tuple(dict.fromkeys(tags))
-    if len(found) > _MOST_NAMES:
-        raise Invalid(f"At most {_MOST_NAMES} tags can be set.", param="tags")
+    if len(found) > MOST_NAMES:
+        raise Invalid(f"At most {MOST_NAMES} tags can be set.", param="tags")
     for tag in found:
-        if not _TAG.fullmatch(tag):
+        if not TAG.fullmatch(tag):
             raise Invalid(f"{tag!r} is no tag: 1 to 64 letters, digits, '.', '_', ':' or '-'.", param="tags")
     return found
 
@@ -118,7 +118,7 @@ def use_variables(
 def check_territory(territory: Iterable[str]) -> None:
     """Raises Invalid for what is neither a country, a group of countries nor everywhere."""
     for place in territory:
-        if not _TERRITORY.fullmatch(place):
+        if not TERRITORY.fullmatch(place):
             raise Invalid(
                 f"{place!r} is no territory: a country as two capitals (DE), EU, EEA or worldwide is expected.",
                 param="territory",
@@ -157,7 +157,7 @@ class Projects:
             Forbidden: when bounds are set by one who is no administrator.
             ProjectExists.
         """
-        if not _NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
             raise Invalid(
                 f"{name!r} is no name of a project: 1 to 64 lower-case letters, digits, '.', '_' or '-', beginning and "
                 "ending with a letter or digit.",

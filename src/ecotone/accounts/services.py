@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import re
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from ecotone.accounts.actors import Actor
 from ecotone.accounts.keys import Keys, key_behind
 from ecotone.accounts.models import ProfileRow, ProjectRow, TokenRow
 from ecotone.accounts.profile import KeptProfile, Profile
-from ecotone.accounts.projects import HOUSE, Projects, house_row
+from ecotone.accounts.projects import HOUSE, USER, Projects, house_row
 from ecotone.accounts.users import (
     actor_behind,
     check_revoking,
@@ -104,7 +103,7 @@ class Accounts(Projects, Keys):
     def create_token(self, user: str, role: Role, note: str = "") -> tuple[TokenInfo, str]:
         """A token for a user; the secret is returned once and stored as a hash."""
         secret = "ect_" + secrets.token_urlsafe(32)
-        if not re.fullmatch(r"[\w.-]{1,96}", user):
+        if not USER.fullmatch(user):
             raise Invalid("A user's name has 1 to 96 letters, digits, '.', '_' or '-'.", param="user")
         with self._database.writing() as session:
             row = token_row(secret_hash(secret), user, role, note[:200])

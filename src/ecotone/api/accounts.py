@@ -1,11 +1,14 @@
 """Projects and tokens over REST."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from ecotone.accounts import Actor, Bounds, Project, ProjectNotFound, TokenInfo, standing
+from ecotone.accounts.projects import MOST_DAYS, MOST_NAMES, NAME, TERRITORY, USER
 from ecotone.api.endpoint import Call, Need, endpoint
+from ecotone.api.keys import Models, Tags
+from ecotone.api.shapes import many, schema, text, within
 from ecotone.licences import KnowledgeBase, check_variables
 from ecotone.vocabulary import Mode, PersonalData, Purpose, Role
 
@@ -16,17 +19,17 @@ class ProjectTerms(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     mode: Mode
     purpose: Purpose
     personal_data: PersonalData = PersonalData.LOCAL_ONLY
-    users: int | None = None
-    revenue: float | None = None
-    territory: list[str] = []
+    users: Annotated[int, within(0)] | None = None
+    revenue: Annotated[float, within(0)] | None = None
+    territory: list[Annotated[str, text(TERRITORY)]] = []
     variables: dict[str, Any] = {}
-    owners: list[str] = []
-    models: list[str] = []
+    owners: Annotated[list[Annotated[str, text(USER)]], many(MOST_NAMES)] = []
+    models: Models = []
     networks: list[str] = []
-    tags: list[str] = []
+    tags: Tags = []
     scan: bool = True
     scan_reason: str = ""
-    keep_days: int = 0
+    keep_days: Annotated[int, within(0, MOST_DAYS)] = 0
 
     def told(self, knowledge: KnowledgeBase) -> dict[str, Any]:
         """As `create_project` and `set_project` take it."""
@@ -52,11 +55,11 @@ class ProjectTerms(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class NewProject(ProjectTerms, kw_only=True):
-    name: str
+    name: Annotated[str, text(NAME)]
 
 
 class NewToken(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    user: str
+    user: Annotated[str, text(USER)]
     role: Role = Role.READ
     note: str = ""
 
@@ -70,7 +73,14 @@ def create_project(call: Call) -> Any:
     return project_document(project, call.actor)
 
 
-@endpoint("PUT", "/projects/{name}", need=Need.ADMIN, body=ProjectTerms, summary="Set a project whole; made if absent")
+@endpoint(
+    "PUT",
+    "/projects/{name}",
+    need=Need.ADMIN,
+    body=ProjectTerms,
+    summary="Set a project whole; made if absent",
+    shapes={"name": schema(NAME)},
+)
 def set_project(call: Call) -> Any:
     accounts, name = call.services.accounts, call.path["name"]
     told = call.body.told(call.services.knowledge)

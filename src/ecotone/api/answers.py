@@ -1,21 +1,23 @@
 """Answers as data over REST: records of the ledger made into a data set."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from ecotone.api.endpoint import Call, Need, endpoint
-from ecotone.api.ledger import moment
+from ecotone.api.ledger import When, moment
+from ecotone.api.shapes import text
 from ecotone.api.work import job_json
+from ecotone.catalog.names import ID
 
 
 class NewAnswerSet(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Which answers, into which data set. `sensitive`: leave-out, mask or keep."""
 
-    dataset: str
+    dataset: Annotated[str, text(ID)]
     project: str
-    since: str | None = None
-    until: str | None = None
+    since: When | None = None
+    until: When | None = None
     route: str | None = None
     model: str | None = None
     private: bool = True

@@ -5,7 +5,7 @@ something msgspec can encode. They know no HTTP; `errors.py` maps what they rais
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, get_type_hints
@@ -57,6 +57,8 @@ class Endpoint:
     body: type | None
     status: int
     most: int
+    shapes: Mapping[str, dict[str, Any]]
+    media: str
 
     @property
     def acts(self) -> bool:
@@ -76,6 +78,8 @@ def endpoint(
     body: type | None = None,
     status: int = 200,
     most: int = MOST_BODY_BYTES,
+    shapes: Mapping[str, dict[str, Any]] | None = None,
+    media: str = "application/json",
 ) -> Callable[[Callable[[Call], Any]], Callable[[Call], Any]]:
     """Register a handler under `PREFIX + path`.
 
@@ -87,10 +91,12 @@ def endpoint(
         body: a msgspec type that the JSON body must match.
         status: of a success.
         most: bytes of a body; more only where a user sends data.
+        shapes: schemas of path parameters, and of the body as `body`, beside what its type tells; see `shapes.py`.
+        media: type of a success's body.
     """
 
     def register(handler: Callable[[Call], Any]) -> Callable[[Call], Any]:
-        ENDPOINTS.append(Endpoint(method, path, handler, summary, need, body, status, most))
+        ENDPOINTS.append(Endpoint(method, path, handler, summary, need, body, status, most, shapes or {}, media))
         return handler
 
     return register

@@ -1,41 +1,59 @@
 """Backends, routes, the replay of a request and the ledger over REST."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from ecotone.api.endpoint import Call, Need, endpoint
 from ecotone.api.openapi import document
+from ecotone.api.shapes import many, schema, text, within, word
 from ecotone.gateway import Backend, Route, RouteOptions
+from ecotone.gateway.addresses import ADDRESS
+from ecotone.gateway.backends import NAME as BACKEND
+from ecotone.gateway.backends import VARIABLE
+from ecotone.gateway.dialects import DIALECTS
+from ecotone.gateway.routing import (
+    MOST,
+    MOST_CACHE_SECONDS,
+    MOST_RETRIES,
+    MOST_SECONDS,
+    MOST_WEIGHT,
+    STRATEGIES,
+    TARGET,
+)
+from ecotone.gateway.routing import NAME as ROUTE
 from ecotone.vocabulary import Location, NotFound, Tier
+
+_Target = Annotated[str, text(TARGET)]
+_Seconds = Annotated[float, within(0, MOST_SECONDS)]
 
 
 class BackendTerms(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    url: str
-    dialect: str = "openai"
-    key_env: str | None = None
+    url: Annotated[str, text(ADDRESS)]
+    dialect: Annotated[str, word(DIALECTS)] = "openai"
+    key_env: Annotated[str, text(VARIABLE)] | None = None
     location: Location = Location.EXTERNAL
     tier: Tier = Tier.PAID
     terms: str | None = None
 
 
 class NewBackend(BackendTerms, kw_only=True):
-    name: str
+    name: Annotated[str, text(BACKEND)]
 
 
 class RouteTerms(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Candidates in order, beside them their weights; seconds are 0 for the setting's, an answer is kept for none."""
 
-    to: list[str]
-    strategy: str = "fallback"
-    weights: list[float] = []
-    shadow: str | None = None
-    shadow_share: float = 1.0
-    retries: int = 1
-    connect_seconds: float = 0.0
-    first_seconds: float = 0.0
-    idle_seconds: float = 0.0
-    cache_seconds: int = 0
+    to: Annotated[list[_Target], many(MOST, least=1, once=True)]
+    strategy: Annotated[str, word(STRATEGIES)] = "fallback"
+    weights: Annotated[list[Annotated[float, within(0, MOST_WEIGHT)]], many(MOST)] = []
+    shadow: _Target | None = None
+    shadow_share: Annotated[float, within(0, 1, above=True)] = 1.0
+    retries: Annotated[int, within(0, MOST_RETRIES)] = 1
+    connect_seconds: _Seconds = 0.0
+    first_seconds: _Seconds = 0.0
+    idle_seconds: _Seconds = 0.0
+    cache_seconds: Annotated[int, within(0, MOST_CACHE_SECONDS)] = 0
     alias: bool = False
     sticky: bool = False
 
@@ -49,7 +67,14 @@ def add_backend(call: Call) -> Any:
     return _made(call, "backend.added", backend, warnings)
 
 
-@endpoint("PUT", "/backends/{name}", need=Need.ADMIN, body=BackendTerms, summary="Set a provider whole; made if absent")
+@endpoint(
+    "PUT",
+    "/backends/{name}",
+    need=Need.ADMIN,
+    body=BackendTerms,
+    summary="Set a provider whole; made if absent",
+    shapes={"name": schema(BACKEND)},
+)
 def set_backend(call: Call) -> Any:
     backend, warnings = call.services.backends.set(call.path["name"], actor=call.actor, **_told(call.body))
     return _made(call, "backend.set", backend, warnings)
@@ -82,7 +107,14 @@ def remove_backend(call: Call) -> Any:
     return {"removed": call.path["name"]}
 
 
-@endpoint("PUT", "/routes/{name}", need=Need.ADMIN, body=RouteTerms, summary="Set a route whole; made if absent")
+@endpoint(
+    "PUT",
+    "/routes/{name}",
+    need=Need.ADMIN,
+    body=RouteTerms,
+    summary="Set a route whole; made if absent",
+    shapes={"name": schema(ROUTE)},
+)
 def set_route(call: Call) -> Any:
     new: RouteTerms = call.body
     route = call.services.routes.set(

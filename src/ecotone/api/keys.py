@@ -1,23 +1,36 @@
 """Keys of projects over REST. A secret is told once, in the answer that made it."""
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from ecotone.accounts import KeyInfo, KeyTerms
+from ecotone.accounts.keys import HASH, MOST_OVERLAP, NOTE
+from ecotone.accounts.patterns import MOST as MOST_PATTERNS
+from ecotone.accounts.patterns import NO_MODEL, PATTERN
+from ecotone.accounts.projects import MOST_NAMES, TAG
 from ecotone.api.endpoint import Call, Need, endpoint
+from ecotone.api.shapes import many, moment, text, within
 from ecotone.gateway import Allowance
+from ecotone.gateway.budgets import WRITTEN
+from ecotone.gateway.kept_limits import MOST as MOST_COUNT
+from ecotone.gateway.kept_limits import MOST_BUDGETS
+
+Models = Annotated[list[Annotated[str, text(PATTERN, but=NO_MODEL)]], many(MOST_PATTERNS)]
+Tags = Annotated[list[Annotated[str, text(TAG)]], many(MOST_NAMES)]
+Count = Annotated[int, within(0, MOST_COUNT)]
+Budgets = Annotated[list[Annotated[str, text(WRITTEN)]], many(MOST_BUDGETS)]
 
 
 class Terms(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """What can be set of a key. Empty lists bound nothing; `expires` with its zone, null for never."""
 
-    note: str = ""
-    expires: datetime | None = None
-    models: list[str] = []
+    note: Annotated[str, text(NOTE)] = ""
+    expires: Annotated[datetime, moment()] | None = None
+    models: Models = []
     networks: list[str] = []
-    tags: list[str] = []
+    tags: Tags = []
 
     def terms(self) -> KeyTerms:
         return KeyTerms(
@@ -33,15 +46,15 @@ class NewKey(Terms, kw_only=True):
     """A key of a project, with limits and budgets of its own. `sha256` takes over a secret that exists elsewhere."""
 
     project: str
-    sha256: str | None = None
-    requests: int | None = None
-    tokens: int | None = None
-    concurrent: int | None = None
-    budgets: list[str] = []
+    sha256: Annotated[str, text(HASH)] | None = None
+    requests: Count | None = None
+    tokens: Count | None = None
+    concurrent: Count | None = None
+    budgets: Budgets = []
 
 
 class Rotation(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    overlap_seconds: int = 0
+    overlap_seconds: Annotated[int, within(0, MOST_OVERLAP.total_seconds())] = 0
 
 
 @endpoint("POST", "/keys", need=Need.WRITE, body=NewKey, status=201, summary="Make a key; its secret is shown once")

@@ -2,30 +2,33 @@
 
 import re
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from starlette.responses import StreamingResponse
 
 from ecotone.api.endpoint import Call, Need, endpoint
+from ecotone.api.shapes import DAY, MOMENT, text, within
 from ecotone.vocabulary import Invalid, NotFound
 
+_MOST_DAYS = 1_000_000
+When = Annotated[str, text(DAY, MOMENT)]
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FILTERS = ("project", "key", "user", "tag", "route", "backend", "model", "face")
 
 
 class NewExport(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    since: str | None = None
-    until: str | None = None
+    since: When | None = None
+    until: When | None = None
     project: str | None = None
 
 
 class Received(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    sha256: str
+    sha256: Annotated[str, text(_SHA256)]
 
 
 class Removal(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    older_than: float | None = None
+    older_than: Annotated[float, within(1, _MOST_DAYS, below=True)] | None = None
 
 
 def moment(value: str | None, param: str) -> datetime | None:
@@ -70,7 +73,14 @@ def rebuild_usage(call: Call) -> Any:
     return told
 
 
-@endpoint("POST", "/ledger/export", need=Need.ADMIN, body=NewExport, summary="Records with their proofs, as JSON lines")
+@endpoint(
+    "POST",
+    "/ledger/export",
+    need=Need.ADMIN,
+    body=NewExport,
+    summary="Records with their proofs, as JSON lines",
+    media="application/jsonl",
+)
 def export_ledger(call: Call) -> Any:
     new: NewExport = call.body
     lines = call.services.keeping.export(
@@ -105,7 +115,7 @@ def ledger_due(call: Call) -> Any:
 @endpoint("POST", "/ledger/retire", need=Need.ADMIN, body=Removal, summary="Remove old segments that were exported")
 def retire_segments(call: Call) -> Any:
     older: float | None = call.body.older_than
-    if older is not None and not 1 <= older < 1e6:
+    if older is not None and not 1 <= older < _MOST_DAYS:
         raise Invalid(f"older_than is {older:g}; days from 1 on are expected.", param="older_than")
     return {"removed": call.services.retire_segments(call.actor, older_than=older)}
 

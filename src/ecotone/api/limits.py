@@ -5,16 +5,19 @@ from typing import Any
 import msgspec
 
 from ecotone.api.endpoint import Call, Need, endpoint
+from ecotone.api.keys import Budgets, Count
+from ecotone.api.shapes import schema
 from ecotone.gateway import Allowance, ScopeLimits
+from ecotone.gateway.kept_limits import SCOPE
 
 
 class Limits(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Requests and tokens in a minute, requests at once, null for any; budgets such as `50USD/month`."""
 
-    requests: int | None = None
-    tokens: int | None = None
-    concurrent: int | None = None
-    budgets: list[str] = []
+    requests: Count | None = None
+    tokens: Count | None = None
+    concurrent: Count | None = None
+    budgets: Budgets = []
 
 
 @endpoint("GET", "/limits", need=Need.USER, summary="Limits and budgets by scope, those that you may see")
@@ -27,7 +30,14 @@ def show_limits(call: Call) -> Any:
     return limits_document(call.services.limits.get(call.path["scope"], actor=call.actor))
 
 
-@endpoint("PUT", "/limits/{scope:path}", need=Need.WRITE, body=Limits, summary="Set a scope's limits and budgets whole")
+@endpoint(
+    "PUT",
+    "/limits/{scope:path}",
+    need=Need.WRITE,
+    body=Limits,
+    summary="Set a scope's limits and budgets whole",
+    shapes={"scope": schema(SCOPE)},
+)
 def set_limits(call: Call) -> Any:
     new: Limits = call.body
     allowance = Allowance(

@@ -21,11 +21,11 @@ def document(base_url: str) -> dict[str, Any]:
             "operationId": e.handler.__name__,
             "summary": e.summary,
             "parameters": [
-                {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+                {"name": name, "in": "path", "required": True, "schema": {"type": "string"} | e.shapes.get(name, {})}
                 for name in re.findall(r"{(\w+)}", plain)
             ],
             "responses": {
-                str(e.status): {"description": "Success", "content": {"application/json": {}}},
+                str(e.status): {"description": "Success", "content": {e.media: {}}},
                 "default": {
                     "description": "What was wrong, what was expected, what to do",
                     "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
@@ -34,9 +34,10 @@ def document(base_url: str) -> dict[str, Any]:
             "security": [] if e.need is Need.READ else [{"token": []}],
         }
         if e.body is not None:
+            told, more = schema_of[e.body], e.shapes.get("body")
             operation["requestBody"] = {
-                "required": True,
-                "content": {"application/json": {"schema": schema_of[e.body]}},
+                "required": more is not None or any(f.required for f in msgspec.structs.fields(e.body)),
+                "content": {"application/json": {"schema": {"allOf": [told, more]} if more else told}},
             }
         paths.setdefault(plain, {})[e.method.lower()] = operation
     return {

@@ -1,25 +1,35 @@
 """Prices over REST: what is set, what is in force, where it comes from."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from ecotone.api.endpoint import Call, Need, endpoint
-from ecotone.gateway.pricebook import described
+from ecotone.api.shapes import schema, text
+from ecotone.gateway.pricebook import FIGURE, MODEL, described
 from ecotone.vocabulary import NotFound
+
+Figure = Annotated[str, text(FIGURE)]
+_WHOLE: dict[str, Any] = {
+    "anyOf": [
+        {"required": ["input", "output"], "properties": {"free": {"const": False}}},
+        {"required": ["free"], "properties": {"free": {"const": True}}, "maxProperties": 1},
+    ]
+}
+"""A price has what goes in and what comes out, or is free and has nothing else (`pricebook`)."""
 
 
 class NewPrice(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """USD per million tokens as decimal figures in text; `request` is USD per request."""
 
-    input: str | None = None
-    output: str | None = None
-    cache_read: str | None = None
-    cache_write: str | None = None
-    cache_write_1h: str | None = None
-    input_audio: str | None = None
-    output_audio: str | None = None
-    request: str | None = None
+    input: Figure | None = None
+    output: Figure | None = None
+    cache_read: Figure | None = None
+    cache_write: Figure | None = None
+    cache_write_1h: Figure | None = None
+    input_audio: Figure | None = None
+    output_audio: Figure | None = None
+    request: Figure | None = None
     free: bool = False
 
 
@@ -44,7 +54,14 @@ def show_price(call: Call) -> Any:
     return call.services.pricebook.told(model, snapshot.price(model), url)
 
 
-@endpoint("PUT", "/prices/{model:path}", need=Need.ADMIN, body=NewPrice, summary="Set the price of a model or backend")
+@endpoint(
+    "PUT",
+    "/prices/{model:path}",
+    need=Need.ADMIN,
+    body=NewPrice,
+    summary="Set the price of a model or backend",
+    shapes={"model": schema(MODEL), "body": _WHOLE},
+)
 def set_price(call: Call) -> Any:
     figures = {k: v for k, v in msgspec.to_builtins(call.body).items() if k != "free" and v is not None}
     made = call.services.pricebook.set(call.path["model"], figures, free=call.body.free, actor=call.actor)

@@ -20,6 +20,9 @@ MAX_PART_BYTES = 255
 
 _PART = re.compile(r"[A-Za-z0-9_\-.]{1,96}\Z")
 _REF = re.compile(r"[A-Za-z0-9_\-./+=]{1,200}\Z")
+_HALF = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?"
+ID = re.compile(rf"(?!.*(?:--|\.\.|\.[Gg][Ii][Tt](?:/|$))){_HALF}/{_HALF}")
+"""`namespace/name` in one pattern, but for the namespaces that are reserved."""
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _SHA = re.compile(r"[0-9a-f]{40}\Z")
 

@@ -3,12 +3,21 @@
 Checked when a backend is added; where a name leads is checked again at each connection (`plane.upstreams.Place`).
 """
 
+import re
 from urllib.parse import urlsplit
 
 from yarl import URL
 
 from ecotone.settings.addresses import METADATA_NAMES, is_forbidden, literal_address
 from ecotone.vocabulary import Invalid
+
+_LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_PORT = "(?::(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?"
+ADDRESS = re.compile(
+    rf"https?://(?:(?:{_LABEL}\.)*[A-Za-z](?:[A-Za-z0-9-]{{0,61}}[A-Za-z0-9])?|[1-9][0-9]?(?:\.[0-9]{{1,2}}){{3}}|"
+    rf"1[0-9]{{2}}(?:\.[0-9]{{1,2}}){{3}}|\[::1\]){_PORT}(?:/[A-Za-z0-9._~!$&'()*+,;=:@%/-]{{0,200}})?"
+)
+"""What an address looks like to whoever writes one; each of these is taken, unless it leads astray."""
 
 
 def check_address(url: str) -> None:

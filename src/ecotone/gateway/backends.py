@@ -22,9 +22,9 @@ from ecotone.policy import Policy, RuleKind
 from ecotone.settings import Settings
 from ecotone.vocabulary import Conflict, Forbidden, Invalid, Location, NotFound, Tier
 
-_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,46}[a-z0-9])?")
-_TAKEN = frozenset({"local", "none"})  # words of the header x-ecotone-backend
-_VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,99}")
+NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,46}[a-z0-9])?")
+TAKEN = frozenset({"local", "none"})  # words of the header x-ecotone-backend
+VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,99}")
 
 
 class Backend(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,9 +141,9 @@ class Backends:
         """The row, and whether its terms were taken from the catalogue."""
         if not actor.is_admin:
             raise Forbidden("Only administrators add backends.")
-        if not _NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
             raise Invalid("A backend's name has 1 to 48 lower-case letters, digits or '-'.", param="name")
-        if name in _TAKEN:
+        if name in TAKEN:
             raise Invalid(f"{name!r} has a meaning of its own in answers; take another name.", param="name")
         if dialect not in DIALECTS:
             raise Invalid(f"The dialect {dialect!r} is not spoken yet; known: {', '.join(DIALECTS)}.", param="dialect")
@@ -245,7 +245,7 @@ class Backends:
         if key_env is None:
             return
         patterns = self._settings.provider_key_patterns
-        fits = _VARIABLE.fullmatch(key_env) and any(fnmatch.fnmatchcase(key_env, p) for p in patterns)
+        fits = VARIABLE.fullmatch(key_env) and any(fnmatch.fnmatchcase(key_env, p) for p in patterns)
         if not fits or key_env.startswith("ECOTONE_"):
             raise Forbidden(
                 f"The variable {key_env} may not be read as a provider's key: its name must match "

@@ -11,7 +11,9 @@ WINDOWS = ("hour", "day", "week", "month", "total")
 PER_USD = 10**12
 MOST_USD = 9_000_000
 """What fits a signed number of 64 bits, 9.2 * 10^18."""
-_WRITTEN = re.compile(r"\s*([0-9]{1,7}(?:\.[0-9]{1,12})?)\s*(USD)?\s*/\s*([a-z]+)\s*", re.IGNORECASE)
+WRITTEN = re.compile(
+    rf"\s*([0-9]{{1,7}}(?:\.[0-9]{{1,12}})?)\s*(USD)?\s*/\s*({'|'.join(WINDOWS)})\s*", re.ASCII | re.IGNORECASE
+)
 
 
 def read_budget(text: str) -> tuple[int, str]:
@@ -20,14 +22,14 @@ def read_budget(text: str) -> tuple[int, str]:
     Raises:
         Invalid: saying how a budget is written.
     """
-    found = _WRITTEN.fullmatch(text)
-    if found is None or (window := found[3].lower()) not in WINDOWS:
+    found = WRITTEN.fullmatch(text)
+    if found is None:
         raise Invalid(
             f"{text!r} is no budget: an amount in US dollars and a window are expected, such as 50USD/month; windows "
             f"are {', '.join(WINDOWS)}.",
             param="budgets",
         )
-    amount = Decimal(found[1])
+    amount, window = Decimal(found[1]), found[3].lower()
     if amount > MOST_USD:
         raise Invalid(f"A budget is at most {MOST_USD} USD; got {text!r}.", param="budgets")
     return int(amount * PER_USD), window

@@ -21,9 +21,9 @@ from ecotone.gateway.snapshot import Budget, Limit
 from ecotone.vocabulary import Forbidden, Invalid, NotFound
 
 ORGANISATION = "organisation"
-_MOST = 10**12
-_MOST_BUDGETS = 6
-_SCOPE = re.compile(
+MOST = 10**12
+MOST_BUDGETS = 6
+SCOPE = re.compile(
     r"organisation|backend:(?P<backend>[a-z0-9-]{1,48})|key:(?P<key>[0-9a-f]{1,32})"
     r"|project:(?P<project>[a-z0-9._-]{1,64})(?:/user:\*|/tag:\*|/tag:[A-Za-z0-9][A-Za-z0-9._:-]{0,63})?"
 )
@@ -41,10 +41,10 @@ class Allowance(msgspec.Struct, frozen=True, kw_only=True):
         """The same in its shortest writing. Raises Invalid, naming the field."""
         for name in ("requests", "tokens", "concurrent"):
             value = getattr(self, name)
-            if value is not None and not 0 <= value <= _MOST:
-                raise Invalid(f"{name} is {value}; a number from 0 to {_MOST} is expected, or none.", param=name)
+            if value is not None and not 0 <= value <= MOST:
+                raise Invalid(f"{name} is {value}; a number from 0 to {MOST} is expected, or none.", param=name)
         read = sorted({window: amount for amount, window in map(read_budget, self.budgets)}.items())
-        if len(read) != len(self.budgets) or len(read) > _MOST_BUDGETS:
+        if len(read) != len(self.budgets) or len(read) > MOST_BUDGETS:
             raise Invalid("A scope has one budget for each window.", param="budgets")
         return msgspec.structs.replace(self, budgets=tuple(written_budget(amount, window) for window, amount in read))
 
@@ -198,7 +198,7 @@ class KeptLimits:
 
     def _check_scope(self, scope: str, actor: Actor) -> str | None:
         """The id of a key's scope. Raises Invalid, NotFound or Forbidden."""
-        found = _SCOPE.fullmatch(scope)
+        found = SCOPE.fullmatch(scope)
         if found is None:
             raise Invalid(
                 f"{scope!r} is no scope: organisation, backend:NAME, project:NAME, project:NAME/user:*, "

@@ -16,8 +16,8 @@ from ecotone.gateway.pricelists import Figures, listed, price_list, provider_of
 from ecotone.gateway.prices import FREE, Price
 from ecotone.vocabulary import Forbidden, Invalid, NotFound
 
-_MODEL = re.compile(r"[\w.-]{1,96}/(\*|[\w./:@+-]{1,200})")
-_FIGURE = re.compile(r"[0-9]{1,9}(\.[0-9]{1,12})?")
+MODEL = re.compile(r"[\w.-]{1,96}/(\*|[\w./:@+-]{1,200})")
+FIGURE = re.compile(r"[0-9]{1,9}(\.[0-9]{1,12})?")
 _MOST = 10_000
 
 
@@ -75,7 +75,7 @@ class PriceBook:
         """
         if not actor.is_admin:
             raise Forbidden("Only administrators set prices.")
-        if not _MODEL.fullmatch(model):
+        if not MODEL.fullmatch(model):
             raise Invalid(f"{model!r} is no model: BACKEND/model, BACKEND/*, or namespace/name.", param="model")
         kept = _checked(figures, free=free)
         now = utc_now()
@@ -214,7 +214,7 @@ def _checked(figures: Mapping[str, str], *, free: bool) -> dict[str, str]:
     for name, value in kept.items():
         if name not in known:
             raise Invalid(f"{name!r} is no part of a price; known: {', '.join(sorted(known))}.", param=name)
-        if not isinstance(value, str) or not _FIGURE.fullmatch(value):
+        if not isinstance(value, str) or not FIGURE.fullmatch(value):
             raise Invalid(f"{name} is a decimal figure in USD such as '2.50', as text; not {value!r}.", param=name)
     if free and kept:
         raise Invalid("A free model has no figures.", param="free")

@@ -14,13 +14,13 @@ from ecotone.gateway.models import RouteRow
 from ecotone.vocabulary import Forbidden, Invalid, NotFound
 
 STRATEGIES = ("fallback", "fixed", "weighted", "cheapest", "fastest")
-_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?")
-_TARGET = re.compile(r"[\w.-]{1,96}/[\w./:@-]{1,200}")
-_MOST = 20
-_MOST_RETRIES = 5
-_MOST_SECONDS = 3600.0
-_MOST_CACHE_SECONDS = 30 * 86400
-_MOST_WEIGHT = 1_000_000
+NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?")
+TARGET = re.compile(r"[\w.-]{1,96}/[\w./:@-]{1,200}")
+MOST = 20
+MOST_RETRIES = 5
+MOST_SECONDS = 3600.0
+MOST_CACHE_SECONDS = 30 * 86400
+MOST_WEIGHT = 1_000_000
 
 
 class RouteOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,13 +43,13 @@ class RouteOptions(msgspec.Struct, frozen=True, kw_only=True):
             _check_target(self.shadow, "shadow")
         if not 0 < self.shadow_share <= 1:
             raise Invalid(f"shadow_share is {self.shadow_share}; a share above 0 up to 1 is expected.", param="shadow")
-        if not 0 <= self.retries <= _MOST_RETRIES:
-            raise Invalid(f"retries is {self.retries}; 0 to {_MOST_RETRIES} is expected.", param="retries")
+        if not 0 <= self.retries <= MOST_RETRIES:
+            raise Invalid(f"retries is {self.retries}; 0 to {MOST_RETRIES} is expected.", param="retries")
         for name in ("connect_seconds", "first_seconds", "idle_seconds"):
-            if not 0 <= getattr(self, name) <= _MOST_SECONDS:
-                raise Invalid(f"{name} is {getattr(self, name)}; 0 to {_MOST_SECONDS:.0f} is expected.", param=name)
-        if not 0 <= self.cache_seconds <= _MOST_CACHE_SECONDS:
-            raise Invalid(f"Answers are kept for 0 to {_MOST_CACHE_SECONDS} seconds.", param="cache_seconds")
+            if not 0 <= getattr(self, name) <= MOST_SECONDS:
+                raise Invalid(f"{name} is {getattr(self, name)}; 0 to {MOST_SECONDS:.0f} is expected.", param=name)
+        if not 0 <= self.cache_seconds <= MOST_CACHE_SECONDS:
+            raise Invalid(f"Answers are kept for 0 to {MOST_CACHE_SECONDS} seconds.", param="cache_seconds")
         return self
 
 
@@ -113,7 +113,7 @@ class Routes:
         """
         if not actor.is_admin:
             raise Forbidden("Only administrators set routes.")
-        if not _NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
             raise Invalid(f"{name!r} is no name of a route: letters, digits, '.', '_' or '-', no slash.", param="name")
         _check_candidates(to, strategy, weights)
         kept = (options or RouteOptions()).checked()
@@ -145,8 +145,8 @@ class Routes:
 
 
 def _check_candidates(to: tuple[str, ...], strategy: str, weights: tuple[float, ...]) -> None:
-    if not 1 <= len(to) <= _MOST or len(set(to)) != len(to):
-        raise Invalid(f"A route has 1 to {_MOST} different candidates.", param="to")
+    if not 1 <= len(to) <= MOST or len(set(to)) != len(to):
+        raise Invalid(f"A route has 1 to {MOST} different candidates.", param="to")
     for target in to:
         _check_target(target, "to")
     if strategy not in STRATEGIES:
@@ -158,14 +158,14 @@ def _check_candidates(to: tuple[str, ...], strategy: str, weights: tuple[float, 
             f"{len(weights)} weights stand beside {len(to)} candidates; as many are expected.", param="weights"
         )
     for weight in weights:
-        if not (math.isfinite(weight) and 0 <= weight <= _MOST_WEIGHT):
-            raise Invalid(f"A weight is a number from 0 to {_MOST_WEIGHT}; got {weight}.", param="weights")
+        if not (math.isfinite(weight) and 0 <= weight <= MOST_WEIGHT):
+            raise Invalid(f"A weight is a number from 0 to {MOST_WEIGHT}; got {weight}.", param="weights")
     if weights and not any(weights):
         raise Invalid("All weights are 0: no candidate would ever be chosen.", param="weights")
 
 
 def _check_target(target: str, param: str) -> None:
-    if not _TARGET.fullmatch(target):
+    if not TARGET.fullmatch(target):
         raise Invalid(f"{target!r} is no model: namespace/name, or BACKEND/model.", param=param)
 
 

@@ -63,7 +63,7 @@ def _how(scope: str) -> str:
     if not scope:
         return ""
     if kind == "project" and "/" not in name:
-        return f", with `ecotone project set {name} --budget AMOUNTUSD/WINDOW`"
+        return f", with `ecotone project set {name} --budget 50USD/month`"
     return f", with `ecotone limit set {scope}`"
 
 

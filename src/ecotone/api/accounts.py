@@ -7,7 +7,7 @@ import msgspec
 from ecotone.accounts import Actor, Bounds, Project, ProjectNotFound, TokenInfo, standing
 from ecotone.accounts.projects import MOST_DAYS, MOST_NAMES, NAME, TERRITORY, USER
 from ecotone.api.endpoint import Call, Need, endpoint
-from ecotone.api.keys import Models, Tags
+from ecotone.api.fields import Models, Tags
 from ecotone.api.shapes import many, schema, text, within
 from ecotone.licences import KnowledgeBase, check_variables
 from ecotone.vocabulary import Mode, PersonalData, Purpose, Role

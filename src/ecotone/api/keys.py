@@ -7,20 +7,10 @@ import msgspec
 
 from ecotone.accounts import KeyInfo, KeyTerms
 from ecotone.accounts.keys import HASH, MOST_OVERLAP, NOTE
-from ecotone.accounts.patterns import MOST as MOST_PATTERNS
-from ecotone.accounts.patterns import NO_MODEL, PATTERN
-from ecotone.accounts.projects import MOST_NAMES, TAG
 from ecotone.api.endpoint import Call, Need, endpoint
-from ecotone.api.shapes import many, moment, text, within
+from ecotone.api.fields import Budgets, Count, Models, Tags
+from ecotone.api.shapes import moment, text, within
 from ecotone.gateway import Allowance
-from ecotone.gateway.budgets import WRITTEN
-from ecotone.gateway.kept_limits import MOST as MOST_COUNT
-from ecotone.gateway.kept_limits import MOST_BUDGETS
-
-Models = Annotated[list[Annotated[str, text(PATTERN, but=NO_MODEL)]], many(MOST_PATTERNS)]
-Tags = Annotated[list[Annotated[str, text(TAG)]], many(MOST_NAMES)]
-Count = Annotated[int, within(0, MOST_COUNT)]
-Budgets = Annotated[list[Annotated[str, text(WRITTEN)]], many(MOST_BUDGETS)]
 
 
 class Terms(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from ecotone.api.endpoint import Call, Need, endpoint
-from ecotone.api.keys import Budgets, Count
+from ecotone.api.fields import Budgets, Count
 from ecotone.api.shapes import schema
 from ecotone.gateway import Allowance, ScopeLimits
 from ecotone.gateway.kept_limits import SCOPE

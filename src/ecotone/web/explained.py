@@ -12,7 +12,7 @@ from typing import Any
 from ecotone.gateway.budgets import usd as exact
 from ecotone.vocabulary import Verdict
 from ecotone.web.licensing import VERDICT_MARKS, VERDICT_WORDS
-from ecotone.web.refused import BY, budget_rows, code_of, page_of
+from ecotone.web.refused import BY, budget_rows, code_of
 from ecotone.web.rendering import words
 from ecotone.web.traffic import seconds, usd
 
@@ -60,7 +60,6 @@ class Explained:
     verdict_word: str
     verdict_mark: str
     budget: list[tuple[str, str]]
-    budget_page: str
     decision: list[tuple[str, str]]
     reasons: list[dict[str, Any]]
     duties: list[str]
@@ -91,7 +90,6 @@ def explained(told: Mapping[str, Any]) -> Explained:
         verdict_word=refused_by or (VERDICT_WORDS[Verdict(verdict)] if known else words(verdict)),
         verdict_mark=VERDICT_MARKS[Verdict.DENY if refused_by else Verdict(verdict)] if refused_by or known else "",
         budget=budget_rows(told),
-        budget_page=page_of(told),
         decision=_decision(told, decision),
         reasons=_dicts(told.get("reasons") or decision.get("reasons")),
         duties=[_said(duty) for duty in decision.get("duties") or []],

@@ -10,6 +10,7 @@ from ecotone.database import utc_now
 from ecotone.vocabulary import Forbidden, NotFound
 from ecotone.web.endpoint import Visit
 from ecotone.web.explained import explained
+from ecotone.web.refused import holder_of
 from ecotone.web.rendering import moment
 
 _MOST_ROWS = 50
@@ -124,4 +125,24 @@ def why(visit: Visit) -> Response:
     told: dict[str, Any] | None = visit.services.explain(visit.path["id"])
     if told is None:
         raise NotFound("The ledger has no request of that id; take the x-request-id of an answer.", param="request_id")
-    return visit.page("why.html", told=explained(told), request_id=visit.path["id"], may_list=visit.actor.is_admin)
+    return visit.page(
+        "why.html",
+        told=explained(told),
+        request_id=visit.path["id"],
+        may_list=visit.actor.is_admin,
+        budget_page=_budget_page(visit, told),
+    )
+
+
+def _budget_page(visit: Visit, told: dict[str, Any]) -> str:
+    """The path of the page on which this visitor changes the budget that refused; empty where there is none, or no
+    more."""
+    kind, name = holder_of(told)
+    accounts = visit.services.accounts
+    if not visit.actor.is_admin or kind not in ("project", "key"):
+        return ""
+    try:
+        accounts.project(name) if kind == "project" else accounts.key(name)
+    except NotFound:
+        return ""
+    return f"/ecotone/{kind}s/{name}"

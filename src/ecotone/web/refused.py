@@ -49,13 +49,12 @@ def budget_rows(told: Mapping[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
-def page_of(told: Mapping[str, Any]) -> str:
-    """The path of the page on which an administrator changes that budget; empty where there is none."""
+def holder_of(told: Mapping[str, Any]) -> tuple[str, str]:
+    """Kind and name of what the budget that refused belongs to: `project`, `key`, `backend`, `organisation` or none."""
     found = told.get("budget")
     scope = str(found.get("scope") or "") if isinstance(found, dict) else ""
     kind, _, name = scope.partition(":")
-    name = name.partition("/")[0]
-    return f"/ecotone/{kind}s/{name}" if kind in ("project", "key") and name else ""
+    return kind, name.partition("/")[0]
 
 
 def _how(scope: str) -> str:

@@ -14,6 +14,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
 
+from ecotone.settings.egress import Egress, exempts_of, proxy_of
 from ecotone.vocabulary import Invalid
 
 MIB = 1024 * 1024
@@ -89,6 +90,16 @@ class Settings:
         10.0, "seconds for which a stream waits for its first event before it begins without one"
     )
     upstream_idle: float = _option(300.0, "seconds a provider's stream may be silent")
+    upstream_proxy: str = _option(
+        "",
+        "HTTP proxy by which calls to providers leave, http(s)://[USER:PASSWORD@]HOST:PORT; a password in it is a "
+        "secret. Default: none, whatever HTTPS_PROXY says",
+    )
+    upstream_direct: str = _option(
+        "",
+        "what is called without that proxy, as in NO_PROXY: names with all below them, addresses, networks, NAME:PORT, "
+        "or *; comma-separated, e.g. models.internal,10.0.0.0/8. Loopback and private addresses always are",
+    )
     cache_bytes: int = _option(64 * MIB, "memory for answers that routes keep, in each process of the gateway")
     max_completion: int = _option(4096, "completion tokens reserved for an answer whose length nobody limits")
     backend_rest: float = _option(5.0, "seconds a route leaves a failing backend alone")
@@ -206,7 +217,7 @@ class Settings:
                 f"ECOTONE_TRACES_SHARE is {self.traces_share:g}, but a share from 0 to 1 is expected.",
                 param="ECOTONE_TRACES_SHARE",
             )
-        _ = self.proxies, self.origins  # raise for what is no network and no origin
+        _ = self.proxies, self.origins, self.egress  # raise for what is no network, no origin and no proxy
         self._check_ledger()
         if self.tls_key and not self.tls_cert:
             raise Invalid("ECOTONE_TLS_KEY is set without ECOTONE_TLS_CERT; set both.", param="ECOTONE_TLS_CERT")
@@ -272,6 +283,26 @@ class Settings:
             raise Invalid(
                 f"ECOTONE_TRUSTED_PROXIES: {error}; addresses or networks are expected, e.g. 10.0.0.0/8.",
                 param="ECOTONE_TRUSTED_PROXIES",
+            ) from None
+
+    @property
+    def egress(self) -> Egress:
+        """How calls to providers leave. Raises Invalid, without what the proxy's address holds."""
+        try:
+            proxy = proxy_of(self.upstream_proxy) if self.upstream_proxy else None
+        except ValueError as error:
+            raise Invalid(
+                f"ECOTONE_UPSTREAM_PROXY: {error}; http://HOST:PORT or https://HOST:PORT is expected, with "
+                "USER:PASSWORD@ before the host where it asks for them, special characters as %XX.",
+                param="ECOTONE_UPSTREAM_PROXY",
+            ) from None
+        try:
+            return Egress(proxy, exempts_of(self.upstream_direct))
+        except ValueError as error:
+            raise Invalid(
+                f"ECOTONE_UPSTREAM_DIRECT: {error}; names, addresses or networks are expected, with :PORT behind a "
+                "name or an address where only that is meant, e.g. models.internal,10.0.0.0/8.",
+                param="ECOTONE_UPSTREAM_DIRECT",
             ) from None
 
     @property
@@ -374,11 +405,13 @@ class Option:
 
 
 _OF_OTHERS = ("ECOTONE_URL", "ECOTONE_TOKEN", "ECOTONE_SCANCODE_PYTHON", "ECOTONE_TEST_*", "*_KEY")
+_FOR_ALL = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
 _BOOLEANS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
 
 def strangers(environ: Mapping[str, str]) -> list[str]:
-    """A sentence for each variable that looks like a setting of the server and is none, so that no typo goes unseen."""
+    """A sentence for each variable that looks like a setting of the server and is none, so that no typo goes unseen,
+    and for a proxy that is set for all programs: calls to providers do not take it."""
     known = {option.variable for option in options()}
     said = []
     for name in sorted(name for name in environ if name.startswith("ECOTONE_") and name not in known):
@@ -386,6 +419,9 @@ def strangers(environ: Mapping[str, str]) -> list[str]:
             continue
         near = get_close_matches(name, known, n=1, cutoff=0.8)
         said.append(f"{name} is no setting and has no effect" + (f"; is {near[0]} meant?" if near else "."))
+    general = next((name for name in _FOR_ALL if environ.get(name)), None)
+    if general is not None and environ.get("ECOTONE_UPSTREAM_PROXY") is None:
+        said.append(f"{general} has no effect on calls to providers; if they need a proxy, set ECOTONE_UPSTREAM_PROXY.")
     return said
 
 

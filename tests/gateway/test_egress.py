@@ -170,13 +170,13 @@ def test_a_proxy_that_opens_no_tunnel_is_told_apart_from_the_provider(
 
 
 def test_a_proxy_that_is_down_or_silent_fails_in_the_time_for_a_connection() -> None:
-    with pytest.raises(Unreachable, match="^the proxy cannot be reached: Connection refused$"):
+    with pytest.raises(Unreachable, match=r"^the proxy cannot be reached: Connection refused$"):
         uvloop.run(asked(place(f"https://{HOST}/v1", f"http://{QUOTED}@127.0.0.1:{free_port()}")))
-    with pytest.raises(Unreachable, match="^the proxy cannot be reached: .*known$"):
+    with pytest.raises(Unreachable, match=r"^the proxy cannot be reached: .*known$"):
         uvloop.run(asked(place(f"https://{HOST}/v1", f"http://{QUOTED}@proxy.invalid:3128")))
     proxy = ConnectProxy(answer=b"HTTP/1.1 200 OK\r\n", goes_on=True)
     began = time.monotonic()
-    with pytest.raises(Unreachable, match="^no connection through the proxy in time$"):
+    with pytest.raises(Unreachable, match=r"^no connection through the proxy in time$"):
         uvloop.run(place(f"https://{HOST}/v1", proxy.url()).connect(0.3))
     assert time.monotonic() - began < 5
     with pytest.raises(Unreachable, match=r"^the proxy asks for credentials \(407\)$"):
@@ -186,7 +186,9 @@ def test_a_proxy_that_is_down_or_silent_fails_in_the_time_for_a_connection() -> 
 
 
 @pytest.mark.parametrize(
-    "host", ["127.0.0.1", "localhost", "LOCALHOST.", "api.localhost", "0x7f.1", "[::1]", "[::ffff:127.0.0.1]", "\uff11\uff12\uff17.0.0.1"]
+    "host",
+    ["127.0.0.1", "localhost", "LOCALHOST.", "api.localhost", "0x7f.1", "[::1]", "[::ffff:127.0.0.1]",
+     "\uff11\uff12\uff17.0.0.1"],
 )  # fmt: skip
 def test_what_is_on_this_machine_is_called_directly(host: str) -> None:
     """Through the proxy it would be the proxy's own loopback."""
@@ -207,8 +209,8 @@ def test_addresses_inside_are_called_directly(host: str) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["169.254.169.254", "[fe80::1]", "[fd00:ec2::254]", "100.100.100.200", "\uff11\uff16\uff19.254.169.254", "0xa9fea9fe",
-     "[::ffff:169.254.169.254]", "[64:ff9b::a9fe:a9fe]", "169\u3002254\u3002169\u3002254"],
+    ["169.254.169.254", "[fe80::1]", "[fd00:ec2::254]", "100.100.100.200", "\uff11\uff16\uff19.254.169.254",
+     "0xa9fea9fe", "[::ffff:169.254.169.254]", "[64:ff9b::a9fe:a9fe]", "169\u3002254\u3002169\u3002254"],
 )  # fmt: skip
 def test_metadata_addresses_are_not_asked_of_the_proxy_either(host: str) -> None:
     """A proxy in the cloud would hand out its own machine's credentials."""
@@ -280,7 +282,7 @@ def test_a_wrong_address_of_the_proxy_is_refused_at_the_start_without_its_passwo
 )
 def test_a_wrong_exception_is_named_at_the_start(entry: str) -> None:
     """Passed over in silence it would send a call through the proxy that is meant to stay inside."""
-    with pytest.raises(Invalid, match="ECOTONE_UPSTREAM_DIRECT: .* is no name, address or network"):
+    with pytest.raises(Invalid, match=r"ECOTONE_UPSTREAM_DIRECT: .* is no name, address or network"):
         Settings.from_environment({"ECOTONE_UPSTREAM_DIRECT": f"fine.example,{entry}"})
 
 
@@ -292,7 +294,7 @@ def test_a_proxy_for_all_programs_is_told_to_have_no_effect_on_providers() -> No
     assert strangers({"https_proxy": "http://x:1", "ECOTONE_UPSTREAM_PROXY": ""}) == []
 
 
-# -- the gateway as it is started ----------------------------------------------------------------------------------------
+# -- the gateway as it is started --------------------------------------------------------------------------------------
 class House:
     """`ecotone gateway` behind a proxy that wants credentials; its provider, by TLS, and one on loopback."""
 

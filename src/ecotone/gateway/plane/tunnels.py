@@ -5,6 +5,7 @@ tunnel by the provider's name, as without a proxy. Which address a name leads to
 """
 
 import asyncio
+import os
 import re
 import socket
 import ssl
@@ -74,7 +75,7 @@ class Tunnel:
         try:
             found = await loop.getaddrinfo(self._proxy.host, self._proxy.port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
-            raise NoTunnel(f"the proxy cannot be reached: {_told(error)}") from None
+            raise NoTunnel(f"the proxy cannot be reached: {told(error)}") from None
         for family, kind, protocol, _, address in found:
             if is_forbidden(str(address[0])):
                 continue
@@ -84,7 +85,7 @@ class Tunnel:
                 await loop.sock_connect(plain, address)
             except OSError as error:
                 plain.close()
-                failed = _told(error)
+                failed = told(error)
             except BaseException:
                 plain.close()
                 raise
@@ -100,7 +101,7 @@ class Tunnel:
             while not answer.complete:
                 answer.take(await loop.sock_recv(plain, MOST_HEAD))
         except OSError as error:
-            raise NoTunnel(f"the proxy broke the connection: {_told(error)}") from None
+            raise NoTunnel(f"the proxy broke the connection: {told(error)}") from None
 
     async def _inside_tls(
         self, loop: asyncio.AbstractEventLoop, plain: socket.socket, made: Callable[[], Any], context: Any
@@ -116,7 +117,7 @@ class Tunnel:
         except ssl.SSLCertVerificationError as error:
             raise NoTunnel(f"the proxy's certificate is not valid: {error.verify_message}") from None
         except (OSError, ssl.SSLError) as error:
-            raise NoTunnel(f"the proxy speaks no TLS with us: {_told(error)}") from None
+            raise NoTunnel(f"the proxy speaks no TLS with us: {told(error)}") from None
         try:
             outer.write(self._ask)
             await asking.done
@@ -198,5 +199,8 @@ def _refused(status: int, *, credentials: bool) -> str:
     return f"the proxy opens no tunnel ({status})"
 
 
-def _told(error: Exception) -> str:
+def told(error: Exception) -> str:
+    """Why a connection failed. asyncio writes the address into its text, which is not the caller's to know."""
+    if isinstance(error, OSError) and error.errno and not isinstance(error, (socket.gaierror, ssl.SSLError)):
+        return os.strerror(error.errno)
     return getattr(error, "strerror", None) or type(error).__name__

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import httptools
 
 from ecotone.gateway.plane.heads import SeenHead
-from ecotone.gateway.plane.tunnels import NoTunnel, Tunnel
+from ecotone.gateway.plane.tunnels import NoTunnel, Tunnel, told
 from ecotone.gateway.plane.writing import descriptor_of, write
 from ecotone.settings.addresses import is_forbidden
 from ecotone.settings.egress import Egress
@@ -117,7 +117,7 @@ class Place:
             raise Unreachable("its host is no name") from None
         except (OSError, ssl.SSLError) as error:
             self._resolved = 0.0
-            raise Unreachable(error.strerror or type(error).__name__) from None
+            raise Unreachable(told(error)) from None
 
     async def _over_network(self, loop: asyncio.AbstractEventLoop) -> "Upstream":
         if self.tls and self._ssl is None:

@@ -190,10 +190,10 @@ class _Asking(asyncio.Protocol):
 
 
 def _refused(status: int, *, credentials: bool) -> str:
-    if status == 407:
-        return f"the proxy asks for {'other ' if credentials else ''}credentials (407)"
-    if status in (401, 403):
-        return f"the proxy does not let it through ({status})"
+    if status in (401, 407):  # tinyproxy says 401 to wrong ones
+        return f"the proxy asks for {'other ' if credentials else ''}credentials ({status})"
+    if status == 403:
+        return "the proxy does not let it through (403)"
     if status in (502, 503, 504):
         return f"the proxy cannot reach it ({status})"
     return f"the proxy opens no tunnel ({status})"

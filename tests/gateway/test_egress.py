@@ -169,16 +169,23 @@ def test_a_proxy_that_opens_no_tunnel_is_told_apart_from_the_provider(
     proxy.stop()
 
 
-def test_a_proxy_that_is_down_or_silent_fails_in_the_time_for_a_connection() -> None:
+def test_a_proxy_that_is_down_or_silent_fails_in_the_time_for_a_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(Unreachable, match=r"^the proxy cannot be reached: Connection refused$"):
         uvloop.run(asked(place(f"https://{HOST}/v1", f"http://{QUOTED}@127.0.0.1:{free_port()}")))
     with pytest.raises(Unreachable, match=r"^the proxy cannot be reached: .*known$"):
         uvloop.run(asked(place(f"https://{HOST}/v1", f"http://{QUOTED}@proxy.invalid:3128")))
-    proxy = ConnectProxy(answer=b"HTTP/1.1 200 OK\r\n", goes_on=True)
-    began = time.monotonic()
-    with pytest.raises(Unreachable, match=r"^no connection through the proxy in time$"):
-        uvloop.run(place(f"https://{HOST}/v1", proxy.url()).connect(0.3))
-    assert time.monotonic() - began < 5
+    context = server_tls(tmp_path, monkeypatch)
+    for answer, tls in ((b"HTTP/1.1 200 OK\r\n", None), (b"", context), (b"HTTP/1.1 200 OK\r\n\r\n", context)):
+        silent = ConnectProxy(answer=answer, goes_on=True, tls=tls)
+        where = place(f"https://{HOST}/v1", silent.url())
+        began = time.monotonic()
+        with pytest.raises(Unreachable, match=r"^no connection through the proxy in time$"):
+            uvloop.run(where.connect(0.4))
+        assert time.monotonic() - began < 5 and len(silent.asked) == 1 and where.open == 0
+        silent.stop()
+    proxy = ConnectProxy()
     with pytest.raises(Unreachable, match=r"^the proxy asks for credentials \(407\)$"):
         proxy.answer = b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"
         uvloop.run(asked(place(f"https://{HOST}/v1", proxy.url())))

@@ -5,6 +5,7 @@ tunnel by the provider's name, as without a proxy. Which address a name leads to
 """
 
 import asyncio
+import errno
 import os
 import re
 import socket
@@ -121,12 +122,16 @@ class Tunnel:
         try:
             outer.write(self._ask)
             await asking.done
-            protocol = made()
+            if asking.disturbed:
+                raise NoTunnel("the proxy closed the connection")
             inner: Any = outer
-            if context is None:
-                outer.set_protocol(protocol)
-            else:
-                inner = await loop.start_tls(outer, protocol, context, server_hostname=self._host)
+            if context is not None:
+                between = _Between()
+                inner = await loop.start_tls(outer, between, context, server_hostname=self._host)
+                if between.disturbed:
+                    raise ConnectionResetError(errno.ECONNRESET, "closed")
+            protocol = made()
+            inner.set_protocol(protocol)
             protocol.connection_made(inner)
             return protocol
         except BaseException:
@@ -165,7 +170,19 @@ class _Answer:
         self.complete = True
 
 
-class _Asking(asyncio.Protocol):
+class _Between(asyncio.Protocol):
+    """Has a connection until its protocol takes it over. Nothing may come meanwhile: who called speaks first."""
+
+    disturbed = False
+
+    def data_received(self, data: bytes) -> None:
+        self.disturbed = True
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.disturbed = True
+
+
+class _Asking(_Between):
     """Reads a proxy's answer off a connection by TLS."""
 
     def __init__(self, proxy: Proxy) -> None:
@@ -174,6 +191,7 @@ class _Asking(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self.done.done():
+            self.disturbed = True
             return
         try:
             self._answer.take(data)
@@ -184,6 +202,7 @@ class _Asking(asyncio.Protocol):
                 self.done.set_result(None)
 
     def connection_lost(self, error: Exception | None) -> None:
+        self.disturbed = True
         if not self.done.done():
             self.done.set_exception(NoTunnel("the proxy closed the connection"))
             self.done.exception()  # looked at, also where nobody waits any more

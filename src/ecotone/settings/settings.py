@@ -28,6 +28,11 @@ def _option(default: Any, doc: str) -> Any:
     return field(default=default, metadata={"doc": doc})
 
 
+def _secret(default: Any, doc: str) -> Any:
+    """An option that holds a secret, or may: it is shown nowhere."""
+    return field(default=default, metadata={"doc": doc}, repr=False)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All settings of a server.
@@ -39,7 +44,7 @@ class Settings:
     data: Path = _option(Path("data"), "folder for database, objects, ledger, logs and secrets; made when absent")
     host: str = _option("127.0.0.1", "address to listen on; anything but loopback needs accounts for reading")
     port: int = _option(7070, "TCP port to listen on")
-    database_url: str = _option("", "SQLAlchemy URL; default is SQLite in the data folder")
+    database_url: str = _secret("", "SQLAlchemy URL; default is SQLite in the data folder")
     objects: str = _option("", "where objects lie, s3://BUCKET/PREFIX; default is the data folder")
     s3_endpoint: str = _option("", "address of the S3-compatible store, http(s)://HOST:PORT; default is Amazon's")
     s3_public_endpoint: str = _option(
@@ -48,7 +53,7 @@ class Settings:
     s3_region: str = _option("", "region of the store; default is AWS_REGION, else us-east-1")
     s3_bucket_in_host: bool = _option(False, "the bucket's name stands in the host name of the store, not in the path")
     s3_timeout: float = _option(60.0, "seconds for one request to the store")
-    admin_token: str | None = _option(None, "sets the first administrator's token; default is a random one in a file")
+    admin_token: str | None = _secret(None, "sets the first administrator's token; default is a random one in a file")
     anonymous_read: bool | None = _option(None, "reading without an account; default: only while bound to loopback")
     public_url: str | None = _option(None, "the address clients use, when behind a proxy, e.g. https://hub.example.org")
     allowed_hosts: str = _option("", "host names accepted in the Host header, comma-separated, beside our own")
@@ -90,7 +95,7 @@ class Settings:
         10.0, "seconds for which a stream waits for its first event before it begins without one"
     )
     upstream_idle: float = _option(300.0, "seconds a provider's stream may be silent")
-    upstream_proxy: str = _option(
+    upstream_proxy: str = _secret(
         "",
         "HTTP proxy by which calls to providers leave, http(s)://[USER:PASSWORD@]HOST:PORT; a password in it is a "
         "secret. Default: none, whatever HTTPS_PROXY says",
@@ -170,11 +175,11 @@ class Settings:
     snapshot_url: str = _option(
         "", "address of the server whose decisions a gateway on another machine follows, e.g. https://hub.example"
     )
-    snapshot_secret: str = _option(
+    snapshot_secret: str = _secret(
         "", "what server and gateways on other machines share, at least 32 letters; opens and seals the decisions"
     )
 
-    limits_url: str = _option(
+    limits_url: str = _secret(
         "",
         "Redis by which servers and gateways share budgets, rates and slots, e.g. redis://10.0.0.5:6379/0, rediss:// "
         "or unix://; a password in it is a secret. Default: each server counts alone, and so do a gateway's workers",

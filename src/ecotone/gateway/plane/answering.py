@@ -7,6 +7,7 @@ import msgspec
 
 from ecotone.gateway.answers import Refusal
 from ecotone.gateway.cache import Kept
+from ecotone.gateway.calls import OBJECT
 from ecotone.gateway.charging import most_of
 from ecotone.gateway.incoming import BadAnswer, read_answer
 from ecotone.gateway.keys import without_key, without_key_bytes
@@ -183,7 +184,7 @@ class Answering(Course):
 
     # -- whole answers -----------------------------------------------------------------------------------------------
     def _whole(self, data: bytes) -> None:
-        if self.names is None:
+        if self.names is None and not (b'"arguments"' in data and OBJECT.search(data) is not None):
             try:
                 found = answer_decoder.decode(data)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -280,7 +281,8 @@ class Answering(Course):
     def _follow(self) -> None:
         """Begin to follow the stream, in the cheapest way that there is."""
         request = self.request
-        if self.names is None and not (self.lane.route is not None and self.lane.route.alias):
+        told = request.value.get("logprobs")  # they would be taken for text, many times as long as the answer
+        if self.names is None and told in (None, False) and not (self.lane.route is not None and self.lane.route.alias):
             self._passing = Passing(self.usage, hide_usage=not request.wants_usage, choices=choices_of(request))
         else:
             self._read_on()
@@ -288,7 +290,8 @@ class Answering(Course):
     def _read_on(self) -> None:
         """Follow the stream event by event from here."""
         request, passing = self.request, self._passing
-        ended = 0 if passing is None else passing.finished
+        if passing is not None:
+            passing.estimate()  # what passed until now
         self._passing = None
         self._cutter = EventCutter()
         alias = self.lane.asked if self.lane.route is not None and self.lane.route.alias else None
@@ -298,7 +301,9 @@ class Answering(Course):
             hide_usage=not request.wants_usage,
             names=self.names,
             alias=alias,
-            choices=choices_of(request) - ended,
+            choices=choices_of(request),
+            ended=None if passing is None else passing.ended,
+            calls=None if passing is None else passing.calls,
         )
 
     def _read(self, data: bytes, ended: bool) -> bytes:

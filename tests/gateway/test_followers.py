@@ -28,8 +28,7 @@ def chunk(delta: dict[str, Any], finish: str | None = None, index: Any = 0, **mo
 
 def piece(index: Any = 0, own: Any = None, name: Any = None, arguments: Any = None) -> dict[str, Any]:
     function = {k: v for k, v in (("name", name), ("arguments", arguments)) if v is not None}
-    found = {k: v for k, v in (("index", index), ("id", own), ("function", function)) if v is not None}
-    return found
+    return {k: v for k, v in (("index", index), ("id", own), ("function", function)) if v is not None}
 
 
 def gathered(events: list[Any]) -> dict[tuple[int, int], list[str]]:

@@ -408,7 +408,9 @@ def test_one_refusal_for_a_rate_locks_nobody_else_out_where_the_provider_asks_fo
 def test_a_callers_trace_goes_on_in_the_records_and_what_is_none_does_not(scene: Scene) -> None:
     scene.wire(lambda s, _: s.sendall(whole(ANSWER)))
     body = {"model": "wire/m", "messages": [{"role": "user", "content": "Hello"}]}
-    for told, kept in ((TRACE, TRACE), ('00-"}', None), (TRACE.upper(), None), (TRACE + "-more", None)):
+    no_trace, no_span = TRACE.replace(TRACE[3:35], "0" * 32), TRACE.replace(TRACE[36:52], "0" * 16)
+    odd = ['00-"}', TRACE.upper(), TRACE + "-more", "ff" + TRACE[2:], no_trace, no_span]
+    for told, kept in ((TRACE, TRACE), *((other, None) for other in odd)):
         head = {"authorization": "Bearer eck_shop", "traceparent": told}
         answer = scene.house.client.post("/v1/chat/completions", json=body, headers=head)
         assert answer.status_code == 200

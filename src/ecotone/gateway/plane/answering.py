@@ -11,7 +11,7 @@ from ecotone.gateway.calls import OBJECT
 from ecotone.gateway.charging import most_of
 from ecotone.gateway.incoming import BadAnswer, read_answer
 from ecotone.gateway.keys import without_key, without_key_bytes
-from ecotone.gateway.metering import choices_of
+from ecotone.gateway.metering import answers_of, choices_of
 from ecotone.gateway.plane.course import IN_THREAD, MOST_ERROR, Course
 from ecotone.gateway.plane.figures import answer_decoder
 from ecotone.gateway.plane.passing import Passing, Unusual
@@ -26,6 +26,8 @@ _STEP: Final = 1024
 """Tokens for which more money is held at once."""
 _ROUNDS: Final = 4
 """Looks at a stream that outgrew its money until a slice must have come."""
+_BESIDE: Final = 4
+"""Events of an answer that hold no token: who speaks, the end, usage."""
 _OPENAI: Final = frozenset({"chat", "completions"})
 """Faces whose clients pass over comments in a stream."""
 
@@ -124,7 +126,9 @@ class Answering(Course):
     def keep_alive(self, now: float) -> None:
         """Begin a stream whose first event is long in coming, and comment on each long silence: nothing between here
         and the client takes the connection for a dead one. No other backend is called from then on."""
-        if not self.request.stream or self._upstream is None or self._settled or self.gone or self.client.slow:
+        if not self.request.stream or self._settled or self.gone or self.client.slow:
+            return
+        if self._upstream is None and not self._begun:  # once it began, it lives while another engine is waited for
             return
         if self._status not in (0, 200) or self.lane.face not in _OPENAI:
             return
@@ -133,31 +137,38 @@ class Answering(Course):
                 return
             self._begun = True
             self.client.begin(self._head_block())
-        else:
-            heard = self.deadline - self.lane.idle if self.shown else 0.0
-            if now - max(heard, self.beat) < self.plane.alive_seconds:
-                return
+        elif now - self.beat < self.plane.alive_seconds:
+            return
         self.beat = now
         self.client.write(_ALIVE)
 
     def reserve_more(self) -> None:
         """Hold money for a stream that is longer than what was thought of, step by step, until a budget refuses: then
-        it is cut. Its calls at the same time would overspend together else."""
+        it is cut. Its calls at the same time would overspend together else.
+
+        Where the request sets a limit it is reserved already, and letters tell too little of tokens to cut an answer
+        that keeps to it: what counts is what the backend reports, and events, of which each holds one token at least.
+        """
         hold, price, follower = self.hold, self.option.price, self._passing or self._reader
         if follower is None or hold is None or hold.cost is None or price is None or price.free or self._settled:
             return
-        produced = max(follower.produced, self.usage.completion_tokens)
-        if produced <= self.bound:
+        request, bound = self.request, self.bound
+        produced = follower.pieces - _BESIDE * answers_of(request) if self.completion else follower.produced
+        lack = max(produced, self.usage.completion_tokens) - bound
+        if lack <= 0:
             return
-        step = max(produced - self.bound, _STEP)
-        cost = most_of(price, 0, step)
-        if hold.extend(0, cost):
-            self.bound += step
-            self.short = 0
-            return
+        prompt = (len(request.raw) + 2) // 3
+        before, cost = most_of(price, prompt, bound), 0
+        for step in (max(lack, _STEP), lack):  # the last of a budget is used up as well
+            cost = most_of(price, prompt, bound + step) - before
+            if hold.extend(0, cost):
+                self.bound += step
+                self.short = 0
+                return
         account = hold.lacking(cost)
         self.short += 1
-        if account is not None and (self.short > _ROUNDS or not hold.limiter.is_lent):
+        dry = not hold.limiter.is_lent or self.short > _ROUNDS
+        if account is not None and (dry or (account.dry and self.short > 1)):
             self._leave()
             self.plane.client_left(self)
             self._end("failed", outgrown(account))
@@ -236,7 +247,8 @@ class Answering(Course):
 
     # -- streams -----------------------------------------------------------------------------------------------------
     def _stream(self, data: bytes, ended: bool) -> None:
-        self.deadline = self.plane.now() + self.lane.idle
+        now = self.plane.now()
+        self.deadline = now + self.lane.idle
         if self._settled:
             return
         shown = b""
@@ -257,6 +269,7 @@ class Answering(Course):
                 return
         follower: Any = self._reader or self._passing
         if shown:
+            self.beat = now
             self._show(shown)
         if follower.error is not None:
             self._leave()

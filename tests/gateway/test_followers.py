@@ -1,8 +1,12 @@
 """Both ways of following a stream mean the same, and clients can gather the tool calls that come of either."""
 
 import json
+import socket
+import time
+from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,9 +15,13 @@ from ecotone.gateway.calls import Calls
 from ecotone.gateway.incoming import read_answer
 from ecotone.gateway.metering import Usage
 from ecotone.gateway.plane.passing import Passing, Unusual
+from ecotone.gateway.prices import Price, Rates
+from ecotone.gateway.snapshot import Budget, Limit
 from ecotone.gateway.streams import EventCutter, StreamReader
-from tests.gateway.test_traps import careful, quick
-from tests.gateway.wires import USAGE
+from tests.gateway import sdk as openai_client
+from tests.gateway import wires
+from tests.gateway.test_traps import careful, quick, streamed
+from tests.gateway.wires import EACH, STREAM, USAGE, Scene, chunked, delta, last, whole
 
 DONE = b"data: [DONE]\n\n"
 
@@ -255,3 +263,168 @@ def test_both_ways_mean_the_same_of_whatever_comes_however_it_is_cut(
     assert fast[:2] == slow[:2] and fast[3] == slow[3]
     if not slow[1]:
         assert fast[2] == slow[2] or not slow[2], "a choice that nobody asked for may be open still"
+
+
+# -- money and silence of streams, through the gateway -----------------------------------------------------------------
+@pytest.fixture(scope="module")
+def sdk() -> Iterator[openai_client.Sdk]:
+    with openai_client.running() as found:
+        yield found
+
+
+@pytest.fixture
+def scene(house: Any, sdk: openai_client.Sdk) -> Iterator[Scene]:
+    found = Scene(house, sdk)
+    yield found
+    found.stop()
+
+
+def pace(s: Any, *parts: bytes, seconds: float) -> None:
+    """Long enough for the gateway to look at it."""
+    s.sendall(STREAM + chunked(*parts[:-1], end=False))
+    time.sleep(seconds)
+    s.sendall(chunked(parts[-1], delta(finish="stop"), last(FIGURE), wires.DONE))
+
+
+FIGURE = {"prompt_tokens": 11, "completion_tokens": 60, "total_tokens": 71}
+
+
+def budget(usd: int) -> Limit:
+    return Limit(budgets=(Budget(id="p", limit=usd, window="total"),))
+
+
+def reserved(scene: Scene) -> int:
+    return int(next(r for r in reversed(scene.records) if r["kind"] == "opened")["reserved_cost"])
+
+
+@pytest.mark.parametrize("through", ["connections"], indirect=True)
+@pytest.mark.parametrize("logprobs", [False, True])
+def test_an_answer_that_keeps_to_its_limit_is_never_cut_for_long_words(scene: Scene, logprobs: bool) -> None:
+    """All that it may cost is reserved; its letters and what comes beside them say little of its tokens."""
+    many = {"content": [{"token": "x", "logprob": -1.0, "top_logprobs": [{"token": "y", "logprob": -2.5}] * 20}]}
+    more = {"logprobs": many} if logprobs else {}
+
+    def piece(text: str) -> bytes:
+        choice = {"index": 0, "delta": {"content": text}, "finish_reason": None, **more}
+        return wires.event({"id": "c", "choices": [choice]})
+
+    parts = [delta("", role="assistant"), *[piece("incomprehensibilities ")] * 60]
+    scene.wire(lambda s, _: pace(s, *parts, seconds=1.3))
+    asked: dict[str, Any] = {"stream": True, "max_tokens": 60, **({"logprobs": True} if logprobs else {})}
+    assert scene.call(**asked)["error"] is None
+    scene.settle(1)
+    scene.place(limits={**scene.limits, "project:shop": budget(reserved(scene))})
+    got = scene.call(**asked)
+    assert (got["error"], got["finish"]) == (None, ["stop"])
+    assert scene.settle(2, "done")["cost"] == 71 * EACH
+
+
+@pytest.mark.parametrize("through", ["connections"], indirect=True)
+def test_a_backend_that_heeds_no_limit_takes_no_more_than_its_budget(scene: Scene) -> None:
+    def script(s: Any, _: int) -> None:
+        s.sendall(STREAM)
+        for _ in range(60):
+            s.sendall(chunked(*[delta("word")] * 100, end=False))
+            time.sleep(0.1)
+
+    scene.wire(script)
+    scene.place(limits={**scene.limits, "project:shop": budget(1000 * EACH)})
+    got = scene.call(stream=True, max_completion_tokens=50)
+    assert (got["error"], got["code"]) == ("APIError", "insufficient_quota")
+    assert 900 * EACH < scene.settle(1, "failed")["cost"] < 2500 * EACH, "all of the budget, and what came in a moment"
+
+
+@pytest.mark.parametrize("through", ["connections"], indirect=True)
+def test_a_fee_for_each_request_is_reserved_once_however_long_the_answer_grows(scene: Scene) -> None:
+    price = Price(version="fee", scale=(Rates(EACH, EACH, EACH, EACH, EACH, EACH, EACH, 1000 * EACH * 1000),))
+    figure = {"prompt_tokens": 11, "completion_tokens": 9000, "total_tokens": 9011}
+
+    def script(s: Any, _: int) -> None:
+        s.sendall(STREAM)
+        for _ in range(3):
+            s.sendall(chunked(*[delta("word")] * 3000, end=False))
+            time.sleep(0.8)
+        s.sendall(chunked(delta(finish="stop"), last(figure), wires.DONE))
+
+    scene.wire(script)
+    scene.place(prices={"wire/*": price}, limits={**scene.limits, "project:shop": budget(1_015_000 * EACH)})
+    got = scene.call(stream=True)
+    assert (got["error"], got["finish"]) == (None, ["stop"]), "it was cut for fees that nobody takes"
+    assert scene.settle(1, "done")["cost"] == (1_000_000 + 9011) * EACH
+
+
+@pytest.mark.parametrize("through", ["connections"], indirect=True)
+def test_a_backends_own_comments_that_reach_nobody_leave_no_client_in_silence(scene: Scene) -> None:
+    """Where events are rewritten, its comments stay behind."""
+    scene.house.gateway.alive_seconds = 0.3
+
+    def script(s: Any, _: int) -> None:
+        s.sendall(STREAM + chunked(delta("Hi", role="assistant"), end=False))
+        for _ in range(15):
+            time.sleep(0.1)
+            s.sendall(chunked(b": ping\n\n", end=False))
+        s.sendall(chunked(*wires.EVENTS[1:]))
+
+    scene.wire(script)
+    scene.route("named", "wire/m", alias=True)
+    raw = streamed(scene, model="named")
+    assert raw.endswith(wires.DONE) and raw.count(b": waiting\n\n") >= 1
+
+
+@pytest.mark.parametrize("through", ["connections"], indirect=True)
+def test_a_client_that_goes_while_nothing_has_come_frees_all_and_is_told_so_in_the_books(scene: Scene) -> None:
+    scene.house.gateway.stream_hold = scene.house.gateway.alive_seconds = 0.2
+    wire = scene.wire(lambda s, _: wire.hold(s))
+    other = scene.wire(lambda s, _: s.sendall(whole()), name="other")
+    scene.route("both", "wire/m", "other/m")
+    asked = {"model": "both", "messages": [{"role": "user", "content": "Hello"}], "stream": True}
+    head = {"authorization": "Bearer eck_shop"}
+    with httpx.stream("POST", scene.house.url + "/v1/chat/completions", json=asked, headers=head, timeout=30) as answer:
+        assert next(answer.iter_raw()).startswith(b": waiting")
+    settled = scene.settle(1, "client_gone")
+    assert wire.closed_by_gateway.wait(20) and other.requests == 0
+    assert settled["backend"] == "wire" and settled["completion_tokens"] == 0
+
+
+@pytest.mark.parametrize("through", ["connections"], indirect=True)
+def test_an_old_client_gets_the_signs_of_life_without_frames(scene: Scene) -> None:
+    scene.house.gateway.stream_hold = scene.house.gateway.alive_seconds = 0.2
+
+    def script(s: Any, _: int) -> None:
+        time.sleep(1.0)
+        s.sendall(STREAM + chunked(*wires.EVENTS))
+
+    scene.wire(script)
+    body = json.dumps({"model": "wire/m", "messages": [{"role": "user", "content": "Hello"}], "stream": True}).encode()
+    with socket.create_connection(("127.0.0.1", scene.house.port), timeout=30) as client:
+        client.sendall(
+            b"POST /v1/chat/completions HTTP/1.0\r\nauthorization: Bearer eck_shop\r\ncontent-length: %d\r\n\r\n%b"
+            % (len(body), body)
+        )
+        got = b""
+        while data := client.recv(65536):
+            got += data
+    head, _, answer = got.partition(b"\r\n\r\n")
+    assert b"transfer-encoding" not in head and answer.startswith(b": waiting\n\n") and answer.endswith(wires.DONE)
+    assert b"\r\n" not in answer
+
+
+@pytest.mark.parametrize("through", ["connections"], indirect=True)
+def test_a_masked_stream_that_began_in_silence_gives_its_names_back_and_a_failing_one_does_too(scene: Scene) -> None:
+    scene.house.gateway.stream_hold = 0.2
+    seen: list[str] = []
+
+    def script(s: Any, n: int) -> None:
+        seen.append(scene.wires[0].bodies[-1]["messages"][0]["content"].removeprefix("to "))
+        time.sleep(1.0)
+        if n == 1:
+            s.sendall(STREAM + chunked(delta(seen[-1]), *wires.EVENTS[2:]))
+        else:
+            s.sendall(whole({"error": {"message": f"not to {seen[-1]}"}}, status=b"429 Too Many"))
+
+    scene.wire(script)
+    asked: dict[str, Any] = {"key": "eck_masked", "messages": [{"role": "user", "content": "to ann@example.org"}]}
+    assert scene.call(stream=True, **asked)["text"] == "ann@example.org"
+    got = scene.call(stream=True, **asked)
+    assert "ann@example.org" not in seen and "not to ann@example.org" in got["message"]
+    assert scene.rests(), "a refusal for its rate that came late is one"

@@ -308,7 +308,7 @@ def test_an_answer_that_keeps_to_its_limit_is_never_cut_for_long_words(scene: Sc
         choice = {"index": 0, "delta": {"content": text}, "finish_reason": None, **more}
         return wires.event({"id": "c", "choices": [choice]})
 
-    parts = [delta("", role="assistant"), *[piece("incomprehensibilities ")] * 60]
+    parts = [piece(""), *[piece("incomprehensibilities ")] * 60]
     scene.wire(lambda s, _: pace(s, *parts, seconds=1.3))
     asked: dict[str, Any] = {"stream": True, "max_tokens": 60, **({"logprobs": True} if logprobs else {})}
     assert scene.call(**asked)["error"] is None

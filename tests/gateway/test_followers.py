@@ -330,7 +330,7 @@ def test_a_backend_that_heeds_no_limit_takes_no_more_than_its_budget(scene: Scen
     scene.wire(script)
     scene.place(limits={**scene.limits, "project:shop": budget(1000 * EACH)})
     got = scene.call(stream=True, max_completion_tokens=50)
-    assert (got["error"], got["code"]) == ("APIError", "insufficient_quota")
+    assert got["error"] == "APIError" and "max_tokens" in got["message"]
     assert 900 * EACH < scene.settle(1, "failed")["cost"] < 2500 * EACH, "all of the budget, and what came in a moment"
 
 

@@ -294,8 +294,9 @@ class Answering(Course):
     def _follow(self) -> None:
         """Begin to follow the stream, in the cheapest way that there is."""
         request = self.request
-        told = request.value.get("logprobs")  # they would be taken for text, many times as long as the answer
-        if self.names is None and told in (None, False) and not (self.lane.route is not None and self.lane.route.alias):
+        told, route = request.value.get("logprobs"), self.lane.route
+        plain = told is None or told is False  # they would be taken for text, many times as long as the answer
+        if plain and self.names is None and not (route is not None and route.alias):
             self._passing = Passing(self.usage, hide_usage=not request.wants_usage, choices=choices_of(request))
         else:
             self._read_on()

@@ -4,6 +4,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ecotone.gateway.assembling import assembled
 from ecotone.gateway.calls import Calls
 from ecotone.gateway.incoming import read_answer
 from ecotone.gateway.metering import Usage
@@ -18,6 +20,7 @@ from ecotone.gateway.plane.passing import Passing, Unusual
 from ecotone.gateway.prices import Price, Rates
 from ecotone.gateway.snapshot import Budget, Limit
 from ecotone.gateway.streams import EventCutter, StreamReader
+from ecotone.privacy import Pseudonyms
 from tests.gateway import sdk as openai_client
 from tests.gateway import wires
 from tests.gateway.test_traps import careful, quick, streamed
@@ -428,3 +431,52 @@ def test_a_masked_stream_that_began_in_silence_gives_its_names_back_and_a_failin
     got = scene.call(stream=True, **asked)
     assert "ann@example.org" not in seen and "not to ann@example.org" in got["message"]
     assert scene.rests(), "a refusal for its rate that came late is one"
+
+
+def test_a_stream_is_charged_at_the_tier_that_its_provider_answered_with() -> None:
+    raw = chunk({"content": "Hi"}) + told({"choices": [], "usage": USAGE, "service_tier": "flex"}) + wires.DONE
+    for follow in ("quick", "careful"):
+        usage = Usage()
+        if follow == "quick":
+            Passing(usage, hide_usage=True, choices=1).feed(raw)
+        else:
+            reader = StreamReader(usage, "chat", hide_usage=True, names=None)
+            for data in EventCutter().feed(raw):
+                reader.event(data)
+        assert usage.service_tier == "flex"
+
+
+def test_a_masked_answers_arguments_get_their_names_back_inside_of_a_text() -> None:
+    names, odd = Pseudonyms(), 'Ann "A" <ann@example.org>'
+    masked = names.mask_json({"to": odd, "n": 1.5})
+    call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": masked}}
+    data = json.dumps({"choices": [{"index": 0, "message": {"tool_calls": [call]}}], "usage": USAGE}).encode()
+    (got,) = json.loads(read_answer(data, Usage(), names))["choices"][0]["message"]["tool_calls"]
+    assert json.loads(got["function"]["arguments"]) == {"to": odd, "n": 1.5}
+
+
+def test_a_name_in_pieces_is_whole_in_an_answer_that_is_kept() -> None:
+    events = [event[6:-2] for event in calls(piece(0, "a", "get_"), piece(0, None, "x"), piece(0, None, None, "{1}"))]
+    answer = assembled("chat", events, b"")
+    assert answer is not None
+    (call,) = json.loads(answer)["choices"][0]["message"]["tool_calls"]
+    assert call["function"] == {"name": "get_x", "arguments": "{1}"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("through", ["connections"], indirect=True)
+def test_streams_that_outgrow_one_budget_together_spend_it_and_no_more_than_comes_in_a_moment(scene: Scene) -> None:
+    def script(s: Any, _: int) -> None:
+        s.sendall(STREAM + chunked(*[delta("word")] * 4000, end=False))
+        for _ in range(60):
+            s.sendall(chunked(*[delta("word")] * 50, end=False))
+            time.sleep(0.05)
+
+    scene.wire(script)
+    limit = 40_000 * EACH
+    scene.place(limits={**scene.limits, "project:shop": budget(limit)})
+    with ThreadPoolExecutor(8) as pool:
+        got = list(pool.map(lambda _: streamed(scene), range(8)))
+    assert all(b'"error"' in raw for raw in got)
+    scene.settle(8, "failed")
+    assert limit * 0.95 < scene.spent()["p"] < limit + 8 * 1000 * EACH

@@ -109,6 +109,9 @@ SHAPES: dict[str, tuple[list[bytes], list[list[str]]]] = {
     "a number beyond reason": (calls(piece(10**40, "a", "f", "{"), piece(10**40, None, None, "1}")), [A]),
     "true and false": (calls(piece(True, "a", "f", "{1}"), piece(False, "b", "g", "{2}")), [A, B]),
     "pieces that go on without a number": (calls(piece(0, "a", "f", "{"), piece(None, None, None, "1}")), [A]),
+    "an id again without its number": (
+        calls(piece(0, "a", "f", "{"), piece(1, "b", "g", "{2}"), piece(None, "a", None, "1}")), [A, B],
+    ),
     "one id under two numbers": (calls(piece(0, "a", "f", "{1}"), piece(1, "a", "g", "{2}")), [A, ["a", "g", "{2}"]]),
     "an object": (
         [b'data: {"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"a","function":{"name":"f",'
@@ -143,7 +146,7 @@ def test_more_calls_than_any_answer_has_end_the_stream_and_fill_no_memory(own: b
     held = Calls()
     for at in range(100):
         held.put_right([{"delta": {"tool_calls": [piece(0, f"{at}" * 100_000, f"{at}" * 100_000)]}}])
-    assert sum(len(name) for *_, name in held._by_id) < 10_000
+    assert sum(len(name) for *_, name in held._by_id) < 20_000
 
 
 def test_a_call_of_the_form_before_tools_has_one_name_and_its_arguments_as_text() -> None:
@@ -372,6 +375,23 @@ def test_a_backends_own_comments_that_reach_nobody_leave_no_client_in_silence(sc
     scene.route("named", "wire/m", alias=True)
     raw = streamed(scene, model="named")
     assert raw.endswith(wires.DONE) and raw.count(b": waiting\n\n") >= 1
+
+
+@pytest.mark.parametrize("through", ["connections"], indirect=True)
+def test_the_seconds_of_a_route_are_for_the_first_token_and_no_head_or_comment_is_one(scene: Scene) -> None:
+    def script(s: Any, _: int) -> None:
+        s.sendall(STREAM)
+        for _ in range(100):
+            s.sendall(chunked(b": ping\n\n", end=False))
+            time.sleep(0.1)
+
+    scene.wire(script)
+    scene.wire(lambda s, _: s.sendall(STREAM + chunked(*wires.EVENTS)), name="other")
+    scene.route("both", "wire/m", "other/m", first_seconds=0.5)
+    began = time.monotonic()
+    assert scene.call("both", stream=True)["text"] == "Hi you"
+    assert time.monotonic() - began < 5
+    assert scene.rests()
 
 
 @pytest.mark.parametrize("through", ["connections"], indirect=True)

@@ -94,7 +94,7 @@ class Calls:
             del piece["id"]
         elif own and not call.id:
             call.id = own
-            self._by_id[choice, place, own] = call
+            self._by_id[choice, place, own] = self._by_id[choice, -1, own] = call
         return (isinstance(function, dict) and _without_name(call, function, again=again)) or again or changed
 
     def _new(self, number: int) -> Call:

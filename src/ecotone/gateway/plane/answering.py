@@ -42,7 +42,8 @@ class Answering(Course):
         self._status = status
         self._headers = headers
         self.first = self.plane.now()
-        self.deadline = self.first + self.lane.idle
+        if not (self.lane.to_event and self.request.stream and status == 200):
+            self.deadline = self.first + self.lane.idle
         if headers.get(b"content-encoding", b"identity") not in (b"identity", b""):
             self._inflate = zlib.decompressobj(47)
 
@@ -248,7 +249,8 @@ class Answering(Course):
     # -- streams -----------------------------------------------------------------------------------------------------
     def _stream(self, data: bytes, ended: bool) -> None:
         now = self.plane.now()
-        self.deadline = now + self.lane.idle
+        if self.shown or not self.lane.to_event:
+            self.deadline = now + self.lane.idle
         if self._settled:
             return
         shown = b""
@@ -269,7 +271,7 @@ class Answering(Course):
                 return
         follower: Any = self._reader or self._passing
         if shown:
-            self.beat = now
+            self.beat, self.deadline = now, now + self.lane.idle
             self._show(shown)
         if follower.error is not None:
             self._leave()

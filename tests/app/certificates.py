@@ -36,10 +36,11 @@ class Authority:
         self.file = folder / "authority.pem"
         self.file.write_bytes(made.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
 
-    def issue(self, certificate: Path, key: Path) -> int:
-        """A certificate for localhost with its key; returns its serial number."""
+    def issue(self, certificate: Path, key: Path, *more: str) -> int:
+        """A certificate for localhost, and more names, with its key; returns its serial number."""
         own = ec.generate_private_key(ec.SECP256R1())
-        names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        names: list[x509.GeneralName] = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        names += [x509.DNSName(name) for name in more]
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
         builder = self._builder(name, own).add_extension(x509.SubjectAlternativeName(names), critical=False)
         signed = builder.sign(self._key, hashes.SHA256())

@@ -119,12 +119,13 @@ def test_answers_to_two_prompts_of_which_one_came_are_no_whole(scene: Scene) -> 
 def test_others_are_let_in_when_the_stream_that_probes_a_backend_has_begun(scene: Scene) -> None:
     health = scene.house.gateway.chooser.health
     health._failures, health._rest = 1, 0.2
-    go = threading.Event()
+    there, go = threading.Event(), threading.Event()
 
     def script(s: socket.socket, n: int) -> None:
         if n == 1:
             s.sendall(whole({"error": {"message": "down"}}, status=b"500 Down"))
         elif n == 2:
+            there.set()
             s.sendall(STREAM + chunked(delta("Hi"), end=False))
             go.wait(20)
             s.sendall(chunked(*EVENTS[1:]))
@@ -137,6 +138,7 @@ def test_others_are_let_in_when_the_stream_that_probes_a_backend_has_begun(scene
     found: list[dict[str, Any]] = []
     thread = threading.Thread(target=lambda: found.append(scene.call(stream=True)))
     thread.start()
+    assert there.wait(60)
     end = time.monotonic() + 20
     while (got := scene.call())["error"] is not None and time.monotonic() < end:
         time.sleep(0.05)

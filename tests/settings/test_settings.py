@@ -55,3 +55,16 @@ def test_a_secret_is_made_once_and_only_its_owner_reads_it(tmp_path: Path) -> No
 
 def test_every_option_has_a_meaning() -> None:
     assert all(option.doc and option.variable.startswith("ECOTONE_") for option in options())
+
+
+def test_secrets_among_the_settings_are_shown_nowhere() -> None:
+    """A setting's object gets into tracebacks and logs of errors."""
+    secret = "do-not-show-this-" * 2
+    held = {
+        "database_url": f"postgresql://ecotone:{secret}@db/ecotone",
+        "admin_token": f"ect_{secret}",
+        "upstream_proxy": f"http://u:{secret}@proxy:3128",
+        "snapshot_secret": secret,
+        "limits_url": f"redis://:{secret}@redis:6379/0",
+    }
+    assert secret not in repr(Settings(**held))

@@ -14,6 +14,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
 
+from ecotone.settings.egress import Egress, exempts_of, proxy_of
 from ecotone.vocabulary import Invalid
 
 MIB = 1024 * 1024
@@ -27,6 +28,11 @@ def _option(default: Any, doc: str) -> Any:
     return field(default=default, metadata={"doc": doc})
 
 
+def _secret(default: Any, doc: str) -> Any:
+    """An option that holds a secret, or may: it is shown nowhere."""
+    return field(default=default, metadata={"doc": doc}, repr=False)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All settings of a server.
@@ -38,7 +44,7 @@ class Settings:
     data: Path = _option(Path("data"), "folder for database, objects, ledger, logs and secrets; made when absent")
     host: str = _option("127.0.0.1", "address to listen on; anything but loopback needs accounts for reading")
     port: int = _option(7070, "TCP port to listen on")
-    database_url: str = _option("", "SQLAlchemy URL; default is SQLite in the data folder")
+    database_url: str = _secret("", "SQLAlchemy URL; default is SQLite in the data folder")
     objects: str = _option("", "where objects lie, s3://BUCKET/PREFIX; default is the data folder")
     s3_endpoint: str = _option("", "address of the S3-compatible store, http(s)://HOST:PORT; default is Amazon's")
     s3_public_endpoint: str = _option(
@@ -47,7 +53,7 @@ class Settings:
     s3_region: str = _option("", "region of the store; default is AWS_REGION, else us-east-1")
     s3_bucket_in_host: bool = _option(False, "the bucket's name stands in the host name of the store, not in the path")
     s3_timeout: float = _option(60.0, "seconds for one request to the store")
-    admin_token: str | None = _option(None, "sets the first administrator's token; default is a random one in a file")
+    admin_token: str | None = _secret(None, "sets the first administrator's token; default is a random one in a file")
     anonymous_read: bool | None = _option(None, "reading without an account; default: only while bound to loopback")
     public_url: str | None = _option(None, "the address clients use, when behind a proxy, e.g. https://hub.example.org")
     allowed_hosts: str = _option("", "host names accepted in the Host header, comma-separated, beside our own")
@@ -89,6 +95,16 @@ class Settings:
         10.0, "seconds for which a stream waits for its first event before it begins without one"
     )
     upstream_idle: float = _option(300.0, "seconds a provider's stream may be silent")
+    upstream_proxy: str = _secret(
+        "",
+        "HTTP proxy by which calls to providers leave, http(s)://[USER:PASSWORD@]HOST:PORT; a password in it is a "
+        "secret. Default: none, whatever HTTPS_PROXY says",
+    )
+    upstream_direct: str = _option(
+        "",
+        "what is called without that proxy, as in NO_PROXY: names with all below them, addresses, networks, NAME:PORT, "
+        "or *; comma-separated, e.g. models.internal,10.0.0.0/8. Loopback and private addresses always are",
+    )
     cache_bytes: int = _option(64 * MIB, "memory for answers that routes keep, in each process of the gateway")
     max_completion: int = _option(4096, "completion tokens reserved for an answer whose length nobody limits")
     backend_rest: float = _option(5.0, "seconds a route leaves a failing backend alone")
@@ -159,11 +175,11 @@ class Settings:
     snapshot_url: str = _option(
         "", "address of the server whose decisions a gateway on another machine follows, e.g. https://hub.example"
     )
-    snapshot_secret: str = _option(
+    snapshot_secret: str = _secret(
         "", "what server and gateways on other machines share, at least 32 letters; opens and seals the decisions"
     )
 
-    limits_url: str = _option(
+    limits_url: str = _secret(
         "",
         "Redis by which servers and gateways share budgets, rates and slots, e.g. redis://10.0.0.5:6379/0, rediss:// "
         "or unix://; a password in it is a secret. Default: each server counts alone, and so do a gateway's workers",
@@ -206,7 +222,7 @@ class Settings:
                 f"ECOTONE_TRACES_SHARE is {self.traces_share:g}, but a share from 0 to 1 is expected.",
                 param="ECOTONE_TRACES_SHARE",
             )
-        _ = self.proxies, self.origins  # raise for what is no network and no origin
+        _ = self.proxies, self.origins, self.egress  # raise for what is no network, no origin and no proxy
         self._check_ledger()
         if self.tls_key and not self.tls_cert:
             raise Invalid("ECOTONE_TLS_KEY is set without ECOTONE_TLS_CERT; set both.", param="ECOTONE_TLS_CERT")
@@ -272,6 +288,26 @@ class Settings:
             raise Invalid(
                 f"ECOTONE_TRUSTED_PROXIES: {error}; addresses or networks are expected, e.g. 10.0.0.0/8.",
                 param="ECOTONE_TRUSTED_PROXIES",
+            ) from None
+
+    @property
+    def egress(self) -> Egress:
+        """How calls to providers leave. Raises Invalid, without what the proxy's address holds."""
+        try:
+            proxy = proxy_of(self.upstream_proxy) if self.upstream_proxy else None
+        except ValueError as error:
+            raise Invalid(
+                f"ECOTONE_UPSTREAM_PROXY: {error}; http://HOST:PORT or https://HOST:PORT is expected, with "
+                "USER:PASSWORD@ before the host where it asks for them, special characters as %XX.",
+                param="ECOTONE_UPSTREAM_PROXY",
+            ) from None
+        try:
+            return Egress(proxy, exempts_of(self.upstream_direct))
+        except ValueError as error:
+            raise Invalid(
+                f"ECOTONE_UPSTREAM_DIRECT: {error}; names, addresses or networks are expected, with :PORT behind a "
+                "name or an address where only that is meant, e.g. models.internal,10.0.0.0/8.",
+                param="ECOTONE_UPSTREAM_DIRECT",
             ) from None
 
     @property
@@ -374,11 +410,13 @@ class Option:
 
 
 _OF_OTHERS = ("ECOTONE_URL", "ECOTONE_TOKEN", "ECOTONE_SCANCODE_PYTHON", "ECOTONE_TEST_*", "*_KEY")
+_FOR_ALL = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
 _BOOLEANS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
 
 def strangers(environ: Mapping[str, str]) -> list[str]:
-    """A sentence for each variable that looks like a setting of the server and is none, so that no typo goes unseen."""
+    """A sentence for each variable that looks like a setting of the server and is none, so that no typo goes unseen,
+    and for a proxy that is set for all programs: calls to providers do not take it."""
     known = {option.variable for option in options()}
     said = []
     for name in sorted(name for name in environ if name.startswith("ECOTONE_") and name not in known):
@@ -386,6 +424,9 @@ def strangers(environ: Mapping[str, str]) -> list[str]:
             continue
         near = get_close_matches(name, known, n=1, cutoff=0.8)
         said.append(f"{name} is no setting and has no effect" + (f"; is {near[0]} meant?" if near else "."))
+    general = next((name for name in _FOR_ALL if environ.get(name)), None)
+    if general is not None and environ.get("ECOTONE_UPSTREAM_PROXY") is None:
+        said.append(f"{general} has no effect on calls to providers; if they need a proxy, set ECOTONE_UPSTREAM_PROXY.")
     return said
 
 

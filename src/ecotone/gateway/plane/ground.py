@@ -103,7 +103,7 @@ class Ground(ABC):
         self.resting = self.chooser.health.resting
         self.cache = Cache(settings.cache_bytes)
         self._cache_key = hashlib.sha256(settings.secret("cache")).digest()
-        self._listing = Listing()
+        self._listing = Listing(settings.egress)
         self._prompt_keys: dict[str, tuple[bytes, Any]] = {}
         self._prompt_key = settings.secret("prompt-hash")
         # one at a time: each takes the interpreter from the loop, and several would take it in turns

@@ -128,12 +128,13 @@ class Lanes:
     """The lanes of the newest snapshot.
 
     Args:
-        settings: time-outs, where a route has none of its own.
+        settings: time-outs, where a route has none of its own, and how calls leave.
         paths: of each face, below a backend's address.
     """
 
     def __init__(self, settings: Settings, paths: dict[str, str]) -> None:
         self._settings = settings
+        self._egress = settings.egress
         self._paths = paths
         self._places: dict[tuple[str | None, str | None], Place] = {}
         self._spreads: dict[tuple[str, ...], Spread] = {}
@@ -231,7 +232,7 @@ class Lanes:
         where = (url, socket)
         found = self._places.get(where)
         if found is None:
-            found = self._places[where] = Place(*where)
+            found = self._places[where] = Place(url, socket, self._egress)
         return found
 
 

@@ -12,6 +12,7 @@ from ecotone.gateway.dialects import AZURE
 from ecotone.gateway.keys import provider_key, without_key
 from ecotone.gateway.plane.upstreams import Place, Unreachable, Upstream
 from ecotone.gateway.snapshot import Consumer, Snapshot, Target
+from ecotone.settings.egress import Egress
 
 _SECONDS: Final = 300.0
 _MOST_LIST: Final = 4 * 1024 * 1024
@@ -20,9 +21,14 @@ _MOST_NAMES: Final = 5000
 
 
 class Listing:
-    """Asks providers for their models, and remembers what they told for a while."""
+    """Asks providers for their models, and remembers what they told for a while.
 
-    def __init__(self) -> None:
+    Args:
+        egress: how the questions leave.
+    """
+
+    def __init__(self, egress: Egress) -> None:
+        self._egress = egress
         self._known: dict[str, tuple[float, list[str]]] = {}
 
     async def rows(self, snapshot: Snapshot, consumer: Consumer) -> list[dict[str, Any]]:
@@ -50,7 +56,7 @@ class Listing:
     async def _models_of(self, target: Target) -> list[str]:
         known = self._known.get(target.name)
         if known is None or known[0] < time.monotonic():
-            models = await _asked(target)
+            models = await _asked(target, self._egress)
             known = (time.monotonic() + (_SECONDS if models else 10.0), models)
             self._known[target.name] = known
         return known[1]
@@ -102,10 +108,10 @@ class _Fetched:
         self.answer_lost("", False)
 
 
-async def _asked(target: Target) -> list[str]:
+async def _asked(target: Target, egress: Egress) -> list[str]:
     """Names of a provider's models; empty when it does not tell within three seconds."""
     key = provider_key(target.key_env)
-    place = Place(target.url, target.socket)
+    place = Place(target.url, target.socket, egress)
     lines = [f"GET {place.path}/models HTTP/1.1", f"host: {place.authority}", "user-agent: ecotone"]
     lines += [f"api-key: {key}" if target.dialect == AZURE else f"authorization: Bearer {key}"] if key else []
     lines += ["accept-encoding: identity", "connection: close", "", ""]

@@ -1,7 +1,8 @@
 """Connections to backends: pooled, one message at a time, never used again after anything that was not in order.
 
 Names are resolved and checked here, and the connection goes to the address that was checked. A pooled connection that
-turns out to be closed before it answered is replaced by a new one, once.
+turns out to be closed before it answered is replaced by a new one, once. Where calls leave by a proxy, `tunnels` dials,
+and the proxy resolves.
 """
 
 import asyncio
@@ -15,8 +16,10 @@ from urllib.parse import urlsplit
 import httptools
 
 from ecotone.gateway.plane.heads import SeenHead
+from ecotone.gateway.plane.tunnels import NoTunnel, Tunnel, told
 from ecotone.gateway.plane.writing import descriptor_of, write
 from ecotone.settings.addresses import is_forbidden
+from ecotone.settings.egress import Egress
 
 MOST_IDLE: Final = 128
 IDLE_SECONDS: Final = 45.0
@@ -61,11 +64,17 @@ _NOBODY: Final = _Nobody()
 
 
 class Place:
-    """Where a backend listens, and the connections to it that wait for work."""
+    """Where a backend listens, and the connections to it that wait for work.
 
-    __slots__ = ("_addresses", "_resolved", "_ssl", "ending", "host", "idle", "open", "path", "port", "socket", "tls")
+    Args:
+        egress: how calls leave this machine; None: directly.
+    """
 
-    def __init__(self, url: str | None, unix: str | None) -> None:
+    __slots__ = (
+        "_addresses", "_resolved", "_ssl", "_tunnel", "ending", "host", "idle", "open", "path", "port", "socket", "tls",
+    )  # fmt: skip
+
+    def __init__(self, url: str | None, unix: str | None, egress: Egress | None = None) -> None:
         parts = urlsplit(url or "http://engine/v1")
         self.socket = unix
         self.tls = parts.scheme == "https"
@@ -79,6 +88,8 @@ class Place:
         self._addresses: list[tuple[Any, ...]] = []
         self._resolved = 0.0
         self._ssl: ssl.SSLContext | None = None
+        proxy = egress.proxy_for(self.host, self.port) if egress is not None and unix is None else None
+        self._tunnel = Tunnel(proxy, self.host, self.port) if proxy is not None else None
 
     @property
     def authority(self) -> str:
@@ -97,25 +108,30 @@ class Place:
                     return made
                 return await self._over_network(loop)
         except TimeoutError:
-            raise Unreachable("no connection in time") from None
+            raise Unreachable(f"no connection{' through the proxy' if self._tunnel else ''} in time") from None
+        except NoTunnel as error:
+            raise Unreachable(str(error)) from None
         except ssl.SSLCertVerificationError as error:
             raise Unreachable(f"its certificate is not valid: {error.verify_message}") from None
         except UnicodeError:
             raise Unreachable("its host is no name") from None
         except (OSError, ssl.SSLError) as error:
             self._resolved = 0.0
-            raise Unreachable(error.strerror or type(error).__name__) from None
+            raise Unreachable(told(error)) from None
 
     async def _over_network(self, loop: asyncio.AbstractEventLoop) -> "Upstream":
+        if self.tls and self._ssl is None:
+            self._ssl = await loop.run_in_executor(None, ssl.create_default_context)
+        made: Upstream
+        if self._tunnel is not None:
+            made = await self._tunnel.dial(self._made, self._ssl)
+            return made
         if time.monotonic() > self._resolved:
             found = await loop.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
             self._addresses = [told for told in found if not is_forbidden(str(told[4][0]))]
             if not self._addresses:
                 raise OSError(0, "the name leads to an address that no request may go to")
             self._resolved = time.monotonic() + DNS_SECONDS
-        if self.tls and self._ssl is None:
-            self._ssl = await loop.run_in_executor(None, ssl.create_default_context)
-        made: Upstream
         failed: Exception = OSError(0, "no address")
         for family, _, protocol, _, address in self._addresses:
             plain = socket.socket(family, socket.SOCK_STREAM, protocol)

@@ -46,6 +46,42 @@ def refused(made: Limiter, clock: Clock, *scopes: str, tokens: int = 10, cost: i
     return caught.value
 
 
+def test_a_stream_that_runs_into_another_window_outgrows_its_reservation_there() -> None:
+    """It was cut for a budget of yesterday, or went on at the cost of one that nobody counts any more."""
+    clock = Clock("2026-11-28T23:59:00")
+    made = limiter(clock, {"project:p": budget(10, "day")})
+    hold = made.reserve(("project:p",), 0, 10 * USD, clock.now)
+    assert not hold.extend(0, USD)
+    clock.later(120)
+    assert hold.extend(0, 4 * USD) and hold.extend(0, 3 * USD) and not hold.extend(0, 4 * USD)
+    lacking = hold.lacking(4 * USD)
+    assert lacking is not None and lacking.window == "2026-11-29"
+    assert made.spent()["b"] == ("2026-11-29", 0, 7 * USD)
+    refused(made, clock, "project:p", cost=4 * USD)
+    hold.settle(0, 12 * USD)
+    assert made.spent()["b"] == ("2026-11-29", 2 * USD, 0)
+    made.reserve(("project:p",), 0, 8 * USD, clock.now)
+
+
+def test_other_limits_hold_for_a_stream_that_began_before_them() -> None:
+    clock = Clock()
+    made = limiter(clock, {"project:p": budget(2)})
+    holds = [made.reserve(("project:p",), 0, USD, clock.now) for _ in range(2)]
+    assert not holds[0].extend(0, USD)
+    made.use({"project:p": budget(5, name="other")})
+    assert holds[0].extend(0, 3 * USD) and not holds[1].extend(0, 3 * USD)
+    holds[0].settle(0, 5 * USD)  # more than was reserved: all of it counts
+    assert made.spent() == {"other": ("2026-11", 4 * USD, 0)}
+    assert holds[1].extend(0, USD)
+    holds[1].settle(0, None)
+    assert made.spent() == {"other": ("2026-11", 5 * USD, 0)}
+    hold = made.reserve(("project:p",), 0, 0, clock.now)
+    assert not hold.extend(0, USD)
+    made.use({})
+    assert hold.extend(0, USD), "there is no budget any more"
+    hold.release()
+
+
 def test_two_hundred_calls_at_once_on_a_budget_for_ten_are_ten() -> None:
     clock = Clock()
     made = limiter(clock, {"project:p": budget(10)})
@@ -320,6 +356,9 @@ def test_whatever_the_order_of_two_hundred_calls_no_budget_is_overspent_or_negat
                 for hold, names, began in running:
                     for name in held.keys() & set(names):
                         held[name] += hold.cost if began[name] == labels[name] else 0
+                    for amount, accounts in hold.more or ():
+                        for account in accounts:
+                            held[account.scope] += amount if account.window == labels[account.scope] else 0
                 full = any(spent.get((s, labels[s]), 0) + held[s] + cost > sizes[s] for s in chosen if s in sizes)
                 assert full or len(running) >= 9
         elif act == "hour":

@@ -151,6 +151,31 @@ def test_an_engine_that_does_not_come_back_is_told_and_others_are_unharmed(house
     assert {r["status"] for r in records(house, "settled")} == {"failed", "done"}
 
 
+@pytest.mark.parametrize("through", ["connections"], indirect=True)
+def test_a_stream_that_began_without_an_event_goes_on_with_the_next_engine_and_shows_that_it_lives(
+    house: Any, mortal: Mortal
+) -> None:
+    house.gateway.stream_hold = house.gateway.alive_seconds = 0.2
+    body = {"model": "demo/llama", "messages": [{"role": "user", "content": "slowly"}], "stream": True}
+    with house.client.stream(
+        "POST", "/v1/chat/completions", json=body, headers={"authorization": "Bearer eck_shop"}, timeout=120
+    ) as answer:
+        parts = answer.iter_raw()
+        assert next(parts).startswith(b": waiting")
+        mortal.wait_for(1)
+        mortal.kill()
+        mortal.say(socket=None, ready=False, starting=True, note="starting")
+        time.sleep(0.6)
+        began = time.monotonic()
+        while time.monotonic() - began < 1.2:
+            assert next(parts).startswith(b": waiting"), "nothing is heard while the next engine starts"
+        mortal.start()
+        rest = b"".join(parts)
+    assert rest.endswith(b"data: [DONE]\n\n") and b"error" not in rest and rest.count(b"[DONE]") == 1
+    assert settled(house)["status"] == "done"
+    assert len(records(house, "settled")) == 1
+
+
 def test_a_stream_that_had_begun_is_not_begun_again(house: Any, mortal: Mortal) -> None:
     body = {"inputs": "pausing", "stream": True}
     with house.client.stream(

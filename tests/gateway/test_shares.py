@@ -93,6 +93,25 @@ def test_calls_get_the_same_answers_whether_shares_are_drawn_ahead_or_not(steps:
     assert all(held == 0 for _, _, held in with_shares.limiter.spent().values())
 
 
+def test_a_stream_that_outlives_its_lease_draws_on_the_next_one_and_brings_back_nothing_of_the_first() -> None:
+    """What was lent before must not be lent once more, nor take the place of what is lent now."""
+    process = Process(leased=True, folds=False)
+    process.step("call", SCOPES[0], 0, 3, 1)
+    old = [account for account in process.limiter._meters.money() if account.granted]
+    assert old
+    process.limiter.forget_slices()
+    now = list(process.limiter._meters.money())
+    for _ in range(3):
+        process.step("extend", SCOPES[0], 0, 10, 1)
+        process.round()
+    assert process.told[-3:] == [False, True, True]
+    assert process.slices is not None
+    assert not {id(account) for account in process.slices._active.values()} & {id(account) for account in old}
+    process.step("end", SCOPES[0], 0, 23, 1)
+    assert all(account.held == 0 for account in now)
+    assert sorted({account.spent - account.base for account in now}) == [0, 20]
+
+
 def test_what_no_call_took_of_a_share_is_not_shown_as_held() -> None:
     process = Process(leased=True, folds=False)
     process.step("call", SCOPES[0], 10, 3, 3)

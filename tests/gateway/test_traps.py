@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from email.utils import formatdate
+from itertools import pairwise
 from typing import Any
 
 import httpx
@@ -410,7 +411,9 @@ def test_one_refusal_for_a_rate_locks_nobody_else_out_where_the_provider_asks_fo
 def test_a_callers_trace_goes_on_in_the_records_and_what_is_none_does_not(scene: Scene) -> None:
     scene.wire(lambda s, _: s.sendall(whole(ANSWER)))
     body = {"model": "wire/m", "messages": [{"role": "user", "content": "Hello"}]}
-    for told, kept in ((TRACE, TRACE), ('00-"}', None), (TRACE.upper(), None), (TRACE + "-more", None)):
+    no_trace, no_span = TRACE.replace(TRACE[3:35], "0" * 32), TRACE.replace(TRACE[36:52], "0" * 16)
+    odd = ['00-"}', TRACE.upper(), TRACE + "-more", "ff" + TRACE[2:], no_trace, no_span]
+    for told, kept in ((TRACE, TRACE), *((other, None) for other in odd)):
         head = {"authorization": "Bearer eck_shop", "traceparent": told}
         answer = scene.house.client.post("/v1/chat/completions", json=body, headers=head)
         assert answer.status_code == 200
@@ -428,19 +431,22 @@ def shown(data: bytes) -> list[Any]:
     return [json.loads(told) for told in EventCutter().feed(data)]
 
 
-def quick(raw: bytes, cut: int, *, hide: bool) -> tuple[list[Any], bool, bool, int]:
+def quick(raw: bytes, *cuts: int, hide: bool, choices: int = 1) -> tuple[list[Any], bool, bool, int]:
     """A stream that goes through unchanged, and event by event from where that does not do."""
     usage = Usage()
-    follower: Any = Passing(usage, hide_usage=hide, choices=1)
-    cutter, out = None, b""
-    for piece in (raw[:cut], raw[cut:]):
+    follower: Any = Passing(usage, hide_usage=hide, choices=choices)
+    cutter, out, places = None, b"", [0, *sorted(cuts), len(raw)]
+    for piece in [raw[begin:end] for begin, end in pairwise(places)]:
+        if follower.done or follower.error:
+            break
         if cutter is None:
             try:
                 out += follower.feed(piece)
             except Unusual as unusual:
-                ended = follower.finished
-                cutter, piece = EventCutter(), unusual.rest
-                follower = StreamReader(usage, "chat", hide_usage=hide, names=None, choices=1 - ended)
+                before, cutter, piece = follower, EventCutter(), unusual.rest
+                follower = StreamReader(
+                    usage, "chat", hide_usage=hide, names=None, choices=choices, ended=before.ended, calls=before.calls
+                )
         if cutter is not None:
             for told in cutter.feed(piece):
                 if not (follower.done or follower.error):
@@ -448,9 +454,9 @@ def quick(raw: bytes, cut: int, *, hide: bool) -> tuple[list[Any], bool, bool, i
     return shown(out), bool(follower.error), follower.whole, usage.completion_tokens
 
 
-def careful(raw: bytes, *, hide: bool) -> tuple[list[Any], bool, bool, int]:
+def careful(raw: bytes, *, hide: bool, choices: int = 1) -> tuple[list[Any], bool, bool, int]:
     usage = Usage()
-    reader, out = StreamReader(usage, "chat", hide_usage=hide, names=None), b""
+    reader, out = StreamReader(usage, "chat", hide_usage=hide, names=None, choices=choices), b""
     for told in EventCutter().feed(raw):
         if not (reader.done or reader.error):
             out += reader.event(told) or b""

@@ -5,15 +5,13 @@ write tool calls in several shapes (a whole call in one delta, two calls under o
 at all); an answer has one.
 """
 
-import re
 from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
 
-Fields = dict[str, msgspec.Raw]
+from ecotone.gateway.calls import OBJECT, Calls, with_text_arguments
 
-_OBJECT: Final = re.compile(rb'"arguments"\s*:\s*\{')
 # Words that a later delta repeats or replaces; every other string is a piece of a text.
 _WORDS: Final = frozenset({"role", "id", "type", "name", "object", "format", "signature", "encrypted_content"})
 
@@ -28,10 +26,13 @@ def assembled(face: str, events: Iterable[bytes], usage: bytes) -> bytes | None:
     """
     top: dict[str, Any] = {}
     choices: dict[int, dict[str, Any]] = {}
+    apart = Calls()
     try:
         for event in events:
-            chunk = msgspec.json.decode(_with_text_arguments(event) if _OBJECT.search(event) else event)
-            for told in chunk.pop("choices", None) or []:
+            chunk = msgspec.json.decode(with_text_arguments(event) if OBJECT.search(event) else event)
+            parts = chunk.pop("choices", None) or []
+            apart.put_right(parts)
+            for told in parts:
                 number = told.get("index", 0)
                 choice = choices.setdefault(number, {"index": number})
                 _grow(choice, told, chat=face == "chat")
@@ -104,6 +105,11 @@ def _calls(calls: list[dict[str, Any]], told: list[dict[str, Any]]) -> None:
         if known is None or (name and known.get("id") and known["id"] != name):
             calls.append(item)
         else:
+            function, more = known.get("function"), item.get("function")
+            if isinstance(function, dict) and isinstance(more, dict) and more.get("name"):
+                function["name"] = (function.get("name") or "") + more.pop(
+                    "name"
+                )  # what comes again is left out before
             _join(known, item)
 
 
@@ -138,26 +144,3 @@ def _closed(choice: dict[str, Any], *, chat: bool) -> dict[str, Any]:
     if not message.get("tool_calls", True):
         del message["tool_calls"]
     return choice
-
-
-def text_arguments(call: Fields) -> dict[str, Any]:
-    """A tool call with its arguments as text: some servers send an object, whose number texts and order are kept."""
-    if not bytes(call.get("function", b"")).startswith(b"{"):
-        return dict(call)
-    function: dict[str, Any] = msgspec.json.decode(call["function"], type=Fields)
-    arguments = bytes(function.get("arguments", b""))
-    if arguments.startswith(b"{"):
-        function["arguments"] = arguments.decode()
-    return {**call, "function": function}
-
-
-def _with_text_arguments(event: bytes) -> bytes:
-    """A chunk in which some arguments are an object, with text instead."""
-    chunk: dict[str, Any] = msgspec.json.decode(event, type=Fields)
-    choices: list[dict[str, Any]] = msgspec.json.decode(chunk["choices"], type=list[Fields])
-    for choice in choices:
-        delta: dict[str, Any] = msgspec.json.decode(choice.get("delta", b"{}"), type=Fields)
-        if bytes(delta.get("tool_calls", b"")).startswith(b"["):
-            calls = msgspec.json.decode(delta["tool_calls"], type=list[Fields])
-            choice["delta"] = {**delta, "tool_calls": [text_arguments(call) for call in calls]}
-    return msgspec.json.encode({**chunk, "choices": choices})

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
+from ecotone.gateway.calls import OBJECT, with_text_arguments
 from ecotone.gateway.metering import Usage
 from ecotone.privacy import Pseudonyms, TooDeep
 
@@ -30,13 +31,15 @@ def read_answer(data: bytes, usage: Usage, names: Pseudonyms | None) -> bytes:
     Raises:
         BadAnswer: it is no JSON object, an error, or cannot be restored.
     """
+    if OBJECT.search(data) is not None:
+        data = with_text_arguments(data)
     try:
         fields = _fields.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise BadAnswer("did not answer with a JSON object") from None
     if _told(fields, "error") and not _told(fields, "choices"):
         raise BadAnswer("answered with an error where an answer was expected")
-    usage.take(_value(fields, "usage"))
+    usage.take_answered({"usage": _value(fields, "usage"), "service_tier": _value(fields, "service_tier")})
     if usage.estimate:
         _see_texts(usage, fields)
     if names is None:

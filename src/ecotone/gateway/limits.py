@@ -25,38 +25,46 @@ _OPEN = 1024
 
 
 class Hold:
-    """What a call has reserved, until it is settled or released; both are idempotent."""
+    """What a call has reserved, until it is settled or released; both are idempotent.
 
-    __slots__ = ("cost", "limiter", "plan", "tokens")
+    `more` is what it reserved after its plan was replaced (other limits, another window, a lease that ended), with the
+    accounts that it lies in.
+    """
+
+    __slots__ = ("cost", "limiter", "more", "plan", "tokens")
 
     def __init__(self, limiter: "Limiter", plan: Plan | None, tokens: int, cost: int | None) -> None:
         self.limiter = limiter
         self.plan = plan
         self.tokens = tokens
         self.cost = cost
+        self.more: list[tuple[int, tuple[Account, ...]]] | None = None
 
     def extend(self, tokens: int, cost: int | None) -> bool:
         """Reserve more for a call that outgrows its reservation; False, and nothing more is reserved, when refused."""
         plan = self.plan
         if plan is None or (cost is None and plan.money):
             return False
-        self.limiter.fold()
-        for account in plan.money:
+        accounts = self.limiter.current(plan).money
+        for account in accounts:
             if cost is not None and account.left < cost:
                 self.limiter.lacks(account, cost)
                 return False
         if tokens and not self.limiter.more_tokens(plan, self.tokens, tokens):
             return False
         if cost is not None:
-            for account in plan.money:
+            for account in accounts:
                 account.left -= cost
-            self.cost = (self.cost or 0) + cost
+            if accounts == plan.money:
+                self.cost = (self.cost or 0) + cost
+            else:
+                self.more = [*(self.more or ()), (cost, accounts)]
         self.tokens += tokens
         return True
 
     def lacking(self, cost: int) -> Account | None:
         """The first budget that has not so much left."""
-        accounts = self.plan.money if self.plan is not None else ()
+        accounts = self.limiter.current(self.plan).money if self.plan is not None else ()
         return next((account for account in accounts if account.left < cost), None)
 
     def settle(self, tokens: int, cost: int | None) -> None:
@@ -70,6 +78,8 @@ class Hold:
         if plan is None:
             return
         self.plan = None
+        if self.more is not None:
+            cost = self._settle_more(self.cost or 0, cost)
         if not plan.is_open:
             self.limiter.opens(plan)
         held = self.cost
@@ -88,6 +98,22 @@ class Hold:
             self.limiter.ended(plan, reserved, tokens)
         if plan.left < 0 or plan.quota < 0:  # it used more than it held: others must know
             self.limiter.fold()
+
+    def _settle_more(self, held: int, cost: int | None) -> int:
+        """Settle what was reserved later; what of the cost is left for what was held at first."""
+        more = self.more or []
+        self.more = None
+        if cost is None:
+            cost = held + sum([amount for amount, _ in more])
+        rest = max(cost - held, 0)
+        for number, (amount, accounts) in enumerate(more):
+            part = rest if number == len(more) - 1 else min(rest, amount)
+            rest -= part
+            for account in accounts:
+                account.left += amount - part
+                account.spent += part
+        self.limiter.fold()
+        return min(cost, held)
 
     def release(self) -> None:
         """The call came to nothing: money and tokens are free again. The request stays counted."""
@@ -230,6 +256,17 @@ class Limiter:
             if account.left < amount <= account.limit:
                 self.lacks(account, amount)
 
+    def current(self, plan: Plan) -> Plan:
+        """What now stands for the scopes of a plan, all accounts up to date."""
+        now = self._clock()
+        if now >= self._look_at:
+            self._look(now)
+        self.fold()
+        try:
+            return self._plans.get(plan.scopes) or self._planned(plan.scopes, now)
+        except Refusal:  # of a template that has no room for one more
+            return plan
+
     def opens(self, plan: Plan) -> None:
         """Something lies with the plan that its accounts do not know of."""
         plan.is_open = True
@@ -349,7 +386,7 @@ class Limiter:
         if len(self._plans) >= _PLANS:
             self._plans.clear()
         meters = [meter for scope in dict.fromkeys(scopes) if (meter := self._meters.of(scope)) is not None]
-        plan = self._plans[scopes] = Plan(meters)
+        plan = self._plans[scopes] = Plan(meters, scopes)
         self._next_end = min([self._next_end, *(account.ends for account in plan.money)])
         self._look_at = min(self._look_at, now + max(self._next_end - self._meters.now, 0.0))
         return plan

@@ -59,6 +59,13 @@ class Usage:
             self.prompt_tokens += self.cached_tokens + self.cache_write_tokens
             self.odd = True
 
+    def take_answered(self, answer: dict[str, Any]) -> None:
+        """The provider's own figure, and the service tier at which it answered, of an answer or of an event of one."""
+        self.take(answer.get("usage"))
+        tier = answer.get("service_tier")
+        if isinstance(tier, str):
+            self.service_tier = tier
+
     def take_decoded(self, told: Any) -> bool:
         """The provider's own figure as `figures` decodes it; returns whether it is plain, and was taken over."""
         prompt: int = told.prompt_tokens

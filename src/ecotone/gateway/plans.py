@@ -26,11 +26,12 @@ class Plan:
     """
 
     __slots__ = (
-        "calls", "cap", "is_open", "left", "lent", "money", "quota", "requests", "room", "slots", "spent", "timed",
-        "tokens",
+        "calls", "cap", "is_open", "left", "lent", "money", "quota", "requests", "room", "scopes", "slots", "spent",
+        "timed", "tokens",
     )  # fmt: skip
 
-    def __init__(self, meters: list[Meter]) -> None:
+    def __init__(self, meters: list[Meter], scopes: tuple[str, ...] = ()) -> None:
+        self.scopes = scopes
         self.money = tuple(account for meter in meters for account in meter.money)
         self.requests = tuple(b for meter in meters for b in meter.buckets if b.kind is REQUESTS)
         self.tokens = tuple(b for meter in meters for b in meter.buckets if b.kind is TOKENS)

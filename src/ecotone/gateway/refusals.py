@@ -77,7 +77,8 @@ def budget_of(refusal: Refusal) -> dict[str, Any]:
 def _unpriced(scope: str, model: str, name: str) -> str:
     return (
         f"The price of {model} is not known, and {named(scope)} has a budget, which only calls with a known price may "
-        f"draw on. An administrator sets it with `ecotone price set {name} --input USD --output USD`."
+        f"draw on. An administrator sets it with `ecotone price set {name} --input USD --output USD`, or with `--free` "
+        "in place of both for a server that takes no money."
     )
 
 

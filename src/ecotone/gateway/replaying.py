@@ -9,7 +9,8 @@ from typing import Any, Final
 
 import msgspec
 
-from ecotone.gateway.assembling import Fields, assembled, text_arguments
+from ecotone.gateway.assembling import assembled
+from ecotone.gateway.calls import Fields, text_arguments
 from ecotone.gateway.metering import Usage
 from ecotone.gateway.streams import DONE, EventCutter
 

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ecotone.gateway.calls import Calls
+from ecotone.gateway.calls import OBJECT, Calls, whole_number, with_text_arguments
 from ecotone.gateway.metering import Usage
 from ecotone.privacy import Pseudonyms, StreamRestorer
 
@@ -88,7 +88,9 @@ class StreamReader:
         hide_usage: the client did not ask for the usage event that we asked for.
         names: placeholders to restore, when the text went out with some.
         alias: the model's name in each event, in place of the upstream's.
-        choices: how many have yet to end.
+        choices: how many the request asked for.
+        ended: those that ended already, where another follower saw the beginning.
+        calls: the tool calls that it saw.
     """
 
     def __init__(
@@ -100,9 +102,11 @@ class StreamReader:
         names: Pseudonyms | None,
         alias: str | None = None,
         choices: int = 1,
+        ended: set[int] | None = None,
+        calls: Calls | None = None,
     ) -> None:
         self._choices = choices
-        self._calls = Calls()
+        self._calls = calls if calls is not None else Calls()
         self._alias = alias
         self._usage = usage
         self._chat = face == "chat"
@@ -110,7 +114,9 @@ class StreamReader:
         self._names = names
         self._restorers: dict[Path, StreamRestorer] = {}
         self._open: set[int] = set()
-        self._ended: set[int] = set()
+        self._ended: set[int] = ended if ended is not None else set()
+        self.pieces = 0
+        """Events that a token may have come with."""
         self._head: dict[str, Any] = {}
         self.done = False
         self.error: str | None = None
@@ -133,6 +139,8 @@ class StreamReader:
         try:
             if data.count(b"{") + data.count(b"[") > _MOST_CONTAINERS:
                 raise RecursionError
+            if b'"arguments"' in data and OBJECT.search(data) is not None:
+                data = with_text_arguments(data)
             chunk = msgspec.json.decode(data)
             return self._chunk(chunk, data) if isinstance(chunk, dict) else None
         except (msgspec.DecodeError, UnicodeDecodeError):
@@ -148,10 +156,13 @@ class StreamReader:
             return None
         changed = b"\n" in data or self._names is not None
         apart = False
-        if b'"tool_calls"' in data and self._calls.put_right(choices):
+        if (b'"tool_calls"' in data or b'"function_call"' in data) and self._calls.put_right(choices):
             changed = True
+        if self._calls.full:
+            self.error = "the stream has too many parts"
+            return None
         if chunk.get("usage"):
-            self._usage.take(chunk["usage"])
+            self._usage.take_answered(chunk)
             if self._hide_usage:
                 if not choices:
                     return None
@@ -166,6 +177,7 @@ class StreamReader:
             changed = True
         if self._names is not None:
             self._head = {k: chunk[k] for k in ("id", "object", "created", "model") if k in chunk}
+        self.pieces += bool(choices)
         held = b"".join([self._choice(choice) for choice in choices])
         if len(self._open) + len(self._ended) > _MOST_CHOICES or len(self._restorers) > _MOST_FIELDS:
             self.error = "the stream has too many parts"
@@ -179,8 +191,7 @@ class StreamReader:
 
     def _choice(self, choice: dict[str, Any]) -> bytes:
         """Restores the texts of a choice; gives events that have to go out before it."""
-        number = choice.get("index")
-        number = number if isinstance(number, int) else 0
+        number = max(whole_number(choice.get("index")), 0)
         last = bool(choice.get("finish_reason"))
         if self._chat:
             part = choice.get("delta")

@@ -7,10 +7,11 @@ import msgspec
 
 from ecotone.gateway.answers import Refusal
 from ecotone.gateway.cache import Kept
+from ecotone.gateway.calls import OBJECT
 from ecotone.gateway.charging import most_of
 from ecotone.gateway.incoming import BadAnswer, read_answer
 from ecotone.gateway.keys import without_key, without_key_bytes
-from ecotone.gateway.metering import choices_of
+from ecotone.gateway.metering import answers_of, choices_of
 from ecotone.gateway.plane.course import IN_THREAD, MOST_ERROR, Course
 from ecotone.gateway.plane.figures import answer_decoder
 from ecotone.gateway.plane.passing import Passing, Unusual
@@ -25,6 +26,8 @@ _STEP: Final = 1024
 """Tokens for which more money is held at once."""
 _ROUNDS: Final = 4
 """Looks at a stream that outgrew its money until a slice must have come."""
+_BESIDE: Final = 4
+"""Events of an answer that hold no token: who speaks, the end, usage."""
 _OPENAI: Final = frozenset({"chat", "completions"})
 """Faces whose clients pass over comments in a stream."""
 
@@ -39,7 +42,8 @@ class Answering(Course):
         self._status = status
         self._headers = headers
         self.first = self.plane.now()
-        self.deadline = self.first + self.lane.idle
+        if not (self.lane.to_event and self.request.stream and status == 200):
+            self.deadline = self.first + self.lane.idle
         if headers.get(b"content-encoding", b"identity") not in (b"identity", b""):
             self._inflate = zlib.decompressobj(47)
 
@@ -123,7 +127,9 @@ class Answering(Course):
     def keep_alive(self, now: float) -> None:
         """Begin a stream whose first event is long in coming, and comment on each long silence: nothing between here
         and the client takes the connection for a dead one. No other backend is called from then on."""
-        if not self.request.stream or self._upstream is None or self._settled or self.gone or self.client.slow:
+        if not self.request.stream or self._settled or self.gone or self.client.slow:
+            return
+        if self._upstream is None and not self._begun:  # once it began, it lives while another engine is waited for
             return
         if self._status not in (0, 200) or self.lane.face not in _OPENAI:
             return
@@ -132,31 +138,38 @@ class Answering(Course):
                 return
             self._begun = True
             self.client.begin(self._head_block())
-        else:
-            heard = self.deadline - self.lane.idle if self.shown else 0.0
-            if now - max(heard, self.beat) < self.plane.alive_seconds:
-                return
+        elif now - self.beat < self.plane.alive_seconds:
+            return
         self.beat = now
         self.client.write(_ALIVE)
 
     def reserve_more(self) -> None:
         """Hold money for a stream that is longer than what was thought of, step by step, until a budget refuses: then
-        it is cut. Its calls at the same time would overspend together else."""
+        it is cut. Its calls at the same time would overspend together else.
+
+        Where the request sets a limit it is reserved already, and letters tell too little of tokens to cut an answer
+        that keeps to it: what counts is what the backend reports, and events, of which each holds one token at least.
+        """
         hold, price, follower = self.hold, self.option.price, self._passing or self._reader
         if follower is None or hold is None or hold.cost is None or price is None or price.free or self._settled:
             return
-        produced = max(follower.produced, self.usage.completion_tokens)
-        if produced <= self.bound:
+        request, bound = self.request, self.bound
+        produced = follower.pieces - _BESIDE * answers_of(request) if self.completion else follower.produced
+        lack = max(produced, self.usage.completion_tokens) - bound
+        if lack <= 0:
             return
-        step = max(produced - self.bound, _STEP)
-        cost = most_of(price, 0, step)
-        if hold.extend(0, cost):
-            self.bound += step
-            self.short = 0
-            return
+        prompt = (len(request.raw) + 2) // 3
+        before, cost = most_of(price, prompt, bound), 0
+        for step in (max(lack, _STEP), lack):  # the last of a budget is used up as well
+            cost = most_of(price, prompt, bound + step) - before
+            if hold.extend(0, cost):
+                self.bound += step
+                self.short = 0
+                return
         account = hold.lacking(cost)
         self.short += 1
-        if account is not None and (self.short > _ROUNDS or not hold.limiter.is_lent):
+        dry = not hold.limiter.is_lent or self.short > _ROUNDS
+        if account is not None and (dry or (account.dry and self.short > 1)):
             self._leave()
             self.plane.client_left(self)
             self._end("failed", outgrown(account))
@@ -183,7 +196,7 @@ class Answering(Course):
 
     # -- whole answers -----------------------------------------------------------------------------------------------
     def _whole(self, data: bytes) -> None:
-        if self.names is None:
+        if self.names is None and not (b'"arguments"' in data and OBJECT.search(data) is not None):
             try:
                 found = answer_decoder.decode(data)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -235,7 +248,9 @@ class Answering(Course):
 
     # -- streams -----------------------------------------------------------------------------------------------------
     def _stream(self, data: bytes, ended: bool) -> None:
-        self.deadline = self.plane.now() + self.lane.idle
+        now = self.plane.now()
+        if self.shown or not self.lane.to_event:
+            self.deadline = now + self.lane.idle
         if self._settled:
             return
         shown = b""
@@ -256,6 +271,7 @@ class Answering(Course):
                 return
         follower: Any = self._reader or self._passing
         if shown:
+            self.beat, self.deadline = now, now + self.lane.idle
             self._show(shown)
         if follower.error is not None:
             self._leave()
@@ -280,7 +296,9 @@ class Answering(Course):
     def _follow(self) -> None:
         """Begin to follow the stream, in the cheapest way that there is."""
         request = self.request
-        if self.names is None and not (self.lane.route is not None and self.lane.route.alias):
+        told, route = request.value.get("logprobs"), self.lane.route
+        plain = told is None or told is False  # they would be taken for text, many times as long as the answer
+        if plain and self.names is None and not (route is not None and route.alias):
             self._passing = Passing(self.usage, hide_usage=not request.wants_usage, choices=choices_of(request))
         else:
             self._read_on()
@@ -288,7 +306,8 @@ class Answering(Course):
     def _read_on(self) -> None:
         """Follow the stream event by event from here."""
         request, passing = self.request, self._passing
-        ended = 0 if passing is None else passing.finished
+        if passing is not None:
+            passing.estimate()  # what passed until now
         self._passing = None
         self._cutter = EventCutter()
         alias = self.lane.asked if self.lane.route is not None and self.lane.route.alias else None
@@ -298,7 +317,9 @@ class Answering(Course):
             hide_usage=not request.wants_usage,
             names=self.names,
             alias=alias,
-            choices=choices_of(request) - ended,
+            choices=choices_of(request),
+            ended=None if passing is None else passing.ended,
+            calls=None if passing is None else passing.calls,
         )
 
     def _read(self, data: bytes, ended: bool) -> bytes:

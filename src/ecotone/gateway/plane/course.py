@@ -208,7 +208,7 @@ class Course(ABC):
         )
         self.usage = Usage()
         self._parts = []
-        self._status, self._size, self.first = 0, 0, 0.0
+        self._status, self._size, self.short, self.first = 0, 0, 0, 0.0
         self.names = self._masked_body = self._upstream = self._passing = self._reader = self._cutter = (
             self._inflate
         ) = None
@@ -224,7 +224,7 @@ class Course(ABC):
 
     def _is_billed(self, refusal: Refusal | None) -> bool:
         """Whether the backend may take money for the call."""
-        return self._sent and (refusal is None or refusal.code in _MAY_BE_BILLED or self.shown)
+        return self._sent and (refusal is None or refusal.code in _MAY_BE_BILLED or self.shown or self.short > 0)
 
     def _attempt(self) -> dict[str, Any]:
         """What a call that failed may have cost, for its record; the money that it held is settled."""

@@ -91,6 +91,7 @@ class Lane:
         "route",
         "scopes",
         "snapshot",
+        "to_event",
         "wait",
     )
 
@@ -107,6 +108,8 @@ class Lane:
         self.connect = (route.connect_seconds if route is not None else 0.0) or settings.upstream_connect
         self.wait = (route.first_seconds if route is not None else 0.0) or settings.upstream_first
         self.idle = (route.idle_seconds if route is not None else 0.0) or settings.upstream_idle
+        self.to_event = route is not None and route.first_seconds > 0
+        """`wait` is for the first event of a stream, as its route says: a head alone, or comments, are none."""
         self.face = face
         self.asked = asked
         self.key = key

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ecotone.gateway.calls import Calls
+from ecotone.gateway.calls import OBJECT, Calls, whole_number, with_text_arguments
 from ecotone.gateway.metering import Usage
 from ecotone.gateway.streams import data_of, dicts, ends_choice, usage_apart
 
@@ -18,6 +18,9 @@ MOST_EVENT: Final = 64 * 1024
 _BOM: Final = b"\xef\xbb\xbf"
 _USAGE: Final = (b'"usage":{', b'"usage": {')
 _EMPTY: Final = (b'"choices":[]', b'"choices": []')
+_CALL: Final = b"_call"
+"""Of `tool_calls` and of `function_call`: one search is dear enough, and few texts hold it."""
+_MOST_CHOICES: Final = 1024
 _FINISH: Final = (b'"finish_reason":"', b'"finish_reason": "')
 _fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -41,7 +44,6 @@ class Passing:
 
     __slots__ = (
         "_begun",
-        "_calls",
         "_choices",
         "_envelope",
         "_events",
@@ -49,9 +51,10 @@ class Passing:
         "_hide",
         "_passed",
         "_usage",
+        "calls",
         "done",
+        "ended",
         "error",
-        "finished",
         "rest",
     )  # fmt: skip
 
@@ -63,23 +66,28 @@ class Passing:
         """A part of an event that waits for the rest."""
         self._held = b""
         self._begun = False
-        self._calls: Calls | None = None
+        self.calls: Calls | None = None
         self._events = self._passed = self._envelope = 0
-        self.finished = 0
-        """Finish reasons that passed."""
+        self.ended: set[int] = set()
+        """Choices whose finish reason passed."""
         self.done = False
         self.error: Any = None
 
     @property
     def whole(self) -> bool:
         """Whether the stream came to its end: it said so, or each of its choices did."""
-        return self.done or self.finished >= self._choices
+        return self.done or len(self.ended) >= self._choices
 
     @property
     def produced(self) -> int:
         """Tokens that came until now, by their bytes, at least one for each event."""
         beyond = self._passed - self._events * self._envelope
         return max(beyond // 4, self._events - 1, 0)
+
+    @property
+    def pieces(self) -> int:
+        """Events that a token may have come with."""
+        return self._events
 
     def feed(self, data: bytes) -> bytes:
         """What the client gets now: whole events, but for usage that it did not ask for, and the end.
@@ -106,14 +114,15 @@ class Passing:
             or _USAGE[0] in part
             or _USAGE[1] in part
             or b'"error"' in part
-            or b'"tool_calls"' in part
+            or _CALL in part
             or (self._hide and (_EMPTY[0] in part or _EMPTY[1] in part))
             or (count := part.count(b"\n\n")) != part.count(b"}\n\n")
             or count != part.count(b"data: {")
         ):
             part = self._looked_through(part)
             count = part.count(b"\n\n")
-        self.finished += part.count(_FINISH[0]) + part.count(_FINISH[1])
+        if _FINISH[0] in part or _FINISH[1] in part:
+            self._see_ends(part)
         if count:
             if not self._envelope:
                 self._envelope = _envelope(part[: part.find(b"\n\n")])
@@ -137,6 +146,8 @@ class Passing:
             if told is None:
                 if event.startswith(b":") and (self._events or shown):  # before the first event nothing is decided yet
                     shown.append(event)
+                    self._events -= 1  # it counts for nothing
+                    self._passed -= len(event) + 2
                 continue
             if told == b"[DONE]":
                 self.done = True
@@ -146,25 +157,47 @@ class Passing:
                 shown.append(kept)
         return b"\n\n".join(shown) + b"\n\n" if shown else b""
 
+    def _see_ends(self, part: bytes) -> None:
+        """Which choices end; some servers give an empty reason all along, or the same one twice."""
+        for event in part.split(b"\n\n"):
+            if (_FINISH[0] in event or _FINISH[1] in event) and (told := data_of(event)) is not None:
+                try:
+                    chunk = msgspec.json.decode(told)
+                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                    continue
+                for choice in dicts(chunk.get("choices") if isinstance(chunk, dict) else None):
+                    if choice.get("finish_reason") and len(self.ended) < _MOST_CHOICES:
+                        self.ended.add(max(whole_number(choice.get("index")), 0))
+
     def _event(self, event: bytes, told: bytes) -> bytes | None:
+        came = told
+        if b'"arguments"' in told and OBJECT.search(told) is not None:
+            told = with_text_arguments(told)
         try:
             chunk = msgspec.json.decode(told)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             self.error = "an event of the stream is not JSON"
             return None
         if not isinstance(chunk, dict):
-            return event
+            return None
+        if b"\n" in told:  # of several lines, which what is built of it would break
+            told = msgspec.json.encode(chunk)
+        if told is not came:
+            event = b"data: " + told
         if chunk.get("error"):  # OpenRouter tells it beside a choice that ended
             self.error = chunk["error"]
             return None
-        if b'"tool_calls"' in told:
-            if self._calls is None:
-                self._calls = Calls()
-            if self._calls.put_right(dicts(chunk.get("choices"))):
+        if b'"tool_calls"' in told or b'"function_call"' in told:
+            if self.calls is None:
+                self.calls = Calls()
+            if self.calls.put_right(dicts(chunk.get("choices"))):
                 told = msgspec.json.encode({**_fields.decode(told), "choices": chunk["choices"]})
                 event = b"data: " + told
+            if self.calls.full:
+                self.error = "the stream has too many parts"
+                return None
         if chunk.get("usage"):
-            self._usage.take(chunk["usage"])
+            self._usage.take_answered(chunk)
             if self._hide:
                 if not chunk.get("choices"):
                     return None

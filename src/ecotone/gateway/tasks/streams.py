@@ -39,6 +39,11 @@ class TaskStream(Passing):
         """Tokens that came until now."""
         return self._tokens
 
+    @property
+    def pieces(self) -> int:
+        """Tokens that came until now."""
+        return self._tokens
+
     def feed(self, data: bytes) -> bytes:
         """The events that the client gets now."""
         shown: list[bytes] = []

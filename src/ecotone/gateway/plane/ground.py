@@ -23,8 +23,10 @@ from ecotone.gateway.metering import unlimited_completion
 from ecotone.gateway.parsing import Request
 from ecotone.gateway.plane.callers import Client
 from ecotone.gateway.plane.course import NO_FAILURE, Course
+from ecotone.gateway.plane.heads import Head
 from ecotone.gateway.plane.lanes import Lane, Lanes, Option, header_block
 from ecotone.gateway.plane.listing import Listing
+from ecotone.gateway.plane.marks import tags_of
 from ecotone.gateway.plane.turns import Turns
 from ecotone.gateway.prices import Price
 from ecotone.gateway.snapshot import Snapshot
@@ -189,6 +191,27 @@ class Ground(ABC):
             hashed.update(raw)
             return hexlify(hashed.digest()[:16])
         return blake3.blake3(raw, key=own).hexdigest(16).encode()
+
+    def mark(self, job: Course, head: Head) -> None:
+        """Tags and end-user of a request, for its records and for the limits that are set for them."""
+        lane = job.lane
+        told, value = head.fields.get(b"x-ecotone-tags"), job.request.value
+        user = value.get("user") or value.get("safety_identifier")
+        if told is None and not lane.key.tags and not isinstance(user, str):
+            return
+        project = lane.consumer.name
+        tags = tags_of(told, lane.key.tags)
+        scopes: list[str] = []
+        if isinstance(user, str):
+            hashed = self.keyed_hash(project, b"user\0" + user.encode("utf-8", "replace"))
+            job.marks += b',"user":"%b"' % hashed
+            if lane.by_user:
+                scopes.append(f"project:{project}/user:{hashed.decode()}")
+        if tags:
+            job.marks += b',"tags":%b' % msgspec.json.encode(tags)
+            if lane.by_tag:
+                scopes += [f"project:{project}/tag:{tag}" for tag in tags]
+        job.scopes = tuple(scopes)
 
     def ordered(self, job: Course, options: list[Option]) -> list[Option]:
         """Candidates in the order in which they are tried.

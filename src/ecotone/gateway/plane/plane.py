@@ -25,7 +25,7 @@ from ecotone.gateway.plane.jobs import Job
 from ecotone.gateway.plane.lanes import Lane, header_block
 from ecotone.gateway.plane.later import Asked, Dropped, Later, Who
 from ecotone.gateway.plane.listing import row_of
-from ecotone.gateway.plane.marks import tags_of, trace_of
+from ecotone.gateway.plane.marks import trace_of
 from ecotone.gateway.refusals import budget_of
 from ecotone.gateway.snapshot import Consumer, Key
 from ecotone.gateway.tasks.addresses import TASKS
@@ -200,7 +200,7 @@ class Plane(TaskDesk):
         if lane.consumer.keep_days:
             job.texts = Recording(_MOST_TEXT)
         if who.has_tags or "user" in value or "safety_identifier" in value:
-            self._mark(job, asked.head)
+            self.mark(job, asked.head)
         if who.repeats and self.counters is not None:
             self.counters.retries += 1
         if who.trace:
@@ -225,27 +225,6 @@ class Plane(TaskDesk):
             raise refusal
         self._note_refused(asked, refusal)
         return None
-
-    def _mark(self, job: Job, head: Head) -> None:
-        """Tags and end-user of a request, for its records and for the limits that are set for them."""
-        lane = job.lane
-        told, value = head.fields.get(b"x-ecotone-tags"), job.request.value
-        user = value.get("user") or value.get("safety_identifier")
-        if told is None and not lane.key.tags and not isinstance(user, str):
-            return
-        project = lane.consumer.name
-        tags = tags_of(told, lane.key.tags)
-        scopes: list[str] = []
-        if isinstance(user, str):
-            hashed = self.keyed_hash(project, b"user\0" + user.encode("utf-8", "replace"))
-            job.marks += b',"user":"%b"' % hashed
-            if lane.by_user:
-                scopes.append(f"project:{project}/user:{hashed.decode()}")
-        if tags:
-            job.marks += b',"tags":%b' % msgspec.json.encode(tags)
-            if lane.by_tag:
-                scopes += [f"project:{project}/tag:{tag}" for tag in tags]
-        job.scopes = tuple(scopes)
 
     def _kept(self, job: Job) -> tuple[Kept, bytes] | None:
         """What is kept of the same question, as this request wants it; else the job will keep its answer."""

@@ -21,6 +21,8 @@ from ecotone.gateway.snapshot import Consumer, Key, Route, RouteCandidate, Rulin
 from ecotone.ledger import Ledger, LedgerWriter
 from ecotone.settings import Settings
 from ecotone.vocabulary import Location, PersonalData, Verdict
+from tests.gateway import sdk as openai_client
+from tests.gateway.wires import Scene
 
 USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
 
@@ -341,3 +343,16 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, through: str, patienc
         thread.join(60)
         assert not thread.is_alive(), "the gateway does not end"
         writer.close()
+
+
+@pytest.fixture(scope="module")
+def sdk() -> Iterator[openai_client.Sdk]:
+    with openai_client.running() as found:
+        yield found
+
+
+@pytest.fixture
+def scene(house: House, sdk: openai_client.Sdk) -> Iterator[Scene]:
+    found = Scene(house, sdk)
+    yield found
+    found.stop()

@@ -1,6 +1,5 @@
 """What programs tell refusals apart by: status, type, code, and whether the client tries again by itself."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,26 +7,12 @@ import pytest
 
 from ecotone.gateway.snapshot import Budget, Limit
 from ecotone.ledger import Ledger, explain
-from tests.gateway import sdk as openai_client
 from tests.gateway.wires import Scene, whole
-
-
-@pytest.fixture(scope="module")
-def sdk() -> Iterator[openai_client.Sdk]:
-    with openai_client.running() as found:
-        yield found
 
 
 @pytest.fixture
 def through() -> str:
     return "connections"
-
-
-@pytest.fixture
-def scene(house: Any, sdk: openai_client.Sdk) -> Iterator[Scene]:
-    found = Scene(house, sdk)
-    yield found
-    found.stop()
 
 
 def post(scene: Scene, model: str = "wire/m", **body: Any) -> tuple[int, str, str, dict[str, str]]:

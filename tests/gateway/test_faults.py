@@ -15,7 +15,6 @@ import ssl
 import threading
 import time
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,6 @@ from ecotone.gateway.snapshot import Budget, Limit
 from ecotone.ledger import Ledger, LedgerWriter
 from ecotone.vocabulary import Location
 from tests.app.certificates import Authority
-from tests.gateway import sdk as openai_client
 from tests.gateway.wires import (
     ANSWER,
     DONE,
@@ -50,19 +48,6 @@ from tests.receiver import until
 from tests.running import free_port
 
 TOTAL = (USAGE["prompt_tokens"] + USAGE["completion_tokens"]) * EACH
-
-
-@pytest.fixture(scope="module")
-def sdk() -> Iterator[openai_client.Sdk]:
-    with openai_client.running() as found:
-        yield found
-
-
-@pytest.fixture
-def scene(house: Any, sdk: openai_client.Sdk) -> Iterator[Scene]:
-    found = Scene(house, sdk)
-    yield found
-    found.stop()
 
 
 def zipped(body: bytes, head: bytes) -> bytes:

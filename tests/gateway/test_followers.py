@@ -3,7 +3,6 @@
 import json
 import socket
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -21,7 +20,6 @@ from ecotone.gateway.prices import Price, Rates
 from ecotone.gateway.snapshot import Budget, Limit
 from ecotone.gateway.streams import EventCutter, StreamReader
 from ecotone.privacy import Pseudonyms
-from tests.gateway import sdk as openai_client
 from tests.gateway import wires
 from tests.gateway.test_traps import careful, quick, streamed
 from tests.gateway.wires import EACH, STREAM, USAGE, Scene, chunked, delta, last, whole
@@ -272,19 +270,6 @@ def test_both_ways_mean_the_same_of_whatever_comes_however_it_is_cut(
 
 
 # -- money and silence of streams, through the gateway -----------------------------------------------------------------
-@pytest.fixture(scope="module")
-def sdk() -> Iterator[openai_client.Sdk]:
-    with openai_client.running() as found:
-        yield found
-
-
-@pytest.fixture
-def scene(house: Any, sdk: openai_client.Sdk) -> Iterator[Scene]:
-    found = Scene(house, sdk)
-    yield found
-    found.stop()
-
-
 def pace(s: Any, *parts: bytes, seconds: float) -> None:
     """Long enough for the gateway to look at it."""
     s.sendall(STREAM + chunked(*parts[:-1], end=False))

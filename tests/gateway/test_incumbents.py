@@ -7,30 +7,15 @@ calls after the first byte (test_faults), tool calls of every shape (test_tool_d
 import json
 import socket
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from ecotone.gateway.prices import FREE, Price, Rates
 from ecotone.gateway.snapshot import Budget, Limit
-from tests.gateway import sdk as openai_client
 from tests.gateway.wires import ANSWER, DONE, EVENTS, MUCH, STREAM, Scene, chunked, delta, event, last, whole
 
 MAIL, IBAN = "maria.lopez@example.org", "DE89 3704 0044 0532 0130 00"
-
-
-@pytest.fixture(scope="module")
-def sdk() -> Iterator[openai_client.Sdk]:
-    with openai_client.running() as found:
-        yield found
-
-
-@pytest.fixture
-def scene(house: Any, sdk: openai_client.Sdk) -> Iterator[Scene]:
-    found = Scene(house, sdk)
-    yield found
-    found.stop()
 
 
 def in_two(s: socket.socket, raw: bytes, at: int) -> None:

@@ -4,7 +4,6 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from email.utils import formatdate
 from itertools import pairwise
 from typing import Any
@@ -18,7 +17,6 @@ from ecotone.gateway.prices import FREE, Price, Rates
 from ecotone.gateway.snapshot import Budget, Limit, Target
 from ecotone.gateway.streams import EventCutter, StreamReader
 from ecotone.vocabulary import Location
-from tests.gateway import sdk as openai_client
 from tests.gateway.wires import (
     ANSWER,
     DONE,
@@ -36,19 +34,6 @@ from tests.gateway.wires import (
 
 PROCESSING = b": OPENROUTER PROCESSING\n\n"
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-
-
-@pytest.fixture(scope="module")
-def sdk() -> Iterator[openai_client.Sdk]:
-    with openai_client.running() as found:
-        yield found
-
-
-@pytest.fixture
-def scene(house: Any, sdk: openai_client.Sdk) -> Iterator[Scene]:
-    found = Scene(house, sdk)
-    yield found
-    found.stop()
 
 
 def slowly(s: socket.socket, *parts: bytes, pause: float = 0.05) -> None:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cache
 from typing import Any, get_type_hints
 from urllib.parse import unquote
 
@@ -129,7 +130,13 @@ def routes() -> list[BaseRoute]:
 
 def _taken_by(path: str) -> list[str]:
     """The methods of the endpoints at a path."""
-    return sorted({e.method for e in ENDPOINTS if compile_path(PREFIX + e.path)[0].match(path)})
+    return sorted({method for pattern, method in _addresses() if pattern.match(path)})
+
+
+@cache
+def _addresses() -> list[tuple[re.Pattern[str], str]]:
+    """Patterns of all addresses, with a method of each."""
+    return [(compile_path(PREFIX + e.path)[0], e.method) for e in ENDPOINTS]
 
 
 async def _nothing(request: Request) -> Response:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ecotone.gateway.calls import OBJECT, Calls, with_text_arguments
+from ecotone.gateway.calls import Calls, with_text_arguments
 
 # Words that a later delta repeats or replaces; every other string is a piece of a text.
 _WORDS: Final = frozenset({"role", "id", "type", "name", "object", "format", "signature", "encrypted_content"})
@@ -29,7 +29,7 @@ def assembled(face: str, events: Iterable[bytes], usage: bytes) -> bytes | None:
     apart = Calls()
     try:
         for event in events:
-            chunk = msgspec.json.decode(with_text_arguments(event) if OBJECT.search(event) else event)
+            chunk = msgspec.json.decode(with_text_arguments(event))
             parts = chunk.pop("choices", None) or []
             apart.put_right(parts)
             for told in parts:
@@ -107,9 +107,8 @@ def _calls(calls: list[dict[str, Any]], told: list[dict[str, Any]]) -> None:
         else:
             function, more = known.get("function"), item.get("function")
             if isinstance(function, dict) and isinstance(more, dict) and more.get("name"):
-                function["name"] = (function.get("name") or "") + more.pop(
-                    "name"
-                )  # what comes again is left out before
+                piece = more.pop("name")  # what comes again was left out before
+                function["name"] = (function.get("name") or "") + piece
             _join(known, item)
 
 

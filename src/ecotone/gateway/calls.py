@@ -6,7 +6,6 @@ Some servers send arguments as an object: no client takes it.
 """
 
 import re
-from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any, Final
 
@@ -142,18 +141,16 @@ def _short(text: Any) -> str:
 
 
 # -- arguments as an object --------------------------------------------------------------------------------------------
-def with_text_arguments(data: bytes, inner: Sequence[str] = ("delta", "message")) -> bytes:
+def with_text_arguments(data: bytes) -> bytes:
     """An answer or a chunk of one in which some arguments are an object, with their text instead: order of keys and
-    numbers as they came. What is not of that form stays as it is.
-
-    Args:
-        inner: where in a choice its calls stand.
-    """
+    numbers as they came. What is not of that form stays as it is."""
+    if b'"arguments"' not in data or OBJECT.search(data) is None:
+        return data
     try:
         answer: dict[str, Any] = msgspec.json.decode(data, type=Fields)
         choices: list[dict[str, Any]] = msgspec.json.decode(answer["choices"], type=list[Fields])
         for choice in choices:
-            for name in inner:
+            for name in ("delta", "message"):
                 if bytes(choice.get(name, b"")).startswith(b"{"):
                     choice[name] = _with_texts(msgspec.json.decode(choice[name], type=Fields))
         return msgspec.json.encode({**answer, "choices": choices})

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ecotone.gateway.calls import OBJECT, with_text_arguments
+from ecotone.gateway.calls import with_text_arguments
 from ecotone.gateway.metering import Usage
 from ecotone.privacy import Pseudonyms, TooDeep
 
@@ -31,8 +31,7 @@ def read_answer(data: bytes, usage: Usage, names: Pseudonyms | None) -> bytes:
     Raises:
         BadAnswer: it is no JSON object, an error, or cannot be restored.
     """
-    if OBJECT.search(data) is not None:
-        data = with_text_arguments(data)
+    data = with_text_arguments(data)
     try:
         fields = _fields.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -20,7 +20,7 @@ class NotLeased(Refusal):
 
 def spent_up(account: Account, cost: int) -> Refusal:
     """429 that no waiting helps: the budget does not hold what the call may cost."""
-    opens = None if account.ends == FOREVER else _time(account.ends)
+    opens = _opens(account)
     held = account.held
     reserved = f", {usd(held)} are reserved by calls that run" if held > 0 else ""
     again = f"it opens again at {opens}" if opens else "it does not open again by itself"
@@ -38,20 +38,27 @@ def spent_up(account: Account, cost: int) -> Refusal:
             f"{usd(account.limit)} USD ({_window(account)}). Set a smaller max_tokens, or ask an administrator for a "
             "larger budget."
         )
-    told = _told(account.scope, "budget", account.limit, opens) | {"window": account.window, "budget": account.id}
-    return Refusal(429, "budget_exceeded", text, ecotone=told, headers={"x-should-retry": "false"})
+    return _exceeded(account, text, opens)
 
 
 def outgrown(account: Account) -> Refusal:
     """429: an answer became longer than what was reserved for it, and its budget holds no more."""
-    opens = None if account.ends == FOREVER else _time(account.ends)
     text = (
         f"The answer is longer than what was reserved for it, and the budget of {named(account.scope)} has nothing "
         f"left for the rest ({usd(account.limit)} USD, {_window(account)}): it is cut here. Set max_tokens, or ask an "
         "administrator for a larger budget."
     )
+    return _exceeded(account, text, _opens(account))
+
+
+def _exceeded(account: Account, text: str, opens: str | None) -> Refusal:
     told = _told(account.scope, "budget", account.limit, opens) | {"window": account.window, "budget": account.id}
     return Refusal(429, "budget_exceeded", text, ecotone=told, headers={"x-should-retry": "false"})
+
+
+def _opens(account: Account) -> str | None:
+    """When a budget opens again; None for never."""
+    return None if account.ends == FOREVER else _time(account.ends)
 
 
 def unpriced(account: Account) -> Refusal:

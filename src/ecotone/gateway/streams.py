@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ecotone.gateway.calls import OBJECT, Calls, whole_number, with_text_arguments
+from ecotone.gateway.calls import Calls, whole_number, with_text_arguments
 from ecotone.gateway.metering import Usage
 from ecotone.privacy import Pseudonyms, StreamRestorer
 
@@ -139,8 +139,7 @@ class StreamReader:
         try:
             if data.count(b"{") + data.count(b"[") > _MOST_CONTAINERS:
                 raise RecursionError
-            if b'"arguments"' in data and OBJECT.search(data) is not None:
-                data = with_text_arguments(data)
+            data = with_text_arguments(data)
             chunk = msgspec.json.decode(data)
             return self._chunk(chunk, data) if isinstance(chunk, dict) else None
         except (msgspec.DecodeError, UnicodeDecodeError):

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ecotone.gateway.calls import OBJECT, Calls, whole_number, with_text_arguments
+from ecotone.gateway.calls import Calls, whole_number, with_text_arguments
 from ecotone.gateway.metering import Usage
 from ecotone.gateway.streams import data_of, dicts, ends_choice, usage_apart
 
@@ -170,9 +170,7 @@ class Passing:
                         self.ended.add(max(whole_number(choice.get("index")), 0))
 
     def _event(self, event: bytes, told: bytes) -> bytes | None:
-        came = told
-        if b'"arguments"' in told and OBJECT.search(told) is not None:
-            told = with_text_arguments(told)
+        came, told = told, with_text_arguments(told)
         try:
             chunk = msgspec.json.decode(told)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

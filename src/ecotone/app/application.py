@@ -23,6 +23,7 @@ from ecotone.app import operations
 from ecotone.app.authentication import Authenticator
 from ecotone.app.duty import Duty
 from ecotone.app.gate import Gate, body_missing
+from ecotone.app.in_force import InForce
 from ecotone.app.metrics import Metrics
 from ecotone.app.readiness import Readiness
 from ecotone.app.services import Services, compose
@@ -93,7 +94,7 @@ def build(settings: Settings, *, successor: bool = False) -> Application:
     router.state.services = services
     services.catalog.reserve(_first_segments(router))
     authenticator = Authenticator(services.accounts, web.actor_from_cookie(services))
-    gate = Gate(router, services.gateway.asgi, authenticator, settings)
+    gate = Gate(InForce(router, services.builder), services.gateway.asgi, authenticator, settings)
     traffic = Traffic(gate, _templates(router), urlsplit(settings.public_url or "").path.rstrip("/"))
     gate.traffic = traffic
     duty = Duty(services, lambda: len(services.gateway.jobs))

@@ -62,6 +62,8 @@ class SnapshotBuilder:
         self._prices = prices
         self._folder = settings.folder("snapshot")
         self._changed = threading.Event()
+        self._told = self._built = 0
+        self._telling = threading.Lock()
         self._stopped = threading.Event()
         self._building = threading.Lock()
         self._content: bytes = b""
@@ -83,7 +85,18 @@ class SnapshotBuilder:
 
     def notify(self, *_: object) -> None:
         """Something changed that decisions depend on."""
+        with self._telling:
+            self._told += 1
         self._changed.set()
+
+    @property
+    def told(self) -> int:
+        """How many changes were told to `notify` so far."""
+        return self._told
+
+    def has_built(self, told: int) -> bool:
+        """Whether that many changes are in force, or the build that was to bring them failed."""
+        return self._built >= told
 
     def keep_to_itself(self) -> None:
         """Save no more snapshots for other processes: another server does it now."""
@@ -111,12 +124,14 @@ class SnapshotBuilder:
         while not self._stopped.is_set():
             self._changed.wait(_EVERY_SECONDS)
             self._changed.clear()
+            told = self._told
             if self._stopped.is_set():
                 return
             try:
                 self.build()
             except Exception:  # the last snapshot stays in force until its age forbids it
                 log.exception("the gateway's snapshot could not be built")
+            self._built = told
 
     # -- reading -----------------------------------------------------------------------------------------------------
     def _read(self) -> Snapshot:

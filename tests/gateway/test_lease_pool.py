@@ -169,3 +169,43 @@ def test_whatever_is_lost_and_whoever_dies_nothing_is_overspent_and_nothing_stay
             break
         heir.round()
     assert LIMIT - house.stranded <= house.used <= LIMIT
+
+
+def test_who_stops_gives_everything_back_and_asks_for_nothing_more() -> None:
+    """What it asked for while it went would be lent to nobody for as long as it is away."""
+    house = House()
+    worker = house.workers[0]
+    worker.call(300)
+    worker.round()
+    assert worker.call(300)
+    worker.end(0, 1.0)
+    worker.round()
+    assert house.pool.spent()["b"][2] > 0
+    done(worker.slices.stop())
+    assert house.pool.spent() == {"b": ("total", 300, 0)}
+
+
+def test_a_budget_that_is_dry_stays_so_for_who_settles_until_there_is_more() -> None:
+    """A stream that outgrew its money would go on unpaid."""
+    house = House()
+    first, second = house.workers[:2]
+    for worker, cost in ((first, 600), (second, 400)):
+        worker.call(cost)
+        worker.round()
+        assert worker.call(cost)
+    first.call(5)
+    first.round()
+    (account,) = first.limiter._meters.money()
+    assert account.dry
+    first.end(0, 1.0)
+    first.round()
+    assert account.dry, "it was told what was spent, and asked for nothing"
+    second.end(0, 0.5)
+    second.round()
+    for _ in range(4):  # what lies idle is given back
+        house.later(2.0)
+        first.round()
+        second.round()
+    first.call(5)
+    first.round()
+    assert not account.dry and account.left >= 5

@@ -192,7 +192,8 @@ class Slices:
         self._poked.set()
 
     async def stop(self) -> None:
-        """After `run` has returned: give everything back that no call holds."""
+        """After `run` has returned: give everything back that no call holds, and ask for nothing."""
+        self._ending = True
         self.on_round()
         for account in self._active.values():
             _give_back(account, account.left)
@@ -210,12 +211,15 @@ class Slices:
         idle = now - account.quiet > _IDLE_SECONDS
         target = max(account.limit // _SHARE[account.kind], 4 * lately, account.lacking, 1)
         want = 0
-        if idle:
+        news = account.told != used + account.back
+        if self._ending:
+            pass
+        elif idle:
             _give_back(account, account.left)
             if account.told == used + account.back and not account.left and (_is_rate(account) or not account.held):
                 del self._active[account.id, account.window]
                 return None
-        elif account.lacking or (account.left * 2 < target and not account.dry):
+        elif account.lacking or (account.left * 2 < target and (news or not account.dry)):
             want = max(target - account.left, account.lacking)
         if not want and account.told == used + account.back:
             return None
@@ -241,8 +245,9 @@ class Slices:
         more = grant.granted - account.granted
         account.granted = grant.granted
         account.left += more
-        if more or not grant.scarce:
+        if more or grant.dry:  # what asked for nothing tells nothing of what there is
             account.dry = grant.dry
+        if more or grant.dry or not grant.scarce:
             account.lacking = 0
         if grant.scarce:
             _give_back(account, account.left // 2)

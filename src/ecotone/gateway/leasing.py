@@ -35,6 +35,7 @@ from ecotone.settings import Settings
 log = logging.getLogger("ecotone.gateway")
 
 _ROUNDS = 5
+_LAST_SECONDS = 5.0
 
 
 def coordinator_of(settings: Settings) -> Coordinator:
@@ -84,6 +85,8 @@ class LeasedPlane(Plane):
 
     async def stop(self) -> None:
         await super().stop()
+        self.slices.end()
+        await asyncio.wait(self._sharing[:1], timeout=_LAST_SECONDS)  # what a cut round was lent would stay lent
         for task in self._sharing:
             task.cancel()
         try:

@@ -156,6 +156,11 @@ class Limiter:
         """Whether what this process has are slices, of which more may come."""
         return self._leases is not None
 
+    @property
+    def in_touch(self) -> bool:
+        """Whether who lends answered last."""
+        return self._leases is None or self._leases.in_touch
+
     # -- the path ----------------------------------------------------------------------------------------------------
     def reserve(self, scopes: tuple[str, ...], tokens: int, cost: int | None, now: float) -> Hold:
         """Reserve for one call in all its scopes.

@@ -16,7 +16,7 @@ from ecotone.gateway.plane.course import IN_THREAD, MOST_ERROR, Course
 from ecotone.gateway.plane.figures import answer_decoder
 from ecotone.gateway.plane.passing import Passing, Unusual
 from ecotone.gateway.plane.refused import told_by
-from ecotone.gateway.refusals import outgrown
+from ecotone.gateway.refusals import lost, outgrown
 from ecotone.gateway.streams import DONE, EventCutter, StreamReader
 from ecotone.ledger import LedgerFull
 
@@ -24,8 +24,8 @@ _MOST_TOLD: Final = 500
 _ALIVE: Final = b": waiting\n\n"
 _STEP: Final = 1024
 """Tokens for which more money is held at once."""
-_ROUNDS: Final = 4
-"""Looks at a stream that outgrew its money until a slice must have come."""
+_LOOKS: Final = 8
+"""At a stream that outgrew its money, two in each half second, until a slice must have come."""
 _BESIDE: Final = 4
 """Events of an answer that hold no token: who speaks, the end, usage."""
 _OPENAI: Final = frozenset({"chat", "completions"})
@@ -143,9 +143,12 @@ class Answering(Course):
         self.beat = now
         self.client.write(_ALIVE)
 
-    def reserve_more(self) -> None:
+    def reserve_more(self, *, parked: bool = False) -> None:
         """Hold money for a stream that is longer than what was thought of, step by step, until a budget refuses: then
         it is cut. Its calls at the same time would overspend together else.
+
+        Args:
+            parked: it is looked at between its turns, as a coordinator was asked for a slice and has answered.
 
         Where the request sets a limit it is reserved already, and letters tell too little of tokens to cut an answer
         that keeps to it: what counts is what the backend reports, and events, of which each holds one token at least.
@@ -168,11 +171,24 @@ class Answering(Course):
                 return
         account = hold.lacking(cost)
         self.short += 1
-        dry = not hold.limiter.is_lent or self.short > _ROUNDS
-        if account is not None and (dry or (account.dry and self.short > 1)):
-            self._leave()
-            self.plane.client_left(self)
-            self._end("failed", outgrown(account))
+        if account is None:
+            return
+        limiter = hold.limiter
+        waits = limiter.is_lent and (self.short == 1 or not account.dry)
+        if waits and self.short <= _LOOKS:
+            if not parked:  # a slice was asked for; the budget may be dry, or hold more by now
+                limiter.park(self._slices_came)
+            return
+        self._leave()
+        self.plane.client_left(self)
+        self._end("failed", outgrown(account) if not waits or limiter.in_touch else lost(account))
+
+    def _slices_came(self) -> None:
+        """Look again at once: what comes unpaid from the provider is less."""
+        try:
+            self.reserve_more(parked=True)
+        except Exception as error:
+            self.broke(error)
 
     def _inflated(self, parts: list[bytes]) -> list[bytes] | None:
         """Packed parts unpacked, a bounded amount; None when that went wrong, which was told then."""

@@ -120,7 +120,7 @@ class Course(ABC):
         """Give a stream whose upstream is silent a sign of life, when it is time for one."""
 
     @abstractmethod
-    def reserve_more(self) -> None:
+    def reserve_more(self, *, parked: bool = False) -> None:
         """Hold more money for a stream that outgrows what is held for it."""
 
     @abstractmethod

@@ -12,6 +12,7 @@ import pytest
 
 from ecotone.api import ENDPOINTS, PREFIX
 from ecotone.api.endpoint import Endpoint, Need
+from tests.receiver import until
 from tests.running import Running, in_time, running
 
 CARD = b"---\nlicense: apache-2.0\n---\n# A model\n"
@@ -299,3 +300,14 @@ def test_a_writer_cancels_no_job_of_somebody_else(server: Running, writer: str) 
     refused = httpx.post(server.url + path, headers={"authorization": f"Bearer {writer}"})
     assert refused.status_code == 403 and job["actor"] in refused.json()["error"]["message"]
     assert server.http.post(path).status_code in (200, 409)  # 409 once it is done
+
+
+def test_a_writer_reads_no_log_of_somebody_elses_job_but_sees_that_it_runs(server: Running, writer: str) -> None:
+    """A log quotes what the job worked on: rows of a data set, names of private models."""
+    job = server.http.post(PREFIX + "/store/check", json={}).json()
+    headers = {"authorization": f"Bearer {writer}"}
+    path = f"{PREFIX}/jobs/{job['id']}"
+    refused = httpx.get(f"{server.url}{path}/log", headers=headers)
+    assert refused.status_code == 403 and "read the log" in refused.json()["error"]["message"]
+    assert httpx.get(server.url + path, headers=headers).json()["kind"] == job["kind"]
+    assert "attempt 1" in until(lambda: server.http.get(f"{path}/log").json()["log"], 90)

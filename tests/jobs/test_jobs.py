@@ -11,7 +11,7 @@ import pytest
 
 from ecotone.accounts import SYSTEM, Actor
 from ecotone.database import Database
-from ecotone.jobs import JobContext, JobNotFound, Jobs, UnknownKind
+from ecotone.jobs import Job, JobContext, JobNotFound, Jobs, UnknownKind
 from ecotone.jobs.models import JobRow
 from ecotone.settings import Settings
 from ecotone.vocabulary import Conflict, Forbidden, Invalid, JobState, Role
@@ -123,19 +123,22 @@ def test_cancel_ends_the_child(jobs: Jobs, until: Until, gone: Callable[[int], b
     assert jobs.cancel(running.id).state == JobState.CANCELLED and len(heard) == 1
 
 
-def test_only_who_began_a_job_and_administrators_may_cancel_it(jobs: Jobs) -> None:
+@pytest.mark.parametrize(("deed", "check"), [("cancel", Jobs.check_cancel), ("read the log of", Jobs.check_log)])
+def test_only_who_began_a_job_and_administrators_may_cancel_it_or_read_its_log(
+    jobs: Jobs, deed: str, check: Callable[[Jobs, Job, Actor], None]
+) -> None:
     """Nobody but administrators, where it looks at what somebody did: who hid something would end what finds it."""
     jobs.register("work", lambda context: {})
     jobs.register("watch", lambda context: {}, watches=True)
     work, watch = jobs.submit("work", {}, "ada"), jobs.submit("watch", {}, "ada")
     ada, bob = Actor("user", "ada", Role.WRITE), Actor("user", "bob", Role.WRITE)
     for job in (work, watch):
-        jobs.check_cancel(job, SYSTEM)
-        with pytest.raises(Forbidden, match="administrator may cancel"):
-            jobs.check_cancel(job, bob)
-    jobs.check_cancel(work, ada)
+        check(jobs, job, SYSTEM)
+        with pytest.raises(Forbidden, match=f"administrator may {deed}"):
+            check(jobs, job, bob)
+    check(jobs, work, ada)
     with pytest.raises(Forbidden, match="ask one"):
-        jobs.check_cancel(watch, ada)
+        check(jobs, watch, ada)
 
 
 def test_what_is_done_cannot_be_cancelled(jobs: Jobs, until: Until) -> None:

@@ -92,9 +92,11 @@ def show_job(call: Call) -> Any:
     return job_json(call.services.jobs.get(call.path["id"]))
 
 
-@endpoint("GET", "/jobs/{id}/log", need=Need.WRITE, summary="A job's log")
+@endpoint("GET", "/jobs/{id}/log", need=Need.WRITE, summary="The log of a job of one's own")
 def job_log(call: Call) -> Any:
-    return {"log": call.services.jobs.log(call.path["id"])}
+    jobs = call.services.jobs
+    jobs.check_log(jobs.get(call.path["id"]), call.actor)
+    return {"log": jobs.log(call.path["id"])}
 
 
 @endpoint("POST", "/jobs/{id}/cancel", need=Need.WRITE, summary="Cancel a job of one's own; nothing of it is published")

@@ -120,7 +120,7 @@ def show_job(job_id: str, as_json: options.Json = False) -> None:
 
 @job.command("logs")
 def job_logs(job_id: str) -> None:
-    """What a job wrote to its log."""
+    """What a job of your own wrote to its log. Administrators may read any."""
     print(Server().get(f"/jobs/{segment(job_id)}/log")["log"], end="")
 
 

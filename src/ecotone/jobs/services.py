@@ -109,19 +109,30 @@ class Jobs:
             opened.seek(max(0, file.stat().st_size - _LONGEST_LOG))
             return opened.read().decode("utf-8", "replace")
 
+    def check_log(self, job: Job, actor: Actor) -> None:
+        """Whether the caller may read a job's log, which quotes what it worked on: who began it, and administrators.
+
+        Raises:
+            Forbidden: naming whom to ask.
+        """
+        self._check_own(job, actor, "read the log of")
+
     def check_cancel(self, job: Job, actor: Actor) -> None:
         """Whether the caller may end a job: who began it may, and administrators.
 
         Raises:
             Forbidden: naming whom to ask.
         """
+        self._check_own(job, actor, "cancel")
+
+    def _check_own(self, job: Job, actor: Actor, deed: str) -> None:
         if actor.is_admin:
             return
         if job.kind in self._watching:
-            raise Forbidden(f"Only an administrator may cancel a job of kind {job.kind}; ask one.")
+            raise Forbidden(f"Only an administrator may {deed} a job of kind {job.kind}; ask one.")
         if actor.name != job.actor:
             raise Forbidden(
-                f"Job {job.id} is {job.actor!r}'s; only they or an administrator may cancel it, so ask one of them."
+                f"Job {job.id} is {job.actor!r}'s; only they or an administrator may {deed} it, so ask one of them."
             )
 
     def cancel(self, job_id: str) -> Job:

@@ -175,6 +175,24 @@ def test_who_lacks_something_is_not_asked_to_give_it_back_at_once(place: Place) 
     assert more.granted >= first.granted + CALL and not more.scarce
 
 
+def test_with_a_slice_of_a_rate_comes_what_nobody_has(place: Place) -> None:
+    """Answers tell callers what is left: of the whole rate, not of one worker's slice."""
+
+    async def rounds() -> list[int]:
+        ends = [coordinator(place.where, seconds=SECONDS) for _ in range(2)]
+        found = []
+        for name, end in zip("ab", ends, strict=True):
+            want = Need("r", "", "requests", float("inf"), 6000, 0, 0, 0, 0, 1000, 0)
+            (grant,) = (await end.renew(Renewal(name, "1", [want]))).grants
+            assert grant.granted == 1000
+            found.append(grant.free)
+            await end.close()
+        return found
+
+    first, second = asyncio.run(rounds())
+    assert 5000 <= first < 5990 and first - 1000 <= second < first, (first, second)
+
+
 def test_a_worker_that_is_killed_gives_back_what_it_had_not_spent_and_no_more(place: Place) -> None:
     slow = {"project:p": Limit(budgets=BUDGET["project:p"].budgets)}
     victim = place.worker("victim", slow, 60.0, call=0.01)

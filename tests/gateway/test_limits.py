@@ -232,7 +232,10 @@ def test_requests_a_minute_refuse_the_next_and_say_when() -> None:
         made.reserve(("key:k",), 10, 0, clock.now).settle(10, 0)
     told = refused(made, clock, "key:k")
     assert (told.status, told.code) == (429, "rate_limit_exceeded")
-    assert told.headers == {"retry-after": "1", "retry-after-ms": "1000"}
+    rate = {"limit": "60", "remaining": "0", "reset": "60s"}
+    assert told.headers == {"retry-after": "1", "retry-after-ms": "1000"} | {
+        f"x-ratelimit-{name}-requests": value for name, value in rate.items()
+    }
     assert "the key k" in told.message.lower() and "60 requests a minute" in told.message
     clock.later(1.0)
     made.reserve(("key:k",), 10, 0, clock.now)

@@ -13,7 +13,7 @@ class Account:
 
     `left` may be reserved now. `base` was spent before this process began, `spent` is that and what was settled since.
     What is reserved is `available - left - (spent - base)`, where `available` is `limit - base`, or for a slice what
-    was granted and not given back.
+    was granted and not given back. `free` is what the coordinator last said that nobody has.
     """
 
     __slots__ = (
@@ -21,6 +21,7 @@ class Account:
         "base",
         "dry",
         "ends",
+        "free",
         "granted",
         "id",
         "kind",
@@ -48,7 +49,7 @@ class Account:
         self.base = self.spent = base
         self.left = 0 if leased else limit - base
         self.leased = leased
-        self.granted = self.back = self.lacking = self.seen = self.told = 0
+        self.granted = self.back = self.free = self.lacking = self.seen = self.told = 0
         self.dry = False
         self.quiet = 0.0
 
@@ -98,6 +99,12 @@ class Bucket:
             return math.inf
         after = (self.full if self.full > now else now) + amount * self.each - now - MINUTE
         return after if after > 1e-9 else 0.0
+
+    def left(self, now: float) -> int:
+        """How many may be taken now."""
+        if self.limit == 0:
+            return 0
+        return int((now + MINUTE - (self.full if self.full > now else now)) / self.each + 1e-6)
 
     def take(self, amount: int, now: float) -> None:
         """Take, or give back what is less than nothing."""

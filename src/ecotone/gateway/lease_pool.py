@@ -85,7 +85,8 @@ class Pool:
         for name, window in self._scarce.keys() - lacking:
             lent = self._pots[name, window].lent.get(worker)
             if lent is not None and lent.epoch == epoch and lent.out:
-                grants.append(Grant(name, window, lent.granted, False, True))
+                free = self._pots[name, window].free(now)
+                grants.append(Grant(name, window, lent.granted, False, True, free))
         return Renewed(False, self.seconds, grants)
 
     def _grant(self, worker: str, epoch: str, need: Need, now: float) -> Grant:
@@ -109,7 +110,7 @@ class Pool:
             self._scarce[need.id, need.window] = now + _SCARCE_SECONDS
         lent.granted += amount
         pot.take(amount, now)
-        return Grant(need.id, need.window, lent.granted, dry)
+        return Grant(need.id, need.window, lent.granted, dry, free=max(free - amount, 0))
 
     def _pot(self, need: Need) -> Pot:
         pot = self._pots.get((need.id, need.window))

@@ -107,7 +107,7 @@ end
 set('g:' .. worker, number('g:' .. worker) + amount)
 take(amount)
 if tonumber(ARGV[13]) > 0 then redis.call('EXPIREAT', KEYS[1], ARGV[13]) end
-return {pot['g:' .. worker], (dry and open) and 1 or 0, scarce}
+return {pot['g:' .. worker], (dry and open) and 1 or 0, scarce, math.max(free - amount, 0)}
 """
 
 _TAKE_BACK = """
@@ -207,9 +207,9 @@ class RedisCoordinator:
                 client=pipe,
             )
         grants = []
-        for need, (granted, dry, scarce) in zip(renewal.needs, await pipe.execute(), strict=True):
-            amount = int(granted) * (_NANO if need.kind == MONEY else 1)
-            grants.append(Grant(need.id, need.window, amount, bool(dry), bool(scarce)))
+        for need, (granted, dry, scarce, free) in zip(renewal.needs, await pipe.execute(), strict=True):
+            unit = _NANO if need.kind == MONEY else 1
+            grants.append(Grant(need.id, need.window, int(granted) * unit, bool(dry), bool(scarce), free * unit))
         return Renewed(False, self._seconds, grants)
 
     async def _taken_back(self, worker: str, total: Mapping[str, tuple[str, int]]) -> None:

@@ -56,13 +56,17 @@ class Renewal(msgspec.Struct, array_like=True):
 
 
 class Grant(msgspec.Struct, array_like=True):
-    """What was granted in this epoch in sum; `dry` when not even the least can be had, `scarce` when others lack it."""
+    """What was granted in this epoch in sum; `dry` when not even the least can be had, `scarce` when others lack it.
+
+    `free` is what nobody has after that, of a rate.
+    """
 
     id: str
     window: str
     granted: int
     dry: bool
     scarce: bool = False
+    free: int = 0
 
 
 class Renewed(msgspec.Struct, array_like=True):
@@ -243,7 +247,7 @@ class Slices:
         if account is None:
             return
         more = grant.granted - account.granted
-        account.granted = grant.granted
+        account.granted, account.free = grant.granted, grant.free
         account.left += more
         if more or grant.dry:  # what asked for nothing tells nothing of what there is
             account.dry = grant.dry

@@ -358,7 +358,7 @@ class Limiter:
             if account.kind is SLOTS:
                 raise too_many(account.scope, account.limit)
             wait = max(account.lacking * 60.0 / max(account.limit, 1), 0.05)
-            raise too_fast(account.scope, account.kind, account.limit, wait)
+            raise too_fast(account.scope, account.kind, account.limit, wait, account.left + account.free)
         raise not_leased(account) if self._leases.in_touch else lost(account)
 
     # -- off the path ------------------------------------------------------------------------------------------------
@@ -436,4 +436,6 @@ def _more(counted: Bucket | Account, reserved: int, tokens: int) -> int:
 
 def _too_fast(bucket: Bucket, amount: int, now: float) -> Refusal:
     wait = bucket.wait(amount, now)
-    return never(bucket) if wait == math.inf else too_fast(bucket.scope, bucket.kind, bucket.limit, wait)
+    if wait == math.inf:
+        return never(bucket)
+    return too_fast(bucket.scope, bucket.kind, bucket.limit, wait, bucket.left(now))

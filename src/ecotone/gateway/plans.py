@@ -7,10 +7,11 @@ What lies in the share counts as reserved; it goes back, and what was spent is t
 anything is refused, renewed, rolled or shown. So nothing is refused or allowed that would not be without shares.
 """
 
-from ecotone.gateway.accounts import REQUESTS, SLOTS, TOKENS, Account
+from ecotone.gateway.accounts import REQUESTS, SLOTS, TOKENS, Account, Bucket
 from ecotone.gateway.meters import Meter
 
 _ENDLESS = 1 << 62
+_BACKEND = "backend:"
 _PART = 16
 _WORTH = 16
 """Calls like the present one that a share must hold to be worth drawing."""
@@ -22,12 +23,12 @@ class Plan:
     `money` to `slots` are what is counted, by kind; `lent` are slices of rates and of slots. The share: `left` money,
     `calls`, `room` among the slots, `quota` of tokens, and `spent` money that the accounts do not know of yet; a kind
     that nothing limits is endless. `is_open`: the limiter knows that something lies here. `cap` is the most tokens of a
-    call that draws the same from each account.
+    call that draws the same from each account. `rated`: by kind the rates of those who call, who are told.
     """
 
     __slots__ = (
-        "calls", "cap", "is_open", "left", "lent", "money", "quota", "requests", "room", "scopes", "slots", "spent",
-        "timed", "tokens",
+        "calls", "cap", "is_open", "left", "lent", "money", "quota", "rated", "requests", "room", "scopes", "slots",
+        "spent", "timed", "tokens",
     )  # fmt: skip
 
     def __init__(self, meters: list[Meter], scopes: tuple[str, ...] = ()) -> None:
@@ -39,8 +40,19 @@ class Plan:
         self.lent = tuple(account for meter in meters for account in meter.drawn)
         self.timed = bool(self.requests or self.tokens or self.slots)
         self.cap = min((account.limit for account in self.lent if account.kind is TOKENS), default=_ENDLESS)
+        every = (self._rate(REQUESTS, self.requests), self._rate(TOKENS, self.tokens))
+        self.rated = [rate for rate in every if rate[3]]
         self.is_open = False
         self._empty()
+
+    def _rate(
+        self, kind: str, buckets: tuple[Bucket, ...]
+    ) -> tuple[str, tuple[Bucket, ...], tuple[Account, ...], bool]:
+        """What limits who calls in one kind, and whether anything does. A backend's own limits are the operator's
+        affair."""
+        ours = tuple(bucket for bucket in buckets if not bucket.scope.startswith(_BACKEND))
+        lent = tuple(a for a in self.lent if a.kind is kind and not a.scope.startswith(_BACKEND))
+        return kind, ours, lent, bool(ours or lent)
 
     def _empty(self) -> None:
         kinds = {account.kind for account in self.lent}
@@ -75,6 +87,27 @@ class Plan:
                 account.left -= share
         self.left, self.calls, self.room, self.quota = money, calls, room, quota
         return True
+
+    def rates(self, now: float) -> list[tuple[str, int, int]]:
+        """Of requests and of tokens, the tightest limit: kind, how many a minute, how many of them may be used now.
+
+        The last is less than nothing where calls used more than they had reserved. Of slices it is what this process
+        has, and what the coordinator had when it was last asked.
+        """
+        found = []
+        for kind, buckets, lent, _ in self.rated:
+            limit, least = 0, _ENDLESS
+            for bucket in buckets:
+                left = bucket.left(now)
+                if left < least:
+                    limit, least = bucket.limit, left
+            for account in lent:
+                left = account.left + account.free + (self.quota if kind is TOKENS else self.calls)
+                if left < least:
+                    limit, least = account.limit, left
+            if limit > 0:
+                found.append((kind, limit, least if least < limit else limit))
+        return found
 
     def has(self, tokens: int, cost: int) -> bool:
         """Whether each account has enough for a call; those with fewer tokens than it wants may not."""

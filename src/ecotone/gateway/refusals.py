@@ -7,6 +7,7 @@ from typing import Any
 
 from ecotone.gateway.accounts import MONEY, Account, Bucket
 from ecotone.gateway.answers import Refusal
+from ecotone.gateway.rates import rate_fields
 from ecotone.gateway.windows import FOREVER
 
 _UNIT = Decimal(10) ** 12
@@ -89,13 +90,16 @@ def _unpriced(scope: str, model: str, name: str) -> str:
     )
 
 
-def too_fast(scope: str, kind: str, limit: int, wait: float) -> Refusal:
-    """429: the rate has no room yet."""
+def too_fast(scope: str, kind: str, limit: int, wait: float, left: int = 0) -> Refusal:
+    """429: the rate has no room yet; so many are left of it."""
     text = (
         f"{_capital(named(scope))} may use {limit} {kind} a minute, which are used; try again in {_seconds(wait)} "
         "seconds."
     )
-    return Refusal(429, "rate_limit_exceeded", text, ecotone=_told(scope, kind, limit, None), headers=_after(wait))
+    headers = _after(wait)
+    if not scope.startswith("backend:"):
+        headers |= rate_fields(kind, limit, min(left, limit))
+    return Refusal(429, "rate_limit_exceeded", text, ecotone=_told(scope, kind, limit, None), headers=headers)
 
 
 def never(counted: Bucket | Account) -> Refusal:

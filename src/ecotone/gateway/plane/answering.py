@@ -259,7 +259,11 @@ class Answering(Course):
 
     def _deliver(self, wrong: LedgerFull | None) -> None:
         if not self.gone:
-            block = b"x-request-id: %b\r\n%bcontent-type: application/json\r\n" % (self.request_id, self.option.block)
+            block = b"x-request-id: %b\r\n%b%bcontent-type: application/json\r\n" % (
+                self.request_id,
+                self.option.block,
+                self.rates,
+            )
             self.client.whole(200, block, self._parts[0])
 
     # -- streams -----------------------------------------------------------------------------------------------------

@@ -59,8 +59,8 @@ class Course(ABC):
         "_begun", "_cutter", "_headers", "_inflate", "_masked_body", "_parts", "_passing", "_reader", "_retried",
         "_sent", "_settled", "_size", "_status", "_upstream", "_waiting", "beat", "began", "bound", "cache_key",
         "caller_id", "client", "completion", "conversation", "deadline", "findings", "first", "gone", "hold", "kept",
-        "lane", "lost", "marks", "names", "option", "options", "place", "plane", "recording", "request", "request_id",
-        "revived", "scopes", "short", "shown", "texts", "tried", "usage",
+        "lane", "lost", "marks", "names", "option", "options", "place", "plane", "rates", "recording", "request",
+        "request_id", "revived", "scopes", "short", "shown", "texts", "tried", "usage",
     )  # fmt: skip
 
     def __init__(
@@ -79,7 +79,7 @@ class Course(ABC):
         self.completion = reserved_completion(request)
         self.first = self.tried = self.beat = 0.0
         self.place = self._status = self._size = self.bound = self.short = 0
-        self.cache_key = self.conversation = self.marks = b""
+        self.cache_key = self.conversation = self.marks = self.rates = b""
         self.scopes: tuple[str, ...] = ()
         self.hold: Any = None
         self.findings: Findings | None = None
@@ -339,7 +339,7 @@ class Course(ABC):
             upstream.leave()
 
     def _head_block(self) -> bytes:
-        return b"x-request-id: %b\r\n%b" % (self.request_id, self.option.block)
+        return b"x-request-id: %b\r\n%b%b" % (self.request_id, self.option.block, self.rates)
 
     # -- what the client does ----------------------------------------------------------------------------------------
     def client_gone(self) -> None:

@@ -16,6 +16,7 @@ from ecotone.gateway.plane.course import IN_THREAD, RESTING
 from ecotone.gateway.plane.lanes import Option
 from ecotone.gateway.plane.upstreams import Unreachable, Upstream
 from ecotone.gateway.plane.writing import FEW, ONE_WRITE
+from ecotone.gateway.rates import rate_lines
 from ecotone.gateway.refusals import NotLeased, about
 from ecotone.ledger import LedgerFull
 from ecotone.privacy import Pseudonyms
@@ -64,6 +65,8 @@ class Job(Answering):
                 self._start_next(about(refusal, option.name))
                 return
         hold = self.hold
+        if hold is not None and hold.plan.rated:
+            self.rates = rate_lines(hold.plan.rates(plane.now()))
         record = _OPENED % (
             self.request_id,
             self.caller_id,

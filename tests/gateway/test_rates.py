@@ -10,7 +10,7 @@ from ecotone.gateway.plans import Plan
 from ecotone.gateway.rates import rate_fields
 from ecotone.gateway.snapshot import Limit
 from tests.gateway.test_shares import Process
-from tests.gateway.wires import EVENTS, STREAM, Scene, chunked, whole
+from tests.gateway.wires import EACH, EVENTS, STREAM, Scene, chunked, whole
 
 NAMES = [f"x-ratelimit-{what}-{kind}" for kind in ("requests", "tokens") for what in ("limit", "remaining", "reset")]
 THEIRS = (b"x-ratelimit-limit-requests: 7", b"x-ratelimit-remaining-tokens: 8", b"x-ratelimit-limit-tokens: 9")
@@ -98,3 +98,22 @@ def test_of_several_limits_the_one_with_the_least_left_is_told() -> None:
         limiter.reserve(("key:k",), 0, 0, 1000.0)
     plan = limiter.reserve(("key:k", "project:p"), 0, 0, 1000.0).plan
     assert plan is not None and plan.rates(1000.0) == [("requests", 100, 96)]
+
+
+def test_a_whole_answer_tells_what_it_cost_where_that_is_known(scene: Scene) -> None:
+    streams = [False]
+    scene.wire(lambda s, _: s.sendall(STREAM + chunked(*EVENTS) if streams[0] else whole()))
+    answer = scene.house.post("wire/m")
+    assert answer.headers["x-ecotone-cost-usd"] == "0.000018000000"
+    assert scene.house.settled(answer)["cost"] == 18 * EACH
+    scene.route("kept", "wire/m", cache_seconds=60)
+    for cost in ("0.000018000000", "0.000000000000"):
+        assert scene.house.post("kept").headers["x-ecotone-cost-usd"] == cost
+    streams[0] = True
+    assert "x-ecotone-cost-usd" not in scene.house.post("wire/m", stream=True).headers
+    streams[0] = False
+    scene.place(prices={}, limits={"key:shop": Limit(requests=1000)})
+    answer = scene.house.post("wire/m")
+    assert answer.status_code == 200 and "x-ecotone-cost-usd" not in answer.headers, "what nobody knows is not nothing"
+    engine = scene.house.post("demo/local")
+    assert engine.status_code == 200 and "x-ecotone-cost-usd" not in engine.headers

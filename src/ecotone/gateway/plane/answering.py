@@ -16,6 +16,7 @@ from ecotone.gateway.plane.course import IN_THREAD, MOST_ERROR, Course
 from ecotone.gateway.plane.figures import answer_decoder
 from ecotone.gateway.plane.passing import Passing, Unusual
 from ecotone.gateway.plane.refused import told_by
+from ecotone.gateway.plane.writing import cost_line
 from ecotone.gateway.refusals import lost, outgrown
 from ecotone.gateway.streams import DONE, EventCutter, StreamReader
 from ecotone.ledger import LedgerFull
@@ -259,10 +260,11 @@ class Answering(Course):
 
     def _deliver(self, wrong: LedgerFull | None) -> None:
         if not self.gone:
-            block = b"x-request-id: %b\r\n%b%bcontent-type: application/json\r\n" % (
+            block = b"x-request-id: %b\r\n%b%b%bcontent-type: application/json\r\n" % (
                 self.request_id,
                 self.option.block,
                 self.rates,
+                b"" if self.cost is None or self.option.free else cost_line(self.cost),
             )
             self.client.whole(200, block, self._parts[0])
 

@@ -58,9 +58,9 @@ class Course(ABC):
     __slots__ = (
         "_begun", "_cutter", "_headers", "_inflate", "_masked_body", "_parts", "_passing", "_reader", "_retried",
         "_sent", "_settled", "_size", "_status", "_upstream", "_waiting", "beat", "began", "bound", "cache_key",
-        "caller_id", "client", "completion", "conversation", "deadline", "findings", "first", "gone", "hold", "kept",
-        "lane", "lost", "marks", "names", "option", "options", "place", "plane", "rates", "recording", "request",
-        "request_id", "revived", "scopes", "short", "shown", "texts", "tried", "usage",
+        "caller_id", "client", "completion", "conversation", "cost", "deadline", "findings", "first", "gone", "hold",
+        "kept", "lane", "lost", "marks", "names", "option", "options", "place", "plane", "rates", "recording",
+        "request", "request_id", "revived", "scopes", "short", "shown", "texts", "tried", "usage",
     )  # fmt: skip
 
     def __init__(
@@ -82,6 +82,7 @@ class Course(ABC):
         self.cache_key = self.conversation = self.marks = self.rates = b""
         self.scopes: tuple[str, ...] = ()
         self.hold: Any = None
+        self.cost: int | None = None
         self.findings: Findings | None = None
         self.names: Pseudonyms | None = None
         self.kept: Kept | None = None
@@ -287,6 +288,7 @@ class Course(ABC):
             cost: int | None = 0
         else:
             cost = cost_of(option.price, usage) if option.price is not None else None
+        self.cost = cost
         hold = self.hold
         if hold is not None:
             self.hold = None

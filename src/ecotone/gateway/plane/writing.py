@@ -8,6 +8,8 @@ import os
 import socket
 from typing import Any, Final
 
+from ecotone.gateway.budgets import PER_USD
+
 FEW: Final = 8
 """Requests under way up to which bytes go straight out."""
 ONE_WRITE: Final = 16 * 1024
@@ -37,6 +39,11 @@ _REASONS: Final = {
     504: b"Gateway Timeout",
 }
 LINES: Final = {status: b"HTTP/1.1 %d %b\r\n" % (status, reason) for status, reason in _REASONS.items()}
+
+
+def cost_line(cost: int) -> bytes:
+    """The header line that tells what a call cost, exact."""
+    return b"x-ecotone-cost-usd: %d.%012d\r\n" % divmod(cost, PER_USD)
 
 
 def descriptor_of(transport: Any) -> int:

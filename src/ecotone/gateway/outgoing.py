@@ -13,8 +13,10 @@ from ecotone.vocabulary import DataClass
 _ALL: Final = 2**31  # what was found maskable was within bounds; placeholders may be longer than what they hide
 
 
-def outgoing(request: Request, candidate: Candidate, names: Pseudonyms, salt: str | None = None) -> bytes:
-    """The fields with placeholders in place of what is sensitive, the model's name, and our wish for usage.
+def outgoing(
+    request: Request, candidate: Candidate, names: Pseudonyms, ask_usage: bool, salt: str | None = None
+) -> bytes:
+    """The fields with placeholders in place of what is sensitive, the model's name, and our wish for usage, if any.
 
     Raises:
         Refusal: 403 when placeholders do not hide all that was found; another candidate may be in the house.
@@ -22,7 +24,7 @@ def outgoing(request: Request, candidate: Candidate, names: Pseudonyms, salt: st
     masked = names.mask_json(request.value)
     _check_masked(masked, candidate)
     replaced: dict[str, Any] = {"model": candidate.model}
-    if request.stream and not request.wants_usage:
+    if ask_usage:
         options = masked.get("stream_options")
         replaced["stream_options"] = {**(options if isinstance(options, dict) else {}), "include_usage": True}
     if salt is not None:

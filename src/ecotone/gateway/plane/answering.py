@@ -29,7 +29,9 @@ _LOOKS: Final = 8
 """At a stream that outgrew its money, two in each half second, until a slice must have come."""
 _BESIDE: Final = 4
 """Events of an answer that hold no token: who speaks, the end, usage."""
-_OPENAI: Final = frozenset({"chat", "completions"})
+_PLAIN_SECONDS: Final = 3600.0
+_MOST_PLAIN: Final = 1024
+OPENAI: Final = frozenset({"chat", "completions"})
 """Faces whose clients pass over comments in a stream."""
 
 
@@ -132,7 +134,7 @@ class Answering(Course):
             return
         if self._upstream is None and not self._begun:  # once it began, it lives while another engine is waited for
             return
-        if self._status not in (0, 200) or self.lane.face not in _OPENAI:
+        if self._status not in (0, 200) or self.lane.face not in OPENAI:
             return
         if not self._begun:
             if now - self.began < self.plane.stream_hold:
@@ -318,12 +320,22 @@ class Answering(Course):
     def _follow(self) -> None:
         """Begin to follow the stream, in the cheapest way that there is."""
         request = self.request
+        if self._bare:
+            self._knows_no_usage()
         told, route = request.value.get("logprobs"), self.lane.route
         plain = told is None or told is False  # they would be taken for text, many times as long as the answer
         if plain and self.names is None and not (route is not None and route.alias):
             self._passing = Passing(self.usage, hide_usage=not request.wants_usage, choices=choices_of(request))
         else:
             self._read_on()
+
+    def _knows_no_usage(self) -> None:
+        """The model refused to tell usage, and streams when it is not asked: remember that for a while. An error alone
+        may quote what a client wrote."""
+        plain = self.option.place.plain
+        if len(plain) >= _MOST_PLAIN:
+            plain.clear()
+        plain[self.option.candidate.model] = self.plane.now() + _PLAIN_SECONDS
 
     def _read_on(self) -> None:
         """Follow the stream event by event from here."""

@@ -56,11 +56,12 @@ class Course(ABC):
     """
 
     __slots__ = (
-        "_begun", "_cutter", "_headers", "_inflate", "_masked_body", "_parts", "_passing", "_reader", "_retried",
-        "_sent", "_settled", "_size", "_status", "_upstream", "_waiting", "beat", "began", "bound", "cache_key",
-        "caller_id", "client", "completion", "conversation", "cost", "deadline", "findings", "first", "gone", "hold",
-        "kept", "lane", "lost", "marks", "names", "option", "options", "place", "plane", "rates", "recording",
-        "request", "request_id", "revived", "scopes", "short", "shown", "texts", "tried", "usage",
+        "_bare", "_begun", "_cutter", "_headers", "_inflate", "_masked_body", "_parts", "_passing", "_reader",
+        "_retried", "_sent", "_settled", "_size", "_status", "_upstream", "_waiting", "beat", "began", "bound",
+        "cache_key", "caller_id", "client", "completion", "conversation", "cost", "deadline", "findings",
+        "first", "gone", "hold", "kept", "lane", "lost", "marks", "names", "option", "options", "place",
+        "plane", "rates", "recording", "request", "request_id", "revived", "scopes", "short", "shown", "texts",
+        "tried", "usage",
     )  # fmt: skip
 
     def __init__(
@@ -89,7 +90,7 @@ class Course(ABC):
         self.recording: Recording | None = None
         self.texts: Recording | None = None
         self.lost = self.revived = self.shown = False
-        self.gone = self._begun = self._settled = self._retried = self._waiting = self._sent = False
+        self._bare = self.gone = self._begun = self._settled = self._retried = self._waiting = self._sent = False
         self._masked_body: bytes | None = None
         self._upstream: Upstream | None = None
         self._passing: Passing | None = None
@@ -213,7 +214,7 @@ class Course(ABC):
         self.names = self._masked_body = self._upstream = self._passing = self._reader = self._cutter = (
             self._inflate
         ) = None
-        self._retried = self._sent = self.lost = False
+        self._retried = self._sent = self.lost = self._bare = False
         self.plane.turns.add("failed", failed, _nothing)
         try:
             self.start()

@@ -11,7 +11,7 @@ from ecotone.gateway.answers import Refusal
 from ecotone.gateway.cache import Kept
 from ecotone.gateway.charging import most_of
 from ecotone.gateway.outgoing import outgoing
-from ecotone.gateway.plane.answering import Answering
+from ecotone.gateway.plane.answering import OPENAI, Answering
 from ecotone.gateway.plane.course import IN_THREAD, RESTING
 from ecotone.gateway.plane.lanes import Option
 from ecotone.gateway.plane.upstreams import Unreachable, Upstream
@@ -25,6 +25,7 @@ _OPENED: Final = (
     b'{"request_id":"%b","caller_id":%b,%b,"prompt_hash":"%b","stream":%b,"reserved_prompt_tokens":%d,'
     b'"reserved_completion_tokens":%d,"reserved_cost":%b%b}'
 )
+_UNKNOWN_FIELD: Final = frozenset({400, 422})
 
 
 class Job(Answering):
@@ -144,7 +145,8 @@ class Job(Answering):
         """Put placeholders in, away from the loop when there is much to look through."""
         self.names = names = Pseudonyms()
         try:
-            how = (self.request, self.option.candidate, names, self._salt() if self.option.salted else None)
+            salt = self._salt() if self.option.salted else None
+            how = (self.request, self.option.candidate, names, self._asks_usage(), salt)
             if self.request.size > IN_THREAD:
                 self._masked_body = await self.plane.in_thread(outgoing, *how)
             else:
@@ -212,6 +214,35 @@ class Job(Answering):
             return
         body = self._masked_body
         if body is None:
-            ask_usage, salt = request.stream and not request.wants_usage, self._salt() if option.salted else None
+            ask_usage, salt = self._asks_usage(), self._salt() if option.salted else None
             body = request.forwarded(option.candidate.model, ask_usage=ask_usage, salt=salt)
         upstream.send_parts(self, (b"%b%d\r\n\r\n" % (option.head, len(body)), body))
+
+    def _asks_usage(self) -> bool:
+        """Whether a stream is asked for usage, as the client does not: of all models but those that refuse it."""
+        if not self.request.stream or self.request.wants_usage or self._bare:
+            return False
+        option = self.option
+        plain = option.place.plain
+        return not plain or plain.get(option.candidate.model, 0.0) <= self.plane.now()
+
+    def _refused_by_upstream(self) -> None:
+        """Tell it; but where it names what we added, which old servers do not know, ask once more without that."""
+        request = self.request
+        ours = request.stream and not request.wants_usage and not self._bare and self.lane.face in OPENAI
+        if not ours or self._status not in _UNKNOWN_FIELD or self.gone or self._settled:
+            super()._refused_by_upstream()
+            return
+        told = b"".join(self._parts)
+        if b"stream_options" not in told and b"include_usage" not in told:
+            super()._refused_by_upstream()
+            return
+        self._bare = True
+        self.plane.answered(self)
+        self._parts, self._status, self._size, self.first = [], 0, 0, 0.0
+        self._inflate = self._masked_body = None
+        self._retried = self._sent = self.lost = False
+        if self.option.candidate.masked:
+            self.plane.spawn(self._masked(), self)
+        else:
+            self._dispatch()

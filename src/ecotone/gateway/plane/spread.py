@@ -14,6 +14,7 @@ class Spread:
         self.path = places[0].path
         self.authority = places[0].authority
         self._dialled: Counter[Place] = Counter()
+        self.plain: dict[str, float] = {}
         self._turn = 0
 
     def take(self) -> Upstream | None:

@@ -71,7 +71,8 @@ class Place:
     """
 
     __slots__ = (
-        "_addresses", "_resolved", "_ssl", "_tunnel", "ending", "host", "idle", "open", "path", "port", "socket", "tls",
+        "_addresses", "_resolved", "_ssl", "_tunnel", "ending", "host", "idle", "open", "path", "plain", "port",
+        "socket", "tls",
     )  # fmt: skip
 
     def __init__(self, url: str | None, unix: str | None, egress: Egress | None = None) -> None:
@@ -85,6 +86,8 @@ class Place:
         self.ending: set[Upstream] = set()
         self.open = 0
         """Connections that there are, at work or idle."""
+        self.plain: dict[str, float] = {}
+        """Models that refuse `stream_options` there, and until when they are not asked again."""
         self._addresses: list[tuple[Any, ...]] = []
         self._resolved = 0.0
         self._ssl: ssl.SSLContext | None = None

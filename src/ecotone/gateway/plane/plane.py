@@ -267,7 +267,9 @@ class Plane(TaskDesk):
             found = self._lanes.made(lane.key, lane.consumer, copy, job.findings or inspect({}), any_model=True)
             if found.ready:
                 shadow = Job(self, Dropped(), job.request, found, found.ready[:1], job.caller_id)
-                shadow.marks, shadow.scopes = job.marks, job.scopes
+                shadow.marks, shadow.scopes, shadow.findings = job.marks, job.scopes, job.findings
+                why = f"shadow of route {route.name}, for request {job.request_id.decode()}"
+                shadow.choose([self.because(shadow, shadow.option, why)])
                 shadow.start()
         except Refusal:
             return

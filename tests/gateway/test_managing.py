@@ -214,6 +214,7 @@ def test_putting_the_same_again_changes_nothing_so_that_terraform_sees_no_drift(
     for path, body in (
         (f"/keys/{key}", terms),
         ("/projects/terraformed", use),
+        ("/projects/terraformed", use | {"scan": False, "scan_reason": "made-up texts alone"}),
         (f"/limits/key:{key}", {"requests": 5, "budgets": ["1USD/day", "2.5USD/month"]}),
         ("/limits/project:terraformed", {"budgets": ["2.5USD/month", "1USD/day", "0.5USD/hour"]}),
         ("/routes/terraformed", {"to": ["a/b"], "strategy": "cheapest", "cache_seconds": 5}),

@@ -96,7 +96,8 @@ class KeptLimits:
         self._accounts = accounts
 
     def set(self, scope: str, allowance: Allowance, *, actor: Actor) -> ScopeLimits:
-        """Put limits in the place of those that a scope has; an empty allowance takes them away, the same change nothing.
+        """Put limits in the place of those that a scope has; an empty allowance takes them away, an equal one changes
+        nothing.
 
         Raises:
             Invalid: for what is no scope or no limit.

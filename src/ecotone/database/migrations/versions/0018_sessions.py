@@ -23,13 +23,9 @@ def upgrade() -> None:
     )
     op.create_index("ix_sessions_token_id", "sessions", ["token_id"])
     op.create_index("ix_sessions_expires", "sessions", ["expires"])
-    with op.batch_alter_table("projects") as table:
-        table.add_column(sa.Column("scan_reason", sa.String(500), nullable=False, server_default=""))
-    with op.batch_alter_table("projects") as table:
-        table.alter_column("scan_reason", server_default=None)
+    op.add_column("projects", sa.Column("scan_reason", sa.String(500), nullable=False, server_default=""))
 
 
 def downgrade() -> None:
-    with op.batch_alter_table("projects") as table:
-        table.drop_column("scan_reason")
+    op.drop_column("projects", "scan_reason")
     op.drop_table("sessions")

@@ -19,6 +19,7 @@ from ecotone.gateway.choosing import Chooser
 from ecotone.gateway.counters import Counters
 from ecotone.gateway.health import Outcome, wait_of
 from ecotone.gateway.limits import Limiter
+from ecotone.gateway.links import Links
 from ecotone.gateway.metering import unlimited_completion
 from ecotone.gateway.parsing import Request
 from ecotone.gateway.plane.callers import Client
@@ -104,6 +105,7 @@ class Ground(ABC):
         self.chooser = Chooser(settings.backend_rest)
         self.resting = self.chooser.health.resting
         self.cache = Cache(settings.cache_bytes)
+        self._links = Links(settings.request_allow)
         self._cache_key = hashlib.sha256(settings.secret("cache")).digest()
         self._listing = Listing(settings.egress)
         self._prompt_keys: dict[str, tuple[bytes, Any]] = {}

@@ -57,6 +57,25 @@ def test_rules_made_before_approvals_survive_and_a_waiver_waits_for_its_second_p
     assert [(r.id, r.reason, r.waits) for r in policy.rules()] == [("r1", "old", True), ("r2", "old", False)]
 
 
+def test_no_row_that_hangs_on_another_is_lost_when_a_table_is_made_anew(database: Database) -> None:
+    """SQLite changes a table by a copy of it; the keys of every project were gone with the old one."""
+    config = Config()
+    config.set_main_option("script_location", str(FOLDER))
+    with emptied(database).engine.connect() as connection:
+        connection.execute(sa.text("drop table if exists alembic_version"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001_spine")
+        made = {name: sa.Table(name, sa.MetaData(), autoload_with=connection) for name in ("projects", "keys")}
+        filled(connection, made["projects"], name="shop", mode="run", purpose="research", personal_data="local-only")
+        filled(connection, made["keys"], id="k1", project="shop", hash="0" * 64)
+        connection.commit()
+    database.migrate()
+    with database.engine.begin() as connection:
+        assert connection.execute(sa.text("select id, project from keys")).all() == [("k1", "shop")]
+        connection.execute(sa.text("delete from projects where name = 'shop'"))
+        assert connection.execute(sa.text("select id from keys")).all() == [], "foreign keys act again"
+
+
 def test_the_history_can_run_twice_and_be_undone(database: Database) -> None:
     emptied(database).migrate()
     database.migrate()

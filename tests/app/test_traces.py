@@ -101,6 +101,7 @@ def opened(writer: LedgerWriter, **more: Any) -> str:
 def settled(writer: LedgerWriter, found: str, **more: Any) -> None:
     record = {"request_id": found, "project": "shop", "model": "far/gpt-4o", "backend": "far", "status": "done"}
     record |= {"prompt_tokens": 11, "completion_tokens": 7, "cached_tokens": 4, "cost": 2_500_000_000}
+    record["cache_write_tokens"] = 3
     writer.append("settled", record | {"first": 0.25, "seconds": 0.75, "error": None} | more)
 
 
@@ -137,6 +138,8 @@ def test_a_request_is_a_trace_with_its_attempts_tokens_and_decision(
     assert answered["gen_ai.operation.name"] == "chat" and answered["gen_ai.provider.name"] == "ecotone"
     assert answered["gen_ai.request.model"] == answered["gen_ai.response.model"] == "gpt-4o"
     assert answered["gen_ai.usage.input_tokens"] == 11 and answered["gen_ai.usage.output_tokens"] == 7
+    for name in ("cache_creation", "cache_write"):
+        assert answered[f"gen_ai.usage.{name}.input_tokens"] == 3
     assert answered["gen_ai.usage.cache_read.input_tokens"] == 4 and "error.type" not in answered
     assert answered["gen_ai.response.time_to_first_chunk"] == 0.25
     assert "gen_ai.usage.input_tokens" not in whole, "whoever adds up spans would count twice"

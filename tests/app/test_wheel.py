@@ -21,6 +21,12 @@ ROOT = Path(__file__).parents[2]
 LISTED: list[str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["ecotone"]["compiled"]
 
 
+KINDS = {
+    "", ".py", ".mako", ".typed", ".yaml", ".yml", ".json", ".txt", ".html", ".css", ".js", ".svg", ".bin", ".msgpack",
+}  # fmt: skip
+"""Of the files that the wheel is made of."""
+
+
 def built(folder: Path, *, alone: bool = False, **environment: str) -> "subprocess.CompletedProcess[str]":
     """A build of the wheel into a folder; `alone` in an environment with no more than the build asks for."""
     argv = [sys.executable, "-m", "build", "-w", "-o", folder, *(() if alone else ("--no-isolation",)), ROOT]
@@ -62,6 +68,11 @@ def test_without_a_compiler_the_wheel_is_made_all_the_same_and_says_why_it_is_in
     assert "runs interpreted: there is no C compiler, /nonexistent/cc" in done.stdout + done.stderr
     (wheel,) = tmp_path.glob("*.whl")
     assert wheel.name.endswith("-py3-none-any.whl") and not modules_of(wheel)
+    with zipfile.ZipFile(wheel) as opened:  # 1.82.7 of an incumbent held a back door in a `.pth` file
+        names = opened.namelist()
+    assert {name.partition("/")[0].partition("-")[0] for name in names} == {"ecotone"}
+    assert {Path(name).suffix for name in names if name.startswith("ecotone/")} <= KINDS
+    assert not any(Path(name).name.startswith(("sitecustomize", "usercustomize")) for name in names)
 
 
 @pytest.mark.slow

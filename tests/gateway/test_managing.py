@@ -210,23 +210,29 @@ def test_putting_the_same_again_changes_nothing_so_that_terraform_sees_no_drift(
         "networks": ["10.0.0.0/8"],
         "tags": ["t"],
     }
-    use = {"mode": "serve_api", "purpose": "commercial", "owners": ["ann"], "models": ["a/*"], "keep_days": 3}
-    for path, body, passing in (
-        (f"/keys/{key}", terms, set()),
-        ("/projects/terraformed", use, set()),
-        (f"/limits/key:{key}", {"requests": 5, "budgets": ["1USD/day", "2.5USD/month"]}, {"updated"}),
-        ("/routes/terraformed", {"to": ["a/b"], "strategy": "cheapest", "cache_seconds": 5}, set()),
-        ("/backends/terraformed", {"url": "http://127.0.0.1:9/v1", "location": "local"}, set()),
+    use = {"mode": "serve_api", "purpose": "commercial", "owners": ["ann"], "models": ["b", "a/*"], "keep_days": 3}
+    for path, body in (
+        (f"/keys/{key}", terms),
+        ("/projects/terraformed", use),
+        ("/projects/terraformed", use | {"scan": False, "scan_reason": "made-up texts alone"}),
+        (f"/limits/key:{key}", {"requests": 5, "budgets": ["1USD/day", "2.5USD/month"]}),
+        ("/limits/project:terraformed", {"budgets": ["2.5USD/month", "1USD/day", "0.5USD/hour"]}),
+        ("/routes/terraformed", {"to": ["a/b"], "strategy": "cheapest", "cache_seconds": 5}),
+        ("/backends/terraformed", {"url": "http://127.0.0.1:9/v1", "location": "local"}),
+        ("/prices/terraformed/a", {"input": "1.0", "output": "2.50", "cache_read": "0.10"}),
+        ("/prices/terraformed/*", {"free": True}),
     ):
         first = server.http.put(PREFIX + path, json=body)
         assert first.is_success, first.text
         again = server.http.put(PREFIX + path, json=body).json()
         shown = server.http.get(PREFIX + path).json()
-        kept = {n: v for n, v in first.json().items() if n not in passing}
-        assert {n: v for n, v in again.items() if n not in passing} == kept
-        assert {n: shown[n] for n in kept if n != "warnings"} == {n: v for n, v in kept.items() if n != "warnings"}
-        same = {n: v for n, v in body.items() if n != "expires"}
-        assert {n: shown[n] for n in same} == same
+        assert again == first.json()
+        assert {n: again[n] for n in body} == {n: shown[n] for n in body} == body
+        if not path.startswith("/prices"):
+            kept = {n: v for n, v in again.items() if n != "warnings"}
+            assert {n: shown[n] for n in kept} == kept
+    elsewhere = server.http.put(PREFIX + f"/keys/{key}", json=terms | {"expires": "2030-01-01T02:00:00+02:00"}).json()
+    assert elsewhere["expires"] == terms["expires"], "one moment, one writing"
     rules = [r for r in server.http.get(PREFIX + "/rules").json() if r["subject"] == "backend:terraformed"]
     assert len(rules) == 1, "each PUT of a backend without terms left one more rule behind"
     server.http.put(PREFIX + "/backends/terraformed", json={"url": "http://127.0.0.1:9/v1", "terms": "openai-terms"})

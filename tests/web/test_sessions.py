@@ -99,6 +99,28 @@ def test_a_revoked_token_ends_its_sessions(server: SimpleNamespace) -> None:
         time.sleep(0.2)
 
 
+def test_cve_2026_12772_a_cookie_holds_no_token_and_a_copy_of_it_ends_when_its_user_logs_out(
+    server: SimpleNamespace,
+) -> None:
+    _, token = server.services.accounts.create_token("una", Role.READ)
+    client, _ = log_in(server, token)
+    other, _ = log_in(server, token)
+    secret = client.cookies["ecotone_session"]
+    assert len(secret) == 43 and secret != other.cookies["ecotone_session"], "32 random bytes, for each login others"
+    stranger, _ = log_in(server)
+    page = client.get("/").text
+    found = re.search(r'action="/logout"><input type="hidden" name="form_token" value="([0-9a-f]+)"', page)
+    assert found
+    client.post("/logout", data={"form_token": found.group(1)})
+    for cookie in (secret, other.cookies["ecotone_session"]):
+        deadline = time.monotonic() + 90
+        while "Log out" in httpx.get(server.url + "/", cookies={"ecotone_session": cookie}, timeout=120).text:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+    assert "Log out" in stranger.get("/").text, "nobody else's session ended"
+    assert log_in(server, token)[1].status_code == 303, "the token is good for another one"
+
+
 def test_forged_cookies_are_nobody(server: SimpleNamespace) -> None:
     for value in ("x", "gAAAAA" + "x" * 100, "é".encode().hex() * 30):
         answer = server.http.get("/demo/secret", headers={"cookie": f"ecotone_session={value}"})

@@ -25,6 +25,17 @@ class TokenRow(Base):
     allowed_with: Mapped[str | None] = mapped_column(String(32), index=True)
 
 
+class SessionRow(Base):
+    """A browser's session, opened with a token. `hash` is SHA-256 of what its cookie holds."""
+
+    __tablename__ = "sessions"
+
+    hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    token_id: Mapped[str] = mapped_column(ForeignKey("tokens.id", ondelete="CASCADE"), index=True)
+    created: Mapped[datetime]
+    expires: Mapped[datetime] = mapped_column(index=True)
+
+
 class DeviceLoginRow(Base):
     """A login that a device asked for (RFC 8628), until its token is fetched. `device_hash` is SHA-256 of its code."""
 
@@ -59,7 +70,7 @@ class RefreshRow(Base):
 
 class ProjectRow(Base):
     """A project. `owners` are users who may keep its keys; `models` and `networks` bound every key of it; texts are
-    kept for `keep_days`, 0 for not at all."""
+    kept for `keep_days`, 0 for not at all, and where they are not looked through, `scan_reason` says why."""
 
     __tablename__ = "projects"
 
@@ -79,6 +90,7 @@ class ProjectRow(Base):
     networks: Mapped[list[str]] = mapped_column(default=list)
     tags: Mapped[list[str]] = mapped_column(default=list)
     scan: Mapped[bool] = mapped_column(default=True)
+    scan_reason: Mapped[str] = mapped_column(String(500), default="")
     keep_days: Mapped[int] = mapped_column(default=0)
 
 

@@ -87,6 +87,7 @@ class Project:
     created: datetime
     created_by: str
     bounds: Bounds
+    scan_reason: str = ""
 
     @property
     def is_house(self) -> bool:
@@ -166,6 +167,7 @@ class Projects:
         use = _declared(mode, purpose, personal_data, users, revenue, territory, variables)
         kept = self._bounds(bounds, actor)
         _check_reason(kept["scan"], True, scan_reason)
+        use["scan_reason"] = "" if kept["scan"] else scan_reason.strip()
         row = ProjectRow(name=name, may_call_private=actor.is_admin, created=utc_now(), created_by=actor.name)
         _fill(row, use | kept)
         with self._database.writing() as session:
@@ -205,6 +207,7 @@ class Projects:
             if row is None:
                 raise ProjectNotFound(name)
             _check_reason(kept["scan"], row.scan, scan_reason)
+            use["scan_reason"] = "" if kept["scan"] else scan_reason.strip() or row.scan_reason
             _fill(row, use | kept)
             return _project(row)
 
@@ -302,6 +305,7 @@ def _project(row: ProjectRow) -> Project:
             scan=row.scan,
             keep_days=row.keep_days,
         ),
+        scan_reason=row.scan_reason,
     )
 
 
@@ -323,5 +327,6 @@ def house_row() -> ProjectRow:
         networks=[],
         tags=[],
         scan=True,
+        scan_reason="",
         keep_days=0,
     )

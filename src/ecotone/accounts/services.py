@@ -1,4 +1,4 @@
-"""What accounts do: first administrator, tokens of users, the organisation's profile; projects and keys beside it."""
+"""What accounts do: first administrator, tokens of users, the organisation's profile; the rest beside it."""
 
 import contextlib
 import os
@@ -17,6 +17,7 @@ from ecotone.accounts.keys import Keys, key_behind
 from ecotone.accounts.models import ProfileRow, ProjectRow, TokenRow
 from ecotone.accounts.profile import KeptProfile, Profile
 from ecotone.accounts.projects import HOUSE, USER, Projects, house_row
+from ecotone.accounts.sessions import Sessions
 from ecotone.accounts.users import (
     actor_behind,
     check_revoking,
@@ -45,7 +46,7 @@ class TokenInfo:
     expires: datetime | None = None
 
 
-class Accounts(Projects, Keys):
+class Accounts(Projects, Keys, Sessions):
     """Accounts over one database."""
 
     def __init__(self, database: Database, settings: Settings) -> None:

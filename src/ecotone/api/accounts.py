@@ -69,7 +69,7 @@ def create_project(call: Call) -> Any:
     new: NewProject = call.body
     told = new.told(call.services.knowledge)
     project = call.services.accounts.create_project(new.name, actor=call.actor, **told)
-    _note(call, "project.created", project, new)
+    _note(call, "project.created", project)
     return project_document(project, call.actor)
 
 
@@ -88,12 +88,12 @@ def set_project(call: Call) -> Any:
         project = accounts.set_project(name, actor=call.actor, **told)
     except ProjectNotFound:
         project = accounts.create_project(name, actor=call.actor, **told)
-    _note(call, "project.set", project, call.body)
+    _note(call, "project.set", project)
     return project_document(project, call.actor)
 
 
-def _note(call: Call, act: str, project: Project, terms: ProjectTerms) -> None:
-    more = {} if project.bounds.scan else {"scan_reason": terms.scan_reason[:500]}
+def _note(call: Call, act: str, project: Project) -> None:
+    more = {} if project.bounds.scan else {"scan_reason": project.scan_reason}
     call.services.note(act, call.actor, project=project.name, use=project_document(project, call.actor), **more)
 
 
@@ -145,7 +145,9 @@ def whoami(call: Call) -> Any:
 
 def project_document(project: Project, viewer: Actor) -> dict[str, Any]:
     """A project as it is told; its bounds only to administrators and to its owners."""
-    bounds = msgspec.to_builtins(project.bounds) if standing(viewer, project.bounds.owners) else {}
+    bounds: dict[str, Any] = {}
+    if standing(viewer, project.bounds.owners):
+        bounds = msgspec.to_builtins(project.bounds) | {"scan_reason": project.scan_reason}
     return {
         "name": project.name,
         "mode": project.mode,

@@ -1,6 +1,6 @@
 """Keys of projects over REST. A secret is told once, in the answer that made it."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import msgspec
@@ -125,4 +125,5 @@ def key_document(info: KeyInfo) -> dict[str, Any]:
 
 def _terms(info: KeyInfo) -> dict[str, Any]:
     told: dict[str, Any] = msgspec.to_builtins(info.terms)
-    return told | {"expires": info.terms.expires.isoformat() if info.terms.expires else None}
+    expires = info.terms.expires
+    return told | {"expires": expires.astimezone(UTC).isoformat().replace("+00:00", "Z") if expires else None}

@@ -65,8 +65,9 @@ def show_price(call: Call) -> Any:
 def set_price(call: Call) -> Any:
     figures = {k: v for k, v in msgspec.to_builtins(call.body).items() if k != "free" and v is not None}
     made = call.services.pricebook.set(call.path["model"], figures, free=call.body.free, actor=call.actor)
-    call.services.note("price.set", call.actor, price=msgspec.to_builtins(made))
-    return made
+    told = msgspec.to_builtins(made)
+    call.services.note("price.set", call.actor, price=told)
+    return {**told, **made.figures}
 
 
 @endpoint("DELETE", "/prices/{model:path}", need=Need.ADMIN, summary="Go back to the provider's listed price")

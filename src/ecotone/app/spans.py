@@ -5,7 +5,9 @@ A request is one span of kind SERVER; each attempt at a backend is a child of ki
 alone, as whoever adds up spans would count them twice. Prompts, answers, keys and end users are in no record, and so in
 no span. Ids are made from the request's id: sending a request twice makes no second trace.
 
-Names: semantic conventions of OpenTelemetry 1.41 (registry `gen_ai`, `server`, `error`); ours begin with `ecotone.`.
+Names: semantic conventions of OpenTelemetry 1.41 (registry `gen_ai`, `server`, `error`), which most collectors read,
+and those of the conventions for generative AI 0.1.0 where they differ (`cache_write` beside `cache_creation`); ours
+begin with `ecotone.`.
 """
 
 import hashlib
@@ -181,6 +183,7 @@ def _attempt(root: Span, told: Record, record: Record, number: int, places: Mapp
             "gen_ai.usage.output_tokens": record.completion_tokens if used else None,
             "gen_ai.usage.cache_read.input_tokens": record.cached_tokens or None,
             "gen_ai.usage.cache_creation.input_tokens": record.cache_write_tokens or None,
+            "gen_ai.usage.cache_write.input_tokens": record.cache_write_tokens or None,
             "gen_ai.usage.reasoning.output_tokens": record.reasoning_tokens or None,
             "server.address": place.host or None,
             "server.port": place.port or None,

@@ -147,7 +147,7 @@ class Exporter:
         self._tail = Tail(settings.folder("ledger"), self._kept())
         self._stop = threading.Event()
         self._pause = 0.0
-        self._instance = hashlib.sha256(settings.secret("prompt-hash")).hexdigest()[:16]
+        self._instance = settings.secret("instance")[:8].hex()
         self._places: tuple[float, dict[str, Place]] = (0.0, {})
         self.sent = 0
         self.refused = 0

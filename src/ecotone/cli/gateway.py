@@ -84,7 +84,7 @@ def set_route(
     strategy: Annotated[
         str | None, typer.Option(help="fallback, fixed, weighted, cheapest or fastest; weighted where weights are told")
     ] = None,
-    retries: Annotated[int, typer.Option(help="Further tries while no token was sent", min=0)] = 1,
+    retries: Annotated[int, typer.Option(help="Further candidates called, but for fallback: it tries all", min=0)] = 1,
     connect_seconds: Annotated[float, typer.Option(help="Until a connection; 0 is the setting's", min=0)] = 0,
     first_seconds: Annotated[float, typer.Option(help="Until the first token; 0 is the setting's", min=0)] = 0,
     idle_seconds: Annotated[float, typer.Option(help="Between two tokens; 0 is the setting's", min=0)] = 0,

@@ -116,10 +116,27 @@ class Database:
         """Bring the schema to the newest migration. Safe to call at each start."""
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
-        with self._write_lock, self.engine.connect() as connection:
+        with self._write_lock, self.engine.connect() as connection, self._tables_apart(connection):
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
             connection.commit()
+
+    @contextmanager
+    def _tables_apart(self, connection: sa.Connection) -> Iterator[None]:
+        """No foreign key acts: SQLite makes tables anew to change them, and the rows that hang on a table's rows would
+        go with the old one (https://www.sqlite.org/lang_altertable.html, section 7)."""
+        cursor: Any = connection.connection.cursor() if self.is_sqlite else None
+        if cursor is None:
+            yield
+            return
+        cursor.execute("PRAGMA foreign_keys=OFF")
+        try:
+            yield
+        finally:
+            if connection.in_transaction():
+                connection.rollback()
+            cursor.execute("PRAGMA foreign_keys=ON")
+            cursor.close()
 
     def at_head(self) -> bool:
         """Whether the schema is that of the newest migration known here."""

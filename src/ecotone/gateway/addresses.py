@@ -11,12 +11,19 @@ from yarl import URL
 from ecotone.settings.addresses import METADATA_NAMES, is_forbidden, literal_address
 from ecotone.vocabulary import Invalid
 
-_LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-_PORT = "(?::(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?"
-ADDRESS = re.compile(
-    rf"https?://(?:(?:{_LABEL}\.)*[A-Za-z](?:[A-Za-z0-9-]{{0,61}}[A-Za-z0-9])?|[1-9][0-9]?(?:\.[0-9]{{1,2}}){{3}}|"
-    rf"1[0-9]{{2}}(?:\.[0-9]{{1,2}}){{3}}|\[::1\]){_PORT}(?:/[A-Za-z0-9._~!$&'()*+,;=:@%/-]{{0,200}})?"
+_LABEL = "[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_NAME = rf"(?:{_LABEL}\.)*[A-Za-z](?:[A-Za-z0-9_-]{{0,61}}[A-Za-z0-9_])?"
+_OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_IPV4 = rf"(?!169\.254\.)(?:22[0-3]|2[01][0-9]|1[0-9]{{2}}|[1-9][0-9]?)(?:\.{_OCTET}){{3}}"
+_GROUP = "[0-9A-Fa-f]{1,4}"
+_REST = "|".join(
+    [rf"(?::{_GROUP}){{7}}"]
+    + [rf"(?::{_GROUP}){{{n}}}::(?:{_GROUP}(?::{_GROUP}){{0,{5 - n}}})?" for n in range(6)]
+    + [rf"(?::{_GROUP}){{6}}::"]
 )
+_IPV6 = rf"\[(?:::1|(?:[23][0-9A-Fa-f]{{3}}|[Ff][Dd][0-9A-Fa-f]{{2}})(?:{_REST}))\]"
+_PORT = "(?::(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?"
+ADDRESS = re.compile(rf"https?://(?:{_NAME}|{_IPV4}|{_IPV6}){_PORT}(?:/[A-Za-z0-9._~!$&'()*+,;=:@%/-]{{0,200}})?")
 """What an address looks like to whoever writes one; each of these is taken, unless it leads astray."""
 
 

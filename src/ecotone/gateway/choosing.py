@@ -145,8 +145,9 @@ class Chooser:
             candidates = [c for c in candidates[:1] if c.name == route.candidates[0].model]
         found, last = (list(candidates), None) if not self._resting else self._able(candidates, now)
         sticky = conversation and route is not None and route.sticky and found
-        if not (strategy == "fallback" or (sticky and self._home(name, found, conversation, now))):
-            found = self._by(strategy, traffic, found, now, prompt_tokens, completion_tokens, stream)
+        if strategy != "fallback":
+            at_home = bool(sticky) and self._home(name, found, conversation, now)
+            found = self._by(strategy, traffic, found, now, prompt_tokens, completion_tokens, stream, at_home)
         if sticky:
             self._stay(name, found, conversation, now)
         if last is not None:
@@ -246,16 +247,19 @@ class Chooser:
         prompt_tokens: int,
         completion_tokens: int,
         stream: bool,
+        at_home: bool,
     ) -> list[C]:
+        """The order of a strategy. One that is `at_home` goes there first, and this is who follows where that fails: it
+        takes nobody's share, and learns nothing."""
         if len(found) < 2:
             return found
         match strategy:
             case "weighted":
-                return _weighted(traffic, found)
+                return found if at_home else _weighted(traffic, found)
             case "cheapest":
                 return self._cheapest(found, prompt_tokens, completion_tokens)
             case "fastest":
-                return self._fastest(traffic, found, now, stream)
+                return self._fastest(traffic, found, now, stream, learning=not at_home)
         return found
 
     def _cheapest(self, found: list[C], prompt_tokens: int, completion_tokens: int) -> list[C]:
@@ -267,7 +271,7 @@ class Chooser:
 
         return sorted(found, key=cost)
 
-    def _fastest(self, traffic: Traffic, found: list[C], now: float, stream: bool) -> list[C]:
+    def _fastest(self, traffic: Traffic, found: list[C], now: float, stream: bool, *, learning: bool) -> list[C]:
         """The quickest first; now and then one that told nothing for a while, so that its recovery is seen."""
         speeds = [self._speed(c.name) for c in found]
 
@@ -276,6 +280,8 @@ class Chooser:
             return float("inf") if told is None else told
 
         places = sorted(range(len(found)), key=seconds)
+        if not learning:
+            return [found[place] for place in places]
         traffic.explored += 1
         for place in places[1:]:
             speed = speeds[place]

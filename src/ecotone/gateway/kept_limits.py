@@ -38,12 +38,12 @@ class Allowance(msgspec.Struct, frozen=True, kw_only=True):
     budgets: tuple[str, ...] = ()
 
     def checked(self) -> "Allowance":
-        """The same in its shortest writing. Raises Invalid, naming the field."""
+        """The same in its shortest writing, in the same order. Raises Invalid, naming the field."""
         for name in ("requests", "tokens", "concurrent"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= MOST:
                 raise Invalid(f"{name} is {value}; a number from 0 to {MOST} is expected, or none.", param=name)
-        read = sorted({window: amount for amount, window in map(read_budget, self.budgets)}.items())
+        read = {window: amount for amount, window in map(read_budget, self.budgets)}.items()
         if len(read) != len(self.budgets) or len(read) > MOST_BUDGETS:
             raise Invalid("A scope has one budget for each window.", param="budgets")
         return msgspec.structs.replace(self, budgets=tuple(written_budget(amount, window) for window, amount in read))
@@ -96,7 +96,8 @@ class KeptLimits:
         self._accounts = accounts
 
     def set(self, scope: str, allowance: Allowance, *, actor: Actor) -> ScopeLimits:
-        """Put limits in the place of those that a scope has; an empty allowance takes them away.
+        """Put limits in the place of those that a scope has; an empty allowance takes them away, an equal one changes
+        nothing.
 
         Raises:
             Invalid: for what is no scope or no limit.
@@ -114,6 +115,8 @@ class KeptLimits:
                     text = f"An owner may only lower a key's {over}; an administrator may raise it."
                     raise Forbidden(text, param=over)
                 self._check_project(session, project, wanted)
+            if row is not None and _allowance(row) == wanted:
+                return _kept(row)
             made = row or LimitRow(scope=scope)
             _fill(made, wanted, actor)
             if wanted.is_empty and row is not None:

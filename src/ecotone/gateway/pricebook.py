@@ -62,7 +62,7 @@ class PriceBook:
         self._made: tuple[Any, dict[str, Price]] = (None, {})
 
     def set(self, model: str, figures: Mapping[str, str], *, free: bool = False, actor: Actor) -> Override:
-        """Set a price; the one before it stays in the history.
+        """Set a price; the one before it stays in the history. One that is in force already changes nothing.
 
         Args:
             model: `BACKEND/model`, `BACKEND/*`, or a local model's id.
@@ -80,6 +80,9 @@ class PriceBook:
         kept = _checked(figures, free=free)
         now = utc_now()
         with self._database.writing() as session:
+            newest = session.scalars(_rows_of(model)).first()
+            if newest is not None and newest.ended is None and (newest.free, newest.figures) == (free, kept):
+                return _override(newest)
             count = session.scalar(sa.select(sa.func.count()).select_from(PriceRow)) or 0
             if count >= _MOST:
                 raise Invalid(f"There are {_MOST} versions of prices, the most that are kept.")
@@ -157,7 +160,7 @@ class PriceBook:
         return found
 
     def told(self, model: str, price: Price | None, url: str | None) -> dict[str, Any]:
-        """A price with its source, and what was set before.
+        """A price with its source, and what was set before; figures that were set for this model as they were written.
 
         Raises:
             PriceUnknown: when there is none, and never was.
@@ -166,7 +169,8 @@ class PriceBook:
         if price is None and not history:
             raise PriceUnknown(model)
         shown = described(model, price, url) if price is not None else {"model": model, "known": False}
-        return {**shown, "history": history}
+        own = next((one.figures for one in history if one.ended is None), {})
+        return {**shown, **own, "history": history}
 
 
 def described(model: str, price: Price, url: str | None) -> dict[str, Any]:

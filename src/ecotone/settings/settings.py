@@ -117,6 +117,9 @@ class Settings:
     webhook_allow: str = _option(
         "", "hosts and networks inside that webhooks may reach, comma-separated, e.g. ci.internal,10.1.0.0/16"
     )
+    request_allow: str = _option(
+        "", "hosts and networks inside that addresses of pictures and files in requests may lead to, comma-separated"
+    )
     webhook_pause: float = _option(
         60.0, "seconds until a webhook's failed delivery is tried again; the next pauses are 4, 15 and 40 times that"
     )

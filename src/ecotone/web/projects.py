@@ -105,7 +105,7 @@ def _save(visit: Visit, project: Project, fields: Fields) -> Response:
     )
     for scope, allowance in allowances.items():
         services.limits.set(scope, allowance, actor=visit.actor)
-    more: dict[str, Any] = {} if kept.bounds.scan else {"scan_reason": reason}
+    more: dict[str, Any] = {} if kept.bounds.scan else {"scan_reason": kept.scan_reason}
     limits = {scope: msgspec.to_builtins(allowance) for scope, allowance in allowances.items()}
     told = msgspec.to_builtins(kept.bounds)
     services.note("project.set", visit.actor, project=name, bounds=told, limits=limits, **more)
@@ -176,7 +176,7 @@ def _told(visit: Visit, project: Project) -> dict[str, str]:
         "purpose": str(project.purpose),
         "personal_data": str(project.personal_data),
         "scan": "yes" if bounds.scan else "no",
-        "scan_reason": "",
+        "scan_reason": project.scan_reason,
         "keep_days": str(bounds.keep_days) if bounds.keep_days else "",
         **lists,
         **told_of(limits.allowance(f"project:{project.name}")),

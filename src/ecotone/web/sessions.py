@@ -1,20 +1,18 @@
-"""Login by pasting a token: an encrypted, expiring cookie, and tokens that tie each form to it.
+"""Login by pasting a token: an opaque, expiring cookie, and tokens that tie each form to it.
 
-The cookie holds the user's token under authenticated encryption, so that revoking the token ends its sessions. A cookie
-alone never authorises a change: requests other than reads count as anonymous unless their form or their `x-csrf-token`
-header carries the form token.
+The cookie holds the secret of a session (`accounts.sessions`) and nothing of the token; the session ends by logging
+out, by its time, and with its token. A cookie alone never authorises a change: requests other than reads count as
+anonymous unless their form or their `x-csrf-token` header carries the form token.
 """
 
-import base64
-import hashlib
 import hmac
 import secrets
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
-from cryptography.fernet import Fernet, InvalidToken
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -29,43 +27,31 @@ SESSION_SECONDS = 12 * 3600
 _REMEMBERED_SECONDS = 2.0
 _REMEMBERED_MOST = 1024
 _MAX_FORM_BYTES = 16 * 1024
-_MAX_COOKIE = 4096
+_MAX_COOKIE = 64
 _MOST_FIELDS = 200
 _READS = ("GET", "HEAD", "OPTIONS")
 
 
 def actor_from_cookie(services: Any) -> Callable[[Request], Actor | None]:
     """The reading of the login cookie: who is logged in, None for nobody."""
-    cipher = _cipher(services)
     remembered: dict[str, tuple[float, Actor | None]] = {}
 
     def actor(request: Request) -> Actor | None:
-        sealed = request.cookies.get(COOKIE, "")
-        if not sealed or len(sealed) > _MAX_COOKIE:
+        secret = request.cookies.get(COOKIE, "")
+        if not secret or len(secret) > _MAX_COOKIE:
             return None
-        if request.method not in _READS and not _vouched(services, request, sealed):
+        if request.method not in _READS and not _vouched(services, request, secret):
             return None
-        token = _unsealed(cipher, sealed)
-        if token is None:
-            return None
-        hashed = secret_hash(token)
+        hashed = secret_hash(secret)
         found, now = remembered.get(hashed), time.monotonic()
         if found is None or found[0] < now:
             if len(remembered) >= _REMEMBERED_MOST:
                 remembered.clear()
-            found = (now + _REMEMBERED_SECONDS, services.accounts.actor_for_token(token))
+            found = (now + _REMEMBERED_SECONDS, services.accounts.actor_of_session(secret))
             remembered[hashed] = found
-        return found[1] if found[1] is not None and found[1].kind == "user" else None
+        return found[1]
 
     return actor
-
-
-def _unsealed(cipher: Fernet, sealed: str) -> str | None:
-    """The token in a cookie; None when it is not ours, or too old."""
-    try:
-        return cipher.decrypt(sealed.encode(), ttl=SESSION_SECONDS).decode()
-    except (InvalidToken, UnicodeError):
-        return None
 
 
 async def posted(request: Request, *, most_bytes: int = _MAX_FORM_BYTES) -> tuple[Actor, dict[str, str]]:
@@ -79,9 +65,9 @@ async def posted(request: Request, *, most_bytes: int = _MAX_FORM_BYTES) -> tupl
     actor: Actor = request.state.actor
     if actor.kind == "user":  # by a header, which no other site can make a browser send
         return actor, fields
-    sealed = request.cookies.get(COOKIE, "")
-    expected = bound_token(services, sealed)
-    if not sealed or not hmac.compare_digest(fields.get("form_token", "").encode(), expected.encode()):
+    secret = request.cookies.get(COOKIE, "")
+    expected = bound_token(services, secret)
+    if not secret or not hmac.compare_digest(fields.get("form_token", "").encode(), expected.encode()):
         raise Forbidden("The form had expired or came from elsewhere. Please log in and send it once more.")
     return await session_actor(request), fields
 
@@ -95,12 +81,11 @@ async def session_actor(request: Request) -> Actor:
     actor: Actor = request.state.actor
     if actor.kind == "user":
         return actor
-    services = request.app.state.services
-    sealed = request.cookies.get(COOKIE, "")
-    found: Actor | None
-    token = _unsealed(_cipher(services), sealed) if 0 < len(sealed) <= _MAX_COOKIE else None
-    found = await run_in_threadpool(services.accounts.actor_for_token, token) if token else None
-    if found is None or found.kind != "user":
+    secret = request.cookies.get(COOKIE, "")
+    found: Actor | None = None
+    if 0 < len(secret) <= _MAX_COOKIE:
+        found = await run_in_threadpool(request.app.state.services.accounts.actor_of_session, secret)
+    if found is None:
         raise Forbidden("The session has ended. Please log in and send the form once more.")
     return found
 
@@ -108,10 +93,6 @@ async def session_actor(request: Request) -> Actor:
 def _vouched(services: Any, request: Request, binding: str) -> bool:
     sent = request.headers.get("x-csrf-token", "")
     return bool(binding) and hmac.compare_digest(sent.encode(), bound_token(services, binding).encode())
-
-
-def _cipher(services: Any) -> Fernet:
-    return Fernet(base64.urlsafe_b64encode(hashlib.sha256(services.settings.secret("session")).digest()))
 
 
 async def login(request: Request) -> Response:
@@ -133,10 +114,12 @@ async def _log_in(request: Request) -> Response:
     actor = await run_in_threadpool(services.accounts.actor_for_token, token) if token else None
     if actor is None or actor.kind != "user":
         return _form(request, target, _why_not(token, actor), 403)
+    lasting = timedelta(seconds=SESSION_SECONDS)
+    secret = await run_in_threadpool(services.accounts.open_session, token, lasting=lasting)
+    if secret is None:  # revoked in this moment
+        return _form(request, target, _why_not(token, None), 403)
     answer = RedirectResponse(root_of(services) + target, 303, headers=dict(SECURITY_HEADERS))
-    answer.set_cookie(
-        COOKIE, _cipher(services).encrypt(token.encode()).decode(), max_age=SESSION_SECONDS, **_cookie(services)
-    )
+    answer.set_cookie(COOKIE, secret, max_age=SESSION_SECONDS, **_cookie(services))
     answer.delete_cookie(NONCE_COOKIE, path=_cookie(services)["path"])
     return answer
 
@@ -150,12 +133,13 @@ def _why_not(token: str, actor: Actor | None) -> str:
 
 
 async def logout(request: Request) -> Response:
-    """POST /logout; needs the form token, so that no other site can log people out."""
+    """POST /logout: ends all sessions of the token; needs the form token, so that no other site can log people out."""
     services = request.app.state.services
     fields = await _fields(request)
-    sealed = request.cookies.get(COOKIE, "")
+    secret = request.cookies.get(COOKIE, "")
     answer = RedirectResponse(root_of(services) + "/", 303, headers=dict(SECURITY_HEADERS))
-    if sealed and hmac.compare_digest(fields.get("form_token", "").encode(), bound_token(services, sealed).encode()):
+    if secret and hmac.compare_digest(fields.get("form_token", "").encode(), bound_token(services, secret).encode()):
+        await run_in_threadpool(services.accounts.end_sessions, secret)
         answer.delete_cookie(COOKIE, path=_cookie(services)["path"])
     return answer
 

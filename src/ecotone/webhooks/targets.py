@@ -6,7 +6,6 @@ is made to an address that was checked.
 
 import asyncio
 import contextlib
-import ipaddress
 import socket
 import threading
 from typing import Any
@@ -16,13 +15,14 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.connector import AddrInfoType
 from yarl import URL
 
-from ecotone.settings.addresses import METADATA_NAMES, is_forbidden, is_public, literal_address
+from ecotone.settings.addresses import METADATA_NAMES, is_forbidden, literal_address
+from ecotone.settings.allowed import Allowed
 from ecotone.vocabulary import Invalid
 
 MOST_URL = 500
 
 
-class Targets:
+class Targets(Allowed):
     """The rule of one installation.
 
     Args:
@@ -33,19 +33,7 @@ class Targets:
     """
 
     def __init__(self, allowed: str = "") -> None:
-        names, networks = set(), []
-        for text in filter(None, (part.strip().lower() for part in allowed.split(","))):
-            try:
-                networks.append(ipaddress.ip_network(text, strict=False))
-            except ValueError:
-                if "/" in text or ":" in text or literal_address(text) is not None:
-                    raise Invalid(
-                        f"{text!r} in ECOTONE_WEBHOOK_ALLOW is neither a host nor a network such as 10.1.0.0/16.",
-                        param="ECOTONE_WEBHOOK_ALLOW",
-                    ) from None
-                names.add(text.rstrip("."))
-        self._names = frozenset(names)
-        self._networks = tuple(networks)
+        super().__init__(allowed, "ECOTONE_WEBHOOK_ALLOW")
 
     def check_url(self, url: str) -> None:
         """Refuse what no delivery can go to, as far as the URL alone shows it; names are looked up at delivery.
@@ -73,16 +61,6 @@ class Targets:
                 "That address is not on the public network; an administrator may allow it with ECOTONE_WEBHOOK_ALLOW.",
                 param="url",
             )
-
-    def may_reach(self, host: str, address: str) -> bool:
-        """Whether a delivery to a host may be made to an IP address."""
-        if is_forbidden(address):
-            return False
-        found = ipaddress.ip_address(address.partition("%")[0])
-        if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
-            found = found.ipv4_mapped
-        inside = any(found in network for network in self._networks if network.version == found.version)
-        return inside or host in self._names or is_public(found)
 
     def resolver(self, host: str) -> AbstractResolver:
         """Resolves names for one delivery and leaves out addresses that it may not be made to."""

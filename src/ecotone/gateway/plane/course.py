@@ -53,6 +53,8 @@ class Course(ABC):
         lane: who asks for what, and who may answer.
         options: candidates in the order in which they are tried.
         names: placeholders, when the text goes out with some.
+
+    `retries` counts further candidates that were called; `place` moves past those without room, too.
     """
 
     __slots__ = (
@@ -60,8 +62,8 @@ class Course(ABC):
         "_retried", "_sent", "_settled", "_size", "_status", "_upstream", "_waiting", "beat", "began", "bound",
         "cache_key", "caller_id", "client", "completion", "conversation", "cost", "deadline", "findings",
         "first", "gone", "hold", "kept", "lane", "lost", "marks", "names", "option", "options", "place",
-        "plane", "rates", "recording", "request", "request_id", "revived", "scopes", "short", "shown", "texts",
-        "tried", "usage",
+        "plane", "rates", "recording", "request", "request_id", "retries", "revived", "scopes", "short", "shown",
+        "texts", "tried", "usage",
     )  # fmt: skip
 
     def __init__(
@@ -79,7 +81,7 @@ class Course(ABC):
         self.usage = Usage()
         self.completion = reserved_completion(request)
         self.first = self.tried = self.beat = 0.0
-        self.place = self._status = self._size = self.bound = self.short = 0
+        self.place = self.retries = self._status = self._size = self.bound = self.short = 0
         self.cache_key = self.conversation = self.marks = self.rates = b""
         self.scopes: tuple[str, ...] = ()
         self.hold: Any = None
@@ -204,10 +206,9 @@ class Course(ABC):
         failed = msgspec.json.encode(told)
         self._let_go()
         self.place += 1
+        self.retries += 1
         before = self.option.candidate.name
-        self.option = self.plane.because(
-            self.lane, self.options[self.place], f"fallback; {before} failed ({refusal.code})"
-        )
+        self.option = self.plane.because(self, self.options[self.place], f"fallback; {before} failed ({refusal.code})")
         self.usage = Usage()
         self._parts = []
         self._status, self._size, self.short, self.first = 0, 0, 0, 0.0
@@ -237,6 +238,7 @@ class Course(ABC):
         hold, self.hold = self.hold, None
         if hold is not None:
             hold.settle(usage.prompt_tokens + usage.completion_tokens, cost)
+        self._count("failed", cost, self.plane.now())
         told = {
             "project": lane.consumer.name,
             "key": lane.key.id,
@@ -314,22 +316,26 @@ class Course(ABC):
             self.marks,
             b"" if self.texts is None else plane.keep_texts(self, self.texts),
         )
-        if plane.counters is not None:
-            lane = self.lane
-            plane.counters.done(
+        self._count(status, cost, now)
+        plane.turns.add("settled", record, after or _nothing)
+
+    def _count(self, status: str, cost: int | None, now: float) -> None:
+        """Show the call in the figures, as its record shows it in the ledger's sums."""
+        counters, lane, option = self.plane.counters, self.lane, self.option
+        if counters is not None:
+            counters.done(
                 lane.consumer.name,
                 lane.route.name if lane.route is not None else None,
                 option.candidate.target.backend,
                 option.name,
                 lane.face,
                 status,
-                prompt,
-                completion,
+                self.usage.prompt_tokens,
+                self.usage.completion_tokens,
                 cost,
                 self.first - self.began if self.first else None,
                 now - self.began,
             )
-        plane.turns.add("settled", record, after or _nothing)
 
     def _let_go(self) -> None:
         hold, self.hold = self.hold, None

@@ -19,6 +19,7 @@ from ecotone.gateway.choosing import Chooser
 from ecotone.gateway.counters import Counters
 from ecotone.gateway.health import Outcome, wait_of
 from ecotone.gateway.limits import Limiter
+from ecotone.gateway.links import Links
 from ecotone.gateway.metering import unlimited_completion
 from ecotone.gateway.parsing import Request
 from ecotone.gateway.plane.callers import Client
@@ -104,6 +105,7 @@ class Ground(ABC):
         self.chooser = Chooser(settings.backend_rest)
         self.resting = self.chooser.health.resting
         self.cache = Cache(settings.cache_bytes)
+        self._links = Links(settings.request_allow)
         self._cache_key = hashlib.sha256(settings.secret("cache")).digest()
         self._listing = Listing(settings.egress)
         self._prompt_keys: dict[str, tuple[bytes, Any]] = {}
@@ -237,7 +239,7 @@ class Ground(ABC):
             text = f"{options[0].name} failed too often and rests; try again in {wait} s, or call another model."
             raise Refusal(503, "resting", text, param="model", headers={"retry-after": str(wait)})
         if found[0] is not options[0] and self.chooser.rests(options[0].name):
-            found[0] = self.because(job.lane, found[0], f"fallback; {options[0].name} rests after a failure")
+            found[0] = self.because(job, found[0], f"fallback; {options[0].name} rests after a failure")
         return found
 
     def _conversation(self, lane: Lane, request: Request) -> bytes:
@@ -249,11 +251,11 @@ class Ground(ABC):
                 break
         return self.keyed_hash(lane.consumer.name, msgspec.json.encode(first))
 
-    def because(self, lane: Lane, option: Option, why: str) -> Option:
-        """The option with one more reason in the answer's headers."""
+    def because(self, job: Course, option: Option, why: str) -> Option:
+        """The option with one more reason in the answer's headers, and what was found in the text in its record."""
         told = "; ".join(filter(None, [option.candidate.why, why]))
         candidate = msgspec.structs.replace(option.candidate, why=told)
-        return Option(lane, candidate, option.place, PATHS[lane.face])
+        return Option(job.lane, candidate, option.place, PATHS[job.lane.face], job.findings)
 
     def unlimited(self, job: Course, price: Price) -> int:
         """Completion tokens to hold money for where a request bounds its answers by nothing: no more than the model can
@@ -293,9 +295,9 @@ class Ground(ABC):
         )
 
     def may_retry(self, job: Course) -> bool:
-        """Whether the next candidate may be called."""
+        """Whether the next candidate may be called. A fallback route is a list to go down, however long."""
         route = job.lane.route
-        if route is not None and job.place > route.retries and route.strategy != "fallback":
+        if route is not None and job.retries >= route.retries and route.strategy != "fallback":
             return False
         return self.chooser.may_retry(route, self.now())
 

@@ -100,7 +100,7 @@ class Job(Answering):
         before, found = self.option.name, (self.place, self.option)
         self.place += 1
         why = f"fallback; {before} had no room ({refusal.code})"
-        self.option = self.plane.because(self.lane, self.options[self.place], why)
+        self.option = self.plane.because(self, self.options[self.place], why)
         try:
             self.start()
         except NotLeased:

@@ -33,7 +33,7 @@ class Option:
     `block` is the answer's header lines, `head` the request's head up to Content-Length's value, `record` the JSON of
     the opened record from its constant fields on, `settled` that of the settled one. Where the candidate is `plain`, a
     body that begins with `told`, the model's name as it was asked for, goes on with `own`, its own name, and the same
-    rest.
+    rest. `findings` are those of the text, of which the record tells.
     """
 
     __slots__ = (
@@ -41,7 +41,14 @@ class Option:
         "record", "ruling", "ruling_id", "salted", "scopes", "settled", "told",
     )  # fmt: skip
 
-    def __init__(self, lane: "Lane", candidate: Candidate, place: Place | Spread, path: str) -> None:
+    def __init__(
+        self,
+        lane: "Lane",
+        candidate: Candidate,
+        place: Place | Spread,
+        path: str,
+        findings: Findings | None = None,
+    ) -> None:
         target = candidate.target
         self.candidate = candidate
         self.name = candidate.name
@@ -54,7 +61,7 @@ class Option:
         self.salted = target.dialect == VLLM
         self.plain = not self.salted and not candidate.masked
         self.block = header_block(headers_of(lane, candidate))
-        self.record = record_of(lane, candidate, _NO_FINDINGS)
+        self.record = record_of(lane, candidate, findings or _NO_FINDINGS)
         self.ruling = ruling_content(candidate)
         self.ruling_id = id_of(self.ruling)
         self.price = lane.snapshot.price(candidate.name)
@@ -212,9 +219,7 @@ class Lanes:
         route = snapshot.routes.get(request.model) if admission.route is not None else None
         lane = Lane(self._settings, snapshot, request.face, request.model, key, consumer, route)
         for candidate in admission.candidates:
-            lane.options.append(Option(lane, candidate, self.place(candidate), self._paths[request.face]))
-            if findings.kinds or findings.data_class is not _NO_FINDINGS.data_class:
-                lane.options[-1].record = record_of(lane, candidate, findings)
+            lane.options.append(Option(lane, candidate, self.place(candidate), self._paths[request.face], findings))
         lane.ready = [option for option in lane.options if option.candidate.target.ready]
         return lane
 

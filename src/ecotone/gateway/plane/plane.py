@@ -13,6 +13,7 @@ import msgspec
 from ecotone.gateway.admission import look_into
 from ecotone.gateway.answers import Refusal
 from ecotone.gateway.cache import Kept, Recording, key_of
+from ecotone.gateway.links import may_hold
 from ecotone.gateway.parsing import HEAVY, Request, parse
 from ecotone.gateway.paths import MISTAKEN, is_task
 from ecotone.gateway.plane.asgi import AsgiClient
@@ -195,6 +196,8 @@ class Plane(TaskDesk):
     def _go(self, asked: Asked, lane: Lane) -> Work | None:
         """Begin. Raises Refusal."""
         who, value, route = asked.who, asked.request.value, lane.route
+        if may_hold(asked.request):
+            self._links.check(asked.request)
         job = asked.job(self, lane)
         job.findings = asked.findings
         if lane.consumer.keep_days:
@@ -267,7 +270,9 @@ class Plane(TaskDesk):
             found = self._lanes.made(lane.key, lane.consumer, copy, job.findings or inspect({}), any_model=True)
             if found.ready:
                 shadow = Job(self, Dropped(), job.request, found, found.ready[:1], job.caller_id)
-                shadow.marks, shadow.scopes = job.marks, job.scopes
+                shadow.marks, shadow.scopes, shadow.findings = job.marks, job.scopes, job.findings
+                why = f"shadow of route {route.name}, for request {job.request_id.decode()}"
+                shadow.choose([self.because(shadow, shadow.option, why)])
                 shadow.start()
         except Refusal:
             return

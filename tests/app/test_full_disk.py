@@ -16,6 +16,7 @@ from ecotone.database import Database
 from ecotone.settings import Settings
 from ecotone.storage import Storage
 from tests.app.crashing import REPO, Client, File, Refused
+from tests.receiver import until
 from tests.running import Running, running
 
 
@@ -61,7 +62,7 @@ def job(client: Client, what: str) -> dict[str, Any]:
     started = client.ask("POST", f"/api/ecotone/v1/store/{what}", json={}, expect=(202, 503))
     if started.status_code == 503:
         return {"state": "failed", "error": started.text}
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while True:
         try:
             found: dict[str, Any] = client.ask("GET", f"/api/ecotone/v1/jobs/{started.json()['id']}").json()
@@ -91,7 +92,7 @@ def test_an_upload(server: Running, kind: str) -> None:
             client.send(file)
         assert server.http.get(f"/api/models/{REPO}").status_code == 200, "reading goes on"
     ballast.go()
-    assert not [p for p in (server.data / "staging").iterdir() if p.is_file()]
+    until(lambda: not [p for p in (server.data / "staging").iterdir() if p.is_file()])
     clean(server)
     client.send(file)
     assert client.read("w.bin") == file.data

@@ -106,7 +106,8 @@ def settled(writer: LedgerWriter, found: str, **more: Any) -> None:
 
 def exporting(tmp_path: Path, collector: Collector, **settings: Any) -> Exporter:
     found = Exporter(Settings(data=tmp_path, otlp_endpoint=collector.url, **{"traces_share": 1.0} | settings))
-    threading.Thread(target=found.run, daemon=True).start()
+    found.thread = threading.Thread(target=found.run, daemon=True)  # type: ignore[attr-defined]
+    found.thread.start()  # type: ignore[attr-defined]
     end = time.monotonic() + 60
     while not (tmp_path / "traces.json").exists():
         assert time.monotonic() < end
@@ -190,7 +191,7 @@ def test_a_collector_that_is_away_costs_no_trace_and_no_memory(
     settled(writer, found)
     collector.wait(found)
     exporter.stop()
-    time.sleep(1.2)
+    exporter.thread.join(60)  # type: ignore[attr-defined]  # it keeps its place after it has sent
     late = opened(writer)
     settled(writer, late)
     again = exporting(tmp_path, collector)

@@ -19,7 +19,7 @@ from ecotone.gateway import snapshot as snapshots
 from ecotone.gateway.budgets import began, read_budget, usd, written_budget
 from ecotone.vocabulary import Invalid
 from tests.gateway.conftest import Provider
-from tests.running import ECOTONE, Running, running
+from tests.running import ECOTONE, Running, contents, running
 
 USE = ("--mode", "serve_api", "--purpose", "commercial")
 
@@ -91,15 +91,14 @@ def test_a_rotated_key_keeps_its_id_and_both_secrets_until_the_overlap_ends(serv
 def test_a_key_from_elsewhere_is_imported_and_its_secret_is_nowhere_on_the_server(server: Running, secret: str) -> None:
     done = subprocess.run(
         [ECOTONE, "key", "import", "--project", "shop", "--note", "from the old gateway", "--json"],
-        input=secret + "\n", capture_output=True, text=True, env=server.env, timeout=60, check=True,
+        input=secret + "\n", capture_output=True, text=True, env=server.env, timeout=120, check=True,
     )  # fmt: skip
     made = json.loads(done.stdout)
     assert "key" not in made and ("warning" in done.stderr) == (len(secret) < 20)
     assert saved(server, lambda s: sha(secret) in s.keys).keys[sha(secret)].id == made["id"]
     assert secret not in done.stdout + done.stderr
-    for file in [server.log_file, *server.data.rglob("*")]:
-        if file.is_file():
-            assert secret.encode() not in file.read_bytes(), file
+    for file, data in contents(server.log_file, server.data):
+        assert secret.encode() not in data, file
     again = server.http.post(PREFIX + "/keys", json={"project": "shop", "sha256": sha(secret)})
     assert again.status_code == 409
     told(server, "key", "revoke", made["id"])

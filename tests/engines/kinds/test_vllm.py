@@ -139,7 +139,7 @@ def test_one_that_hangs_and_says_that_it_is_healthy_is_found_out(
     vllm: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """vLLM #39863: `/health` stays 200 while no token comes any more."""
-    quick = {"probe_every": 0.2, "stall": 1.5, "probe_within": 1.5}
+    quick = {"probe_every": 0.2, "stall": 1.5, "probe_within": 30.0}
     monkeypatch.setattr("ecotone.engines.kinds.vllm.WATCH", quick)
     with started("vllm", tmp_path, folder) as heard, heard.client as client:
         with pytest.raises(httpx.HTTPError):
@@ -160,9 +160,9 @@ def words_or_none(heard: Heard, text: str) -> str | None:
 def test_a_long_answer_that_makes_tokens_is_no_hang(
     vllm: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ecotone.engines.kinds.vllm.WATCH", {"probe_every": 0.1, "stall": 0.5, "probe_within": 0.01})
+    monkeypatch.setattr("ecotone.engines.kinds.vllm.WATCH", {"probe_every": 0.1, "stall": 2.5, "probe_within": 0.01})
     with started("vllm", tmp_path, folder) as heard:
-        assert words(heard, "slow", max_tokens=10).count("slow") == 10
+        assert words(heard, "slow", max_tokens=25).count("slow") == 25  # which takes five seconds
 
 
 def test_adapters_come_and_go_and_each_name_means_one(vllm: Path, folder: Path, adapter: Path, tmp_path: Path) -> None:

@@ -62,7 +62,8 @@ def contents(*places: Path) -> Iterator[tuple[Path, bytes]]:
     """Files, and those in folders, with their bytes. What a running server takes away meanwhile, as it does with the
     drafts of what it saves every second, is left out."""
     for place in places:
-        for file in [place] if place.is_file() else list(place.rglob("*")):
+        inside = (Path(folder, name) for folder, _, names in os.walk(place) for name in names)
+        for file in [place] if place.is_file() else inside:
             with contextlib.suppress(FileNotFoundError):
                 if file.is_file():
                     yield file, file.read_bytes()

@@ -1,5 +1,6 @@
 """vLLM as an engine of the house, against a stand-in at the wire: asked, watched, drained, ended; its adapters."""
 
+import contextlib
 import json
 import os
 import signal
@@ -230,18 +231,25 @@ def test_one_that_runs_elsewhere_is_asked_watched_and_left_alone(
     attached: str, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BOX_API_KEY", "sk-theirs")
-    monkeypatch.setattr("ecotone.engines.kinds.vllm.WATCH", {"probe_every": 0.2, "stall": 1.5, "probe_within": 1.5})
+    monkeypatch.setattr("ecotone.engines.kinds.vllm.WATCH", {"probe_every": 0.2, "stall": 1.5, "probe_within": 30.0})
     how = {"url": attached, "served_as": "theirs", "key_env": "BOX_API_KEY"}
-    with started("vllm", tmp_path, **how) as heard, heard.client as client:
+    with started("vllm", tmp_path, **how) as heard:
         ready = heard.of(Ready)
         assert (ready.where.dialect, ready.info["context_length"]) == ("vllm", 4096)
         assert words(heard, "red") == "red red red red "
         heard.running.load("ann/tuned@1", adapter, 10)
         assert words(heard, "a", model="ann/tuned@1") == "a a a a "
         heard.beat(lambda b: b.tokens == 8 and b.well)
-        with pytest.raises(httpx.ReadTimeout):
-            client.post("/v1/chat/completions", json=chat("hang"), timeout=2.5)
+
+        def waits() -> None:
+            with contextlib.suppress(httpx.HTTPError), heard.client as patient:
+                patient.post("/v1/chat/completions", json=chat("hang"))
+
+        hanging = threading.Thread(target=waits)
+        hanging.start()
         heard.beat(lambda b: not b.well)
+        assert hanging.is_alive()
+    hanging.join(60)
     assert httpx.get(attached.removesuffix("/v1") + "/health").status_code == 200, "it was ended with the deployment"
 
 

@@ -143,7 +143,7 @@ def test_a_request_is_a_trace_with_its_attempts_tokens_and_decision(
     assert "gen_ai.usage.input_tokens" not in whole, "whoever adds up spans would count twice"
     assert second.start_time_unix_nano == first.end_time_unix_nano < second.end_time_unix_nano
     assert 0.7e9 < root.end_time_unix_nano - root.start_time_unix_nano < 1.5e9
-    assert abs(root.end_time_unix_nano / 1e9 - time.time()) < 60
+    assert abs(root.end_time_unix_nano / 1e9 - time.time()) < 600
     assert collector.headers[0]["authorization"] == "Bearer t,u"
     assert collector.headers[0]["content-type"] == "application/x-protobuf"
     assert collector.resource["service.name"] == "ecotone"

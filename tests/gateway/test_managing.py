@@ -63,7 +63,7 @@ def test_a_key_is_made_with_all_terms_by_command_and_the_gateway_knows_them(serv
     key = found.keys[sha(secret)]
     assert (key.project, key.models, key.networks) == ("shop", ("openai/*",), ("10.0.0.0/8", "192.0.2.7/32"))
     assert key.tags == ("web",)
-    assert abs(key.expires - (datetime.now(UTC) + timedelta(days=30)).timestamp()) < 60
+    assert abs(key.expires - (datetime.now(UTC) + timedelta(days=30)).timestamp()) < 600
     limit = found.limits[f"key:{key.id}"]
     assert limit.requests == 60 and [(b.limit, b.window) for b in limit.budgets] == [(5 * 10**12, "day")]
 
@@ -76,7 +76,7 @@ def test_a_rotated_key_keeps_its_id_and_both_secrets_until_the_overlap_ends(serv
     assert found.keys[sha(first)].id == found.keys[sha(second)].id == key_id
     ends = found.keys[sha(first)].expires
     assert (
-        abs(ends - (datetime.now(UTC) + timedelta(hours=24)).timestamp()) < 60 and found.keys[sha(second)].expires == 0
+        abs(ends - (datetime.now(UTC) + timedelta(hours=24)).timestamp()) < 600 and found.keys[sha(second)].expires == 0
     )
     third = told(server, "key", "rotate", key_id)
     found = saved(server, lambda s: sha(third) in s.keys)

@@ -1,5 +1,6 @@
 """A disk that is really full, under each kind of work: a sentence for the client, nothing half there; it goes on."""
 
+import errno
 import os
 import secrets
 import subprocess
@@ -42,6 +43,19 @@ def server(tmp_path: Path) -> Iterator[Running]:
         subprocess.run(["umount", "-l", str(data)], check=True)
 
 
+def fill_disk(ballast: Path, free: int = 0) -> None:
+    """Take all room of a disk but some; anew where the server took some between our look and our taking."""
+    while True:
+        ballast.unlink(missing_ok=True)
+        room = os.statvfs(ballast.parent)
+        try:
+            with open(ballast, "wb") as file:
+                return os.posix_fallocate(file.fileno(), 0, room.f_bavail * room.f_frsize - free)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+
+
 class Ballast:
     """A file that takes all room but some."""
 
@@ -49,10 +63,7 @@ class Ballast:
         self._path = server.data / "ballast"
 
     def leave(self, free: int) -> None:
-        self._path.unlink(missing_ok=True)
-        room = os.statvfs(self._path.parent)
-        with open(self._path, "wb") as file:
-            os.posix_fallocate(file.fileno(), 0, room.f_bavail * room.f_frsize - free)
+        fill_disk(self._path, free)
 
     def go(self) -> None:
         self._path.unlink(missing_ok=True)

@@ -58,6 +58,17 @@ def in_time(
     raise AssertionError(f"it took {took} s, and may take {seconds}")
 
 
+def contents(*places: Path) -> Iterator[tuple[Path, bytes]]:
+    """Files, and those in folders, with their bytes. What a running server takes away meanwhile, as it does with the
+    drafts of what it saves every second, is left out."""
+    for place in places:
+        inside = (Path(folder, name) for folder, _, names in os.walk(place) for name in names)
+        for file in [place] if place.is_file() else inside:
+            with contextlib.suppress(FileNotFoundError):
+                if file.is_file():
+                    yield file, file.read_bytes()
+
+
 def slower() -> float:
     """How many times as long this machine computes as that for which bars in milliseconds were set; 1 at least."""
 
@@ -95,7 +106,7 @@ class Running:
             **(placed_variables(self.data) | settings),
         )
         self.process: subprocess.Popen[bytes] | None = None
-        self.http = httpx.Client(base_url=self.url, headers={"authorization": f"Bearer {ADMIN}"}, timeout=60)
+        self.http = httpx.Client(base_url=self.url, headers={"authorization": f"Bearer {ADMIN}"}, timeout=120)
 
     def start(self, *flags: str) -> None:
         with open(self.log_file, "ab") as log:

@@ -1,6 +1,7 @@
 """What a user would lose: who made the data that a model learns from, and what binds because of it."""
 
 import json
+import time
 import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
@@ -219,7 +220,7 @@ def test_a_right_that_was_revoked_meanwhile_makes_nothing(answers_house: SimpleN
     house.accounts.revoke_token(info.id)
     house.jobs.start()
     while not (found := house.jobs.get(job.id)).state.ended:
-        pass
+        time.sleep(0.02)
     assert found.state is JobState.FAILED and "no longer" in str(found.error)
     with pytest.raises(ModelNotFound):
         house.catalog.model("team/answers", viewer=SYSTEM, repo_type=RepoType.DATASET)

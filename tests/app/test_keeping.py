@@ -13,6 +13,7 @@ import pytest
 
 from ecotone.ledger.texts import Texts
 from ecotone.settings import Settings
+from tests.app.test_full_disk import fill_disk
 from tests.demo.provider import Provider
 from tests.running import Running, running
 
@@ -136,9 +137,7 @@ def test_a_full_disk_spills_records_and_answers_go_on_metered(tmp_path: Path) ->
         with running(tmp_path, FAR_API_KEY="sk-of-the-provider", **settings) as server:
             prepared(server)
             assert ask(server).status_code == 200
-            room = os.statvfs(ledger)
-            with (ledger / "ballast").open("wb") as file:
-                os.posix_fallocate(file.fileno(), 0, room.f_bavail * room.f_frsize)
+            fill_disk(ledger / "ballast")
             asked = [ask(server) for _ in range(40)]
             assert {answer.status_code for answer in asked} == {200}
             assert list(spill.rglob("spilled.jsonl"))

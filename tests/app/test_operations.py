@@ -168,10 +168,10 @@ def test_counting_a_request_takes_microseconds() -> None:
         pass
 
     async def seconds(what: object, rounds: int = 5_000) -> float:
-        began = time.perf_counter()
+        began = time.process_time()
         for _ in range(rounds):
             await what({"type": "http", "path": "/a/b", "method": "GET", "headers": []}, receive, send)  # type: ignore[operator]
-        return (time.perf_counter() - began) / rounds
+        return (time.process_time() - began) / rounds
 
     async def measure() -> float:
         traffic = Traffic(app, {}, "")

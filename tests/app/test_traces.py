@@ -107,7 +107,8 @@ def settled(writer: LedgerWriter, found: str, **more: Any) -> None:
 
 def exporting(tmp_path: Path, collector: Collector, **settings: Any) -> Exporter:
     found = Exporter(Settings(data=tmp_path, otlp_endpoint=collector.url, **{"traces_share": 1.0} | settings))
-    threading.Thread(target=found.run, daemon=True).start()
+    found.thread = threading.Thread(target=found.run, daemon=True)  # type: ignore[attr-defined]
+    found.thread.start()  # type: ignore[attr-defined]
     end = time.monotonic() + 60
     while not (tmp_path / "traces.json").exists():
         assert time.monotonic() < end
@@ -145,7 +146,7 @@ def test_a_request_is_a_trace_with_its_attempts_tokens_and_decision(
     assert "gen_ai.usage.input_tokens" not in whole, "whoever adds up spans would count twice"
     assert second.start_time_unix_nano == first.end_time_unix_nano < second.end_time_unix_nano
     assert 0.7e9 < root.end_time_unix_nano - root.start_time_unix_nano < 1.5e9
-    assert abs(root.end_time_unix_nano / 1e9 - time.time()) < 60
+    assert abs(root.end_time_unix_nano / 1e9 - time.time()) < 600
     assert collector.headers[0]["authorization"] == "Bearer t,u"
     assert collector.headers[0]["content-type"] == "application/x-protobuf"
     assert collector.resource["service.name"] == "ecotone"
@@ -193,7 +194,7 @@ def test_a_collector_that_is_away_costs_no_trace_and_no_memory(
     settled(writer, found)
     collector.wait(found)
     exporter.stop()
-    time.sleep(1.2)
+    exporter.thread.join(60)  # type: ignore[attr-defined]  # it keeps its place after it has sent
     late = opened(writer)
     settled(writer, late)
     again = exporting(tmp_path, collector)

@@ -1,5 +1,6 @@
 """`ecotone up`: the first start, its secrets, its end, and what it survives."""
 
+import contextlib
 import os
 import re
 import secrets
@@ -14,7 +15,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from tests.running import ADMIN, ECOTONE, Running, free_port, running
+from tests.running import ADMIN, ECOTONE, Running, contents, free_port, running
 
 CARD = b"---\nlicense: apache-2.0\n---\n# A model\n"
 
@@ -51,8 +52,11 @@ def test_the_first_start_says_address_and_where_the_token_lies(first: Running) -
 
 def test_what_the_server_keeps_is_for_its_owner_alone(first: Running) -> None:
     """Another user of the machine would read the database: names of models, hashes of tokens, every decision."""
-    kept = [f for f in first.data.rglob("*") if f.is_file() and f.name != "supervisor.lock"]  # which holds a number
-    open_to_others = [f for f in kept if stat.S_IMODE(f.stat().st_mode) & 0o077]
+    open_to_others = []
+    for file, _ in contents(first.data):
+        with contextlib.suppress(FileNotFoundError):  # a draft that has its place by now
+            if file.name != "supervisor.lock" and stat.S_IMODE(file.stat().st_mode) & 0o077:  # that holds a number
+                open_to_others.append(file)
     assert (first.data / "ecotone.db").exists() and open_to_others == []
 
 
@@ -61,7 +65,7 @@ def test_the_token_is_kept_over_a_restart_and_stored_as_its_hash_alone(first: Ru
     assert first.stop() == 0
     first.start()
     assert (first.data / "admin-token").read_text().strip() == token
-    holders = [f for f in first.data.rglob("*") if f.is_file() and token.encode() in f.read_bytes()]
+    holders = [file for file, data in contents(first.data) if token.encode() in data]
     assert holders == [first.data / "admin-token"]
 
 

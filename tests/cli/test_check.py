@@ -26,7 +26,7 @@ def check(folder: Path, *argv: str, alone: bool = False, **env: str) -> "subproc
     if not alone:
         return inside.run(("check", *argv), dict(os.environ | away), folder)
     command = [sys.executable, ECOTONE, "check", *argv]
-    return subprocess.run(command, cwd=folder, env=os.environ | away, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, cwd=folder, env=os.environ | away, capture_output=True, text=True, timeout=200)
 
 
 def place(folder: Path, uses: str, licence: str = "apache-2.0", base: str = "[]") -> Path:

@@ -2,8 +2,8 @@
 
 python engine.py SOCKET SECONDS     answers until it is killed; writes a line for each request that has come
 
-A text holding a word of the list misbehaves: `slowly` waits so many seconds before it answers, `wrong` is refused,
-`crowded` is one too many,
+A text holding a word of the list misbehaves: `slowly` waits so many seconds before it answers, `pausing` in
+a stream behind each word, `wrong` is refused, `crowded` is one too many,
 `broken` is a fault, `torn` ends a stream in its middle, `failing` reports an error in one, `junk` is no JSON.
 """
 
@@ -130,7 +130,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self.event({"error": "it failed", "error_type": "generation"})
                 break
             if "pausing" in text:
-                time.sleep(0.2)
+                time.sleep(self.server.seconds)
         self.end()
 
     def begin(self) -> None:

@@ -48,7 +48,7 @@ def test_a_name_that_leads_to_the_metadata_service_later_is_not_connected_to(mon
             return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
 
         monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", turned)
-        made = await Place("http://rebinding.example/v1", None).connect(2)
+        made = await Place("http://rebinding.example/v1", None).connect(60)
         peer = made._transport.get_extra_info("peername")
         made.close()
         return peer

@@ -288,7 +288,8 @@ def test_a_head_that_comes_letter_by_letter_does_not_hold_its_connection() -> No
         made: list[connections.Connection] = []
         _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
         writer.write(b"GET /v1/models HTTP/1.1\r\nhost: x\r\nx: ")
-        await asyncio.sleep(0.1)
+        while not made or not made[0]._head_since:
+            await asyncio.sleep(0.01)
         made[0]._head_since -= connections.HEAD_SECONDS - 0.2
         for _ in range(10):
             writer.write(b"a")

@@ -25,7 +25,7 @@ from tests.app.gateways import Gateways
 from tests.gateway.conftest import Provider, route, snapshot
 from tests.gateway.proxies import ConnectProxy
 from tests.gateway.wires import ANSWER, Wire, whole
-from tests.running import ECOTONE, clean_environment, free_port, running
+from tests.running import ECOTONE, clean_environment, contents, free_port, running
 
 HOST = "api.provider.example"
 PASSWORD = "pass/word@of:the#proxy"
@@ -103,7 +103,9 @@ def test_a_provider_is_called_through_the_proxy_and_the_tunnel_serves_again(
     async def calls() -> None:
         assert await asked(where, 3) in whole(ANSWER)
         where.close()
-        await asyncio.sleep(0.05)
+        end = time.monotonic() + 60
+        while where.open and time.monotonic() < end:
+            await asyncio.sleep(0.01)
 
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(calls())
@@ -180,10 +182,14 @@ def test_a_proxy_that_is_down_or_silent_fails_in_the_time_for_a_connection(
     for answer, tls in ((b"HTTP/1.1 200 OK\r\n", None), (b"", context), (b"HTTP/1.1 200 OK\r\n\r\n", context)):
         silent = ConnectProxy(answer=answer, goes_on=True, tls=tls)
         where = place(f"https://{HOST}/v1", silent.url())
-        began = time.monotonic()
-        with pytest.raises(Unreachable, match=r"^no connection through the proxy in time$"):
-            uvloop.run(where.connect(0.4))
-        assert time.monotonic() - began < 5 and len(silent.asked) == 1 and where.open == 0
+        for seconds in (0.4, 4.0, 20.0):  # a busy machine takes longer until the proxy has been asked, by TLS above all
+            began = time.monotonic()
+            with pytest.raises(Unreachable, match=r"^no connection through the proxy in time$"):
+                uvloop.run(where.connect(seconds))
+            assert time.monotonic() - began < seconds + 30 and where.open == 0
+            if silent.asked:
+                break
+        assert set(silent.asked) == {f"{HOST}:443"}
         silent.stop()
     proxy = ConnectProxy()
     with pytest.raises(Unreachable, match=r"^the proxy asks for credentials \(407\)$"):
@@ -394,14 +400,14 @@ def test_the_proxys_password_is_in_no_answer_log_or_record(house: tuple[House, G
     for path in ("/health", "/health/ready", "/metrics", "/v1/models"):
         texts.append(httpx.get(tree.url + path, headers=head).text)
     texts.append(tree.log)
-    texts += [file.read_text(errors="replace") for file in tree.data.rglob("*") if file.is_file()]
+    texts += [data.decode(errors="replace") for _, data in contents(tree.data)]
     assert not [hidden for hidden in HIDDEN for text in texts if hidden in text]
     assert PASSWORD not in repr(Settings(upstream_proxy=made.proxy.url(QUOTED)).egress)
 
 
 def test_the_server_does_not_start_with_a_wrong_proxy_and_does_not_say_its_password(tmp_path: Path) -> None:
     env = clean_environment(ECOTONE_DATA=str(tmp_path), ECOTONE_UPSTREAM_PROXY="socks5://user:pw-x@proxy.example:1")
-    done = subprocess.run([ECOTONE, "gateway"], env=env, capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    done = subprocess.run([ECOTONE, "gateway"], env=env, capture_output=True, text=True, timeout=120, cwd=tmp_path)
     assert done.returncode != 0 and "ECOTONE_UPSTREAM_PROXY" in done.stderr and "pw-x" not in done.stdout + done.stderr
 
 
@@ -431,7 +437,7 @@ def test_the_server_calls_providers_through_the_proxy_and_shows_its_password_now
         for command in (["backend", "list"], ["why", lost.headers["x-request-id"]], ["usage"], ["ps"]):
             done = server.cli(*command)
             texts.append(done.stdout + done.stderr)
-        texts += [file.read_text(errors="replace") for file in server.data.rglob("*") if file.is_file()]
+        texts += [data.decode(errors="replace") for _, data in contents(server.data)]
         texts.append(server.log)
     assert not [hidden for hidden in HIDDEN for text in texts if hidden in text]
     proxy.stop()

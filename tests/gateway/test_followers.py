@@ -22,7 +22,7 @@ from ecotone.gateway.streams import EventCutter, StreamReader
 from ecotone.privacy import Pseudonyms
 from tests.gateway import wires
 from tests.gateway.test_traps import careful, quick, streamed
-from tests.gateway.wires import EACH, STREAM, USAGE, Scene, chunked, delta, last, whole
+from tests.gateway.wires import EACH, STREAM, USAGE, Scene, begun, chunked, delta, last, whole
 
 DONE = b"data: [DONE]\n\n"
 
@@ -314,9 +314,9 @@ def test_an_answer_that_keeps_to_its_limit_is_never_cut_for_long_words(scene: Sc
 def test_a_backend_that_heeds_no_limit_takes_no_more_than_its_budget(scene: Scene) -> None:
     def script(s: Any, _: int) -> None:
         s.sendall(STREAM)
-        for _ in range(60):
+        for number in range(60):  # slower from where it must be cut on: a busy machine looks at it late
             s.sendall(chunked(*[delta("word")] * 100, end=False))
-            time.sleep(0.1)
+            time.sleep(0.1 if number < 12 else 1.0)
 
     scene.wire(script)
     scene.place(limits={**scene.limits, "project:shop": budget(1000 * EACH)})
@@ -372,10 +372,10 @@ def test_the_seconds_of_a_route_are_for_the_first_token_and_no_head_or_comment_i
 
     scene.wire(script)
     scene.wire(lambda s, _: s.sendall(STREAM + chunked(*wires.EVENTS)), name="other")
-    scene.route("both", "wire/m", "other/m", first_seconds=0.5)
+    scene.route("both", "wire/m", "other/m", first_seconds=2.0)
     began = time.monotonic()
     assert scene.call("both", stream=True)["text"] == "Hi you"
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 9  # of the ten for which it comments
     assert scene.rests()
 
 
@@ -387,10 +387,10 @@ def test_a_client_that_goes_while_nothing_has_come_frees_all_and_is_told_so_in_t
     scene.route("both", "wire/m", "other/m")
     asked = {"model": "both", "messages": [{"role": "user", "content": "Hello"}], "stream": True}
     head = {"authorization": "Bearer eck_shop"}
-    with httpx.stream("POST", scene.house.url + "/v1/chat/completions", json=asked, headers=head, timeout=30) as answer:
+    with httpx.stream("POST", scene.house.url + "/v1/chat/completions", json=asked, headers=head, timeout=60) as answer:
         assert next(answer.iter_raw()).startswith(b": waiting")
     settled = scene.settle(1, "client_gone")
-    assert wire.closed_by_gateway.wait(20) and other.requests == 0
+    assert wire.closed_by_gateway.wait(60) and other.requests == 0
     assert settled["backend"] == "wire" and settled["completion_tokens"] == 0
 
 
@@ -399,12 +399,12 @@ def test_an_old_client_gets_the_signs_of_life_without_frames(scene: Scene) -> No
     scene.house.gateway.stream_hold = scene.house.gateway.alive_seconds = 0.2
 
     def script(s: Any, _: int) -> None:
-        time.sleep(1.0)
+        begun(scene)
         s.sendall(STREAM + chunked(*wires.EVENTS))
 
     scene.wire(script)
     body = json.dumps({"model": "wire/m", "messages": [{"role": "user", "content": "Hello"}], "stream": True}).encode()
-    with socket.create_connection(("127.0.0.1", scene.house.port), timeout=30) as client:
+    with socket.create_connection(("127.0.0.1", scene.house.port), timeout=60) as client:
         client.sendall(
             b"POST /v1/chat/completions HTTP/1.0\r\nauthorization: Bearer eck_shop\r\ncontent-length: %d\r\n\r\n%b"
             % (len(body), body)
@@ -424,7 +424,7 @@ def test_a_masked_stream_that_began_in_silence_gives_its_names_back_and_a_failin
 
     def script(s: Any, n: int) -> None:
         seen.append(scene.wires[0].bodies[-1]["messages"][0]["content"].removeprefix("to "))
-        time.sleep(1.0)
+        begun(scene)
         if n == 1:
             s.sendall(STREAM + chunked(delta(seen[-1]), *wires.EVENTS[2:]))
         else:

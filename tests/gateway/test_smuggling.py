@@ -152,7 +152,7 @@ def _gateway(server: Running) -> Iterator[int]:
         yield port
     finally:
         child.terminate()
-        child.wait(30)
+        child.wait(90)
 
 
 def _wait_for_key(plane: Plane) -> None:

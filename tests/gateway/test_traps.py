@@ -4,6 +4,7 @@ import json
 import socket
 import threading
 import time
+from concurrent.futures import Future
 from email.utils import formatdate
 from itertools import pairwise
 from typing import Any
@@ -26,11 +27,13 @@ from tests.gateway.wires import (
     STREAM,
     USAGE,
     Scene,
+    begun,
     chunked,
     delta,
     event,
     whole,
 )  # fmt: skip
+from tests.running import slower
 
 PROCESSING = b": OPENROUTER PROCESSING\n\n"
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -112,7 +115,7 @@ def test_others_are_let_in_when_the_stream_that_probes_a_backend_has_begun(scene
         elif n == 2:
             there.set()
             s.sendall(STREAM + chunked(delta("Hi"), end=False))
-            go.wait(20)
+            go.wait(60)
             s.sendall(chunked(*EVENTS[1:]))
         else:
             s.sendall(whole())
@@ -124,13 +127,13 @@ def test_others_are_let_in_when_the_stream_that_probes_a_backend_has_begun(scene
     thread = threading.Thread(target=lambda: found.append(scene.call(stream=True)))
     thread.start()
     assert there.wait(60)
-    end = time.monotonic() + 20
+    end = time.monotonic() + 50
     while (got := scene.call())["error"] is not None and time.monotonic() < end:
         time.sleep(0.05)
     assert thread.is_alive(), "nobody was let in before the end of a long stream"
     assert got["text"] == "Hi you"
     go.set()
-    thread.join(30)
+    thread.join(60)
     assert found[0]["text"] == "Hi you"
 
 
@@ -151,27 +154,30 @@ def test_a_conflict_at_a_provider_leads_a_route_on_and_a_mistake_of_the_caller_d
 def test_a_stream_that_is_long_in_coming_begins_and_shows_that_it_lives(scene: Scene) -> None:
     gateway = scene.house.gateway
     gateway.stream_hold, gateway.alive_seconds = 0.3, 0.3
-    go = threading.Event()
+    go, heard = threading.Event(), threading.Event()
 
-    def script(s: socket.socket, _: int) -> None:
-        go.wait(20)
+    def script(s: socket.socket, n: int) -> None:
+        go.wait(60)
         s.sendall(STREAM + chunked(delta("Hi", role="assistant"), end=False))
-        time.sleep(1.2)
+        heard.wait(60) if n == 1 else time.sleep(1.2)
         s.sendall(chunked(*EVENTS[1:]))
 
     scene.wire(script)
     asked = {"model": "wire/m", "messages": [{"role": "user", "content": "Hello"}], "stream": True}
     head, began = {"authorization": "Bearer eck_shop"}, time.monotonic()
-    with httpx.stream("POST", scene.house.url + "/v1/chat/completions", json=asked, headers=head, timeout=30) as answer:
+    with httpx.stream("POST", scene.house.url + "/v1/chat/completions", json=asked, headers=head, timeout=60) as answer:
         assert answer.status_code == 200 and answer.headers["x-ecotone-backend"] == "wire"
         parts = answer.iter_raw()
         first = next(parts)
         assert first.startswith(b":") and first.endswith(b"\n\n") and time.monotonic() - began < 10
         go.set()
-        rest = b"".join(parts)
+        rest = b""
+        for part in parts:
+            rest += part
+            if b": waiting\n\n" in rest.partition(b'"Hi"')[2]:
+                heard.set()
     assert rest.endswith(DONE)
-    _, _, after = rest.partition(b'"Hi"')
-    assert after.count(b": waiting\n\n") >= 1, "a pause of the model looks like a dead connection"
+    assert heard.is_set(), "a pause of the model looks like a dead connection"
     assert scene.settle(1, "done")["completion_tokens"] == USAGE["completion_tokens"]
     got = scene.call(stream=True)
     assert (got["error"], got["text"], got["finish"]) == (None, "Hi you", ["stop"]), "OpenAI's client reads past it"
@@ -182,7 +188,7 @@ def test_what_fails_after_a_stream_began_in_silence_is_told_in_it_and_costs_noth
     gateway.stream_hold = 0.2
 
     def script(s: socket.socket, _: int) -> None:
-        time.sleep(1.2)
+        begun(scene)
         s.sendall(whole({"error": {"message": "too much of a good thing"}}, status=b"503 Busy"))
 
     scene.wire(script)
@@ -219,7 +225,7 @@ def test_litellm_25874_a_server_in_the_house_costs_what_was_set_and_is_unknown_w
     assert scene.settle(1, "done")["cost"] == 18 * EACH, "its price was set, and its budget is never used"
     scene.place(prices={}, limits={"key:nobody": scene.limits["key:shop"]})
     assert scene.call()["error"] is None
-    end = time.monotonic() + 30
+    end = time.monotonic() + 90
     while len(scene.ends()) < 2 and time.monotonic() < end:
         time.sleep(0.02)
     assert scene.ends()[-1]["cost"] is None, "what nobody knows is not nothing"
@@ -248,9 +254,10 @@ def test_the_cheapest_is_found_for_an_answer_that_nobody_bounds_and_by_a_price_f
 def test_a_stream_that_outgrows_its_money_gets_more_until_its_budget_refuses_and_is_cut(scene: Scene) -> None:
     def script(s: socket.socket, n: int) -> None:
         s.sendall(STREAM + chunked(*[delta("word")] * 4000, end=False))
-        for _ in range(2 if n == 1 else 40):  # the first one is a little longer than what was thought of
-            time.sleep(0.25)
-            s.sendall(chunked(*[delta("word")] * 150, end=False))
+        for number in range(2 if n == 1 else 60):  # the first one is a little longer than what was thought of
+            slow = number > 14  # the budget is spent: a busy machine may look at it late
+            time.sleep(1.0 if slow else 0.25)
+            s.sendall(chunked(*[delta("word")] * (20 if slow else 150), end=False))
         s.sendall(chunked(delta(finish="stop"), DONE))
 
     wire = scene.wire(script)
@@ -267,7 +274,7 @@ def test_a_stream_that_outgrows_its_money_gets_more_until_its_budget_refuses_and
     assert settled["error"] == "budget_exceeded" and settled["cost"] > 5000 * EACH
     assert (settled["budget"]["scope"], settled["budget"]["value"]) == ("project:shop", "0.0105 USD")
     assert first + settled["cost"] < 11_500 * EACH, "what came within a moment"
-    assert wire.closed_by_gateway.wait(20), "the provider goes on to write, and to take money"
+    assert wire.closed_by_gateway.wait(60), "the provider goes on to write, and to take money"
 
 
 def test_a_tool_call_that_nobody_counted_is_estimated_like_a_text(scene: Scene) -> None:
@@ -313,6 +320,13 @@ def test_a_chunk_without_choices_reaches_only_who_asked_for_usage(scene: Scene) 
         assert b"prompt_filter_results" in streamed(scene, model=model, stream_options={"include_usage": True})
 
 
+def loop_seconds(scene: Scene) -> float:
+    """Of the processor, that the thread of the gateway's loop has used: whatever else the machine does is not in it."""
+    told: Future[float] = Future()
+    scene.house.gateway._loop.call_soon_threadsafe(lambda: told.set_result(time.thread_time()))
+    return told.result(60)
+
+
 @pytest.mark.parametrize("through", ["connections"], indirect=True)
 def test_litellm_36429_thirty_clients_that_drop_long_streams_hold_up_nobody(scene: Scene) -> None:
     """Counting what was produced until then must not take the loop's time: who asks meanwhile is answered."""
@@ -340,19 +354,19 @@ def test_litellm_36429_thirty_clients_that_drop_long_streams_hold_up_nobody(scen
             got = 0
             while got < 4_000_000 and (data := client.recv(262_144)):
                 got += len(data)
-            together.wait(60)
+            together.wait(120)
 
     threads = [threading.Thread(target=drops) for _ in range(30)]
     for thread in threads:
         thread.start()
-    together.wait(60)
-    took = []
+    before = loop_seconds(scene)
+    together.wait(120)
     for _ in range(20):
-        began = time.monotonic()
         assert scene.house.post("wire/m", key="eck_wrong").status_code == 401
-        took.append(time.monotonic() - began)
-    assert max(took) < 0.5, took
     assert scene.settle(30)["estimate"]
+    used = loop_seconds(scene) - before
+    print(f"the loop used {used:.2f} s of the processor")
+    assert used < 3 * slower()  # one was measured, most of it to read what the provider had sent by then
     ends = [r for r in scene.ends() if r["status"] == "client_gone"]
     assert ends and all(r["completion_tokens"] > 500_000 for r in ends)
 
@@ -370,8 +384,11 @@ def test_litellm_36429_thirty_clients_that_drop_long_streams_hold_up_nobody(scen
 def test_a_providers_wait_reaches_the_client_in_whatever_form_it_came(
     scene: Scene, told: list[Any], least: int, most: int
 ) -> None:
-    lines = [b"retry-after: " + formatdate(time.time() + 45, usegmt=True).encode()] if told == ["date"] else told
-    scene.wire(lambda s, _: s.sendall(whole({"error": {"message": "slow"}}, *lines, status=b"429 Too Many")))
+    def script(s: socket.socket, _: int) -> None:
+        lines = [b"retry-after: " + formatdate(time.time() + 45, usegmt=True).encode()] if told == ["date"] else told
+        s.sendall(whole({"error": {"message": "slow"}}, *lines, status=b"429 Too Many"))
+
+    scene.wire(script)
     answer = scene.house.post("wire/m")
     assert answer.status_code == 429
     assert least <= int(answer.headers["retry-after-ms"]) <= most

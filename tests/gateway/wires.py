@@ -125,6 +125,14 @@ def was_read(connection: socket.socket) -> None:
     raise AssertionError("the gateway read nothing")
 
 
+def begun(scene: "Scene") -> None:
+    """Wait until the gateway has begun an answer by itself, while its provider is silent."""
+    end = time.monotonic() + 60
+    while not any(job._begun for job in list(scene.house.gateway.jobs)):
+        assert time.monotonic() < end, "no answer was begun"
+        time.sleep(0.01)
+
+
 def reset(connection: socket.socket) -> bool:
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()

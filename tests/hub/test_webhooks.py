@@ -319,7 +319,7 @@ def test_no_target_holds_the_courier_up_or_leads_it_elsewhere(
     monkeypatch: pytest.MonkeyPatch, answer: Any, problem: str,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(services, "PAUSES", ())
-    monkeypatch.setattr(carrying, "ANSWER_SECONDS", 2.0)
+    monkeypatch.setattr(carrying, "ANSWER_SECONDS", 4.0)
     receiver.answer = answer
     name = f"told/odd-{time.monotonic_ns()}"
     made = hook(f"model:{name}")
@@ -329,15 +329,17 @@ def test_no_target_holds_the_courier_up_or_leads_it_elsewhere(
     found = deliveries(server, made.id)[0]
     assert found.problem.startswith(problem) or problem in found.problem
     assert found.state == ("delivered" if not problem else "given_up")
-    assert time.monotonic() - began < 20 and receiver.asked == []
+    assert time.monotonic() - began < 60 and receiver.asked == []
 
 
 def test_a_target_that_never_answers_holds_up_nobody_elses(
-    server: SimpleNamespace, as_admin: httpx.Client, hook: Any, receiver: Receiver, courier: None
-) -> None:
-    name = f"told/busy-{time.monotonic_ns()}"
+    server: SimpleNamespace, as_admin: httpx.Client, hook: Any, receiver: Receiver, courier: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(carrying, "ANSWER_SECONDS", 90.0)
+    name, over = f"told/busy-{time.monotonic_ns()}", threading.Event()
     with receiving() as dead:
-        dead.answer = never
+        dead.answer = lambda _: over.wait(90) and None
         for _ in range(8):
             hook(f"model:{name}", url=dead.url)
         wanda = HfApi(endpoint=server.url, token="ect_other")
@@ -345,7 +347,8 @@ def test_a_target_that_never_answers_holds_up_nobody_elses(
         began = time.monotonic()
         as_admin.post("/api/repos/create", json={"name": name})
         receiver.bodies(1)
-        assert time.monotonic() - began < 7  # where the dead ones say something after 8
+        assert time.monotonic() - began < 60  # where the dead ones say something after 90
+        over.set()
         wanda.delete_webhook(other.id)
 
 
@@ -480,15 +483,16 @@ def test_bad_webhooks_say_what_is_wrong(server: SimpleNamespace) -> None:
 
 
 def test_a_name_server_that_never_answers_takes_none_of_the_servers_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = threading.Event()
+    asked, over = threading.Event(), threading.Event()
 
     def stuck(*_args: Any, **_kwargs: Any) -> Any:
         asked.set()
-        time.sleep(5)
+        over.wait(60)
         raise OSError
 
     monkeypatch.setattr(socket, "getaddrinfo", stuck)
     monkeypatch.setattr(carrying, "ANSWER_SECONDS", 0.5)
     began = time.monotonic()
     assert one_try(Targets(""))("http://slow.example/") == (None, "no answer within 0.5 seconds")
-    assert asked.is_set() and time.monotonic() - began < 4, "the loop ends without waiting for the look-up"
+    over.set()
+    assert asked.is_set() and time.monotonic() - began < 45, "the loop ends without waiting for the look-up"

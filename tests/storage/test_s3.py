@@ -167,10 +167,10 @@ def test_a_reader_in_a_row_does_not_wait_for_each_request(settings: Settings, pr
     opened(settings).put(data, key("lfs", "56" * 32))
     far = opened(settings, proxy.url)
     came: list[float] = []
-    proxy.wrong = lambda method, *_: came.append(time.monotonic()) or 0.3 if method == "GET" else None
+    proxy.wrong = lambda method, *_: came.append(time.monotonic()) or 1.5 if method == "GET" else None
     assert whole(far, key("lfs", "56" * 32)) == data
     gaps = [after - before for before, after in itertools.pairwise(came)]
-    assert sum(gap < 0.3 for gap in gaps) >= 4, "each was asked for only when the one before had come"
+    assert sum(gap < 1.5 for gap in gaps) >= 4, "each was asked for only when the one before had come"
     proxy.asked.clear()
     with far.open(key("lfs", "56" * 32)) as stored:
         assert stored.read(5_000_000, 1000) == data[5_000_000:5_001_000]
@@ -264,11 +264,11 @@ def test_a_fault_that_lasts_is_told(
 def test_a_store_that_does_not_answer_in_time(settings: Settings, proxy: Faulty, monkeypatch: Any) -> None:
     monkeypatch.setattr(s3, "RETRIES", 0)
     objects = opened(settings, proxy.url, timeout=0.5)
-    proxy.wrong = lambda *_: 3.0
+    proxy.wrong = lambda *_: 45.0
     began = time.monotonic()
     with pytest.raises(StoreUnavailable, match="too slow"):
         objects.put(b"x", key("git", "9a" * 20))
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - began < 30
 
 
 def test_a_full_bucket(settings: Settings, proxy: Faulty) -> None:

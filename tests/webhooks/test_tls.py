@@ -70,7 +70,7 @@ def send(url: str, trusted: Path) -> str:
         env=os.environ | {"SSL_CERT_FILE": str(trusted)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()

@@ -15,8 +15,9 @@ from ecotone.gateway import SnapshotBuilder
 
 _CHANGING: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _FACES: Final = frozenset({"api", "web"})
-_PATIENCE: Final = 2.0
-"""Seconds: where a snapshot takes longer, answers do not wait for it."""
+_PATIENCE: Final = 10.0
+"""Seconds: where a snapshot takes longer, answers do not wait for it. It takes some hundredths of one, and many times
+that on a machine whose processors are all taken."""
 _LOOK: Final = 0.002
 
 

@@ -95,8 +95,9 @@ class SnapshotBuilder:
         return self._told
 
     def has_built(self, told: int) -> bool:
-        """Whether that many changes are in force, or the build that was to bring them failed."""
-        return self._built >= told
+        """Whether that many changes are in force, or will not be: the build that was to bring them failed, or there is
+        none any more because the server ends."""
+        return self._built >= told or self._stopped.is_set()
 
     def keep_to_itself(self) -> None:
         """Save no more snapshots for other processes: another server does it now."""

@@ -13,6 +13,7 @@ from ecotone.engines.kinds.kind import Options, Ready
 from ecotone.engines.kinds.relay import far
 from tests.engines.kinds.elsewhere import OpenAI, Tei, elsewhere
 from tests.engines.kinds.starting import REVISION, started
+from tests.running import free_port
 
 
 def test_a_model_of_the_hub_is_called_by_its_own_name_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,8 +63,8 @@ def test_one_that_cannot_serve_it_is_refused_with_what_to_change(tmp_path: Path,
 
 
 def test_one_that_is_gone_is_unwell_and_well_again_when_it_is_back(tmp_path: Path) -> None:
-    with elsewhere(Tei) as server:
-        port = server.server_address[1]
+    port = free_port()  # nobody gets it meanwhile
+    with elsewhere(Tei, port=port) as server:
         engine = started("tei", tmp_path, url=server.url)
         heard = engine.__enter__()
         heard.beat(lambda b: b.well)
@@ -75,7 +76,7 @@ def test_one_that_is_gone_is_unwell_and_well_again_when_it_is_back(tmp_path: Pat
         assert gone.status_code == 503 and "try again" in gone.json()["error"]
     with elsewhere(Tei, port=port):
         heard.beat(lambda b: b.well)
-        assert heard.running.probe(2)
+        assert heard.running.probe(60)
         engine.__exit__(None, None, None)
 
 

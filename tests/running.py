@@ -95,7 +95,7 @@ class Running:
             **(placed_variables(self.data) | settings),
         )
         self.process: subprocess.Popen[bytes] | None = None
-        self.http = httpx.Client(base_url=self.url, headers={"authorization": f"Bearer {ADMIN}"}, timeout=60)
+        self.http = httpx.Client(base_url=self.url, headers={"authorization": f"Bearer {ADMIN}"}, timeout=120)
 
     def start(self, *flags: str) -> None:
         with open(self.log_file, "ab") as log:
@@ -109,7 +109,7 @@ class Running:
         while time.monotonic() < end:
             assert self.process is not None and self.process.poll() is None, self.log[-3000:]
             try:
-                if httpx.get(self.url + "/health", timeout=2).status_code == 200:
+                if httpx.get(self.url + "/health", timeout=20).status_code == 200:
                     return
             except httpx.HTTPError:
                 time.sleep(0.05)

@@ -83,7 +83,7 @@ def answers(house: SimpleNamespace, dataset: str = "team/answers", **how: Any) -
     """Make or continue a data set; the job when it has ended."""
     house.texts.close()
     job = house.sets.start(**{"dataset": dataset, "project": "shop", "actor": SYSTEM, **how})
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while not (found := house.jobs.get(job.id)).state.ended:
         assert time.monotonic() < end
         time.sleep(0.02)

@@ -145,7 +145,7 @@ def test_a_full_disk_spills_records_and_answers_go_on_metered(tmp_path: Path) ->
             told = server.told("why", asked[-1].headers["x-request-id"])
             assert told["status"] == "done"
             (ledger / "ballast").unlink()
-            end = time.monotonic() + 90
+            end = time.monotonic() + 120
             while list(spill.rglob("spilled.jsonl")):
                 assert time.monotonic() < end
                 server.cli("usage")

@@ -39,7 +39,7 @@ def publish(hub: SimpleNamespace, name: str, weights: Weights, text: bytes) -> A
     return hub.publish(name, {"README.md": text, "model.safetensors": packed(weights)})
 
 
-def ended(hub: SimpleNamespace, seconds: float = 60) -> list[Job]:
+def ended(hub: SimpleNamespace, seconds: float = 120) -> list[Job]:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         found: list[Job] = hub.jobs.list()

@@ -141,7 +141,7 @@ class Running:
         if self.process is None or self.process.poll() is not None:
             return 0
         self.process.terminate()
-        return self.process.wait(90)
+        return self.process.wait(180)
 
     def kill(self) -> None:
         """`kill -9` of everything that the start began."""

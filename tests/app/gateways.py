@@ -87,7 +87,7 @@ class Gateways:
             return 0
         if self.process.poll() is None:
             self.process.terminate()
-        return self.process.wait(120)
+        return self.process.wait(180)
 
     def client(self, **how: Any) -> httpx.Client:
         if self.url.startswith("http:"):

@@ -119,10 +119,7 @@ def test_a_restart_replaces_every_worker(tmp_path: Path) -> None:
     with gateways(tmp_path, workers=2) as (tree, _):
         before = set(tree.pids)
         tree.renew()
-        end = time.monotonic() + 60
-        while before & set(tree.pids) and time.monotonic() < end:
-            time.sleep(0.1)
-        assert len(tree.pids) == 2 and not before & set(tree.pids)
+        until(lambda: len(tree.pids) == 2 and not before & set(tree.pids))
 
 
 def test_what_was_acknowledged_before_a_kill_is_in_the_ledger(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def row(found: Running, model: str = "demo/llama") -> Any:
     return next(d for d in found.told("ps") if d["model"] == model)
 
 
-def until_it_is(found: Running, state: str, seconds: float = 120) -> Any:
+def until_it_is(found: Running, state: str, seconds: float = 300) -> Any:
     end = time.monotonic() + seconds
     while (told := row(found))["state"] != state:
         assert time.monotonic() < end, told
@@ -42,7 +42,7 @@ def ask(client: httpx.Client, **more: Any) -> httpx.Response:
 
 
 def until_answered(client: httpx.Client, **more: Any) -> httpx.Response:
-    end = time.monotonic() + 120
+    end = time.monotonic() + 300
     while (answer := ask(client, **more)).status_code != 200:
         assert time.monotonic() < end, answer.text
         time.sleep(0.1)
@@ -52,7 +52,8 @@ def until_answered(client: httpx.Client, **more: Any) -> httpx.Response:
 def test_replicas_share_the_load_and_a_sleeping_model_is_woken_from_every_gateway(
     tmp_path: Path, made: dict[str, Path]
 ) -> None:
-    with running(tmp_path) as found:
+    with running(tmp_path, ECOTONE_ENGINE_WAIT="280") as found:
+        found.http.timeout = 300
         publish(found, "demo/llama", made["llama"])
 
         def deploy(idle: str) -> Any:
@@ -79,7 +80,7 @@ def test_replicas_share_the_load_and_a_sleeping_model_is_woken_from_every_gatewa
         gateways.start()
         try:
             headers = {"authorization": f"Bearer {found.env['ECOTONE_TOKEN']}"}
-            with httpx.Client(base_url=gateways.url, headers=headers, timeout=120) as client:
+            with httpx.Client(base_url=gateways.url, headers=headers, timeout=300) as client:
                 assert ask(client).status_code == 200, "a gateway process has it loaded by its owner"
         finally:
             gateways.stop()

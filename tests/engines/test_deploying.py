@@ -240,7 +240,7 @@ def test_what_was_verified_is_not_read_again(engines: Engines, tmp_path: Path) -
 def test_an_engine_that_stands_still_under_a_call_is_replaced(
     tmp_path: Path, shelf: Shelf, connect: Connect, until: Until
 ) -> None:
-    pace = Pace(start=120, first_pause=0.1, probe_every=3600, probe_within=5, probes=2, grace=0.5, stall=5)
+    pace = Pace(start=300, first_pause=0.1, probe_every=3600, probe_within=5, probes=2, grace=0.5, stall=5)
     with running(tmp_path, shelf, pace=pace) as engines:
         made = engines.serve("demo/llama", "main", (), SYSTEM)
         over = threading.Event()

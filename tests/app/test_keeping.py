@@ -98,6 +98,7 @@ def test_an_auditor_verifies_an_export_without_the_server_and_old_segments_leave
 
 
 def test_who_reads_a_kept_text_is_in_the_ledger_and_who_may_not_reads_nothing(server: Running) -> None:
+    server.told("project", "set", "clinic", "--keep-texts", "30d")  # else the upkeep deletes it in its time
     texts = Texts.of(Settings(data=server.data))
     texts.keep("clinic", "req-server-1", json.dumps({"prompt": "p", "answer": "a"}).encode())
     texts.close()

@@ -58,6 +58,8 @@ hub/test_writers
 """Files that take longest: begun first, so that none is left to one worker at the end."""
 
 TABLES = (_accounts, _catalog, _policy, _storage)
+SLOW_SECONDS = 1200
+"""After which a slow test is ended: what takes a minute or two may take ten times as long on a busy machine."""
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 
 
@@ -72,6 +74,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             return len(places)
 
     items.sort(key=place)
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
 
 
 @pytest.fixture(scope="session")

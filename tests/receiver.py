@@ -58,7 +58,7 @@ class Receiver:
         self.url = f"http://127.0.0.1:{self.port}/hook"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
-    def bodies(self, count: int, seconds: float = 60) -> list[dict[str, Any]]:
+    def bodies(self, count: int, seconds: float = 120) -> list[dict[str, Any]]:
         """The first `count` bodies, waited for."""
         until(lambda: len(self.got) >= count, seconds)
         return [json.loads(body) for _, _, body in self.got[:count]]
@@ -81,7 +81,7 @@ def receiving() -> Iterator[Receiver]:
         receiver.server.server_close()
 
 
-def until(true: Callable[[], Any], seconds: float = 60) -> Any:
+def until(true: Callable[[], Any], seconds: float = 120) -> Any:
     """What `true` returns once it is something; fails after a while."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

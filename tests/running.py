@@ -120,7 +120,7 @@ class Running:
         while time.monotonic() < end:
             assert self.process is not None and self.process.poll() is None, self.log[-3000:]
             try:
-                if httpx.get(self.url + "/health", timeout=2).status_code == 200:
+                if httpx.get(self.url + "/health", timeout=20).status_code == 200:
                     return
             except httpx.HTTPError:
                 time.sleep(0.05)
@@ -152,7 +152,7 @@ class Running:
         if self.process is None or self.process.poll() is not None:
             return 0
         self.process.terminate()
-        return self.process.wait(90)
+        return self.process.wait(180)
 
     def kill(self) -> None:
         """`kill -9` of everything that the start began."""

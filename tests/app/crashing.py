@@ -62,7 +62,7 @@ class Client:
     """Speaks the wire, as clients do, with one connection."""
 
     def __init__(self, server: Running) -> None:
-        self._http = httpx.Client(base_url=server.url, headers={"authorization": f"Bearer {ADMIN}"}, timeout=60)
+        self._http = httpx.Client(base_url=server.url, headers={"authorization": f"Bearer {ADMIN}"}, timeout=120)
         self._url = server.url
         self._signer = Signer((server.data / "secrets" / "storage").read_bytes())
 

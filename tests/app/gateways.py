@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -87,10 +87,12 @@ class Gateways:
             return 0
         if self.process.poll() is None:
             self.process.terminate()
-        return self.process.wait(120)
+        return self.process.wait(180)
 
     def client(self, **how: Any) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=60, trust_env=False, **how)
+        if self.url.startswith("http:"):
+            how = {"verify": False, **how}  # nothing is to be verified, and to read all authorities takes longest
+        return httpx.Client(base_url=self.url, timeout=120, trust_env=False, **how)
 
     def post(self, client: httpx.Client, model: str = "demo/local", key: str = "eck_shop", **more: Any) -> Any:
         body = {"model": model, "messages": [{"role": "user", "content": "Hello"}], **more}
@@ -101,12 +103,18 @@ class Gateways:
         return Ledger(self.data / "ledger")
 
 
+def usual(provider: Provider) -> Snapshot:
+    return snapshot(provider, free_port())
+
+
 @contextmanager
-def gateways(folder: Path, *, workers: int = 1, **settings: str) -> Iterator[tuple[Gateways, Provider]]:
-    """A running tree in front of a provider, stopped at the end."""
+def gateways(
+    folder: Path, *, workers: int = 1, made: Callable[[Provider], Snapshot] = usual, **settings: str
+) -> Iterator[tuple[Gateways, Provider]]:
+    """A running tree in front of a provider, with the snapshot that is made for it; stopped at the end."""
     provider = Provider()
     found = Gateways(folder, workers=workers, **settings)
-    found.place(snapshot(provider, free_port()))
+    found.place(made(provider))
     try:
         found.start()
         yield found, provider

@@ -41,7 +41,7 @@ def asked(server: Running, model: str, text: str, **more: Any) -> dict[str, str]
     from openai import NotFoundError, OpenAI
 
     client = OpenAI(base_url=f"{server.url}/v1", api_key=server.key, max_retries=3)  # type: ignore[attr-defined]
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while True:
         try:
             told = client.chat.completions.with_raw_response.create(

@@ -6,6 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from tests.receiver import until
 from tests.running import ADMIN, Running, running
 
 PAGE = b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"
+READY = b"GET /health/ready HTTP/1.1\r\nhost: localhost\r\n\r\n"
 MODELS = f"GET /v1/models HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {ADMIN}\r\n\r\n".encode()
 
 
@@ -29,7 +31,7 @@ class Client:
     """One connection, spoken to by hand."""
 
     def __init__(self, server: Running) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", server.port), timeout=60)
+        self.socket = socket.create_connection(("127.0.0.1", server.port), timeout=120)
         self._file = self.socket.makefile("rb")
 
     def send(self, data: bytes, *, slowly: bool = False) -> None:
@@ -198,14 +200,21 @@ def test_a_graceful_restart_answers_what_is_on_its_way_on_kept_connections(tmp_p
         for one, request in zip(clients[:2], (MODELS, PAGE), strict=True):
             one.send(request)
             assert one.answer()[0] == 200
-        assert found.cli("restart").returncode == 0
-        for one, is_right, request in zip(
-            clients, (is_models, is_page, is_models), (MODELS, PAGE, MODELS), strict=True
-        ):
-            one.send(request)
-            assert is_right(one.answer())
-            assert one.rest() == b"", "and ends with its answer"
-            one.close()
+        asking = Client(found)
+        with ThreadPoolExecutor(1) as pool:
+            restarting = pool.submit(found.cli, "restart", alone=True)
+            asking.send(READY)
+            while asking.answer()[0] == 200:  # until its server has been told to end
+                time.sleep(0.02)
+                asking.send(READY)
+            for one, request in zip(clients, (MODELS, PAGE, MODELS), strict=True):
+                one.send(request)
+            for one, is_right in zip(clients, (is_models, is_page, is_models), strict=True):
+                assert is_right(one.answer())
+                assert one.rest() == b"", "and ends with its answer"
+                one.close()
+            assert restarting.result().returncode == 0
+        asking.close()
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def upload(
         HF_ENDPOINT=house.url, HF_TOKEN=ADMIN, HF_HOME=str(folder.parent / "home"), NO_COLOR="1", **more
     )
     argv = [HF, "upload", name, str(folder), "."]
-    return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=120)
+    return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=280)
 
 
 @pytest.mark.parametrize("xet", [True, pytest.param(False, marks=pytest.mark.slow)])

@@ -138,9 +138,9 @@ def test_no_transfer_of_eight_clients_fails_over_restarts(tmp_path: Path, restar
                 assert turn or upload.poll() is None, "the slow upload must last over a restart"
                 restart(found)
             stop.touch()
-            told = [(client, *client.communicate(timeout=120)) for client in clients]
-            assert upload.wait(60) == 0, upload.stderr and upload.stderr.read()
-            assert [d.wait(60) for d in downloads] == [0, 0, 0]
+            told = [(client, *client.communicate(timeout=240)) for client in clients]
+            assert upload.wait(120) == 0, upload.stderr and upload.stderr.read()
+            assert [d.wait(120) for d in downloads] == [0, 0, 0]
         assert wrong == []
         for client, out, error in told:
             assert client.returncode == 0, error.decode()[-3000:]

@@ -45,7 +45,7 @@ def spend(tree: Gateways, statuses: "Counter[int | str]", until: Callable[[], bo
     """Call until the budget or the time is at its end."""
 
     def call() -> None:
-        end = time.monotonic() + 60
+        end = time.monotonic() + 150
         while time.monotonic() < end and not until():
             # a connection for each, so that every worker has its part
             with contextlib.suppress(httpx.HTTPError), tree.client() as client:
@@ -74,10 +74,10 @@ def test_machines_together_spend_one_budget_and_not_more(
             tree.place(budgeted(provider, calls))
             tree.start()
         threads = [spend(tree, statuses, lambda: statuses["budget_exceeded"] >= 12) for tree in (*trees, *trees)]
-        until(lambda: statuses[200] >= calls // 5, 90)
+        until(lambda: statuses[200] >= calls // 5)
         os.kill(trees[0].pids[0], signal.SIGKILL)
         for thread in threads:
-            thread.join(90)
+            thread.join(160)
             assert not thread.is_alive()
         assert statuses["budget_exceeded"] > 0
     finally:
@@ -98,16 +98,19 @@ def test_without_redis_a_machine_spends_its_slice_then_refuses_and_goes_on_when_
     try:
         tree.start()
         with tree.client() as client:
-            until(lambda: tree.post(client, "fake/gpt-test", max_tokens=7).status_code == 200, 90)
+            until(lambda: tree.post(client, "fake/gpt-test", max_tokens=7).status_code == 200)
             redis.stop()
-            until(lambda: tree.post(client, "fake/gpt-test", max_tokens=7).status_code == 503, 90)
-            refused = tree.post(client, "fake/gpt-test", max_tokens=7)
-            assert refused.json()["error"]["code"] == "limits_unreachable" and "retry-after" in refused.headers
+
+            def is_out_of_reach() -> bool:
+                refused = tree.post(client, "fake/gpt-test", max_tokens=7)
+                return outcome(refused) == "limits_unreachable" and "retry-after" in refused.headers
+
+            until(is_out_of_reach)
             ready = client.get("/health/ready")
             assert (ready.status_code, ready.json()["checks"]["limits"]) == (503, "out of reach")
             redis.start()
-            until(lambda: tree.post(client, "fake/gpt-test", max_tokens=7).status_code == 200, 90)
-            until(lambda: client.get("/health/ready").status_code == 200, 90)
+            until(lambda: tree.post(client, "fake/gpt-test", max_tokens=7).status_code == 200)
+            until(lambda: client.get("/health/ready").status_code == 200)
     finally:
         tree.stop()
     assert PASSWORD not in tree.log
@@ -128,11 +131,11 @@ def test_what_a_worker_that_never_comes_back_had_not_spent_is_free_again(
     def lost_has() -> int:
         names = redis.ask("hkeys", pot).split()
         lost.extend(name[2:] for name in names if name.startswith("e:") and name.endswith("gw2a") and not lost)
-        return int(redis.ask("hget", pot, f"g:{lost[0]}")) if lost else 0
+        return int(redis.ask("hget", pot, f"g:{lost[0]}").strip() or 0) if lost else 0
 
     lost: list[str] = []
     try:
-        until(lambda: lost_has() > 0 and statuses[200] > 40, 90)
+        until(lambda: lost_has() > 0 and statuses[200] > 40)
     finally:
         os.killpg(tree.process.pid, signal.SIGKILL)
         tree.process.wait(60)
@@ -141,9 +144,9 @@ def test_what_a_worker_that_never_comes_back_had_not_spent_is_free_again(
     tree.workers = 1
     try:
         tree.start()
-        until(lambda: redis.ask("hget", pot, f"e:{lost[0]}").strip() == "taken back", 90)
+        until(lambda: redis.ask("hget", pot, f"e:{lost[0]}").strip() == "taken back")
         redis.ask("flushall")
-        until(lambda: redis.ask("hget", pot, f"e:{lost[0]}").strip() == "taken back", 90)
+        until(lambda: redis.ask("hget", pot, f"e:{lost[0]}").strip() == "taken back")
     finally:
         tree.stop()
     told = int(redis.ask("hget", pot, f"b:{lost[0]}"))
@@ -163,8 +166,8 @@ def test_a_server_and_its_gateway_count_requests_together(
         tree = Gateways(server.folder, workers=1, ECOTONE_LIMITS_URL=redis.url, FAR_API_KEY="sk-far")
         try:
             tree.start()
-            until(lambda: _models(tree.url, key) == _models(server.url, key) == 200, 90)
-            until(lambda: _chat(server.url, key)[0] == 200, 90)  # an empty Redis lends nothing for a lease's time
+            until(lambda: _models(tree.url, key) == _models(server.url, key) == 200)
+            until(lambda: _chat(server.url, key)[0] == 200)  # an empty Redis lends nothing for a lease's time
             began = time.monotonic()
             statuses = [_chat(url, key) for _ in range(12) for url in (server.url, tree.url)]
             took = time.monotonic() - began
@@ -182,11 +185,16 @@ def _models(url: str, key: str) -> int:
 
 
 def _chat(url: str, key: str) -> tuple[int, str]:
-    """The status, and the code of a refusal."""
+    """The status, and the code of a refusal; asked again where Redis took longer than it may, on a busy machine."""
     body = {"model": "far/gpt-test", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 7}
     headers = {"authorization": f"Bearer {key}"}
-    answer = httpx.post(f"{url}/v1/chat/completions", json=body, headers=headers, timeout=120)
-    return answer.status_code, answer.json().get("error", {}).get("code", "")
+    end = time.monotonic() + 60
+    while True:
+        answer = httpx.post(f"{url}/v1/chat/completions", json=body, headers=headers, timeout=120)
+        told = answer.status_code, answer.json().get("error", {}).get("code", "")
+        if told != (503, "limits_unreachable") or time.monotonic() > end:
+            return told
+        time.sleep(0.1)
 
 
 @pytest.mark.parametrize(

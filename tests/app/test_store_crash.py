@@ -12,7 +12,7 @@ ROUNDS = 25
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_nothing_acknowledged_is_lost_and_nothing_is_half_there(tmp_path: Path) -> None:
     seed = int(os.environ.get("ECOTONE_TEST_SEED") or secrets.randbelow(10**6))
     print(f"seed {seed}; ECOTONE_TEST_SEED={seed} draws the same")

@@ -38,7 +38,7 @@ def hf(server: Running, client: str, home: Path, *argv: str) -> "subprocess.Comp
     env = clean_environment(
         HF_ENDPOINT=server.url, HF_TOKEN=ADMIN, HF_HOME=str(home), HF_HUB_DISABLE_TELEMETRY="1", NO_COLOR="1"
     )
-    return subprocess.run([environment(client) / "hf", *argv], env=env, capture_output=True, text=True, timeout=200)
+    return subprocess.run([environment(client) / "hf", *argv], env=env, capture_output=True, text=True, timeout=280)
 
 
 def digest(folder: Path) -> dict[str, str]:

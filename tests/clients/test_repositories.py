@@ -53,7 +53,7 @@ def do(server: Running, tmp_path: Path, client: str, code: str, **more: str) -> 
     script = tmp_path / "task.py"
     script.write_text(PROLOGUE + code + "\nprint('FOUND', json.dumps(found))\n")
     argv = [environment(client) / "python", script, client]
-    done = subprocess.run(argv, env=home(server, tmp_path, **more), capture_output=True, text=True, timeout=300)
+    done = subprocess.run(argv, env=home(server, tmp_path, **more), capture_output=True, text=True, timeout=600)
     assert done.returncode == 0 and "FOUND" in done.stdout, done.stdout[-2000:] + done.stderr[-4000:]
     return json.loads(done.stdout.rpartition("FOUND ")[2])
 

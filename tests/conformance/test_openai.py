@@ -15,7 +15,6 @@ def columns(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Column]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_what_the_sdk_can_do_through_a_bare_proxy_it_can_do_through_the_gateway(columns: dict[str, Column]) -> None:
     wrong = {test: why for test, why in table.lost(columns).items() if table.group(test) is None}
     assert not wrong, "\n".join(f"{test}: {why[:300]}" for test, why in wrong.items())

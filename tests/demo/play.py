@@ -4,8 +4,10 @@ Starts `ecotone up` in a temporary folder, makes a tiny LLaMA, takes MiniLM from
 tunes, audits and replays. Ends with status 1 and the step's name when something is not as it must be.
 """
 
+import contextlib
 import json
 import os
+import random
 import re
 import shlex
 import shutil
@@ -94,9 +96,7 @@ def clients() -> Path:
 
 
 def start(stage: Stage) -> subprocess.Popen[bytes]:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     stage.env |= {
         "ECOTONE_DATA": str(stage.folder / "data"),
@@ -112,17 +112,30 @@ def start(stage: Stage) -> subprocess.Popen[bytes]:
     print("\n$ ecotone up", flush=True)
     log = open(stage.folder / "server.log", "wb")
     server = subprocess.Popen([BIN / "ecotone", "up"], env=stage.env, cwd=stage.folder, stdout=log, stderr=log)
-    for _ in range(300):
-        must(server.poll() is None, (stage.folder / "server.log").read_text()[-2000:])
-        try:
-            urllib.request.urlopen(url + "/health", timeout=2)
-            break
-        except OSError:
-            time.sleep(0.2)
+    end = time.monotonic() + 120
+    while not answers(url):
+        must(server.poll() is None and time.monotonic() < end, (stage.folder / "server.log").read_text()[-2000:])
+        time.sleep(0.2)
     print((stage.folder / "server.log").read_text().strip(), flush=True)
     token = (stage.folder / "data" / "admin-token").read_text().strip()
     stage.env |= {"ECOTONE_TOKEN": token, "HF_TOKEN": token}
     return server
+
+
+def free_port() -> int:
+    """Below those that the system gives to whoever connects."""
+    while True:
+        with socket.socket() as s, contextlib.suppress(OSError):
+            s.bind(("127.0.0.1", port := random.SystemRandom().randrange(10_240, 32_768)))
+            return port
+
+
+def answers(url: str) -> bool:
+    try:
+        urllib.request.urlopen(url + "/health", timeout=20).close()
+    except OSError:
+        return False
+    return True
 
 
 def publish(stage: Stage, minilm: Path) -> None:
@@ -262,7 +275,7 @@ def main() -> None:
             why(stage)
         finally:
             server.terminate()
-            server.wait(60)
+            server.wait(120)
     print(f"\ndemo: all nine steps passed in {time.monotonic() - began:.0f} s")
 
 

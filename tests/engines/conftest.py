@@ -70,7 +70,7 @@ def served(made: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> I
 
 def client_of(socket: str | None) -> httpx.Client:
     assert socket is not None
-    return httpx.Client(transport=httpx.HTTPTransport(uds=socket), base_url="http://engine", timeout=60)
+    return httpx.Client(transport=httpx.HTTPTransport(uds=socket), base_url="http://engine", timeout=120)
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def connect() -> Callable[[str | None], httpx.Client]:
 
 @pytest.fixture
 def until() -> Callable[..., None]:
-    def wait(condition: Callable[[], object], seconds: float = 90.0) -> None:
+    def wait(condition: Callable[[], object], seconds: float = 300.0) -> None:
         end = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < end, "it did not happen in time"

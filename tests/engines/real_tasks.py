@@ -15,7 +15,7 @@ def asked(url: str, key: str) -> dict[str, Any]:
     import numpy
 
     def at(model: str) -> Any:
-        return huggingface_hub.InferenceClient(model=f"{url}/models/demo/{model}", token=key, timeout=60)
+        return huggingface_hub.InferenceClient(model=f"{url}/models/demo/{model}", token=key, timeout=180)
 
     said = [{"role": "user", "content": QUESTION}]
     told: dict[str, Any] = {}

@@ -18,7 +18,7 @@ from ecotone.storage import Content
 from ecotone.vocabulary import ModelKind, Verdict
 from tests.stores import empty_database
 
-PACE = Pace(start=120, first_pause=0.3, probe_every=0.5, grace=3, settle=0.3, look=0.1)
+PACE = Pace(start=300, first_pause=0.3, probe_every=0.5, grace=3, settle=0.3, look=0.1)
 
 
 _DATABASES: dict[Path, str] = {}  # of folders, whose engines may be started again

@@ -12,6 +12,7 @@ import pytest
 
 from tests.app.gateways import Gateways
 from tests.engines.test_engines import adapter
+from tests.receiver import until
 from tests.running import Running, running
 
 pytestmark = pytest.mark.slow
@@ -28,7 +29,7 @@ def row(found: Running, model: str = "demo/llama") -> Any:
     return next(d for d in found.told("ps") if d["model"] == model)
 
 
-def until(found: Running, state: str, seconds: float = 60) -> Any:
+def until_it_is(found: Running, state: str, seconds: float = 300) -> Any:
     end = time.monotonic() + seconds
     while (told := row(found))["state"] != state:
         assert time.monotonic() < end, told
@@ -40,36 +41,52 @@ def ask(client: httpx.Client, **more: Any) -> httpx.Response:
     return client.post("/v1/completions", json=BODY | more)
 
 
+def until_answered(client: httpx.Client, **more: Any) -> httpx.Response:
+    end = time.monotonic() + 300
+    while (answer := ask(client, **more)).status_code != 200:
+        assert time.monotonic() < end, answer.text
+        time.sleep(0.1)
+    return answer
+
+
 def test_replicas_share_the_load_and_a_sleeping_model_is_woken_from_every_gateway(
     tmp_path: Path, made: dict[str, Path]
 ) -> None:
-    with running(tmp_path) as found:
+    with running(tmp_path, ECOTONE_ENGINE_WAIT="280") as found:
+        found.http.timeout = 300
         publish(found, "demo/llama", made["llama"])
-        told = found.told("deploy", "demo/llama", "--replicas", "2", "--idle", "3s", "--threads", "1")
-        assert told["state"] == "ready" and [r["state"] for r in told["replicas"]] == ["ready", "ready"]
-        assert told["options"] == {"replicas": 2, "idle": 3.0, "threads": 1} and "pid" not in told["replicas"][0]
+
+        def deploy(idle: str) -> Any:
+            told = found.told("deploy", "demo/llama", "--replicas", "2", "--idle", idle, "--threads", "1")
+            assert told["state"] == "ready" and [r["state"] for r in told["replicas"]] == ["ready", "ready"]
+            return told
+
+        told = deploy("1h")
+        assert told["options"] == {"replicas": 2, "idle": 3600.0, "threads": 1} and "pid" not in told["replicas"][0]
         with ThreadPoolExecutor(8) as pool:
             answers = list(pool.map(lambda _: ask(found.http), range(16)))
         assert {a.status_code for a in answers} == {200}, answers[0].text
         assert len({a.json()["choices"][0]["text"] for a in answers}) == 1
-        deployed = found.http.get("/api/ecotone/v1/deployments/demo/llama").json()
-        assert deployed["memory"] > 50 << 20 and deployed["info"]["architecture"] == "LlamaForCausalLM"
-        while (asleep := until(found, "idle"))["progress"] is not None:
+        assert told["info"]["architecture"] == "LlamaForCausalLM"
+        until(lambda: (row(found)["memory"] or 0) > 50 << 20)
+        deploy("3s")
+        while (asleep := until_it_is(found, "idle"))["progress"] is not None:
             assert asleep["progress"] == "unloading"
             time.sleep(0.2)
         assert asleep["replicas"] == [] and asleep["error"] is None
         assert ask(found.http).status_code == 200, "the first call loads it"
-        until(found, "idle")
+        until_it_is(found, "idle")
         gateways = Gateways(tmp_path, workers=1, **{k: v for k, v in found.env.items() if k.startswith("ECOTONE_")})
         gateways.start()
         try:
             headers = {"authorization": f"Bearer {found.env['ECOTONE_TOKEN']}"}
-            with httpx.Client(base_url=gateways.url, headers=headers, timeout=90) as client:
+            with httpx.Client(base_url=gateways.url, headers=headers, timeout=300) as client:
                 assert ask(client).status_code == 200, "a gateway process has it loaded by its owner"
         finally:
-            gateways.signal(signal.SIGTERM)
+            gateways.stop()
+        deploy("90s")
         lines = found.cli("ps").stdout.splitlines()
-        assert "replicas" in lines[0] and "2/2" in lines[1] and "idle=3s" in lines[1], lines
+        assert "replicas" in lines[0] and "2/2" in lines[1] and "idle=90s" in lines[1], lines
 
 
 def test_an_engine_that_takes_long_is_named_with_its_progress(tmp_path: Path, made: dict[str, Path]) -> None:
@@ -79,9 +96,11 @@ def test_an_engine_that_takes_long_is_named_with_its_progress(tmp_path: Path, ma
         assert told["state"] == "idle"
         refused = ask(found.http)
         assert refused.status_code == 503 and int(refused.headers["retry-after"]) > 0
-        assert "loading" in refused.text or "starting" in refused.text, refused.text
-        until(found, "ready")
-        assert ask(found.http).status_code == 200
+        while not any(word in refused.text for word in ("loading", "starting")):  # it may not have begun by then
+            refused = ask(found.http)
+            assert refused.status_code == 503, refused.text
+        until_it_is(found, "ready")
+        until_answered(found.http)
 
 
 def test_an_adapter_is_called_by_its_own_name_and_its_base_by_nobody(tmp_path: Path, made: dict[str, Path]) -> None:
@@ -101,9 +120,7 @@ def test_an_adapter_is_called_by_its_own_name_and_its_base_by_nobody(tmp_path: P
         pid = int(next(p for p in os.listdir("/proc") if p.isdigit() and _is_engine(p, tmp_path)))
         os.kill(pid, signal.SIGKILL)
         assert ask(found.http, model="demo/tuned").status_code in (200, 502, 503)
-        end = time.monotonic() + 60
-        while (again := ask(found.http, model="demo/tuned")).status_code != 200:
-            assert time.monotonic() < end, again.text
+        again = until_answered(found.http, model="demo/tuned")
         assert again.json()["choices"] == answer.json()["choices"], "never the base in the adapter's place"
 
 

@@ -153,12 +153,13 @@ def test_an_idle_engine_is_unloaded_and_the_first_call_loads_it(tmp_path: Path, 
 @pytest.mark.slow
 def test_calls_by_openais_face_keep_a_model_loaded(engines: Engines, connect: Connect, until: Until) -> None:
     """ollama #3645: what keeps a model loaded has no effect through OpenAI's face. Each call begins the time anew."""
-    made = engines.serve("demo/llama", "main", (), SYSTEM, Options(idle=3))
-    for _ in range(5):
-        time.sleep(1)
+    made = engines.serve("demo/llama", "main", (), SYSTEM, Options(idle=600))
+    for _ in range(2):
+        until(lambda: (one(engines).idle_left or 0) < 597)
+        left = one(engines).idle_left or 0
         assert says(connect, made.socket)
-        assert one(engines).pid == made.pid
-    assert (one(engines).idle_left or 0) > 1, "the time that is left is told"
+        until(lambda left=left: (one(engines).idle_left or 0) > left)
+    engines.serve("demo/llama", "main", (), SYSTEM, Options(idle=0.2))
     until(lambda: one(engines).state == IDLE)
 
 
@@ -197,9 +198,9 @@ def test_the_engine_used_longest_ago_makes_room_and_a_pinned_one_does_not(
 ) -> None:
     settings = Settings(data=tmp_path, engine_memory=1000 << 20)  # room for one tiny engine beside its process, or two
     with running(tmp_path, shelf, settings=settings) as engines:
-        engines.serve("demo/llama", "main", (), SYSTEM)
+        engines.serve("demo/llama", "main", (), SYSTEM, Options(idle=3600))
         engines.serve("demo/other", "main", (), SYSTEM, Options(pin=True))
-        time.sleep(2)
+        until(lambda: one(engines).memory and (one(engines).idle_left or 0) < 3598)  # in use no longer
         engines.serve("demo/bert", "main", (), SYSTEM)
         assert {d.model: d.state for d in engines.deployments()} == {
             "demo/bert": READY,
@@ -253,7 +254,7 @@ def test_what_was_verified_is_not_read_again(engines: Engines, tmp_path: Path) -
 def test_an_engine_that_stands_still_under_a_call_is_replaced(
     tmp_path: Path, shelf: Shelf, connect: Connect, until: Until
 ) -> None:
-    pace = Pace(start=120, first_pause=0.1, probe_every=30, probe_within=0.5, probes=2, grace=0.5, stall=1)
+    pace = Pace(start=300, first_pause=0.1, probe_every=3600, probe_within=5, probes=2, grace=0.5, stall=5)
     with running(tmp_path, shelf, pace=pace) as engines:
         made = engines.serve("demo/llama", "main", (), SYSTEM)
         over = threading.Event()
@@ -261,13 +262,11 @@ def test_an_engine_that_stands_still_under_a_call_is_replaced(
             calls = [pool.submit(asking, connect, made.socket, over) for _ in range(3)]
             until(lambda: one(engines).running > 0)
             os.kill(made.pid or 0, signal.SIGSTOP)
-            stopped = time.monotonic()
-            until(lambda: one(engines).state != READY, 60)
-            assert time.monotonic() - stopped < 25, "found by its silence under a call, not by the next health check"
-            assert "hangs" in (one(engines).error or "")
+            # by its silence under a call: the next health check is an hour away
+            until(lambda: "hangs" in (one(engines).error or ""))
             over.set()
-            assert all(isinstance(call.exception(60), httpx.HTTPError) for call in calls)
-        until(lambda: one(engines).state == READY, 60)
+            assert all(isinstance(call.exception(120), httpx.HTTPError) for call in calls)
+        until(lambda: one(engines).state == READY)
 
 
 @pytest.mark.slow
@@ -281,7 +280,7 @@ def test_more_replicas_come_while_calls_wait(engines: Engines, connect: Connect,
         for _ in range(3):
             pool.submit(asking, connect, made.socket, over)
         try:
-            until(lambda: len(one(engines).sockets) == 2, 90)
-            assert one(engines).tokens_per_second > 0
+            until(lambda: len(one(engines).sockets) == 2)
+            until(lambda: one(engines).tokens_per_second > 0)
         finally:
             over.set()

@@ -15,7 +15,7 @@ from tests.engines import real_tasks, tiny_encoders
 from tests.engines.test_calls import publish
 from tests.running import ADMIN, Running, running
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.slow
 
 ANSWER = "The capital of France is Paris."
 ANSWERS = {
@@ -76,7 +76,7 @@ def test_each_task_of_each_family_is_answered_to_clients_of_each_age(server: Run
         [environment(name) / "python", real_tasks.__file__, server.url, ADMIN],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         env={"NO_PROXY": "*", "PATH": os.environ.get("PATH", "")},
     )
     assert done.returncode == 0, done.stderr[-3000:]

@@ -1,13 +1,12 @@
 """Memory shared by models of different owners: who asks for too much takes nothing from others, nor learns of them."""
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from ecotone.accounts import SYSTEM
-from ecotone.engines import Options
+from ecotone.engines import Deployment, Options
 from ecotone.engines.memory import Claim, Memory
 from ecotone.settings import Settings
 from ecotone.vocabulary import DeploymentState
@@ -37,11 +36,15 @@ def test_a_call_of_a_model_that_never_fits_unloads_nobody(
         more.truncate(40 << 20)
     shelf.put("demo/large", large)
     with running(tmp_path, shelf, settings=Settings(data=tmp_path, engine_memory=480 << 20)) as engines:
-        pid = engines.serve("demo/llama", "main", (), SYSTEM).pid
+
+        def one(model: str) -> Deployment:
+            return next(d for d in engines.deployments() if d.model == model)
+
+        pid = engines.serve("demo/llama", "main", (), SYSTEM, Options(idle=3600)).pid
         engines.serve("demo/large", "main", (), SYSTEM, Options(on_demand=True))
-        time.sleep(2)  # until the other one has been idle for long enough to be unloaded
+        # until the other one has been idle for long enough to be unloaded
+        until(lambda: one("demo/llama").memory and (one("demo/llama").idle_left or 0) < 3598)
         for _ in range(2):
             engines.wake("demo/large")
-            until(lambda: next(d for d in engines.deployments() if d.model == "demo/large").error)
-        other = next(d for d in engines.deployments() if d.model == "demo/llama")
-        assert (other.state, other.pid) == (DeploymentState.READY, pid)
+            until(lambda: one("demo/large").error)
+        assert (one("demo/llama").state, one("demo/llama").pid) == (DeploymentState.READY, pid)

@@ -1,5 +1,6 @@
 """Adapters on one copy of their base: each a deployment of its own, on an engine that nobody else may call."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -66,9 +67,8 @@ def test_adapters_are_back_before_their_base_is_called_again_after_a_crash(
     before = engines.serve("demo/a1", "main", (), SYSTEM)
     text = says(connect, before.socket, model=before.engine_model)
     os.kill(before.pid or 0, signal.SIGKILL)
-    until(lambda: one(engines, "demo/a1").state != READY, 1)
-    assert one(engines, "demo/a1").sockets == ()
-    until(lambda: one(engines, "demo/a1").state == READY, 60)
+    until(lambda: one(engines, "demo/a1").sockets == ())
+    until(lambda: one(engines, "demo/a1").state == READY)
     after = one(engines, "demo/a1")
     assert after.pid != before.pid and says(connect, after.socket, model=after.engine_model) == text
 
@@ -118,7 +118,7 @@ def test_adapters_are_restored_on_one_copy(tmp_path: Path, adapted: Shelf, conne
     with running(tmp_path, adapted) as engines:
         engines.restore()
         assert {d.state for d in engines.deployments()} == {DeploymentState.STARTING}
-        until(lambda: {d.state for d in engines.deployments()} == {READY}, 60)
+        until(lambda: {d.state for d in engines.deployments()} == {READY})
         first, second = engines.deployments()
         assert first.pid == second.pid and first.projects == ("shop",) and first.options.idle == 3600
         assert says(connect, first.socket, model=first.engine_model)
@@ -128,13 +128,20 @@ def test_adapters_are_restored_on_one_copy(tmp_path: Path, adapted: Shelf, conne
 def test_an_idle_base_takes_its_adapters_along_and_brings_them_back(
     engines: Engines, adapted: Shelf, connect: Connect, until: Until
 ) -> None:
-    before = engines.serve("demo/a1", "main", (), SYSTEM, Options(idle=0.5))
+    before = engines.serve("demo/a1", "main", (), SYSTEM)
     text = says(connect, before.socket, model=before.engine_model)
+    assert engines.serve("demo/a1", "main", (), SYSTEM, Options(idle=0.5)).pid == before.pid
     until(lambda: one(engines, "demo/a1").state == DeploymentState.IDLE)
     assert one(engines, "demo/a1").loadable
-    engines.wake("demo/a1")
-    until(lambda: one(engines, "demo/a1").state == READY)
-    assert says(connect, one(engines, "demo/a1").socket, model=before.engine_model) == text
+
+    def says_the_same() -> bool:
+        engines.wake("demo/a1")  # a busy machine may ask so late that it is idle again
+        socket = one(engines, "demo/a1").socket
+        with contextlib.suppress(httpx.HTTPError):
+            return socket is not None and says(connect, socket, model=before.engine_model) == text
+        return False
+
+    until(says_the_same)
 
 
 @pytest.mark.slow

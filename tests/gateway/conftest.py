@@ -69,7 +69,7 @@ class Provider:
                 if "redirects" in model:
                     return self.answer(307, {}, {"location": "http://169.254.169.254/"})
                 if "stalls" in model and not body.get("stream"):
-                    provider.stopped.wait(20)
+                    provider.stopped.wait(90)
                 if self.path.endswith("/embeddings"):
                     data = [{"object": "embedding", "index": 0, "embedding": [0.5]}]
                     return self.answer(200, {"object": "list", "data": data, "model": model, "usage": USAGE})
@@ -109,7 +109,7 @@ class Provider:
                         self.connection.shutdown(socket.SHUT_RDWR)
                         return None
                     if i > 5 and "stalls" in model:
-                        provider.stopped.wait(20)
+                        provider.stopped.wait(90)
                         return None
                     if i > 5 and "errs" in model:
                         self.event({"error": {"message": f"overloaded by {text}"}})

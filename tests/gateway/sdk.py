@@ -29,7 +29,7 @@ def call(asked: dict[str, Any]) -> dict[str, Any]:
     place = asked["url"], asked["key"]
     with making:
         if place not in clients:
-            clients[place] = openai.OpenAI(base_url=asked["url"], api_key=asked["key"], max_retries=0, timeout=50)
+            clients[place] = openai.OpenAI(base_url=asked["url"], api_key=asked["key"], max_retries=0, timeout=100)
         client = clients[place].with_options(max_retries=asked["retries"])
     body = asked["body"]
     try:
@@ -70,7 +70,7 @@ def call(asked: dict[str, Any]) -> dict[str, Any]:
 class Sdk:
     """The other end of that process. May be called from several threads."""
 
-    def __init__(self, process: "subprocess.Popen[str]", *, patience: float = 60) -> None:
+    def __init__(self, process: "subprocess.Popen[str]", *, patience: float = 120) -> None:
         self._process = process
         self._patience = patience
         self._ids = itertools.count()

@@ -2,8 +2,9 @@
 
     python spender.py WHERE NAME JOURNAL LIMITS.json SECONDS CALL_SECONDS
 
-WHERE is the supervisor's socket or redis://...; each line of the journal is written before what it says is done, as the
-ledger's records are: `+ID COST` a call began, `-ID COST` it settled. The last line of the output is a sum in JSON.
+It says that it is ready, and begins at a line on its standard input. WHERE is the supervisor's socket or redis://...;
+each line of the journal is written before what it says is done, as the ledger's records are: `+ID COST` a call began,
+`-ID COST` it settled. The last line of the output is a sum in JSON.
 """
 
 import asyncio
@@ -22,6 +23,8 @@ from ecotone.gateway.leases import Coordinator, Slices
 from ecotone.gateway.limits import Limiter
 from ecotone.gateway.refusals import NotLeased
 from ecotone.gateway.snapshot import Limit
+
+_SOME = 30
 
 
 def totals(journals: Path, budget: str, window: str) -> dict[str, dict[str, tuple[str, int]]]:
@@ -44,6 +47,8 @@ async def spend(where: str, name: str, journal: Path, limits: Path, seconds: flo
     chosen = msgspec.json.decode(limits.read_bytes(), type=dict[str, Limit])
     limiter.use(chosen)
     background = asyncio.create_task(slices.run())
+    print("ready", flush=True)
+    await asyncio.to_thread(sys.stdin.readline)
     began = time.monotonic()
     done, refused = 0, dict[str, int]()
     dry: float | None = None  # when money was refused first
@@ -80,11 +85,13 @@ async def spend(where: str, name: str, journal: Path, limits: Path, seconds: flo
     number = 0
 
     def goes_on() -> bool:
-        """For so many seconds; where there is a budget, on a slow machine, until it is spent and a moment longer."""
+        """For so many seconds; on a slow machine until a budget is spent and a moment more, or some calls are made."""
         now = time.monotonic()
-        if now < began + seconds or not any(limit.budgets for limit in chosen.values()):
-            return now < began + seconds
-        return now < began + 45 and (dry is None or now < dry + 2)
+        if now < began + seconds:
+            return True
+        if not any(limit.budgets for limit in chosen.values()):
+            return now < began + 90 and done <= _SOME
+        return now < began + 90 and (dry is None or now < dry + 2)
 
     async def caller() -> None:
         nonlocal number
@@ -93,7 +100,6 @@ async def spend(where: str, name: str, journal: Path, limits: Path, seconds: flo
             await call(number)
             await asyncio.sleep(0)
 
-    print("ready", flush=True)
     await asyncio.gather(*(caller() for _ in range(8)))
     slices.end()
     await background

@@ -118,7 +118,7 @@ def test_inference_client_of_each_age_is_answered(house: Any, engine: Engine, na
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
+        timeout=280,
         env={"NO_PROXY": "*", "PATH": os.environ.get("PATH", "")},
     )
     check_answers(json.loads(done.stdout))

@@ -95,7 +95,7 @@ def past_us(server: Running, python: str | Path) -> tuple[dict[str, Any], int]:
         "HF_HOME": str(server.folder / "hf"),
     }  # fmt: skip
     done = subprocess.run(
-        [python, "-c", _PAST_US, server.url, "eck_any"], capture_output=True, text=True, env=env, timeout=200
+        [python, "-c", _PAST_US, server.url, "eck_any"], capture_output=True, text=True, env=env, timeout=280
     )
     elsewhere.listener.close()
     return json.loads(done.stdout), elsewhere.calls

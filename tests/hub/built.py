@@ -55,7 +55,7 @@ class Built:
             time.sleep(0.01)
         self.http = httpx.Client(base_url=self.url, timeout=120)
         self.tokens = self._tokens()
-        self.admin = httpx.Client(base_url=self.url, headers=bearer(ADMIN), timeout=60)
+        self.admin = httpx.Client(base_url=self.url, headers=bearer(ADMIN), timeout=120)
 
     def _tokens(self) -> dict[str, str | None]:
         accounts = self.services.accounts

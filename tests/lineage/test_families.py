@@ -1,7 +1,9 @@
 """The tiny families: every derivation found and named, and never an independent model taken for one."""
 
+import contextlib
 import itertools
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -269,9 +271,14 @@ def test_families_of_other_seeds_are_found_and_named() -> None:
     seed, share, kinds = 31, 0.2, ("B", "C", "A2", "ft", "cpt", "lora")
     folder = Path(tempfile.gettempdir()) / f"ecotone-tiny-family-{seed}-{share}"
     if not (folder / "lora/model.safetensors").is_file():
-        script = [sys.executable, "-m", "tests.lineage.training", folder, "--seed", str(seed), "--share", str(share)]
+        draft = Path(tempfile.mkdtemp(prefix=f"{folder.name}-"))  # whole or not there: others may look for it
+        script = [sys.executable, "-m", "tests.lineage.training", draft, "--seed", str(seed), "--share", str(share)]
         root = Path(__file__).resolve().parent.parent.parent
         subprocess.run([*script, "--kinds", ",".join(kinds)], check=True, cwd=root)
+        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another process was quicker
+            draft.rename(folder)
+        shutil.rmtree(draft, ignore_errors=True)
     source = {n: open_weights(folder / n) for n in ("A", *kinds)}
     for x, y in itertools.permutations("ABC", 2):
         assert compare(source[x], source[y]).related is Related.NO, (x, y)

@@ -10,7 +10,10 @@ from typing import Any
 
 @contextlib.contextmanager
 def woken_by_signals(signals: "deque[int]") -> Iterator[int]:
-    """A descriptor that can be read when a signal came; the signal itself is in the queue by then."""
+    """A descriptor that can be read when a signal came; the signal itself is in the queue by then.
+
+    Behind the block the process ends: who signals once more than is needed does not make a failure of it.
+    """
     ours, theirs = os.pipe()
     for descriptor in (ours, theirs):
         os.set_blocking(descriptor, False)
@@ -19,15 +22,17 @@ def woken_by_signals(signals: "deque[int]") -> Iterator[int]:
         if number != signal.SIGCHLD:
             signals.append(number)
 
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
-    before = {number: signal.signal(number, note) for number in numbers}
+    ends = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    for number in (*ends, signal.SIGCHLD):
+        signal.signal(number, note)
     woken = signal.set_wakeup_fd(theirs, warn_on_full_buffer=False)
     try:
         yield ours
     finally:
         signal.set_wakeup_fd(woken)
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number in ends:
+            signal.signal(number, signal.SIG_IGN)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.close(ours)
         os.close(theirs)
 

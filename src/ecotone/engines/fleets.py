@@ -97,6 +97,11 @@ class Fleet:
         return bool(self.replicas) and not self.lacks_room
 
     @property
+    def is_coming(self) -> bool:
+        """Whether a replica loads for the first time: somebody waits for it."""
+        return any(r.state == DeploymentState.STARTING and not r.restarts for r in self.replicas)
+
+    @property
     def busy(self) -> bool:
         return any(replica.busy for replica in self.replicas)
 
@@ -124,14 +129,21 @@ class Fleet:
                 if not self._ending:
                     self.leaving = False
             elif not self.is_loaded:
-                self.replicas = [self._start(self, number, patient) for number in range(self._fewest)]
+                self.replicas = self._started(patient)
             else:
                 return
         self._changed()
 
+    def _started(self, patient: bool) -> list[Supervised]:
+        self.touched = time.monotonic()
+        return [self._start(self, number, patient) for number in range(self._fewest)]
+
     def wait_ready(self, seconds: float) -> None:
-        """Return when all replicas answer. Raises what the first that does not raises."""
+        """Return when all replicas answer; where they are just being unloaded, those that follow. Raises what the first
+        that does not raises."""
         end = time.monotonic() + seconds
+        while self._ending and not self._over and time.monotonic() < end:
+            time.sleep(0.05)
         for replica in list(self.replicas):
             replica.wait_ready(max(0.0, end - time.monotonic()))
 
@@ -153,11 +165,10 @@ class Fleet:
             self._ending = True
         self._stop_all()
         with self._lock:
-            self.replicas, self.leaving, self._ending = [], False, False
-            again = self._wanted
+            again = self._wanted and not self._over
+            self.replicas = self._started(patient=True) if again else []
+            self.leaving = self._ending = False
         self._changed()
-        if again:
-            self.load(patient=True)
         return not again
 
     def retire(self) -> None:

@@ -107,6 +107,8 @@ class Tending:
             return "pinned"
         if fleet.state != DeploymentState.READY:
             return str(fleet.state)
+        if fleet.is_coming:
+            return str(DeploymentState.STARTING)
         return "in use" if fleet.busy or now - fleet.used < _JUST_USED else None
 
     # -- time --------------------------------------------------------------------------------------------------------
@@ -120,7 +122,7 @@ class Tending:
 
     def _look(self, fleet: Fleet, users: Sequence[Options]) -> None:
         limit = self.limit(users)
-        if fleet.state != DeploymentState.READY:
+        if fleet.state != DeploymentState.READY or fleet.is_coming:
             return
         if limit is not None and not fleet.busy and time.monotonic() - fleet.used > limit:
             threading.Thread(target=fleet.unload, name="engines-unload", daemon=True).start()

@@ -16,7 +16,7 @@ def approve(at: Place, asked: Mapping[str, Any]) -> None:
 
     def send(path: str, fields: "dict[str, str] | None" = None) -> str:
         data = urllib.parse.urlencode(fields).encode() if fields is not None else None
-        with browser.open(at.url + path, data, timeout=120) as answer:
+        with browser.open(at.url + path, data, timeout=280) as answer:
             return str(answer.read().decode())
 
     page = send(f"/login/device?user_code={urllib.parse.quote(asked['user_code'])}")

@@ -33,7 +33,7 @@ def hf(at: Place, *argv: str, check: bool = True, home: str | None = None, **mor
         cwd=at.folder,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=280,
         stdin=subprocess.DEVNULL,
     )
     assert not check or done.returncode == 0, f"hf {' '.join(argv)}: {done.stdout[-600:]} {done.stderr[-900:]}"
@@ -49,7 +49,7 @@ def command(*words: str) -> Callable[[Callable[[Place], object]], Callable[[Plac
                 return do(at)
             except Exception:
                 asked = [HF, *called(at, *words), "--help"]
-                if subprocess.run(asked, env=at.environment(), capture_output=True, timeout=60).returncode != 0:
+                if subprocess.run(asked, env=at.environment(), capture_output=True, timeout=280).returncode != 0:
                     raise NotApplicable("this version has no such command") from None
                 raise
 

@@ -189,7 +189,7 @@ def stored_as_xet(at: Place, repo: str, path: str) -> None:
                 return
         time.sleep(0.2)
     raise AssertionError(
-        "a file that came by LFS has no Xet hash after 30 s, and the client copies only files with one"
+        "a file that came by LFS has no Xet hash after 90 s, and the client copies only files with one"
     )
 
 

@@ -92,7 +92,7 @@ class Place:
             cwd=self.folder,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=280,
         )
         assert not check or done.returncode == 0, done.stdout[-300:] + done.stderr[-1500:]
         return done

@@ -35,7 +35,7 @@ def only(*tools: str) -> Callable[[Callable[[Place], object]], Callable[[Place],
 def run(*argv: str | Path, at: Place, check: bool = True, **more: str | None) -> "subprocess.CompletedProcess[str]":
     more = {"GIT_TERMINAL_PROMPT": "0", "GIT_CONFIG_GLOBAL": "/dev/null", "HOME": str(at.folder), **more}
     done = subprocess.run(
-        [*argv], env=at.environment(**more), cwd=at.folder, capture_output=True, text=True, timeout=120
+        [*argv], env=at.environment(**more), cwd=at.folder, capture_output=True, text=True, timeout=280
     )
     assert not check or done.returncode == 0, f"{argv[:3]}: {done.stdout[-500:]} {done.stderr[-1000:]}"
     return done

@@ -19,10 +19,11 @@ from pathlib import Path
 
 
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-    return port
+    """Below those that the system gives to whoever connects."""
+    while True:
+        with socket.socket() as found, contextlib.suppress(OSError):
+            found.bind(("127.0.0.1", port := secrets.SystemRandom().randrange(10_240, 32_768)))
+            return port
 
 
 @contextlib.contextmanager

@@ -30,7 +30,7 @@ class Heard:
             self.events.append(event)
             self._news.notify_all()
 
-    def of(self, kind: type[Told], seconds: float = 60, *, like: Callable[[Told], bool] = lambda _: True) -> Told:
+    def of(self, kind: type[Told], seconds: float = 120, *, like: Callable[[Told], bool] = lambda _: True) -> Told:
         """The first event of a kind (and a likeness) from now on or before."""
 
         def found() -> Told | None:
@@ -42,7 +42,7 @@ class Heard:
         assert event is not None, self.running.failure("it ended")
         return event
 
-    def beat(self, like: Callable[[Beat], bool], seconds: float = 60) -> Beat:
+    def beat(self, like: Callable[[Beat], bool], seconds: float = 120) -> Beat:
         """A beat that is told after this call."""
         with self._news:
             self.events = [e for e in self.events if not isinstance(e, Beat)]
@@ -92,7 +92,7 @@ def started(
         assert heard.running.wait(60), "it was stopped and runs on"
 
 
-def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
+def until(condition: Callable[[], object], seconds: float = 120.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not happen in time"

@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from ecotone.gateway.links import Links
+from ecotone.gateway.links import Links, may_hold
+from ecotone.gateway.parsing import parse
 from ecotone.vocabulary import Invalid
 
 INSIDE = (
@@ -68,6 +69,28 @@ def test_a_long_body_whose_texts_nobody_looks_at_hides_none_either(house: Any) -
         body = asked(url)
         body["messages"].append({"role": "user", "content": "w" * 8000})
         assert house.raw(msgspec.json.encode(body)).status_code == status
+
+
+def test_bodies_that_are_looked_through_in_a_thread_hide_none(house: Any) -> None:
+    for url, status in (("http://10.0.0.1/", 400), ("data:image/png;base64," + "A" * 60_000, 200)):
+        body = asked(url)
+        body["messages"].append({"role": "user", "content": "w" * 100_000})
+        assert house.raw(msgspec.json.encode(body)).status_code == status
+
+
+def test_plain_texts_are_not_searched_for_addresses() -> None:
+    plain: list[dict[str, Any]] = [
+        {"model": "m", "messages": [{"role": "user", "content": 'see "image_url" at http://10.0.0.1/'}]},
+        {"model": "m", "messages": [{"role": "assistant", "content": None}, {"role": "user", "content": "w" * 8000}]},
+    ]
+    for body in plain:
+        for skimming in (False, True):
+            assert not may_hold(parse("chat", msgspec.json.encode(body), skimming=skimming))
+    for body in (asked("https://example.com/x"), {"model": "m", "messages": [{"file_url": "http://10.0.0.1/"}]}):
+        for skimming in (False, True):
+            assert may_hold(parse("chat", msgspec.json.encode(body), skimming=skimming))
+    inputs = {"model": "m", "input": [{"image_url": "http://10.0.0.1/"}]}
+    assert may_hold(parse("embeddings", msgspec.json.encode(inputs)))
 
 
 def test_what_is_allowed_inside_may_be_named(house: Any) -> None:

@@ -22,12 +22,33 @@ from ecotone.settings.allowed import Allowed
 _MARK: Final = b'_url"'
 _INSIDE: Final = (".local", ".localhost", ".internal", ".lan", ".intranet", ".corp", ".home.arpa")
 _TEXTS: Final = ("messages", "prompt", "input")
+_QUOTE: Final = ord('"')
+_NESTED: Final = frozenset({list, dict})
 _DATA: Final = re.compile(r"data:", re.IGNORECASE)
 
 
 def may_hold(request: Request) -> bool:
-    """Whether a body may hold an address: it names one in so many letters, or is written with escapes."""
+    """Whether a body may hold an address: there is more than plain texts, and it names one in so many letters or is
+    written with escapes."""
+    value = request.value
+    messages = value.get("messages")
+    has_parts = type(messages) is list and _has_parts(messages)
+    if not (has_parts or type(value.get("input")) is list or type(value.get("prompt")) is list):
+        return False
     return _MARK in request.raw or (not request.canonical and b"\\u" in request.raw)
+
+
+def _has_parts(messages: list[Any]) -> bool:
+    """Whether anything in messages is no text. Most have none, and few are looked at faster than many bytes."""
+    for message in messages:
+        if type(message) is not dict:
+            return True
+        for key, told in message.items():
+            if type(told) is not str and told is not None and not (type(told) is Raw and memoryview(told)[0] == _QUOTE):
+                return True
+            if key.endswith("_url"):
+                return True
+    return False
 
 
 class Links:
@@ -88,14 +109,18 @@ def _links(told: Any) -> Iterator[str]:
     todo = [told]
     while todo:
         item = todo.pop()
-        if isinstance(item, list):
-            todo += item
-        elif isinstance(item, dict):
+        if type(item) is list:
+            todo += [each for each in item if type(each) in _NESTED]
+        elif type(item) is dict:
             for key, value in item.items():
-                if isinstance(value, Raw):  # of a long body that was skimmed
+                is_link = key.endswith("_url")
+                if type(value) is Raw:  # of a long body that was skimmed
+                    if not is_link and memoryview(value)[0] == _QUOTE:
+                        continue
                     value = decode(value)
-                if key.endswith("_url"):
-                    url = value.get("url") if isinstance(value, dict) else value
-                    if isinstance(url, str):
+                if is_link:
+                    url = value.get("url") if type(value) is dict else value
+                    if type(url) is str:
                         yield url
-                todo.append(value)
+                if type(value) in _NESTED:
+                    todo.append(value)

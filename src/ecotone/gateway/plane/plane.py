@@ -105,8 +105,14 @@ class Plane(TaskDesk):
 
     async def _taken_away(self, client: Client, head: Head, who: Who, face: str, body: bytes) -> Work | None:
         """A body that takes long to look through is looked through in a thread."""
-        request, findings = await self.in_thread(_read, face, body, who.consumer.scan)
+        request, findings = await self.in_thread(self._read, face, body, who.consumer.scan)
         return self._admitted(Asked(client, head, who, request, findings))
+
+    def _read(self, face: str, body: bytes, scan: bool) -> tuple[Request, Findings | None]:
+        """Runs in a thread. Raises Refusal."""
+        request = parse(face, body)
+        self._links.check(request)
+        return request, look_into(request) if scan else None
 
     def _asker(self, head: Head, address: str) -> Who:
         """Who asks, by the newest snapshot: as was found for the same head before, while that holds. Raises Refusal."""
@@ -196,7 +202,7 @@ class Plane(TaskDesk):
     def _go(self, asked: Asked, lane: Lane) -> Work | None:
         """Begin. Raises Refusal."""
         who, value, route = asked.who, asked.request.value, lane.route
-        if may_hold(asked.request):
+        if asked.request.size <= HEAVY and may_hold(asked.request):
             self._links.check(asked.request)
         job = asked.job(self, lane)
         job.findings = asked.findings
@@ -423,11 +429,6 @@ class Plane(TaskDesk):
         if self._ids_of is not keys:
             self._ids_of, self._ids = keys, {key.id for key in keys.values()}
         return self._ids
-
-
-def _read(face: str, body: bytes, scan: bool) -> tuple[Request, Findings | None]:
-    request = parse(face, body)
-    return request, look_into(request) if scan else None
 
 
 def _looked(request: Request) -> Findings | None:

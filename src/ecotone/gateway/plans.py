@@ -9,6 +9,7 @@ anything is refused, renewed, rolled or shown. So nothing is refused or allowed 
 
 from ecotone.gateway.accounts import REQUESTS, SLOTS, TOKENS, Account, Bucket
 from ecotone.gateway.meters import Meter
+from ecotone.gateway.rates import rate_lines
 
 _ENDLESS = 1 << 62
 _BACKEND = "backend:"
@@ -23,12 +24,13 @@ class Plan:
     `money` to `slots` are what is counted, by kind; `lent` are slices of rates and of slots. The share: `left` money,
     `calls`, `room` among the slots, `quota` of tokens, and `spent` money that the accounts do not know of yet; a kind
     that nothing limits is endless. `is_open`: the limiter knows that something lies here. `cap` is the most tokens of a
-    call that draws the same from each account. `rated`: by kind the rates of those who call, who are told.
+    call that draws the same from each account. `rated`: by kind the rates of those who call, who are told, and `told`
+    what they were told last, and when.
     """
 
     __slots__ = (
         "calls", "cap", "is_open", "left", "lent", "money", "quota", "rated", "requests", "room", "scopes", "slots",
-        "spent", "timed", "tokens",
+        "spent", "timed", "tokens", "told", "told_at",
     )  # fmt: skip
 
     def __init__(self, meters: list[Meter], scopes: tuple[str, ...] = ()) -> None:
@@ -42,6 +44,7 @@ class Plan:
         self.cap = min((account.limit for account in self.lent if account.kind is TOKENS), default=_ENDLESS)
         every = (self._rate(REQUESTS, self.requests), self._rate(TOKENS, self.tokens))
         self.rated = [rate for rate in every if rate[3]]
+        self.told, self.told_at = b"", 0.0
         self.is_open = False
         self._empty()
 
@@ -87,6 +90,12 @@ class Plan:
                 account.left -= share
         self.left, self.calls, self.room, self.quota = money, calls, room, quota
         return True
+
+    def tell(self, now: float, age: float) -> bytes:
+        """Header lines of the rates, at most so many seconds old."""
+        if not age or now - self.told_at > age:
+            self.told, self.told_at = rate_lines(self.rates(now)), now
+        return self.told
 
     def rates(self, now: float) -> list[tuple[str, int, int]]:
         """Of requests and of tokens, the tightest limit: kind, how many a minute, how many of them may be used now.

@@ -16,7 +16,6 @@ from ecotone.gateway.plane.course import IN_THREAD, RESTING
 from ecotone.gateway.plane.lanes import Option
 from ecotone.gateway.plane.upstreams import Unreachable, Upstream
 from ecotone.gateway.plane.writing import FEW, ONE_WRITE
-from ecotone.gateway.rates import rate_lines
 from ecotone.gateway.refusals import NotLeased, about
 from ecotone.ledger import LedgerFull
 from ecotone.privacy import Pseudonyms
@@ -25,6 +24,8 @@ _OPENED: Final = (
     b'{"request_id":"%b","caller_id":%b,%b,"prompt_hash":"%b","stream":%b,"reserved_prompt_tokens":%d,'
     b'"reserved_completion_tokens":%d,"reserved_cost":%b%b}'
 )
+_OLD_RATES: Final = 0.01
+"""Seconds: so old may be what callers are told of their rates where many call at once."""
 _UNKNOWN_FIELD: Final = frozenset({400, 422})
 
 
@@ -67,7 +68,7 @@ class Job(Answering):
                 return
         hold = self.hold
         if hold is not None and hold.plan.rated:
-            self.rates = rate_lines(hold.plan.rates(plane.now()))
+            self.rates = hold.plan.tell(plane.now(), 0.0 if len(plane.jobs) <= FEW else _OLD_RATES)
         record = _OPENED % (
             self.request_id,
             self.caller_id,

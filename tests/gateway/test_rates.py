@@ -100,6 +100,19 @@ def test_of_several_limits_the_one_with_the_least_left_is_told() -> None:
     assert plan is not None and plan.rates(1000.0) == [("requests", 100, 96)]
 
 
+def test_where_many_call_at_once_what_is_told_is_made_now_and_then() -> None:
+    limiter = Limiter(None, lambda: 1000.0, lambda: 1000.0)
+    limiter.use({"key:k": Limit(requests=60)})
+    plan: Any = limiter.reserve(("key:k",), 0, 0, 1000.0).plan
+    told = plan.tell(1000.0, 0.0)
+    assert b"remaining-requests: 59" in told
+    limiter.reserve(("key:k",), 0, 0, 1000.0)
+    assert plan.tell(1000.005, 0.01) is told
+    assert b"remaining-requests: 58" in plan.tell(1000.005, 0.0)
+    limiter.reserve(("key:k",), 0, 0, 1000.0)
+    assert b"remaining-requests: 57" in plan.tell(1000.02, 0.01)
+
+
 def test_a_whole_answer_tells_what_it_cost_where_that_is_known(scene: Scene) -> None:
     streams = [False]
     scene.wire(lambda s, _: s.sendall(STREAM + chunked(*EVENTS) if streams[0] else whole()))

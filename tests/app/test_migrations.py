@@ -1,5 +1,7 @@
 """The migration history gives exactly the tables that the code has, on each database, and can be undone."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,6 +34,19 @@ def emptied(database: Database) -> Database:
     return database
 
 
+@contextmanager
+def at_first(database: Database) -> Iterator[sa.Connection]:
+    """The tables as the first migration made them; what is put into them is kept."""
+    config = Config()
+    config.set_main_option("script_location", str(FOLDER))
+    with emptied(database).engine.connect() as connection:
+        connection.execute(sa.text("drop table if exists alembic_version"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001_spine")
+        yield connection
+        connection.commit()
+
+
 def test_the_history_gives_the_tables_of_the_code(database: Database) -> None:
     emptied(database).migrate()
     with database.engine.connect() as connection:
@@ -41,17 +56,11 @@ def test_the_history_gives_the_tables_of_the_code(database: Database) -> None:
 
 
 def test_rules_made_before_approvals_survive_and_a_waiver_waits_for_its_second_pair_of_eyes(database: Database) -> None:
-    config = Config()
-    config.set_main_option("script_location", str(FOLDER))
-    with emptied(database).engine.connect() as connection:
-        connection.execute(sa.text("drop table if exists alembic_version"))
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0001_spine")
+    with at_first(database) as connection:
         row = "insert into rules (id, kind, subject, value, reason, created, created_by, expires) values "
         for name, kind in (("r1", "waiver"), ("r2", "pass_unknown")):
             told = f"('{name}', '{kind}', 'demo/nc', null, 'old', '2026-11-01 08:00:00', 'ann', null)"
             connection.execute(sa.text(row + told))
-        connection.commit()
     database.migrate()
     policy = Policy(database, None, KnowledgeBase.load(), None)  # type: ignore[arg-type]
     assert [(r.id, r.reason, r.waits) for r in policy.rules()] == [("r1", "old", True), ("r2", "old", False)]
@@ -59,16 +68,10 @@ def test_rules_made_before_approvals_survive_and_a_waiver_waits_for_its_second_p
 
 def test_no_row_that_hangs_on_another_is_lost_when_a_table_is_made_anew(database: Database) -> None:
     """SQLite changes a table by a copy of it; the keys of every project were gone with the old one."""
-    config = Config()
-    config.set_main_option("script_location", str(FOLDER))
-    with emptied(database).engine.connect() as connection:
-        connection.execute(sa.text("drop table if exists alembic_version"))
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0001_spine")
+    with at_first(database) as connection:
         made = {name: sa.Table(name, sa.MetaData(), autoload_with=connection) for name in ("projects", "keys")}
         filled(connection, made["projects"], name="shop", mode="run", purpose="research", personal_data="local-only")
         filled(connection, made["keys"], id="k1", project="shop", hash="0" * 64)
-        connection.commit()
     database.migrate()
     with database.engine.begin() as connection:
         assert connection.execute(sa.text("select id, project from keys")).all() == [("k1", "shop")]

@@ -8,6 +8,11 @@ MONEY, REQUESTS, TOKENS, SLOTS = "money", "requests", "tokens", "slots"
 MINUTE = 60.0
 
 
+def is_backends(scope: str) -> bool:
+    """Whether a scope is a backend's: its limits are the operator's, not of those who call."""
+    return scope.startswith("backend:")
+
+
 class Account:
     """An amount that calls draw from: a budget in one window, or a slice of anything that a coordinator lent.
 

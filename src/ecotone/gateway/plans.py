@@ -7,12 +7,11 @@ What lies in the share counts as reserved; it goes back, and what was spent is t
 anything is refused, renewed, rolled or shown. So nothing is refused or allowed that would not be without shares.
 """
 
-from ecotone.gateway.accounts import REQUESTS, SLOTS, TOKENS, Account, Bucket
+from ecotone.gateway.accounts import REQUESTS, SLOTS, TOKENS, Account, Bucket, is_backends
 from ecotone.gateway.meters import Meter
 from ecotone.gateway.rates import rate_lines
 
 _ENDLESS = 1 << 62
-_BACKEND = "backend:"
 _PART = 16
 _WORTH = 16
 """Calls like the present one that a share must hold to be worth drawing."""
@@ -42,20 +41,21 @@ class Plan:
         self.lent = tuple(account for meter in meters for account in meter.drawn)
         self.timed = bool(self.requests or self.tokens or self.slots)
         self.cap = min((account.limit for account in self.lent if account.kind is TOKENS), default=_ENDLESS)
-        every = (self._rate(REQUESTS, self.requests), self._rate(TOKENS, self.tokens))
-        self.rated = [rate for rate in every if rate[3]]
+        self.rated = [(kind, ours, lent) for kind, ours, lent in self._rates() if ours or lent]
         self.told, self.told_at = b"", 0.0
         self.is_open = False
         self._empty()
 
-    def _rate(
-        self, kind: str, buckets: tuple[Bucket, ...]
-    ) -> tuple[str, tuple[Bucket, ...], tuple[Account, ...], bool]:
-        """What limits who calls in one kind, and whether anything does. A backend's own limits are the operator's
-        affair."""
-        ours = tuple(bucket for bucket in buckets if not bucket.scope.startswith(_BACKEND))
-        lent = tuple(a for a in self.lent if a.kind is kind and not a.scope.startswith(_BACKEND))
-        return kind, ours, lent, bool(ours or lent)
+    def _rates(self) -> list[tuple[str, tuple[Bucket, ...], tuple[Account, ...]]]:
+        """What limits who calls, by kind. A backend's own limits are the operator's affair."""
+        return [
+            (
+                kind,
+                tuple(bucket for bucket in buckets if not is_backends(bucket.scope)),
+                tuple(a for a in self.lent if a.kind is kind and not is_backends(a.scope)),
+            )
+            for kind, buckets in ((REQUESTS, self.requests), (TOKENS, self.tokens))
+        ]
 
     def _empty(self) -> None:
         kinds = {account.kind for account in self.lent}
@@ -104,7 +104,7 @@ class Plan:
         has, and what the coordinator had when it was last asked.
         """
         found = []
-        for kind, buckets, lent, _ in self.rated:
+        for kind, buckets, lent in self.rated:
             limit, least = 0, _ENDLESS
             for bucket in buckets:
                 left = bucket.left(now)

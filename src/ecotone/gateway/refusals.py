@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from ecotone.gateway.accounts import MONEY, Account, Bucket
+from ecotone.gateway.accounts import MONEY, Account, Bucket, is_backends
 from ecotone.gateway.answers import Refusal
 from ecotone.gateway.rates import rate_fields
 from ecotone.gateway.windows import FOREVER
@@ -97,7 +97,7 @@ def too_fast(scope: str, kind: str, limit: int, wait: float, left: int = 0) -> R
         "seconds."
     )
     headers = _after(wait)
-    if not scope.startswith("backend:"):
+    if not is_backends(scope):
         headers |= rate_fields(kind, limit, min(left, limit))
     return Refusal(429, "rate_limit_exceeded", text, ecotone=_told(scope, kind, limit, None), headers=headers)
 

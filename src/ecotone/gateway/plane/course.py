@@ -210,12 +210,10 @@ class Course(ABC):
         before = self.option.candidate.name
         self.option = self.plane.because(self, self.options[self.place], f"fallback; {before} failed ({refusal.code})")
         self.usage = Usage()
-        self._parts = []
-        self._status, self._size, self.short, self.first = 0, 0, 0, 0.0
-        self.names = self._masked_body = self._upstream = self._passing = self._reader = self._cutter = (
-            self._inflate
-        ) = None
-        self._retried = self._sent = self.lost = self._bare = False
+        self._forget_answer()
+        self.short = 0
+        self.names = self._upstream = self._passing = self._reader = self._cutter = None
+        self._bare = False
         self.plane.turns.add("failed", failed, _nothing)
         try:
             self.start()
@@ -224,6 +222,12 @@ class Course(ABC):
             self._settled = True
             self.plane.jobs.discard(self)
             self._refuse(refusal)
+
+    def _forget_answer(self) -> None:
+        """Of what a backend answered; the next call begins anew."""
+        self._parts, self._status, self._size, self.first = [], 0, 0, 0.0
+        self._inflate = self._masked_body = None
+        self._retried = self._sent = self.lost = False
 
     def _is_billed(self, refusal: Refusal | None) -> bool:
         """Whether the backend may take money for the call."""

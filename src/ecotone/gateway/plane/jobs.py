@@ -7,6 +7,7 @@ client no other candidate is called.
 
 from typing import Final
 
+from ecotone.gateway.accounts import is_backends
 from ecotone.gateway.answers import Refusal
 from ecotone.gateway.cache import Kept
 from ecotone.gateway.charging import most_of
@@ -94,7 +95,7 @@ class Job(Answering):
             return False
         if isinstance(refusal, NotLeased):
             return False
-        return refusal.is_about_money or str(refusal.ecotone.get("scope")).startswith("backend:")
+        return refusal.is_about_money or is_backends(str(refusal.ecotone.get("scope")))
 
     def _start_next(self, refusal: Refusal) -> None:
         """Start the next candidate, as there is no room for this one. Raises the first refusal when none has room."""
@@ -240,9 +241,7 @@ class Job(Answering):
             return
         self._bare = True
         self.plane.answered(self)
-        self._parts, self._status, self._size, self.first = [], 0, 0, 0.0
-        self._inflate = self._masked_body = None
-        self._retried = self._sent = self.lost = False
+        self._forget_answer()
         if self.option.candidate.masked:
             self.plane.spawn(self._masked(), self)
         else:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,20 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from ecotone.ledger import Head, Ledger, LedgerBusy, LedgerFull, LedgerWriter, explain, public_key, settle_open
+from ecotone.ledger import (
+    Head,
+    Ledger,
+    LedgerBusy,
+    LedgerFull,
+    LedgerWriter,
+    explain,
+    public_key,
+    settle_open,
+    verifying,
+)
 from ecotone.ledger import records as form
 from ecotone.ledger.lines import encode_all
+from ecotone.ledger.retiring import closed, retire
 
 SEED = bytes(range(32))
 KEY = public_key(SEED)
@@ -188,6 +200,77 @@ def test_verify_and_find_while_the_writer_writes(tmp_path: Path) -> None:
     writer.close()
     assert all(r.ok for r in reports), [r.problems for r in reports if not r.ok]
     assert ledger.verify(ledger.heads(), KEY).ok
+
+
+@pytest.mark.parametrize("segment_bytes", [1, 300, 500, 700])
+def test_verify_meets_a_writer_at_each_of_its_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, segment_bytes: int
+) -> None:
+    """Whatever is asked of the files, the writer writes behind the answer, most often into the next segment."""
+    writer = LedgerWriter(tmp_path, "server", segment_bytes=segment_bytes)
+    heads = writer.checkpoint(SEED)
+    left = 60
+    is_file, lines = Path.is_file, verifying._lines
+
+    def goes_on() -> None:
+        nonlocal left
+        if left:
+            left -= 1
+            writer.append("settled", {"request_id": f"r{left}"})
+
+    def asked(path: Path, **how: Any) -> bool:
+        found = is_file(path, **how)
+        goes_on()
+        return found
+
+    def read(segment: Path, offset: int = 0) -> Iterator[bytes]:
+        yield from lines(segment, offset)
+        goes_on()
+
+    monkeypatch.setattr(Path, "is_file", asked)
+    monkeypatch.setattr("ecotone.ledger.verifying._lines", read)
+    while left:
+        report = Ledger(tmp_path).verify(heads, KEY)
+        assert report.ok, report.problems
+        heads = writer.heads()
+    writer.close()
+
+
+def test_what_is_moved_or_removed_while_verify_reads_is_no_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger_folder, spill = tmp_path / "ledger", tmp_path / "spill"
+    writer = LedgerWriter(ledger_folder, "server", segment_bytes=500, spill=spill)
+    for i in range(8):
+        writer.append("settled", {"request_id": f"r{i}"})
+    writer.checkpoint(SEED)
+    into_segment = LedgerWriter._into_segment
+
+    def full(_writer: LedgerWriter, _block: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(LedgerWriter, "_into_segment", full)
+    writer.append("settled", {"request_id": "spilled"})
+    ledger = Ledger(ledger_folder, spill=spill)
+    assert ledger.verify(writer.heads(), KEY).ok
+    acts = [
+        lambda: retire(ledger_folder / "server", closed(ledger_folder / "server")[:1], SEED),
+        lambda: (monkeypatch.setattr(LedgerWriter, "_into_segment", into_segment), writer._chain_again()),
+        lambda: retire(ledger_folder / "server", closed(ledger_folder / "server")[:2], SEED),
+    ]
+    checkpoints_of = verifying._Check.checkpoints_of
+
+    def then_acts(check: Any, chain: Path) -> None:
+        checkpoints_of(check, chain)
+        if acts:
+            acts.pop(0)()
+
+    monkeypatch.setattr(verifying._Check, "checkpoints_of", then_acts)
+    while acts:
+        report = ledger.verify(writer.heads(), KEY)
+        assert report.ok, report.problems
+    writer.close()
+    assert not (spill / "server" / "spilled.jsonl").exists()
 
 
 CHILD = """

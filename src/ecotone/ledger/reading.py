@@ -1,8 +1,9 @@
 """Reading a ledger from its files, while it is being written or long after."""
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ecotone.ledger import records
 from ecotone.ledger.records import Head
@@ -10,6 +11,8 @@ from ecotone.ledger.rulings import content_of
 from ecotone.ledger.segments import head_of_chain, segments
 from ecotone.ledger.spilling import NAME, spilled
 from ecotone.ledger.verifying import Report, verify
+
+_TRIES: Final = 4
 
 
 class Ledger:
@@ -129,4 +132,11 @@ class Ledger:
             heads: lengths and hashes that the chains must at least have, from the database: a cut tail fails.
             key: public signing key (32 bytes); without it signatures are not checked.
         """
-        return verify(self.chains(), heads or {}, key, beyond={c.name: self._beyond(c) for c in self.chains()})
+        for _ in range(_TRIES):
+            with contextlib.suppress(FileNotFoundError):  # its records were exported, or moved to the chain
+                return self._verified(heads or {}, key)
+        return self._verified(heads or {}, key)
+
+    def _verified(self, heads: Mapping[str, Head], key: bytes | None) -> Report:
+        chains = self.chains()
+        return verify(chains, heads, key, beyond={chain.name: self._beyond(chain) for chain in chains})

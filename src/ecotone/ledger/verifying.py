@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from ecotone.ledger import records
 from ecotone.ledger.records import GENESIS, Head
 from ecotone.ledger.retiring import Retired, retired
-from ecotone.ledger.segments import next_segment, segments
+from ecotone.ledger.segments import segments
 from ecotone.ledger.spilling import number_of
 
 _MOST_PROBLEMS = 20
@@ -76,6 +76,9 @@ def verify(
 
     Args:
         beyond: files outside of a chain's folder with its end, by writer.
+
+    Raises:
+        FileNotFoundError: for a file that was removed meanwhile, as its records were exported, or moved to the chain.
     """
     check = _Check(key, beyond or {})
     for writer, head in heads.items():
@@ -120,15 +123,21 @@ class _Check:
 
     def chain(self, chain: Path) -> None:
         """Follow one chain from its first record to its end or its first break."""
-        place = _Place(file=f"{chain.name}/000001.jsonl")
-        segment, later = chain / "000001.jsonl", None
+        place, number = _Place(file=f"{chain.name}/000001.jsonl"), 0
         gone = retired(chain)
-        if gone is not None and not segment.is_file():
+        if gone is not None and not (chain / "000001.jsonl").is_file():
             if not self._begins_behind(gone, place):
                 return
-            segment = chain / f"{gone.segment + 1:06d}.jsonl"
-        while segment.is_file() or (later := _after(segment)) is not None:
-            if later is not None and not segment.is_file():  # asked again: a living writer may have made it meanwhile
+            number = gone.segment
+        last = None
+        while (later := _after(chain, number)) is not None:
+            # a living writer may have gone on in the last one after its end was read, but no more once there is a later
+            if last is not None and not all(self._follows(line, place) for line in _lines(last, place.offset)):
+                return
+            segment = chain / f"{number + 1:06d}.jsonl"
+            if not segment.is_file():
+                if retired(chain) != gone:
+                    raise FileNotFoundError(f"{_name(segment)} was removed after its export")
                 place.file, place.offset = _name(later), 0
                 self.problems.append(place.problem(f"segment {segment.name} is missing before this one"))
                 return
@@ -136,12 +145,7 @@ class _Check:
             self.segments += 1
             if not all(self._follows(line, place) for line in _lines(segment)):
                 return
-            following = next_segment(segment)
-            # a living writer may have gone on here after its end was read, but no more once there is the next
-            rest = _lines(segment, place.offset) if following.is_file() else ()
-            if not all(self._follows(line, place) for line in rest):
-                return
-            segment = following
+            last, number = segment, number + 1
         for file in self._beyond.get(chain.name, ()):
             place.file, place.offset = _name(file), 0
             for line in _lines(file):
@@ -231,9 +235,9 @@ def _name(segment: Path) -> str:
     return f"{segment.parent.name}/{segment.name}"
 
 
-def _after(segment: Path) -> Path | None:
-    """The first segment that is there behind this one."""
-    return next((f for f in segments(segment.parent) if int(f.stem) > int(segment.stem)), None)
+def _after(chain: Path, number: int) -> Path | None:
+    """The first segment that is there behind the one of a number."""
+    return next((f for f in segments(chain) if int(f.stem) > number), None)
 
 
 def _lines(segment: Path, offset: int = 0) -> Iterator[bytes]:

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -253,11 +254,15 @@ def test_what_is_moved_or_removed_while_verify_reads_is_no_problem(
     writer.append("settled", {"request_id": "spilled"})
     ledger = Ledger(ledger_folder, spill=spill)
     assert ledger.verify(writer.heads(), KEY).ok
-    acts = [
-        lambda: retire(ledger_folder / "server", closed(ledger_folder / "server")[:1], SEED),
-        lambda: (monkeypatch.setattr(LedgerWriter, "_into_segment", into_segment), writer._chain_again()),
-        lambda: retire(ledger_folder / "server", closed(ledger_folder / "server")[:2], SEED),
-    ]
+
+    def retires(count: int) -> None:
+        retire(ledger_folder / "server", closed(ledger_folder / "server")[:count], SEED)
+
+    def has_room() -> None:
+        monkeypatch.setattr(LedgerWriter, "_into_segment", into_segment)
+        writer._chain_again()
+
+    acts = [partial(retires, 1), has_room, partial(retires, 2)]
     checkpoints_of = verifying._Check.checkpoints_of
 
     def then_acts(check: Any, chain: Path) -> None:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -262,7 +262,7 @@ def test_what_is_moved_or_removed_while_verify_reads_is_no_problem(
         monkeypatch.setattr(LedgerWriter, "_into_segment", into_segment)
         writer._chain_again()
 
-    acts = [partial(retires, 1), has_room, partial(retires, 2)]
+    acts: list[Callable[[], None]] = [partial(retires, 1), has_room, partial(retires, 2)]
     checkpoints_of = verifying._Check.checkpoints_of
 
     def then_acts(check: Any, chain: Path) -> None:

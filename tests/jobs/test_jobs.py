@@ -191,6 +191,31 @@ def test_a_runner_survives_the_death_of_many_children(jobs: Jobs, until: Until) 
         assert jobs.get(job.id).state == JobState.FAILED
 
 
+@pytest.mark.parametrize("how", ["done", "failed", "cancelled", "given up"])
+def test_what_a_job_leaves_behind_is_cleared_before_its_end_is_seen(
+    jobs: Jobs, database: Database, until: Until, how: str
+) -> None:
+    """Private rows would lie there still when their owner is told that the run has ended."""
+    seen: list[bool] = []
+
+    def run(context: JobContext) -> dict[str, Any]:
+        if how == "failed":
+            raise Invalid("Row 7 has no messages; give it some.")
+        return {}
+
+    jobs.register("keeps", run, lambda params: seen.append(jobs.get(params["id"]).state.ended))
+    job = jobs.submit("keeps", {}, "ada")
+    with database.writing() as session:
+        row = session.get_one(JobRow, job.id)
+        row.params, row.attempts = {"id": job.id}, 3 if how == "given up" else 0
+    if how == "cancelled":
+        jobs.cancel(job.id)
+    jobs.start()
+    until(ended(jobs, job.id))
+    assert seen == [False]
+    assert jobs.get(job.id).state == ("failed" if how == "given up" else how)
+
+
 def test_unknown_names(jobs: Jobs) -> None:
     with pytest.raises(UnknownKind):
         jobs.submit("nothing", {}, "ada")

@@ -2,7 +2,9 @@
 
 import importlib.util
 import json
+import os
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -155,6 +157,27 @@ def test_rows_of_a_run_that_is_given_up_are_gone(base: SimpleNamespace, mottos: 
     base.jobs.stop()
     assert base.jobs.get(job.id).state is JobState.FAILED
     assert list((base.settings.data / "jobs" / "rows").iterdir()) == []
+
+
+def test_rows_that_another_takes_away_meanwhile_end_no_start(
+    base: SimpleNamespace, mottos: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their run has just ended, or another start sweeps at the same time."""
+    base.jobs.stop()
+    folder = base.tuning._rows_folder
+    for number in range(3):
+        (folder / f"{number}.jsonl").write_bytes(b"")
+        os.utime(folder / f"{number}.jsonl", (1, 1))
+    stat = Path.stat
+
+    def late(place: Path, **how: Any) -> os.stat_result:
+        if place.name == "1.jsonl":
+            place.unlink(missing_ok=True)
+        return stat(place, **how)
+
+    monkeypatch.setattr(Path, "stat", late)
+    job = start(base, mottos)
+    assert [file.name for file in folder.iterdir()] == [job.params["rows_file"]]
 
 
 def test_a_run_into_somebody_elses_namespace_is_refused_before_it_starts(base: SimpleNamespace, mottos: bytes) -> None:

@@ -56,7 +56,8 @@ class Jobs:
         """Name the function that does jobs of a kind; its JSON result is kept with the job.
 
         Args:
-            ended: called with the parameters of each job that has ended, also of one that never began.
+            ended: called with the parameters of each job that ends, also of one that never began, before its end is
+                seen.
             watches: the jobs look at what somebody did, who must not end them.
         """
         self._runners[kind] = runner
@@ -253,12 +254,10 @@ class Jobs:
                 reason = UnknownKind(row.kind).message
             elif row.attempts > _MOST_ATTEMPTS:
                 reason = f"The server ended {_MOST_ATTEMPTS} times while this job ran; it is not tried again."
-            if reason is not None:
-                row.state, row.error, row.ended = JobState.FAILED, reason, utc_now()
-                self._note(job_id, reason)
             job = self._job(row)
         if reason is not None:
-            self._clear(job.kind, job.params)
+            self._note(job_id, reason)
+            self._end(job_id, JobState.FAILED, error=reason, message="")
             return None
         folder = self.folder(job_id)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -313,13 +312,14 @@ class Jobs:
         result: dict[str, Any] | None = None,
         error: str | None = None,
     ) -> None:
+        job = self.get(job_id)
+        self._clear(job.kind, job.params)  # before anybody can see that it has ended
         with self._database.writing() as session:
             row = session.get_one(JobRow, job_id)
             row.state, row.message, row.error, row.ended = state, message, error, utc_now()
             row.progress = 1.0 if state == JobState.DONE else self._live.get(job_id, (row.progress, ""))[0]
             if result is not None:
                 row.result = result
-        self._clear(row.kind, row.params)
 
     def _clear(self, kind: str, params: dict[str, Any]) -> None:
         """Let the room that brought a job drop what it kept for it."""

@@ -4,6 +4,7 @@ The training itself is in the child (`lora_child`); this side never imports torc
 alone, only until their run has ended.
 """
 
+import contextlib
 import hashlib
 import importlib.util
 import os
@@ -259,8 +260,9 @@ class Tuning:
         """Remove rows whose run was never queued: the server ended in between."""
         waiting = {job.params.get("rows_file") for job in self._jobs.list() if job.kind == KIND and not job.state.ended}
         for file in self._rows_folder.iterdir():
-            if file.name not in waiting and time.time() - file.stat().st_mtime > _SWEEP_AFTER:
-                file.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # its run has just ended, or another one sweeps too
+                if file.name not in waiting and time.time() - file.stat().st_mtime > _SWEEP_AFTER:
+                    file.unlink()
 
     # -- the run -----------------------------------------------------------------------------------------------------
     def _run(self, context: JobContext) -> dict[str, Any]:

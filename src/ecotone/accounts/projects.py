@@ -14,7 +14,7 @@ from ecotone.accounts.errors import ProjectExists, ProjectNotFound
 from ecotone.accounts.models import KeyRow, ProjectRow
 from ecotone.accounts.patterns import checked_models, checked_networks
 from ecotone.accounts.rights import standing
-from ecotone.database import Database, utc_now
+from ecotone.database import Database, alone, utc_now
 from ecotone.licences import Use
 from ecotone.vocabulary import Conflict, Forbidden, Invalid, Mode, PersonalData, Purpose
 
@@ -171,6 +171,7 @@ class Projects:
         row = ProjectRow(name=name, may_call_private=actor.is_admin, created=utc_now(), created_by=actor.name)
         _fill(row, use | kept)
         with self._database.writing() as session:
+            alone(session, "projects")
             if session.get(ProjectRow, name) is not None:
                 raise ProjectExists(name)
             session.add(row)

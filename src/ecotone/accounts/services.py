@@ -28,7 +28,7 @@ from ecotone.accounts.users import (
     token_row,
     user_named,
 )
-from ecotone.database import Database, utc_now
+from ecotone.database import Database, alone, utc_now
 from ecotone.settings import Settings
 from ecotone.vocabulary import Conflict, Invalid, Role
 
@@ -173,6 +173,7 @@ class Accounts(Projects, Keys, Sessions):
         """Put a profile in the place of the one before. Raises Invalid, naming the field."""
         document = msgspec.to_builtins(profile.checked())
         with self._database.writing() as session:
+            alone(session, "profile")
             row = session.get(ProfileRow, _ORGANISATION)
             if row is None:
                 row = ProfileRow(id=_ORGANISATION, profile=document, updated=utc_now(), updated_by=actor.name)

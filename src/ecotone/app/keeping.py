@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from ecotone.app.usage import Usage
 from ecotone.app.usage_rows import LedgerExport
-from ecotone.database import Database, utc_now
+from ecotone.database import Database, alone, utc_now
 from ecotone.ledger import Ledger
 from ecotone.ledger.exporting import Export
 from ecotone.ledger.kept_sums import leave
@@ -95,6 +95,7 @@ class Keeping:
             )
         now = utc_now()
         with self._database.writing() as session:
+            alone(session, "ledger exports")
             for writer, segment in made.whole:
                 session.merge(LedgerExport(writer=writer, segment=segment, exported=now, sha256=sha256))
         return len(made.whole)

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy import String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from ecotone.database import Base, Database
+from ecotone.database import Base, Database, alone
 from ecotone.ledger import Head
 
 
@@ -27,6 +27,7 @@ class LedgerHeads:
     def keep(self, heads: Mapping[str, Head]) -> None:
         """Record heads that have reached the disk; a head never moves back."""
         with self._database.writing() as session:
+            alone(session, "ledger heads")
             for writer, head in heads.items():
                 row = session.get(LedgerHeadRow, writer)
                 if row is None:

@@ -8,7 +8,7 @@ from ecotone.catalog.entities import LineageEdge, Model
 from ecotone.catalog.history import edge_of
 from ecotone.catalog.models import EdgeRow, GeneratedFileRow, ModelRow
 from ecotone.catalog.part import Part
-from ecotone.database import batches
+from ecotone.database import alone, batches
 from ecotone.vocabulary import Relation
 
 _AT_ONCE = 500
@@ -21,6 +21,7 @@ class Generated(Part):
         """Remember hashes (sha256, git ids) of a data set's files, before they become visible."""
         wanted = sorted(set(digests))
         with self._database.writing() as session:
+            alone(session, f"generated files of {model.key}")
             for digest in wanted:
                 if session.get(GeneratedFileRow, (digest, model.key)) is None:
                     session.add(GeneratedFileRow(digest=digest, model_key=model.key))

@@ -96,12 +96,16 @@ class Part:
         return repo_type is not RepoType.MODEL or old not in self._starter or new in self._starter
 
     def _locked(self, session: Session, model: Model) -> ModelRow:
-        """The row of a model, held until the transaction ends.
+        """The row of a model, held until the transaction ends. Raises as `_alive`."""
+        return self._alive(session, model, hold=True)
+
+    def _alive(self, session: Session, model: Model, *, hold: bool = False) -> ModelRow:
+        """The row of a model.
 
         Raises:
             ModelNotFound: when it was deleted meanwhile.
         """
-        row = session.get(ModelRow, model.key, with_for_update=True) if model.key else None
+        row = session.get(ModelRow, model.key, with_for_update=hold) if model.key else None
         if row is None or row.buried:
             raise ModelNotFound(model.id)
         return row

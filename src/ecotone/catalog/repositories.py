@@ -20,7 +20,7 @@ from ecotone.catalog.models import LikeRow, ModelRow, RedirectRow, RefRow, Revis
 from ecotone.catalog.names import RESERVED_SEGMENTS, key_of, split_id
 from ecotone.catalog.part import visible
 from ecotone.catalog.rights import Rights
-from ecotone.database import Database, utc_now
+from ecotone.database import Database, alone, utc_now
 from ecotone.licences import KnowledgeBase
 from ecotone.settings import Settings
 from ecotone.storage import Storage
@@ -87,6 +87,7 @@ class Repositories(Rights):
         first = self._first_commit(actor.name)
         try:
             with self._database.writing() as session:
+                alone(session, "names of repositories")
                 row = self._row(session, model_id, repo_type)
                 if row is not None and row.folded == folded:
                     raise RepoExists(self._entity(row))
@@ -213,6 +214,7 @@ class Repositories(Rights):
                 param="toRepo",
             )
         with self._database.writing() as session:
+            alone(session, "names of repositories")
             row = self._locked(session, model)
             self._check_author(session, row, actor)
             taken = self._row(session, to_id, model.repo_type)
@@ -237,7 +239,7 @@ class Repositories(Rights):
             Conflict: by a guard, while a deployment or route uses it.
         """
         with self._database.reading() as session:
-            self._check_author(session, self._locked(session, model), actor)
+            self._check_author(session, self._alive(session, model), actor)
         self.check_unused(model)
         with self._database.writing() as session:
             row = self._locked(session, model)

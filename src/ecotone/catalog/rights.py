@@ -42,7 +42,7 @@ class Rights(Part):
             ModelNotFound: when it was deleted meanwhile.
         """
         with self._database.reading() as session:
-            self._check_author(session, self._locked(session, model), actor)
+            self._check_author(session, self._alive(session, model), actor)
 
     def check_new(self, namespace: str, actor: Actor) -> None:
         """Whether the caller may make a repository in a namespace. Raises as `check_writer` does."""
@@ -158,6 +158,6 @@ class Rights(Part):
         if actor.kind != "user":
             raise Unauthenticated("This needs a token: log in with `hf auth login`, or set HF_TOKEN.")
         with self._database.reading() as session:
-            self._check_author(session, self._locked(session, model), actor)
+            self._check_author(session, self._alive(session, model), actor)
         if model.gated is None:
             raise NotGated(model.id)

@@ -3,5 +3,6 @@
 from ecotone.database.batching import batches
 from ecotone.database.engine import Base, Database, utc_now
 from ecotone.database.errors import DatabaseFull
+from ecotone.database.turns import alone
 
-__all__ = ["Base", "Database", "DatabaseFull", "batches", "utc_now"]
+__all__ = ["Base", "Database", "DatabaseFull", "alone", "batches", "utc_now"]

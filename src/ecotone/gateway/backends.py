@@ -1,5 +1,6 @@
 """Providers and remote engines that an administrator made callable as `NAME/model`. Holds no key, only its variable."""
 
+import contextlib
 import fnmatch
 import os
 import re
@@ -13,12 +14,12 @@ import sqlalchemy as sa
 import yaml
 
 from ecotone.accounts import Actor
-from ecotone.database import Database, utc_now
+from ecotone.database import Database, alone, utc_now
 from ecotone.gateway.addresses import check_address
 from ecotone.gateway.dialects import DIALECTS
 from ecotone.gateway.models import BackendRow, LimitRow, RouteRow
 from ecotone.licences import KnowledgeBase
-from ecotone.policy import Policy, RuleKind
+from ecotone.policy import Policy, RuleKind, RuleNotFound
 from ecotone.settings import Settings
 from ecotone.vocabulary import Conflict, Forbidden, Invalid, Location, NotFound, Tier
 
@@ -95,6 +96,7 @@ class Backends:
         """
         row, taken = self._checked(name, dialect, url, key_env, location, tier, terms, actor)
         with self._database.writing() as session:
+            alone(session, "backends")
             if session.get(BackendRow, name) is not None:
                 raise BackendExists(f"A backend {name!r} exists already; remove it first.", param="name")
             session.add(row)
@@ -115,6 +117,7 @@ class Backends:
         """Make a backend, or put this in the place of what it was; who made it and when stays. Raises as `add`."""
         row, taken = self._checked(name, dialect, url, key_env, location, tier, terms, actor)
         with self._database.writing() as session:
+            alone(session, "backends")
             known = session.get(BackendRow, name)
             if known is not None:
                 row.created, row.created_by = known.created, known.created_by
@@ -198,7 +201,8 @@ class Backends:
 
     def _remove_pass(self, name: str) -> None:
         for rule_id in self._passes(name):
-            self._policy.remove_rule(rule_id)
+            with contextlib.suppress(RuleNotFound):  # another one removed it just now
+                self._policy.remove_rule(rule_id)
 
     @staticmethod
     def _warnings(row: BackendRow) -> list[str]:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ecotone.accounts import Accounts, Actor
-from ecotone.database import Database, utc_now
+from ecotone.database import Database, alone, utc_now
 from ecotone.gateway.budgets import read_budget, written_budget
 from ecotone.gateway.models import BackendRow, LimitRow
 from ecotone.gateway.snapshot import Budget, Limit
@@ -108,6 +108,7 @@ class KeptLimits:
         key_id = self._check_scope(scope, actor)
         project = self._accounts.key(key_id).project if key_id is not None else ""
         with self._database.writing() as session:
+            alone(session, "limits")
             row = session.get(LimitRow, scope)
             if not actor.is_admin:
                 over = wanted.narrows(_allowance(row) if row is not None else Allowance())

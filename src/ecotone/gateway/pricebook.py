@@ -10,7 +10,7 @@ import msgspec
 import sqlalchemy as sa
 
 from ecotone.accounts import Actor
-from ecotone.database import Database, utc_now
+from ecotone.database import Database, alone, utc_now
 from ecotone.gateway.price_rows import PriceRow
 from ecotone.gateway.pricelists import Figures, listed, price_list, provider_of
 from ecotone.gateway.prices import FREE, Price
@@ -80,6 +80,7 @@ class PriceBook:
         kept = _checked(figures, free=free)
         now = utc_now()
         with self._database.writing() as session:
+            alone(session, "prices")
             newest = session.scalars(_rows_of(model)).first()
             if newest is not None and newest.ended is None and (newest.free, newest.figures) == (free, kept):
                 return _override(newest)
@@ -105,6 +106,7 @@ class PriceBook:
         if not actor.is_admin:
             raise Forbidden("Only administrators remove prices.")
         with self._database.writing() as session:
+            alone(session, "prices")
             if not any(row.ended is None for row in session.scalars(_rows_of(model))):
                 raise NotFound(f"No price was set for {model!r}; `ecotone price list` shows all.", param="model")
             self._end(session, model, actor, utc_now())

@@ -8,7 +8,7 @@ import msgspec
 import sqlalchemy as sa
 
 from ecotone.accounts import Actor
-from ecotone.database import Database, utc_now
+from ecotone.database import Database, alone, utc_now
 from ecotone.gateway import snapshot
 from ecotone.gateway.models import RouteRow
 from ecotone.vocabulary import Forbidden, Invalid, NotFound
@@ -118,6 +118,7 @@ class Routes:
         _check_candidates(to, strategy, weights)
         kept = (options or RouteOptions()).checked()
         with self._database.writing() as session:
+            alone(session, "routes")
             row = session.get(RouteRow, name)
             if row is None:
                 row = RouteRow(name=name, created=utc_now(), created_by=actor.name)

@@ -6,10 +6,11 @@ from datetime import date
 
 import msgspec
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
 from ecotone.accounts import HOUSE, SYSTEM, Accounts, Actor, KeptProfile, Profile, Project
 from ecotone.catalog import Catalog
-from ecotone.database import Database, utc_now
+from ecotone.database import Database, alone, utc_now
 from ecotone.licences import Decision, Family, KnowledgeBase, Node, Use, identify
 from ecotone.policy.decide import Outcome, best, may_call_private
 from ecotone.policy.errors import OwnApproval, RuleNotFound
@@ -202,8 +203,20 @@ class Policy:
         if kind in FOUR_EYES and not self.four_eyes:
             row.approved, row.approved_by = row.created, actor.name
         with self._database.writing() as session:
+            if kind is RuleKind.POSITION:
+                alone(session, "positions")
+                self._check_unchosen(session, subject)
             session.add(row)
         return self._rule(row)
+
+    def _check_unchosen(self, session: Session, subject: str) -> None:
+        wanted = sa.select(RuleRow).where(RuleRow.kind == RuleKind.POSITION.value, RuleRow.subject == subject)
+        today = utc_now().date()
+        if any(self._rule(row).in_force(today) for row in session.scalars(wanted)):
+            raise Conflict(
+                f"A reading of {subject} is chosen already; remove that rule first (`ecotone rule list`).",
+                param="subject",
+            )
 
     def _check(
         self,
@@ -223,12 +236,6 @@ class Policy:
             if not value:
                 raise Invalid("A position needs a value, e.g. --value deny.", param="value")
             self._check_position(subject, value)
-            today = utc_now().date()
-            if any(r.kind is kind and r.subject == subject and r.in_force(today) for r in self.rules()):
-                raise Conflict(
-                    f"A reading of {subject} is chosen already; remove that rule first (`ecotone rule list`).",
-                    param="subject",
-                )
         sort, _, name = subject.partition(":")
         if sort == "licence" and name.casefold() not in {e.casefold() for e in self._knowledge.entries}:
             raise Invalid(f"{name!r} is no entry of the knowledge base (`ecotone licence list`).", param="subject")

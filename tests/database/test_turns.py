@@ -1,0 +1,153 @@
+"""Two who make the same thing at once are told what one would be told who comes a second later, on either database."""
+
+import threading
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from ecotone.accounts import SYSTEM, Accounts, Profile
+from ecotone.app.ledger_heads import LedgerHeads
+from ecotone.gateway.backends import Backends
+from ecotone.gateway.kept_limits import Allowance, KeptLimits
+from ecotone.gateway.pricebook import PriceBook
+from ecotone.gateway.routing import Routes
+from ecotone.ledger import Head
+from ecotone.policy.rules import RuleKind
+from ecotone.vocabulary import EcotoneError, Location, Mode, Purpose, Tier
+
+Act = Callable[[], object]
+BACKEND = {"dialect": "openai", "url": "http://127.0.0.1:9/v1", "key_env": None, "location": Location.LOCAL,
+           "tier": Tier.PAID, "terms": None, "actor": SYSTEM}  # fmt: skip
+
+
+def at_once(first: Act, second: Act) -> list[str]:
+    """What two acts came to whose transactions overlap: the first one writes once the second has read, or waits."""
+    told: dict[str, str] = {}
+    reached, passed = threading.Event(), threading.Event()
+
+    def run(name: str, act: Act, end: threading.Event) -> None:
+        try:
+            act()
+            told[name] = "done"
+        except Exception as error:
+            told[name] = error.code if isinstance(error, EcotoneError) else repr(error)
+        end.set()
+
+    threads = [threading.Thread(target=run, args=("first", first, reached))]
+    threads.append(threading.Thread(target=run, args=("second", second, passed)))
+
+    def wait(*_: Any) -> None:
+        if threading.current_thread() is threads[0] and not reached.is_set():
+            reached.set()
+            passed.wait(1)
+
+    sa.event.listen(Session, "before_flush", wait)
+    try:
+        threads[0].start()
+        assert reached.wait(90)
+        threads[1].start()
+        for thread in threads:
+            thread.join(90)
+    finally:
+        sa.event.remove(Session, "before_flush", wait)
+    return [told["first"], told["second"]]
+
+
+@pytest.fixture
+def acts(house: SimpleNamespace) -> dict[str, tuple[Act, Act]]:
+    """Two acts each that are about one thing."""
+    accounts, routes = Accounts(house.database, house.settings), Routes(house.database)
+    backends = Backends(house.database, house.settings, house.knowledge, house.policy)
+    limits, prices = KeptLimits(house.database, accounts), PriceBook(house.database)
+    heads, catalog = LedgerHeads(house.database), house.catalog
+    one, other = (catalog.create(f"team/{name}", private=True, actor=SYSTEM) for name in ("one", "other"))
+    use: Any = {"mode": Mode.RUN, "purpose": Purpose.COMMERCIAL, "actor": SYSTEM}
+
+    def rule(value: str) -> object:
+        return house.policy.add_rule(RuleKind.POSITION, "nc_internal", "so read", actor=SYSTEM, value=value)
+
+    return {
+        "project": (lambda: accounts.create_project("shop", **use), lambda: accounts.create_project("shop", **use)),
+        "profile": (
+            lambda: accounts.set_profile(Profile(users=1), actor=SYSTEM),
+            lambda: accounts.set_profile(Profile(users=2), actor=SYSTEM),
+        ),
+        "backend": (lambda: backends.add("far", **BACKEND), lambda: backends.add("far", **BACKEND)),
+        "backend set": (lambda: backends.set("far", **BACKEND), lambda: backends.set("far", **BACKEND)),
+        "limits": (
+            lambda: limits.set("organisation", Allowance(requests=1), actor=SYSTEM),
+            lambda: limits.set("organisation", Allowance(requests=2), actor=SYSTEM),
+        ),
+        "route": (
+            lambda: routes.set("fast", ("team/one",), actor=SYSTEM),
+            lambda: routes.set("fast", ("team/other",), actor=SYSTEM),
+        ),
+        "price": (
+            lambda: prices.set("team/one", {"input": "1", "output": "2"}, actor=SYSTEM),
+            lambda: prices.set("team/one", {"input": "3", "output": "4"}, actor=SYSTEM),
+        ),
+        "position": (lambda: rule("allow"), lambda: rule("deny")),
+        "repository": (
+            lambda: catalog.create("team/new", private=True, actor=SYSTEM),
+            lambda: catalog.move(one, "team/new", actor=SYSTEM),
+        ),
+        "repositories": (
+            lambda: catalog.move(one, "team/new", actor=SYSTEM),
+            lambda: catalog.move(other, "team/new", actor=SYSTEM),
+        ),
+        "files": (lambda: catalog.keep_generated(one, ["aa"]), lambda: catalog.keep_generated(one, ["aa", "bb"])),
+        "heads": (
+            lambda: heads.keep({"server": Head(records=2, hash="2")}),
+            lambda: heads.keep({"server": Head(records=1, hash="1")}),
+        ),
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("project", "project_exists"),
+        ("profile", "done"),
+        ("backend", "backend_exists"),
+        ("backend set", "done"),
+        ("limits", "done"),
+        ("route", "done"),
+        ("price", "done"),
+        ("position", "conflict"),
+        ("repository", "repo_exists"),
+        ("repositories", "repo_exists"),
+        ("files", "done"),
+        ("heads", "done"),
+    ],
+)
+def test_who_makes_the_same_at_once_is_told_as_one_who_comes_later(
+    acts: dict[str, tuple[Act, Act]], name: str, said: str
+) -> None:
+    assert at_once(*acts[name]) == ["done", said]
+
+
+def test_a_head_of_the_ledger_never_moves_back(house: SimpleNamespace) -> None:
+    heads = LedgerHeads(house.database)
+    heads.keep({"server": Head(records=1, hash="1")})
+    far, near = ({"server": Head(records=n, hash=str(n))} for n in (9, 5))
+    assert at_once(lambda: heads.keep(near), lambda: heads.keep(far)) == ["done", "done"]
+    assert heads.known() == far
+
+
+def test_who_only_looks_at_a_repository_does_not_wait_for_who_changes_it(house: SimpleNamespace) -> None:
+    model = house.catalog.create("team/model", private=True, actor=SYSTEM)
+    looked = threading.Event()
+
+    def look() -> None:
+        house.catalog.check_author(model, SYSTEM)
+        looked.set()
+
+    with house.database.writing() as session:
+        house.catalog._locked(session, model).private = False
+        session.flush()
+        threading.Thread(target=look, daemon=True).start()
+        assert looked.wait(30)

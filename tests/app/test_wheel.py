@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.receiver import until
 from tests.running import ADMIN, Running, clean_environment
 
 ROOT = Path(__file__).parents[2]
@@ -133,7 +134,8 @@ def test_the_wheel_gives_hub_licences_and_gateway_without_torch(compiled: Path, 
         assert run("licence", "check", "demo/plain", *use).returncode == 0
         assert run("project", "create", "shop", *use).returncode == 0
         key = run("key", "create", "--project", "shop").stdout.strip()
-        models = httpx.get(home.url + "/v1/models", headers={"authorization": f"Bearer {key}"})
+        head = {"authorization": f"Bearer {key}"}
+        models = until(lambda: (got := httpx.get(home.url + "/v1/models", headers=head)).status_code == 200 and got)
         assert models.json()["object"] == "list"
         for command, extra in (
             (("serve", "demo/plain"), "engine"),

@@ -51,7 +51,7 @@ async def spend(where: str, name: str, journal: Path, limits: Path, seconds: flo
     await asyncio.to_thread(sys.stdin.readline)
     began = time.monotonic()
     done, refused = 0, dict[str, int]()
-    dry: float | None = None  # when money was refused first
+    dry: float | None = None  # when money was refused first; without a budget, a rate
     rates: list[float] = []
     running: list[tuple[float, float]] = []
 
@@ -69,7 +69,7 @@ async def spend(where: str, name: str, journal: Path, limits: Path, seconds: flo
             return
         except Refusal as refusal:
             refused[refusal.code] = refused.get(refusal.code, 0) + 1
-            if refusal.is_about_money and dry is None:
+            if (refusal.is_about_money or (not of_money and refusal.status == 429)) and dry is None:
                 dry = time.monotonic()
             await asyncio.sleep(0.02)
             return
@@ -83,14 +83,16 @@ async def spend(where: str, name: str, journal: Path, limits: Path, seconds: flo
         done += 1
 
     number = 0
+    of_money = any(limit.budgets for limit in chosen.values())
 
     def goes_on() -> bool:
-        """For so many seconds; on a slow machine until a budget is spent and a moment more, or some calls are made."""
+        """For so many seconds; on a slow machine until a budget is spent and a moment more, or some calls are made and
+        one was refused."""
         now = time.monotonic()
         if now < began + seconds:
             return True
-        if not any(limit.budgets for limit in chosen.values()):
-            return now < began + 90 and done <= _SOME
+        if not of_money:
+            return now < began + 90 and (done <= _SOME or dry is None)
         return now < began + 90 and (dry is None or now < dry + 2)
 
     async def caller() -> None:

@@ -64,7 +64,7 @@ def acts(house: SimpleNamespace) -> dict[str, tuple[Act, Act]]:
     backends = Backends(house.database, house.settings, house.knowledge, house.policy)
     limits, prices = KeptLimits(house.database, accounts), PriceBook(house.database)
     heads, catalog = LedgerHeads(house.database), house.catalog
-    one, other = (catalog.create(f"team/{name}", private=True, actor=SYSTEM) for name in ("one", "other"))
+    one = catalog.create("team/one", private=True, actor=SYSTEM)
     use: Any = {"mode": Mode.RUN, "purpose": Purpose.COMMERCIAL, "actor": SYSTEM}
 
     def rule(value: str) -> object:
@@ -91,14 +91,6 @@ def acts(house: SimpleNamespace) -> dict[str, tuple[Act, Act]]:
             lambda: prices.set("team/one", {"input": "3", "output": "4"}, actor=SYSTEM),
         ),
         "position": (lambda: rule("allow"), lambda: rule("deny")),
-        "repository": (
-            lambda: catalog.create("team/new", private=True, actor=SYSTEM),
-            lambda: catalog.move(one, "team/new", actor=SYSTEM),
-        ),
-        "repositories": (
-            lambda: catalog.move(one, "team/new", actor=SYSTEM),
-            lambda: catalog.move(other, "team/new", actor=SYSTEM),
-        ),
         "files": (lambda: catalog.keep_generated(one, ["aa"]), lambda: catalog.keep_generated(one, ["aa", "bb"])),
         "heads": (
             lambda: heads.keep({"server": Head(records=2, hash="2")}),
@@ -118,8 +110,6 @@ def acts(house: SimpleNamespace) -> dict[str, tuple[Act, Act]]:
         ("route", "done"),
         ("price", "done"),
         ("position", "conflict"),
-        ("repository", "repo_exists"),
-        ("repositories", "repo_exists"),
         ("files", "done"),
         ("heads", "done"),
     ],

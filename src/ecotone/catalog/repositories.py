@@ -20,7 +20,7 @@ from ecotone.catalog.models import LikeRow, ModelRow, RedirectRow, RefRow, Revis
 from ecotone.catalog.names import RESERVED_SEGMENTS, key_of, split_id
 from ecotone.catalog.part import visible
 from ecotone.catalog.rights import Rights
-from ecotone.database import Database, alone, utc_now
+from ecotone.database import Database, utc_now
 from ecotone.licences import KnowledgeBase
 from ecotone.settings import Settings
 from ecotone.storage import Storage
@@ -87,7 +87,6 @@ class Repositories(Rights):
         first = self._first_commit(actor.name)
         try:
             with self._database.writing() as session:
-                alone(session, "names of repositories")
                 row = self._row(session, model_id, repo_type)
                 if row is not None and row.folded == folded:
                     raise RepoExists(self._entity(row))
@@ -214,7 +213,6 @@ class Repositories(Rights):
                 param="toRepo",
             )
         with self._database.writing() as session:
-            alone(session, "names of repositories")
             row = self._locked(session, model)
             self._check_author(session, row, actor)
             taken = self._row(session, to_id, model.repo_type)

@@ -13,11 +13,20 @@ if [ -z "$(server)" ]; then
 fi
 bin=$(server)
 folder=$(mktemp -d)
-port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 as=()
 if [ "$(id -u)" = 0 ]; then chown postgres "$folder"; as=(runuser -u postgres --); fi
 "${as[@]}" "$bin/initdb" -D "$folder/db" -A trust -U ecotone >/dev/null
-"${as[@]}" "$bin/pg_ctl" -D "$folder/db" -w -o "-p $port -c listen_addresses=127.0.0.1 -c unix_socket_directories=$folder -c fsync=off" -l "$folder/log" start >/dev/null
+port=$(python3 -c '
+import random, socket
+while True:  # below those that the system gives to others before the server has it
+    with socket.socket() as opened:
+        try:
+            opened.bind(("127.0.0.1", port := random.randrange(10_240, 32_768)))
+        except OSError:
+            continue
+    print(port)
+    break')
+"${as[@]}" "$bin/pg_ctl" -D "$folder/db" -w -t 300 -o "-p $port -c max_connections=400 -c listen_addresses=127.0.0.1 -c unix_socket_directories=$folder -c fsync=off" -l "$folder/log" start >/dev/null
 trap '"${as[@]}" "$bin/pg_ctl" -D "$folder/db" -m fast stop >/dev/null 2>&1; rm -rf "$folder"' EXIT
 "$bin/psql" -h 127.0.0.1 -p "$port" -U ecotone -d postgres -qc 'create database ecotone_test'
 export ECOTONE_TEST_POSTGRES_URL="postgresql+psycopg://ecotone@127.0.0.1:$port/ecotone_test"

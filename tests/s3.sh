@@ -21,8 +21,13 @@ folder=$(mktemp -d)
 servers=()
 trap 'kill -KILL "${servers[@]}" 2>/dev/null; wait 2>/dev/null; rm -rf "$folder"' EXIT
 read -r monitor gateway < <(python3 -c '
-import socket
-held = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+import random, socket
+held = []
+while len(held) < 2:  # below those that the system gives to others before the servers have them
+    try:
+        held.append(socket.create_server(("127.0.0.1", random.randrange(10_240, 32_768))))
+    except OSError:
+        continue
 print(*(s.getsockname()[1] for s in held))')
 id=$(python3 -c 'import uuid; print(uuid.uuid4())')
 export CEPH_CONF="$folder/ceph.conf"
@@ -63,18 +68,18 @@ ceph-mon --mkfs -i n --monmap "$folder/monmap" --keyring "$folder/keyring"
 ceph-mon -i n -f >"$folder/mon.out" 2>&1 &
 servers+=($!)
 disk=$(python3 -c 'import uuid; print(uuid.uuid4())')
-timeout 60 ceph osd new "$disk" >/dev/null
+timeout 300 ceph osd new "$disk" >/dev/null
 ceph-osd -i 0 --mkfs --osd-uuid "$disk" >"$folder/mkfs.out" 2>&1
 ceph-osd -i 0 -f >"$folder/osd.out" 2>&1 &
 servers+=($!)
 export AWS_ACCESS_KEY_ID=ecotone-tests AWS_SECRET_ACCESS_KEY=s3-secret-of-these-tests AWS_REGION=us-east-1
-timeout 120 radosgw-admin user create --uid tests --display-name tests \
+timeout 300 radosgw-admin user create --uid tests --display-name tests \
   --access-key "$AWS_ACCESS_KEY_ID" --secret-key "$AWS_SECRET_ACCESS_KEY" >"$folder/user.out" 2>&1
 radosgw -n client.admin -f >"$folder/gateway.out" 2>&1 &
 servers+=($!)
 export ECOTONE_TEST_S3_ENDPOINT="http://127.0.0.1:$gateway" ECOTONE_TEST_S3_BUCKET=ecotone-tests
 unset AWS_SESSION_TOKEN AWS_ENDPOINT_URL AWS_PROFILE CEPH_CONF
-if ! timeout 60 bash -c 'until curl -s -o /dev/null "$0"; do sleep 0.1; done' "$ECOTONE_TEST_S3_ENDPOINT"; then
+if ! timeout 300 bash -c 'until curl -s -o /dev/null "$0"; do sleep 0.1; done' "$ECOTONE_TEST_S3_ENDPOINT"; then
   tail -n 20 "$folder"/*.out >&2
   exit 1
 fi

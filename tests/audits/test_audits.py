@@ -13,7 +13,7 @@ import pytest
 from ecotone.accounts import SYSTEM, Accounts
 from ecotone.audits import Audits, NotAuditable, plot
 from ecotone.catalog import ModelNotFound
-from ecotone.jobs import Jobs
+from ecotone.jobs import JobContext, Jobs
 from ecotone.jobs import models as _jobs
 from ecotone.publishing import AddLarge, AddRegular, Commit
 from ecotone.vocabulary import Invalid, JobState, Refused
@@ -141,6 +141,26 @@ def test_what_cannot_be_measured_is_refused_before_it_starts(audits: SimpleNames
     with pytest.raises(Refused, match="clause"):
         start("demo/closed")
     assert audits.jobs.list() == []
+
+
+def test_an_audit_whose_server_ended_after_it_was_kept_is_not_kept_twice(
+    audits: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch", reason="needs the extra audit")
+    monkeypatch.setattr(JobContext, "run", lambda *_, **__: {"tests": []})
+    audits.catalog.create("demo/kept", private=False, actor=SYSTEM)
+    audits.publish(
+        "demo/kept", {"config.json": b"{}", "model.safetensors": b"x", "README.md": b"---\nlicense: mit\n---\n"}
+    )
+    first = ended(audits, audits.audits.start("demo/kept", "main", "weat", actor=SYSTEM))
+    audits.jobs.stop()
+    with audits.database.writing() as session:  # as a server leaves it that was killed just before the end
+        row = session.get_one(_jobs.JobRow, first.id)
+        row.state, row.result = JobState.RUNNING, None
+    audits.jobs.start()
+    again = ended(audits, first)
+    assert (again.state, again.attempts, again.result) == (JobState.DONE, 2, first.result)
+    assert len(audits.catalog.measurements("demo/kept")) == 1
 
 
 def test_a_model_that_cannot_be_loaded_fails_its_job_alone(audits: SimpleNamespace) -> None:

@@ -20,7 +20,7 @@ from ecotone.policy.rules import RuleKind
 from ecotone.vocabulary import EcotoneError, Location, Mode, Purpose, Tier
 
 Act = Callable[[], object]
-BACKEND = {"dialect": "openai", "url": "http://127.0.0.1:9/v1", "key_env": None, "location": Location.LOCAL,
+BACKEND: Any = {"dialect": "openai", "url": "http://127.0.0.1:9/v1", "key_env": None, "location": Location.LOCAL,
            "tier": Tier.PAID, "terms": None, "actor": SYSTEM}  # fmt: skip
 
 

@@ -236,8 +236,9 @@ def _name(segment: Path) -> str:
 
 
 def _after(chain: Path, number: int) -> Path | None:
-    """The first segment that is there behind the one of a number."""
-    return next((f for f in segments(chain) if int(f.stem) > number), None)
+    """The first segment that is there behind the one of a number; that is nearly always the next."""
+    following = chain / f"{number + 1:06d}.jsonl"
+    return following if following.is_file() else next((f for f in segments(chain) if int(f.stem) > number), None)
 
 
 def _lines(segment: Path, offset: int = 0) -> Iterator[bytes]:

@@ -3,7 +3,9 @@ reader's steps the other is let in, and nothing is lost, told twice or refused."
 
 import contextlib
 import errno
+import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,12 +20,14 @@ from ecotone.ledger.kept_sums import KeptSums, leave
 from ecotone.ledger.recent import newest
 from ecotone.ledger.retiring import closed, retire
 from ecotone.ledger.settling import open_requests
+from ecotone.ledger.spilling import Spill
 from ecotone.ledger.tail import Tail
 from ecotone.ledger.usage import usage
 
 SEED = bytes(range(32))
 KEY = public_key(SEED)
 MOST_STEPS = 400
+PATIENCE = 90.0
 NUMBER = 12
 IDS = [f"req-server-{n}" for n in range(NUMBER)]
 
@@ -205,3 +209,116 @@ def test_what_is_removed_while_it_is_read_is_passed_over(reading: str, tmp_path:
     else:
         raise AssertionError("the reading has no end")
     assert step > 1
+
+
+def test_closing_while_the_second_folder_is_emptied_moves_nothing_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that takes longer for the move than closing waits for the thread that does it."""
+    monkeypatch.setattr("ecotone.ledger.writing._MOVED_BYTES", 1000)
+    monkeypatch.setattr("ecotone.ledger.writing._FLUSH_SECONDS", 0.01)
+    begun, other, wrote = threading.Event(), threading.Event(), threading.Event()
+
+    class Slow(FullOnce):
+        def _into_segment(self, block: bytes) -> None:
+            flusher = threading.current_thread().name == "ledger-flush"
+            if self.room and flusher and not begun.is_set():
+                begun.set()
+                other.wait(1.0)  # whoever closes would come in here
+                super()._into_segment(block)
+                wrote.set()
+                return
+            if not flusher and begun.is_set():
+                other.set()
+                wrote.wait(PATIENCE)
+            super()._into_segment(block)
+
+    writer = Slow(tmp_path / "ledger", "server", spill=tmp_path / "spill")
+    monkeypatch.setattr(writer._flusher, "join", lambda _seconds: None)
+    writer.room = False
+    for request_id in IDS:
+        call(writer, request_id)
+    writer.room = True
+    assert begun.wait(PATIENCE)
+    writer.close()
+    assert Ledger(tmp_path / "ledger").verify().ok
+    assert _ids(Ledger(tmp_path / "ledger").records()) == IDS
+
+
+def test_what_was_moved_is_on_disk_before_the_second_folder_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when another thread goes on in the next segment meanwhile."""
+    writer = FullOnce(tmp_path / "ledger", "server", segment_bytes=1500, spill=tmp_path / "spill")
+    writer.room = False
+    for request_id in IDS:
+        call(writer, request_id)
+    moved_to = writer._segment.stat().st_ino
+    flushed: list[int] = []
+    fsync, leave_it = os.fsync, Spill.close
+
+    class Lock:
+        """The writer's lock, behind which another thread appends as soon as it is free."""
+
+        def __init__(self, lock: threading.Lock) -> None:
+            self._lock = lock
+            self.goes_on = True
+
+        def __enter__(self) -> None:
+            self._lock.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            self._lock.release()
+            if self.goes_on and not writer.spilling:
+                self.goes_on = False
+                call(writer, "next")
+
+    def noted(descriptor: int) -> None:
+        flushed.append(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def left(spill: Spill, *, remove: bool) -> None:
+        assert moved_to in flushed
+        leave_it(spill, remove=remove)
+
+    writer._lock = Lock(writer._lock)  # type: ignore[assignment]
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(Spill, "close", left)
+    writer.has_room()
+    assert writer._segment.stat().st_ino != moved_to
+    writer.close()
+    assert not list((tmp_path / "spill").rglob("spilled.jsonl"))
+
+
+def test_a_request_is_found_whole_however_many_others_end_meanwhile(tmp_path: Path) -> None:
+    writer = LedgerWriter(tmp_path, "server", segment_bytes=300)
+    for kind in ("opened", "failed", "opened"):
+        writer.append(kind, {"request_id": "req-server-long"})
+    for request_id in IDS:
+        call(writer, request_id)
+    writer.append("settled", {"request_id": "req-server-long"})
+    found = Ledger(tmp_path).find("req-server-long")
+    writer.close()
+    assert [record["kind"] for record in found] == ["opened", "failed", "opened", "settled"]
+
+
+def test_a_line_that_is_being_written_is_waited_for_by_whoever_was_stopped_himself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = LedgerWriter(tmp_path, "server")
+    writer.append("settled", {"request_id": "r1"})
+    writer.close()
+    segment = tmp_path / "server" / "000001.jsonl"
+    whole = segment.read_bytes()
+    segment.write_bytes(whole[:-40])
+    clock = time.monotonic
+
+    def stopped() -> float:
+        """Whoever asks for the time is stopped for a minute, in which the writer goes on."""
+        segment.write_bytes(whole)
+        monkeypatch.setattr(time, "monotonic", lambda: clock() + 60)
+        return clock()
+
+    monkeypatch.setattr(time, "monotonic", stopped)
+    monkeypatch.setattr(time, "sleep", lambda _: segment.write_bytes(whole))
+    assert Ledger(tmp_path).verify().ok

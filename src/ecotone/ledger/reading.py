@@ -116,7 +116,7 @@ class Ledger:
             for _, file in self.opened(chain, newest_first=True):
                 content = file.read()
                 if needle not in content:
-                    if found:
+                    if _is_complete(found):
                         break
                     continue
                 lines = [line for line in content.splitlines() if needle in line]
@@ -192,6 +192,12 @@ def _behind(lines: Iterable[bytes], number: int) -> Iterator[bytes]:
 
 def _backwards(lines: Iterable[bytes]) -> Iterator[bytes]:
     yield from reversed(list(lines))
+
+
+def _is_complete(found: list[dict[str, Any]]) -> bool:
+    """Whether these end a request's records: each end has its beginning, however many segments lie between."""
+    kinds = [record.get("kind") for record in found]
+    return bool(found) and kinds.count("opened") >= kinds.count("settled") + kinds.count("failed")
 
 
 def _last_head(file: Path) -> Head | None:

@@ -20,7 +20,7 @@ from ecotone.ledger.segments import segments
 from ecotone.ledger.spilling import number_of
 
 _MOST_PROBLEMS = 20
-_PATIENCE = 0.25
+_LOOKS, _LOOK_SECONDS = 100, 0.01
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
@@ -249,9 +249,9 @@ def _lines(segment: Path, offset: int = 0) -> Iterator[bytes]:
     with segment.open("rb") as file:
         file.seek(offset)
         for line in file:
-            whole = line
-            end = time.monotonic() + _PATIENCE
-            while not whole.endswith(b"\n") and time.monotonic() < end:
-                time.sleep(0.01)
+            whole, looks = line, 0
+            while not whole.endswith(b"\n") and looks < _LOOKS:  # counted, as we may be stopped for longer than that
+                time.sleep(_LOOK_SECONDS)
                 whole += file.readline()
+                looks += 1
             yield whole

@@ -88,7 +88,7 @@ class Ledger:
         behind: list[bytes] = []
         beyond = chain
         for path, file in self.opened(chain, newest_first=newest_first):
-            lines = takewhile(_is_whole, file)  # one that is being written is for the next reading
+            lines: Iterator[bytes] = takewhile(_is_whole, file)  # one that is being written is for the next reading
             if not newest_first:
                 yield path, _behind(lines, seen[0]) if path.name == NAME else _noted(lines, seen, chain)
             elif path.name == NAME:

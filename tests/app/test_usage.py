@@ -288,3 +288,65 @@ def test_segments_leave_only_after_an_export_that_arrived_and_their_usage_stays(
     usage.rebuild()
     assert usage.rows(("project", "model", "key")) == before
     assert usage.total() == total
+
+
+def exported(database: Database, tmp_path: Path, usage: Usage) -> tuple[Keeping, list[Path]]:
+    """A ledger with old segments that were exported, and which those are."""
+    writer = LedgerWriter(tmp_path, "server", segment_bytes=20_000)
+    for number in range(300):
+        writer.append("settled", settled(number))
+    writer.close()
+    kept = keeping(database, tmp_path, usage)
+    sent = b"".join(kept.export(since=None, until=None, project=None))
+    kept.confirm(hashlib.sha256(sent).hexdigest())
+    old = time.time() - 40 * 86_400
+    files = segments(tmp_path / "server")[:4]
+    for file in files:
+        os.utime(file, (old, old))
+    return kept, files
+
+
+def test_usage_is_projected_while_segments_are_removed(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = tables(database, tmp_path)
+    kept, files = exported(database, tmp_path, usage)
+    usage.project(rest=0)
+    total = usage.total()
+    other = tables(database, tmp_path)  # of the server that a graceful restart leaves beside this one
+    kept._usage = other
+
+    def removed_behind(chain: Path) -> list[Path]:
+        found = segments(chain)
+        monkeypatch.setattr("ecotone.app.usage.segments", segments)
+        kept.retire(intend=lambda _: None)
+        return found
+
+    monkeypatch.setattr("ecotone.app.usage.segments", removed_behind)
+    assert usage.project(rest=0) == 0
+    assert not any(file.is_file() for file in files)
+    assert usage.total() == total
+
+
+def test_two_who_remove_old_segments_at_once_remove_them_once(database: Database, tmp_path: Path) -> None:
+    usage = tables(database, tmp_path)
+    kept, files = exported(database, tmp_path, usage)
+    inside, done, failures = threading.Event(), [], []
+
+    def intend(_: list[str]) -> None:
+        inside.set()
+        other.join(1.0)  # who comes second has the time to come in between
+
+    def second() -> None:
+        inside.wait(90)
+        try:
+            done.append(kept.retire(intend=lambda _: None))
+        except Exception as error:
+            failures.append(error)
+
+    other = threading.Thread(target=second)
+    other.start()
+    done.insert(0, kept.retire(intend=intend))
+    other.join(90)
+    assert failures == []
+    assert done == [[f"server/{file.name}" for file in files], []]

@@ -313,8 +313,11 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, through: str, patienc
             loop = asyncio.get_running_loop()
             await gateway.start()
             if through == "asgi":
+                # as long as clients keep a connection it would else be closed by itself, just as the next call is sent
                 server = uvicorn.Server(
-                    uvicorn.Config(gateway.asgi, log_config=None, lifespan="off", interface="asgi3")
+                    uvicorn.Config(
+                        gateway.asgi, log_config=None, lifespan="off", interface="asgi3", timeout_keep_alive=600
+                    )
                 )
                 serving = asyncio.create_task(server.serve(sockets=[listener]))
                 while not server.started:

@@ -126,6 +126,36 @@ def test_what_a_process_counted_last_is_saved_when_it_ends(tmp_path: Path) -> No
     assert [cell[counters.REQUESTS] for cell in load(tmp_path)["w"].cells.values()] == [1]
 
 
+def test_a_call_that_is_saved_while_it_is_being_counted_is_counted_whole_in_the_end(tmp_path: Path) -> None:
+    """The thread that saves comes in between any two of a call's numbers."""
+    for step in range(8):
+        found, totals, history = Counters(), Totals(), History()
+        keeper = Keeper(found, tmp_path / str(step), "w")
+        bump(found)
+        left = [step]
+
+        class Cell(list[float]):
+            def __setitem__(self, place: Any, number: Any) -> None:
+                super().__setitem__(place, number)
+                left[0] -= 1  # noqa: B023
+                if not left[0]:  # noqa: B023
+                    look()
+
+        def look() -> None:
+            keeper._save()  # noqa: B023
+            totals.take(load(tmp_path / str(step)))  # noqa: B023
+            history.take(load(tmp_path / str(step)), NOW)  # noqa: B023
+
+        look()
+        (labels,) = found.cells
+        found.cells[labels] = Cell(found.cells[labels])
+        found._index.clear()
+        bump(found)
+        look()
+        assert totals.cells == {labels: list(found.cells[labels])}
+        assert shown(history).requests == 2 and shown(history).tokens_out == 40
+
+
 def test_every_call_is_in_the_history_once_over_restarts_of_server_and_worker() -> None:
     history, server, worker = History(), Counters(), Counters()
     bump(server)

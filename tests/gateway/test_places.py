@@ -1,5 +1,6 @@
 """Backends, routes and the snapshot built from them: what an administrator sets is in force for the next request."""
 
+import errno
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -17,8 +18,9 @@ from ecotone.gateway import BackendExists, BackendNotFound, Backends, KeptLimits
 from ecotone.gateway import models as _models
 from ecotone.gateway.admission import admit, identify, look_into
 from ecotone.gateway.answers import Refusal
+from ecotone.gateway.following import FileSnapshots
 from ecotone.gateway.parsing import parse
-from ecotone.gateway.snapshot import load
+from ecotone.gateway.snapshot import Consumer, Snapshot, load, save
 from ecotone.ledger import LedgerWriter
 from ecotone.licences import KnowledgeBase
 from ecotone.policy import Policy, RuleKind, Stance
@@ -337,3 +339,38 @@ def test_the_organisations_profile_answers_at_the_gateway_and_a_project_s_own_fi
     assert asked(place, key, "demo/Llama-shop").candidates[0].ruling.verdict is Verdict.ALLOW_WITH_DUTIES
     assert refused(lambda: asked(place, crowd, "demo/Llama-shop")).ecotone["verdict"] == Verdict.ASK_LICENCE
     assert b"12345" not in msgspec.json.encode(snapshot.rulings), "figures of the profile are not handed on"
+
+
+def test_a_change_that_found_no_room_on_the_disk_is_in_force_once_there_is(
+    place: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key that was revoked in that moment must not stay valid."""
+    place.builder.build()
+    add(place, "later")
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "no room")
+
+    with monkeypatch.context() as patching, pytest.raises(OSError, match="no room"):
+        patching.setattr("ecotone.gateway.builder.save", full)
+        place.builder.build()
+    place.builder.build()
+    assert "later" in place.builder.current.backends
+    assert "later" in load(place.settings.folder("snapshot")).backends
+
+
+def test_a_snapshot_that_could_not_be_read_once_is_read_the_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = FileSnapshots(tmp_path)
+    shop = Consumer(name="shop", use="u", personal_data=PersonalData.LOCAL_ONLY, may_call_private=False)
+    save(Snapshot(consumers={"shop": shop}), tmp_path)
+
+    def crowded(_: Path) -> Snapshot:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    with monkeypatch.context() as patching:
+        patching.setattr("ecotone.gateway.following.load", crowded)
+        found.look()
+    found.look()
+    assert "shop" in found.current.consumers

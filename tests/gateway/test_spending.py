@@ -1,7 +1,7 @@
 """After a restart, and after a worker's death, budgets go on with what the ledger's own records say."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import pytest
 from ecotone.gateway.limits import Limiter
 from ecotone.gateway.snapshot import Budget, Limit
 from ecotone.gateway.spending import spent, totals
-from ecotone.ledger import Ledger, LedgerWriter, kept_sums
+from ecotone.ledger import Ledger, LedgerWriter, kept_sums, settle_open
 from ecotone.ledger.usage import Who
 
 LIMITS = {
@@ -77,7 +77,13 @@ def test_whole_segments_are_added_up_once_and_only_as_they_are(tmp_path: Path, m
 
     read: list[str] = []
     real = kept_sums.summed
-    monkeypatch.setattr(kept_sums, "summed", lambda lines: read.append(lines.name) or real(lines))
+
+    def noted(lines: Iterable[bytes]) -> Any:
+        found = list(lines)
+        read.append(next(str(file) for file in files if found[0] in file.read_bytes()))
+        return real(found)
+
+    monkeypatch.setattr(kept_sums, "summed", noted)
     assert totals(ledger, LIMITS, now, kept=kept) == plain
     assert read == [str(files[-1])]
 
@@ -107,3 +113,21 @@ def test_a_chain_s_open_requests_count_with_what_they_reserved(writer: LedgerWri
     limiter.reserve(("key:k1", "project:shop", "organisation"), 1, 0, 0.0)
     assert limiter.spent()["month"][1:] == (1800, 0)
     assert limiter.spent()["all"][1:] == (1800, 0)
+
+
+def test_what_is_settled_while_it_is_added_up_is_never_left_out(
+    writer: LedgerWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The supervisor adds up what workers that are gone left, while a worker settles it."""
+    call: dict[str, Any] = {"project": "shop", "key": "k1", "model": "m", "backend": "openai", "face": "chat"}
+    writer.append("opened", {"request_id": "req-w1-1", **call, "reserved_cost": 1000})
+    ledger = Ledger(tmp_path / "ledger")
+    real, left = kept_sums.KeptSums.newest_first, [True]
+
+    def settles_behind(sums: kept_sums.KeptSums, name: str) -> Any:
+        yield from list(real(sums, name))
+        if left.pop() if left else False:
+            settle_open(ledger, writer)
+
+    monkeypatch.setattr(kept_sums.KeptSums, "newest_first", settles_behind)
+    assert totals(ledger, LIMITS, time.time())["w1"]["all"][1] == 1000

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ecotone.ledger.text_index import TextIndex
 from ecotone.ledger.texts import Texts, Unreadable
 
 SECRET = bytes(range(32))
@@ -110,3 +111,20 @@ def test_what_there_is_no_room_for_is_dropped_and_said(tmp_path: Path, monkeypat
 def test_a_name_that_is_no_project_reaches_no_other_folder(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no name"):
         texts(tmp_path).read("req-server-1", "../secrets")
+
+
+def test_texts_whose_days_end_while_they_are_looked_through_are_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept(tmp_path)
+    found, real = texts(tmp_path), texts(tmp_path)._days
+
+    def expired_behind(project: str) -> list[Path]:
+        days = real(project)
+        texts(tmp_path).expire({})
+        return days
+
+    monkeypatch.setattr(found, "_days", expired_behind)
+    assert found.read("req-server-1") == []
+    kept(tmp_path)
+    TextIndex(found, "clinic", tmp_path / "index").close()

@@ -121,9 +121,7 @@ class _Tree:
                     self._obey(self._signals.popleft())
                 for place in self._places:
                     for child in place.alive():
-                        self._hear(place, child)
-                        if (status := child.ended()) is not None:
-                            self._ended(place, child, status)
+                        self._attend(place, child)
                 self._look_after()
             if lender is not None:
                 lender.stop()
@@ -190,11 +188,17 @@ class _Tree:
         self._to_renew.extend(self._places)
 
     # -- what workers tell -------------------------------------------------------------------------------------------
-    def _hear(self, place: _Place, child: Child) -> None:
+    def _attend(self, place: _Place, child: Child) -> None:
+        status = child.ended()
+        self._hear(place, child, over=status is not None)  # asked first: what it said last is read in any case
+        if status is not None:
+            self._ended(place, child, status)
+
+    def _hear(self, place: _Place, child: Child, *, over: bool = False) -> None:
         for word, text in child.heard():
             if word == "ready":
                 child.ready = True
-                if child is place.next:
+                if child is place.next and not over:
                     self._hand_over(place)
             elif word == "failed":
                 child.failure = text

@@ -146,9 +146,7 @@ class _Supervisor:
                 while self._signals:
                     self._obey(self._signals.popleft())
                 for server in self._alive():
-                    self._hear(server)
-                    if (status := server.ended()) is not None:
-                        self._ended(server, status)
+                    self._attend(server)
                 self._look_after()
         return self._status
 
@@ -207,11 +205,17 @@ class _Supervisor:
         self._next = ServerProcess(self._listener.fileno(), settings, environ, successor=True)
 
     # -- what servers tell -------------------------------------------------------------------------------------------
-    def _hear(self, server: ServerProcess) -> None:
+    def _attend(self, server: ServerProcess) -> None:
+        status = server.ended()
+        self._hear(server, over=status is not None)  # asked first: what it said last is read in any case
+        if status is not None:
+            self._ended(server, status)
+
+    def _hear(self, server: ServerProcess, *, over: bool = False) -> None:
         for word, text in server.heard():
             if word == "ready":
                 server.ready = True
-                if server is self._next:
+                if server is self._next and not over:
                     self._hand_over()
             elif word == "given":
                 server.owns = False

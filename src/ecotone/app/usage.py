@@ -67,10 +67,12 @@ class Usage:
             files = segments(chain)
             for number, segment in enumerate(files):
                 place = places.get((chain.name, int(segment.stem)), Place())
-                if number < len(files) - 1 and place.offset == segment.stat().st_size:
-                    continue
                 try:
+                    if number < len(files) - 1 and place.offset == segment.stat().st_size:
+                        continue
                     taken += self._take(chain.name, segment, place, rest)
+                except FileNotFoundError:  # removed meanwhile, after all of it was taken
+                    continue
                 except Moved as where:
                     log.warning("usage is made anew from the ledger: %s has other records than before", where)
                     return self._rebuild()

@@ -110,10 +110,10 @@ class SnapshotBuilder:
             content = msgspec.msgpack.encode(found, order="sorted")
             version = self.current.version
             if content != self._content:
-                self._content, version = content, version + 1
-                found = msgspec.structs.replace(found, version=version, built=time.time())
+                found = msgspec.structs.replace(found, version=version + 1, built=time.time())
                 if self._saving:
                     save(found, self._folder)
+                self._content = content  # a change that could not be saved is one the next time, too
             else:
                 found = msgspec.structs.replace(self.current, built=time.time())
                 if self._saving:

@@ -92,7 +92,6 @@ class Counters:
             cell = self._index[project, route, backend, model, face, status]
         except KeyError:
             cell = self._cell(project, route, backend, model, face, status)
-        cell[0] += 1
         cell[1] += tokens_in
         cell[2] += tokens_out
         if cost:
@@ -105,6 +104,7 @@ class Counters:
             if place and first_seconds <= BOUNDS[place - 1]:
                 place = bisect_left(BOUNDS, first_seconds)
             cell[6 + place] += 1
+        cell[0] += 1  # last: by this number another thread sees that there is more to save
 
     def refused(self, code: str) -> None:
         """Count a request that no backend saw, by the code of its error."""

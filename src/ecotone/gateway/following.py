@@ -60,15 +60,15 @@ class FileSnapshots:
         self._stamp = stamp
 
     def _take(self, content: bytes, at: float) -> None:
-        self._content = content
         try:
             found = load(self._folder)
         except ValueError as error:
+            self._content = content
             log.error("the snapshot in %s cannot be used: %s", self._folder, error)
             return
         self._version += 1
         self.current = msgspec.structs.replace(found, version=self._version, built=at)
-        self._taken = content
+        self._content = self._taken = content
 
     def _follow(self) -> None:
         while not self._stopped.wait(_LOOK_SECONDS):

@@ -14,7 +14,7 @@ def growth(seen: Mapping[str, Kept], found: Mapping[str, Kept]) -> Iterator[tupl
             past = known.get(labels)
             if past is None:
                 yield labels, cell
-            elif past[REQUESTS] < cell[REQUESTS]:  # less is an older copy of the same
+            elif past != cell and past[REQUESTS] <= cell[REQUESTS]:  # less is an older copy of the same
                 yield labels, [now - then for now, then in zip(cell, past, strict=True)]
 
 

@@ -40,7 +40,7 @@ class Lender:
     """The pool, in a thread of the supervisor. No other supervisor lends there: the data folder is held."""
 
     def __init__(self, settings: Settings) -> None:
-        self._ledger = Ledger(settings.folder("ledger"))
+        self._ledger = Ledger(settings.folder("ledger"), spill=settings.spill)
         self._kept = sums_folder(settings)
         self._snapshots = FileSnapshots(settings.folder("snapshot"))
         self._server = LeaseServer(socket_of(settings), self._totals, alone=True)

@@ -18,6 +18,7 @@ from ecotone.ledger.usage import Who, summed
 Totals = dict[str, dict[str, tuple[str, int]]]
 """By writer and budget id: the window's label and the sum in 10^-12 USD."""
 
+_TRIES = 3
 _ORDER = ("total", "month", "week", "day", "hour")
 
 
@@ -86,8 +87,12 @@ def totals(
     sums = KeptSums(ledger, kept)
     found = {}
     for name in [chain.name for chain in ledger.chains()] if chains is None else chains:
-        costs = list(_settled(sums, name, longest, label))
-        costs.extend(_cost({**estimated(record), "at": record.get("at")}) for record in open_requests(ledger, name))
+        for _ in range(_TRIES):
+            held = open_requests(ledger, name)
+            costs = list(_settled(sums, name, longest, label))
+            if not held or held == open_requests(ledger, name):
+                break  # else some of it may be settled since: counted twice, but never not at all
+        costs.extend(_cost({**estimated(record), "at": record.get("at")}) for record in held)
         found[name] = spent(costs, limits, at)
     return found
 

@@ -13,6 +13,7 @@ import msgspec
 
 from ecotone.ledger import records
 from ecotone.ledger.reading import Ledger
+from ecotone.ledger.segments import segments
 from ecotone.ledger.settling import LONGEST_SECONDS
 
 COMPLETE: Final = frozenset({"done", "cached"})
@@ -115,15 +116,14 @@ class Answers:
                     yield _joined(opened, found)
 
     def _lines(self, chain: Path, after: Place | None) -> Iterator[bytes]:
-        files = self._ledger.files(chain)
-        if after is not None:
-            files = _since(files, after.at - timedelta(seconds=LONGEST_SECONDS))
-        for file in files:
-            with file.open("rb") as lines:
-                for line in lines:
-                    head = line[:90]
-                    if _SETTLED in head or _OPENED in head:
-                        yield line
+        first = _since(segments(chain), after.at - timedelta(seconds=LONGEST_SECONDS)) if after is not None else 0
+        for path, lines in self._ledger.pieces(chain):
+            if path.stem.isdecimal() and int(path.stem) < first:
+                continue
+            for line in lines:
+                head = line[:90]
+                if _SETTLED in head or _OPENED in head:
+                    yield line
 
     def _read(self, line: bytes) -> Answer | None:
         parts = records.split(line)
@@ -132,8 +132,7 @@ class Answers:
                 return _decoder.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError):
             pass
-        if line.endswith(b"\n"):  # the last one may be being written
-            self.damaged += 1
+        self.damaged += 1
         return None
 
 
@@ -145,15 +144,15 @@ def _joined(opened: Answer | None, end: Answer) -> Answer:
     return end
 
 
-def _since(files: list[Path], moment: datetime) -> list[Path]:
-    """The files without those of which the next begins before a moment."""
-    for index in range(len(files) - 1, 0, -1):
-        with files[index].open("rb") as file:
-            found = records.decoded(file.readline(1 << 20)) or {}
+def _since(files: list[Path], moment: datetime) -> int:
+    """The number of the last segment that begins before a moment; 0 when none does."""
+    for segment in reversed(files):
         try:
+            with segment.open("rb") as file:
+                found = records.decoded(file.readline(1 << 20)) or {}
             began = datetime.fromisoformat(str(found.get("at")))
-        except ValueError:
+        except (FileNotFoundError, ValueError):
             continue
         if began < moment:
-            return files[index:]
-    return files
+            return int(segment.stem)
+    return 0

@@ -26,8 +26,7 @@ from ecotone.ledger import records
 from ecotone.ledger.reading import Ledger
 from ecotone.ledger.records import GENESIS, Head
 from ecotone.ledger.retiring import closed, retired
-from ecotone.ledger.segments import segments
-from ecotone.ledger.spilling import number_of
+from ecotone.ledger.spilling import NAME, number_of
 from ecotone.ledger.writing import public_key
 
 FORMAT = 1
@@ -107,15 +106,14 @@ class Export:
         newest: bytes | None = None
         newest_at = ""
         for chain in self._ledger.chains():
-            for segment in segments(chain):
-                with segment.open("rb") as file:
-                    for line in file:
-                        if b'"kind":"checkpoint"' not in line or records.head_of(line) is None:
-                            continue
-                        at = _at(line)
-                        inside, better = at >= self._until, newest_at >= self._until
-                        if newest is None or (at < newest_at if inside and better else at > newest_at and not better):
-                            newest, newest_at = line, at
+            for path, lines in self._ledger.pieces(chain):
+                for line in lines if path.name != NAME else ():
+                    if b'"kind":"checkpoint"' not in line or records.head_of(line) is None:
+                        continue
+                    at = _at(line)
+                    inside, better = at >= self._until, newest_at >= self._until
+                    if newest is None or (at < newest_at if inside and better else at > newest_at and not better):
+                        newest, newest_at = line, at
         return newest
 
     def _chain(self, chain: Path, covered: Head | None) -> Iterator[bytes]:
@@ -124,35 +122,38 @@ class Export:
         last = covered.records if covered is not None else 0
         begun, proof, skipped = False, False, False
         finished = set(closed(chain))
-        for segment in self._ledger.files(chain):
+        for segment, file in self._ledger.opened(chain):
             left_out = False
-            with segment.open("rb") as file:
-                for line in file:
-                    parts = records.split(line)
-                    if parts is None or place.records >= last:
-                        left_out = True
-                        break
-                    if number_of(line) <= place.records:  # moved from the second folder
-                        continue
-                    behind, place = place, Head(records=place.records + 1, hash=parts[1])
-                    at = _at(line)
-                    wanted = self._since <= at < self._until and self._is_asked(line)
-                    if not wanted and not (begun and self._project is None):
-                        left_out = True
-                        skipped = begun
-                        if begun and place.records == last:
-                            yield _line({"skip": msgspec.to_builtins(place)})
-                        continue
-                    if not begun:
-                        begun = True
-                        yield _line({"chain": chain.name, "behind": msgspec.to_builtins(behind)})
-                    elif skipped:
-                        yield _line({"skip": msgspec.to_builtins(behind)})
-                    skipped = False
-                    if not wanted and at >= self._until and not proof:
-                        proof = True
-                        yield _line({"proof": True})
-                    yield line
+            for line in file:
+                parts = records.split(line)
+                if parts is None or place.records >= last:
+                    left_out = True
+                    break
+                if number_of(line) <= place.records:  # moved from the second folder
+                    continue
+                if number_of(line) > place.records + 1 and (now := retired(chain)) is not None and now != gone:
+                    if begun:
+                        raise FileNotFoundError(f"segments of {chain.name} were removed while they were exported")
+                    gone, place = now, now.head
+                behind, place = place, Head(records=place.records + 1, hash=parts[1])
+                at = _at(line)
+                wanted = self._since <= at < self._until and self._is_asked(line)
+                if not wanted and not (begun and self._project is None):
+                    left_out = True
+                    skipped = begun
+                    if begun and place.records == last:
+                        yield _line({"skip": msgspec.to_builtins(place)})
+                    continue
+                if not begun:
+                    begun = True
+                    yield _line({"chain": chain.name, "behind": msgspec.to_builtins(behind)})
+                elif skipped:
+                    yield _line({"skip": msgspec.to_builtins(behind)})
+                skipped = False
+                if not wanted and at >= self._until and not proof:
+                    proof = True
+                    yield _line({"proof": True})
+                yield line
             if not left_out and segment in finished:
                 self.whole.append((chain.name, int(segment.stem)))
 

@@ -6,15 +6,14 @@ segments that are removed themselves lie in their place, in the chain's folder, 
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
 
 from ecotone.ledger.reading import Ledger
 from ecotone.ledger.retiring import closed
-from ecotone.ledger.segments import head_of_chain, last_head, replace_durably
-from ecotone.ledger.spilling import NAME, number_of
+from ecotone.ledger.segments import last_head, replace_durably
 from ecotone.ledger.usage import Sums, Who, summed
 
 _LEFT = ".sums"
@@ -46,30 +45,30 @@ class KeptSums:
         """
         chain = self._ledger.folder / writer
         whole = set(closed(chain))
-        for segment in reversed(self._ledger.files(chain)):
-            yield self._whole(segment) if segment in whole else self._added(chain, segment)
-        left = [f for f in chain.glob(f"*{_LEFT}") if f.stem.isdecimal() and not f.with_suffix(".jsonl").exists()]
+        told = set()
+        for segment, lines in self._ledger.pieces(chain, newest_first=True):
+            told.add(segment.stem)
+            yield self._whole(segment, lines) if segment in whole else _added(lines)
+        # one that was removed since is among them, but for one that was told
+        left = [f for f in chain.glob(f"*{_LEFT}") if f.stem.isdecimal() and f.stem not in told]
+        left = [f for f in left if not f.with_suffix(".jsonl").exists()]
         for path in sorted(left, key=lambda f: int(f.stem), reverse=True):
             yield _read_left(path)
 
-    def _added(self, chain: Path, segment: Path) -> Costs:
-        # what is being moved out of the second folder lies in the segment before, too
-        least = head_of_chain(chain).records if segment.name == NAME else 0
-        with segment.open("rb") as file:
-            lines = file if not least else (line for line in file if number_of(line) > least)
-            return list(summed(lines).items())
-
-    def _whole(self, segment: Path) -> Costs:
+    def _whole(self, segment: Path, lines: Iterable[bytes]) -> Costs:
         """Of a segment to which nothing is added any more."""
         if self._folder is None:
-            return self._added(segment.parent, segment)
-        head, size = last_head(segment), segment.stat().st_size
+            return _added(lines)
+        try:
+            head, size = last_head(segment), segment.stat().st_size
+        except FileNotFoundError:  # removed meanwhile
+            return _added(lines)
         path = self._folder / f"{segment.parent.name}-{segment.stem}"
         with contextlib.suppress(OSError, msgspec.DecodeError, msgspec.ValidationError):
             kept = msgspec.msgpack.decode(path.read_bytes(), type=_Kept)
             if head is not None and (kept.size, kept.hash) == (size, head.hash):
                 return kept.sums
-        sums = self._added(segment.parent, segment)
+        sums = _added(lines)
         if head is not None:
             self._keep(path, _Kept(size, head.hash, sums))
         return sums
@@ -80,6 +79,10 @@ class KeptSums:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             draft.write_bytes(msgspec.msgpack.encode(kept))
             draft.replace(path)
+
+
+def _added(lines: Iterable[bytes]) -> Costs:
+    return list(summed(lines).items())
 
 
 def leave(segment: Path) -> None:

@@ -1,15 +1,16 @@
 """Reading a ledger from its files, while it is being written or long after."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import takewhile
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from ecotone.ledger import records
 from ecotone.ledger.records import Head
 from ecotone.ledger.rulings import content_of
 from ecotone.ledger.segments import head_of_chain, segments
-from ecotone.ledger.spilling import NAME, spilled
+from ecotone.ledger.spilling import NAME, NOWHERE, number_of, spilled
 from ecotone.ledger.verifying import Report, verify
 
 _TRIES: Final = 4
@@ -46,22 +47,59 @@ class Ledger:
         for chain in self.chains():
             if writer is not None and chain.name != writer:
                 continue
-            files = self.files(chain)
-            for segment in reversed(files) if newest_first else files:
-                least = head_of_chain(chain).records if segment.name == NAME else 0
-                with segment.open("rb") as file:
-                    lines = reversed(file.readlines()) if newest_first else file
-                    for line in lines:
-                        if not wanted or any(word in line for word in wanted):
-                            found = records.decoded(line)
-                            if found is None or (kinds and found["kind"] not in kinds):
-                                continue
-                            if not least or found.get("n", 0) > least:
-                                yield found
+            for _, lines in self.pieces(chain, newest_first=newest_first):
+                for line in lines:
+                    if not wanted or any(word in line for word in wanted):
+                        found = records.decoded(line)
+                        if found is not None and (not kinds or found["kind"] in kinds):
+                            yield found
 
     def files(self, chain: Path) -> list[Path]:
         """The files of a chain in order. A record that is being moved lies in the last two."""
         return [*segments(chain), *self._beyond(chain)]
+
+    def opened(self, chain: Path, *, newest_first: bool = False) -> Iterator[tuple[Path, BinaryIO]]:
+        """The files of a chain in order, each open.
+
+        That of the second folder is opened before the others are looked for, so that what is moved meanwhile is in both
+        and never in neither. A segment that is removed meanwhile, after its export, is passed over.
+        """
+        with contextlib.ExitStack() as stack:
+            beyond = []
+            for path in self._beyond(chain):
+                with contextlib.suppress(FileNotFoundError):
+                    beyond.append((path, stack.enter_context(path.open("rb"))))
+            files = segments(chain)
+            if newest_first:
+                yield from beyond
+            for segment in reversed(files) if newest_first else files:
+                try:
+                    file = segment.open("rb")
+                except FileNotFoundError:
+                    continue
+                with file:
+                    yield segment, file
+            if not newest_first:
+                yield from beyond
+
+    def pieces(self, chain: Path, *, newest_first: bool = False) -> Iterator[tuple[Path, Iterable[bytes]]]:
+        """The files of a chain in order, each with its whole lines; a record that is in two of them comes once."""
+        seen = [0]
+        behind: list[bytes] = []
+        beyond = chain
+        for path, file in self.opened(chain, newest_first=newest_first):
+            lines: Iterator[bytes] = takewhile(_is_whole, file)  # one that is being written is for the next reading
+            if not newest_first:
+                yield path, _behind(lines, seen[0]) if path.name == NAME else _noted(lines, seen, chain)
+            elif path.name == NAME:
+                beyond, behind = path, list(lines)
+            else:
+                if behind and (here := list(_noted(lines, seen, chain))):
+                    yield beyond, reversed(list(_behind(behind, seen[0])))
+                    lines, behind = iter(here), []
+                yield path, _backwards(lines)
+        if behind:
+            yield beyond, reversed(behind)
 
     def _beyond(self, chain: Path) -> list[Path]:
         """The file with a chain's end that lies outside of its folder."""
@@ -75,10 +113,10 @@ class Ledger:
         found: list[dict[str, Any]] = []
         chains = self.chains()
         for chain in [c for c in chains if c.name == writer] or chains:
-            for segment in reversed(self.files(chain)):
-                content = segment.read_bytes()
+            for _, file in self.opened(chain, newest_first=True):
+                content = file.read()
                 if needle not in content:
-                    if found:
+                    if _is_complete(found):
                         break
                     continue
                 lines = [line for line in content.splitlines() if needle in line]
@@ -94,11 +132,10 @@ class Ledger:
         needle = f'"id":"{ruling}","ruling":'.encode()
         chains = self.chains()
         for chain in sorted(chains, key=lambda c: c.name != writer):
-            for segment in reversed(self.files(chain)):
-                with segment.open("rb") as file:
-                    for line in file:
-                        if needle in line and (found := content_of(line, ruling)) is not None:
-                            return found
+            for _, file in self.opened(chain, newest_first=True):
+                for line in file:
+                    if needle in line and (found := content_of(line, ruling)) is not None:
+                        return found
         return None
 
     def heads(self, *, besides: str = "") -> dict[str, Head]:
@@ -107,23 +144,16 @@ class Ledger:
         return {writer: head for writer, head in heads.items() if head.records}
 
     def _head(self, chain: Path) -> Head:
-        head = head_of_chain(chain)
-        for file in self._beyond(chain):
-            lines = file.read_bytes().splitlines(keepends=True)
-            last = next((h for line in reversed(lines) if (h := records.head_of(line)) is not None), head)
-            head = max(head, last, key=lambda h: h.records)
-        return head
+        beyond = [last for file in self._beyond(chain) if (last := _last_head(file)) is not None]
+        return max(head_of_chain(chain), *beyond, key=lambda h: h.records) if beyond else head_of_chain(chain)
 
     def holds(self, writer: str, head: Head) -> bool:
         """Whether a chain has the record that a head names, with its hash."""
         needle = f',"hash":"{head.hash}"}}\n'.encode()
         start = f'{{"n":{head.records},'.encode()
         chain = self._folder / writer
-        for segment in reversed(self.files(chain)):
-            with segment.open("rb") as file:
-                if any(line.startswith(start) and line.endswith(needle) for line in file):
-                    return True
-        return False
+        opened = self.opened(chain, newest_first=True)
+        return any(line.startswith(start) and line.endswith(needle) for _, file in opened for line in file)
 
     def verify(self, heads: Mapping[str, Head] | None = None, key: bytes | None = None) -> Report:
         """Check every hash, every link, every number, the signed checkpoints, and the heads known from elsewhere.
@@ -140,3 +170,40 @@ class Ledger:
     def _verified(self, heads: Mapping[str, Head], key: bytes | None) -> Report:
         chains = self.chains()
         return verify(chains, heads, key, beyond={chain.name: self._beyond(chain) for chain in chains})
+
+
+def _is_whole(line: bytes) -> bool:
+    return line.endswith(b"\n")
+
+
+def _noted(lines: Iterable[bytes], seen: list[int], chain: Path) -> Iterator[bytes]:
+    """Lines, the last of which is noted by its number once all were taken."""
+    line = b""
+    for line in lines:
+        yield line
+    if line:
+        number = number_of(line)
+        seen[0] = number if number != NOWHERE else head_of_chain(chain).records
+
+
+def _behind(lines: Iterable[bytes], number: int) -> Iterator[bytes]:
+    return (line for line in lines if number_of(line) > number)
+
+
+def _backwards(lines: Iterable[bytes]) -> Iterator[bytes]:
+    yield from reversed(list(lines))
+
+
+def _is_complete(found: list[dict[str, Any]]) -> bool:
+    """Whether these end a request's records: each end has its beginning, however many segments lie between."""
+    kinds = [record.get("kind") for record in found]
+    return bool(found) and kinds.count("opened") >= kinds.count("settled") + kinds.count("failed")
+
+
+def _last_head(file: Path) -> Head | None:
+    """The last whole record of a file; None when there is none, or the file is gone: what was in it was moved."""
+    try:
+        lines = file.read_bytes().splitlines(keepends=True)
+    except FileNotFoundError:
+        return None
+    return next((head for line in reversed(lines) if (head := records.head_of(line)) is not None), None)

@@ -10,7 +10,6 @@ from typing import Any
 import msgspec
 
 from ecotone.ledger.reading import Ledger
-from ecotone.ledger.segments import segments
 
 MOST_BYTES = 64 * 1024 * 1024
 _BLOCK = 256 * 1024
@@ -111,22 +110,21 @@ def _joined(opened: RequestLine, end: RequestLine | None) -> RequestLine:
 def _backwards(chain: Path, before: datetime | None, most_bytes: int) -> Iterator[bytes]:
     """Lines from the end of a chain; segments that begin after `before` are passed over."""
     left = most_bytes
-    for segment in reversed(segments(chain)):
-        with segment.open("rb") as file:
-            if before is not None and _begins_after(file.readline(4096), before):
-                continue
-            at = file.seek(0, 2)
-            rest = b""
-            while at > 0 and left > 0:
-                step = min(_BLOCK, at)
-                at -= step
-                left -= step
-                file.seek(at)
-                first, *whole = (file.read(step) + rest).split(b"\n")
-                yield from reversed(whole)
-                rest = first
-            if at == 0:
-                yield rest
+    for _, file in Ledger(chain.parent).opened(chain, newest_first=True):
+        if before is not None and _begins_after(file.readline(4096), before):
+            continue
+        at = file.seek(0, 2)
+        rest = b""
+        while at > 0 and left > 0:
+            step = min(_BLOCK, at)
+            at -= step
+            left -= step
+            file.seek(at)
+            first, *whole = (file.read(step) + rest).split(b"\n")
+            yield from reversed(whole)
+            rest = first
+        if at == 0:
+            yield rest
         if left <= 0:
             return
 

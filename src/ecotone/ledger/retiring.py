@@ -47,8 +47,15 @@ def retired(chain: Path) -> Retired | None:
 def closed(chain: Path) -> list[Path]:
     """Segments that nothing is written to any more: those before the last one that has records."""
     files = segments(chain)
-    filled = [number for number, file in enumerate(files) if file.stat().st_size]
+    filled = [number for number, file in enumerate(files) if _has_records(file)]
     return files[: filled[-1]] if filled else []
+
+
+def _has_records(segment: Path) -> bool:
+    try:
+        return segment.stat().st_size > 0
+    except FileNotFoundError:  # another one removed it
+        return True
 
 
 def retire(chain: Path, leaving: Sequence[Path], seed: bytes) -> Retired:

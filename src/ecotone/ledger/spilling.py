@@ -14,6 +14,8 @@ from pathlib import Path
 from ecotone.ledger.segments import whole_bytes
 
 NAME = "spilled.jsonl"
+NOWHERE = 2**63
+"""The number of a line that has none."""
 
 
 class Spill:
@@ -82,6 +84,6 @@ def spilled(spill: Path | None, writer: str) -> Path | None:
 
 
 def number_of(line: bytes) -> int:
-    """The number with which a record begins; a very high one where none stands, so that the line is looked at."""
+    """The number with which a record begins; `NOWHERE`, a very high one, where none stands, so that it is looked at."""
     number = line[5 : line.find(b",")]
-    return int(number) if len(number) < 20 and number.isdigit() else 2**63
+    return int(number) if len(number) < 20 and number.isdigit() else NOWHERE

@@ -54,24 +54,27 @@ class Tail:
             files = [file for file in files if int(file.stem) >= number]
         for file in files:
             start = place.offset if place is not None and place.segment == file.name else 0
-            found = _whole_lines(file, start)
-            self._positions[chain.name] = Position(file.name, min(start, file.stat().st_size) + len(found))
+            try:
+                start, found = _whole_lines(file, start)
+            except FileNotFoundError:  # removed after its export
+                continue
+            self._positions[chain.name] = Position(file.name, start + len(found))
             if found:
                 yield from found.splitlines()
                 return
 
 
-def _whole_lines(file: Path, start: int) -> bytes:
-    """Bytes from `start` to the last line end within a block; more when a line is longer than that."""
+def _whole_lines(file: Path, start: int) -> tuple[int, bytes]:
+    """Where reading began, and bytes from there to the last line end within a block; more when a line is longer."""
     with file.open("rb") as opened:
-        opened.seek(min(start, file.stat().st_size))  # what a full disk cut off again was no record
+        start = opened.seek(min(start, file.stat().st_size))  # what a full disk cut off again was no record
         found = b""
         while len(found) < _MOST_LINE:
             piece = opened.read(_BLOCK)
             found += piece
             end = found.rfind(b"\n")
             if end >= 0:
-                return found[: end + 1]
+                return start, found[: end + 1]
             if len(piece) < _BLOCK:
-                return b""
-        return b""
+                break
+        return start, b""

@@ -1,6 +1,7 @@
 """Where the kept texts of a project lie, for whoever reads many of them: an index in a file beside them, thrown away
 after use. Bounded in memory, whatever a project keeps."""
 
+import contextlib
 import sqlite3
 from datetime import date
 from pathlib import Path
@@ -37,7 +38,8 @@ class TextIndex:
         """Take in what was written since."""
         for file in self._texts.files(self._project):
             if file.name >= self._since:
-                self._rows.executemany("INSERT OR IGNORE INTO texts VALUES (?, ?, ?, ?)", self._lines(file))
+                with contextlib.suppress(FileNotFoundError):  # its days were over meanwhile
+                    self._rows.executemany("INSERT OR IGNORE INTO texts VALUES (?, ?, ?, ?)", self._lines(file))
 
     def _lines(self, file: Path) -> Any:
         """Whole lines from where the file was read to."""

@@ -135,7 +135,7 @@ class Texts:
         found: list[dict[str, Any]] = []
         for name in [project] if project is not None else self.projects():
             for file in self._days(name):
-                with file.open("rb") as lines:
+                with contextlib.suppress(FileNotFoundError), file.open("rb") as lines:  # its days were over meanwhile
                     for line in lines:
                         if line.startswith(needle):
                             text = self._opened(name, file.name, request_id, line[len(needle) :].strip())

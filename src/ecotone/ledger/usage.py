@@ -279,6 +279,5 @@ def usage(ledger: Ledger) -> list[UsageLine]:
 
 def _lines(ledger: Ledger) -> Iterator[bytes]:
     for chain in ledger.chains():
-        for segment in ledger.files(chain):
-            with segment.open("rb") as file:
-                yield from file
+        for _, lines in ledger.pieces(chain):
+            yield from lines

@@ -20,7 +20,7 @@ from ecotone.ledger.segments import segments
 from ecotone.ledger.spilling import number_of
 
 _MOST_PROBLEMS = 20
-_PATIENCE = 0.25
+_LOOKS, _LOOK_SECONDS = 100, 0.01
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
@@ -236,8 +236,9 @@ def _name(segment: Path) -> str:
 
 
 def _after(chain: Path, number: int) -> Path | None:
-    """The first segment that is there behind the one of a number."""
-    return next((f for f in segments(chain) if int(f.stem) > number), None)
+    """The first segment that is there behind the one of a number; that is nearly always the next."""
+    following = chain / f"{number + 1:06d}.jsonl"
+    return following if following.is_file() else next((f for f in segments(chain) if int(f.stem) > number), None)
 
 
 def _lines(segment: Path, offset: int = 0) -> Iterator[bytes]:
@@ -248,9 +249,9 @@ def _lines(segment: Path, offset: int = 0) -> Iterator[bytes]:
     with segment.open("rb") as file:
         file.seek(offset)
         for line in file:
-            whole = line
-            end = time.monotonic() + _PATIENCE
-            while not whole.endswith(b"\n") and time.monotonic() < end:
-                time.sleep(0.01)
+            whole, looks = line, 0
+            while not whole.endswith(b"\n") and looks < _LOOKS:  # counted, as we may be stopped for longer than that
+                time.sleep(_LOOK_SECONDS)
                 whole += file.readline()
+                looks += 1
             yield whole

@@ -86,6 +86,7 @@ class LedgerWriter:
         self.epoch = 0
         self._lock = threading.Lock()
         self._flushing = threading.Lock()
+        self._moving = threading.Lock()
         self._full: list[int] = []
         self._pending: list[tuple[str, bytes, asyncio.Future[Receipt]]] = []
         self._dirty = self._torn = self._over = False
@@ -280,19 +281,24 @@ class LedgerWriter:
 
     def _chain_again(self) -> None:
         """Append what lies in the second folder to the chain and leave that folder. Raises OSError for want of room."""
-        spill = self._spilled
-        if spill is None:
-            return
-        while True:
-            with self._lock:
-                if spill.size - self._moved <= _MOVED_BYTES:
-                    self._move(spill, spill.size)
-                    self._spilled = None
-                    self.epoch += 1
-                    break
-            self._move(spill, self._moved + _MOVED_BYTES)
-        os.fsync(self._descriptor)
-        spill.close(remove=True)
+        with self._moving:  # the flusher may be in the middle of it when the chain is closed
+            spill = self._spilled
+            if spill is None:
+                return
+            while True:
+                with self._lock:
+                    if spill.size - self._moved <= _MOVED_BYTES:
+                        self._move(spill, spill.size)
+                        self._spilled = None
+                        self.epoch += 1
+                        segment = os.dup(self._descriptor)  # appending may go on in the next one at once
+                        break
+                self._move(spill, self._moved + _MOVED_BYTES)
+            try:
+                os.fsync(segment)
+            finally:
+                os.close(segment)
+            spill.close(remove=True)
         log.warning("the ledger's chain %s has room again; what was spilled is chained", self._writer)
 
     def _move(self, spill: Spill, until: int) -> None:

@@ -26,13 +26,26 @@ PATIENT = {"HF_HUB_ETAG_TIMEOUT": "120", "HF_HUB_DOWNLOAD_TIMEOUT": "120"}
 _OURS = ("ECOTONE_", "HF_", "OPENAI_")
 
 
+_GIVEN: set[int] = set()
+
+
+def own_ports() -> range:
+    """Of this process alone among those that run tests beside it: a server that is down for a moment keeps its port."""
+    worker, workers = os.environ.get("PYTEST_XDIST_WORKER", "gw0"), os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")
+    return range(10_240 + int(worker.removeprefix("gw")), 32_768, int(workers))
+
+
 def free_port() -> int:
-    """A port that nobody has and that the system gives to nobody: it hands out higher ones (from 32768 on), and one of
-    those might be another test's, or the near end of a connection, before whoever asked for it has opened it."""
+    """A port that nobody has, that is given once, and that the system gives to nobody: it hands out higher ones (from
+    32768 on), and one of those might be another test's, or the near end of a connection, before whoever asked for it
+    has opened it."""
     while True:
+        port = random.SystemRandom().choice(own_ports())
         with socket.socket() as opened, contextlib.suppress(OSError):
-            opened.bind(("127.0.0.1", port := random.SystemRandom().randrange(10_240, 32_768)))
-            return port
+            opened.bind(("127.0.0.1", port))
+            if port not in _GIVEN:
+                _GIVEN.add(port)
+                return port
 
 
 def in_time(

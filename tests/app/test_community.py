@@ -112,7 +112,7 @@ def test_what_happened_before_a_crash_is_told_after_it(tmp_path: Path) -> None:
             """The scope of each delivery, in the order in which they came first."""
             return {h["x-webhook-delivery"]: json.loads(body)["event"]["scope"] for _, h, body in receiver.got}
 
-        until(lambda: len(told()) == 3, 90)
+        until(lambda: len(told()) == 3, 200)  # up to two minutes lie between two tries
         assert [h["x-webhook-delivery"] for _, h, _ in receiver.got].count(first) >= 2
         assert list(told().values()) == ["repo", "repo.content", "repo"]
         until(lambda: {d["state"] for d in house.told("webhook", "deliveries", made["id"])} == {"delivered"})

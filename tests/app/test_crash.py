@@ -52,7 +52,7 @@ def call(server: Running, **more: object) -> httpx.Response:
 
 
 def until_callable(server: Running) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while (answer := call(server)).status_code != 200:
         assert time.monotonic() < end, answer.text
         time.sleep(0.1)

@@ -109,7 +109,7 @@ def exporting(tmp_path: Path, collector: Collector, **settings: Any) -> Exporter
     found = Exporter(Settings(data=tmp_path, otlp_endpoint=collector.url, **{"traces_share": 1.0} | settings))
     found.thread = threading.Thread(target=found.run, daemon=True)  # type: ignore[attr-defined]
     found.thread.start()  # type: ignore[attr-defined]
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while not (tmp_path / "traces.json").exists():
         assert time.monotonic() < end
         time.sleep(0.01)
@@ -145,7 +145,7 @@ def test_a_request_is_a_trace_with_its_attempts_tokens_and_decision(
     assert answered["gen_ai.response.time_to_first_chunk"] == 0.25
     assert "gen_ai.usage.input_tokens" not in whole, "whoever adds up spans would count twice"
     assert second.start_time_unix_nano == first.end_time_unix_nano < second.end_time_unix_nano
-    assert 0.7e9 < root.end_time_unix_nano - root.start_time_unix_nano < 1.5e9
+    assert 0.7e9 < root.end_time_unix_nano - root.start_time_unix_nano < 90e9  # from its first record to its last
     assert abs(root.end_time_unix_nano / 1e9 - time.time()) < 600
     assert collector.headers[0]["authorization"] == "Bearer t,u"
     assert collector.headers[0]["content-type"] == "application/x-protobuf"
@@ -203,7 +203,7 @@ def test_a_collector_that_is_away_costs_no_trace_and_no_memory(
     collector.answers = [400]
     bad, good = opened(writer), None
     settled(writer, bad)
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while again.refused != 2:
         assert time.monotonic() < end
         time.sleep(0.05)

@@ -55,6 +55,19 @@ def test_writers_of_two_connections_lose_no_update(tmp_path: Path) -> None:
     second.dispose()
 
 
+def test_a_reading_session_sees_one_moment(database: Database) -> None:
+    """Else what is read first misses what the rest names: a key of a project that was made in between."""
+    with database.writing() as session:
+        session.add(CounterRow(id=1, value=1, at=utc_now()))
+    with database.reading() as session:
+        first = session.scalars(sa.select(CounterRow.id)).all()
+        with database.writing() as other:
+            other.add(CounterRow(id=2, value=1, at=utc_now()))
+        assert session.scalars(sa.select(CounterRow.id)).all() == first == [1]
+    with database.reading() as session:
+        assert len(session.scalars(sa.select(CounterRow.id)).all()) == 2
+
+
 def test_moments_come_back_in_utc_and_naive_ones_are_refused(database: Database) -> None:
     moment = datetime(2026, 11, 24, 15, 0, tzinfo=UTC)
     with database.writing() as session:

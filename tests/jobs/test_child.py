@@ -1,5 +1,6 @@
 """Children: what they receive, what they may see, how they end."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -28,6 +29,36 @@ def test_spec_goes_in_and_messages_come_out_in_order(tmp_path: Path) -> None:
     assert (tmp_path / "log").read_text() == "a line of output\n"
     assert (tmp_path / "log").stat().st_mode & 0o077 == 0
     assert child.poll() == 0 and child.stop() == 0
+
+
+def test_it_has_not_ended_before_its_last_message_was_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keeping what the first tells may wait for the database; the result that lies behind it would be lost."""
+    monkeypatch.setattr("ecotone.jobs.child._LISTEN_SECONDS", 0.1)
+    heard: list[dict[str, Any]] = []
+    first, go = threading.Event(), threading.Event()
+
+    def hear(message: dict[str, Any]) -> None:
+        first.set()
+        assert go.wait(90)
+        heard.append(message)
+
+    child = Child("workers", {"part": "add", "numbers": [1]}, log=tmp_path / "log", on_message=hear)
+    assert first.wait(90)
+    with pytest.raises(TimeoutError):
+        child.wait(3)
+    go.set()
+    assert child.wait(90) == 0
+    assert heard[-1] == {"result": {"sum": 1}}
+
+
+def test_it_has_ended_though_what_left_its_group_holds_the_pipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, until: Until
+) -> None:
+    monkeypatch.setattr("ecotone.jobs.child._LISTEN_SECONDS", 0.1)
+    child, heard = run(tmp_path, {"part": "leaves"})
+    assert child.wait(90) == 0
+    until(lambda: heard)
+    os.kill(heard[0]["pid"], signal.SIGKILL)
 
 
 def test_a_spec_larger_than_a_pipe_arrives_whole(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """The queue: order, progress, cancel, faults, and what a restart does with work that was interrupted."""
 
+import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 from ecotone.accounts import SYSTEM, Actor
 from ecotone.database import Database
 from ecotone.jobs import Job, JobContext, JobNotFound, Jobs, UnknownKind
+from ecotone.jobs.errors import JobCancelled, JobStandsAside
 from ecotone.jobs.models import JobRow
 from ecotone.settings import Settings
 from ecotone.vocabulary import Conflict, Forbidden, Invalid, JobState, Role
@@ -148,6 +151,92 @@ def test_what_is_done_cannot_be_cancelled(jobs: Jobs, until: Until) -> None:
     until(ended(jobs, job.id))
     with pytest.raises(Conflict, match="done"):
         jobs.cancel(job.id)
+
+
+def test_what_ended_in_this_moment_cannot_be_cancelled(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the ledger tells of a cancel, and the job is done."""
+    ends, said = threading.Event(), list[str]()
+    end = jobs._end
+
+    def ended_and_asked(job_id: str, *args: Any, **how: Any) -> None:
+        end(job_id, *args, **how)
+        try:
+            said.append(jobs.cancel(job_id).state)
+        except Conflict as refused:
+            said.append(refused.message)
+        ends.set()
+
+    monkeypatch.setattr(jobs, "_end", ended_and_asked)
+    jobs.register("nothing", lambda context: {})
+    jobs.start()
+    job = jobs.submit("nothing", {}, "ada")
+    assert ends.wait(90)
+    assert said == [f"Job {job.id} is done already; there is nothing to cancel."]
+
+
+def aside(_context: JobContext) -> dict[str, Any]:
+    raise JobStandsAside
+
+
+def until_cancelled(context: JobContext) -> dict[str, Any]:
+    while not context.cancelled():
+        time.sleep(0.01)
+    raise JobCancelled
+
+
+@pytest.mark.parametrize("how", [aside, until_cancelled])
+def test_a_cancel_in_the_moment_in_which_a_job_is_queued_again_is_not_lost(
+    how: Callable[[JobContext], dict[str, Any]], jobs: Jobs, monkeypatch: pytest.MonkeyPatch, until: Until
+) -> None:
+    """It stood aside, or the server stopped; a second turn would publish what somebody was told is cancelled."""
+    turns: list[str] = []
+    queued_again = jobs._queued_again
+
+    def queued_and_cancelled(context: JobContext, *args: str) -> None:
+        queued_again(context, *args)
+        jobs.cancel(context.job.id)
+
+    def run(context: JobContext) -> dict[str, Any]:
+        turns.append(context.job.id)
+        return how(context) if len(turns) == 1 else {}
+
+    monkeypatch.setattr(jobs, "_queued_again", queued_and_cancelled)
+    jobs.register("work", run)
+    jobs.start()
+    job = jobs.submit("work", {}, "ada")
+    until(lambda: turns)
+    if how is until_cancelled:
+        jobs.stop(None)
+        jobs.start()
+    after = jobs.submit("work", {}, "ada")
+    until(ended(jobs, after.id))
+    assert (jobs.get(job.id).state, turns) == (JobState.CANCELLED, [job.id, after.id])
+
+
+def test_a_job_that_is_collected_while_it_is_submitted_waits_once(
+    jobs: Jobs, database: Database, monkeypatch: pytest.MonkeyPatch, until: Until
+) -> None:
+    """Else the second of its places is what a cancel takes away, and the job itself runs on."""
+    jobs.register("work", until_cancelled)
+    jobs.start()
+    writing = database.writing
+
+    @contextlib.contextmanager
+    def written_and_collected() -> Iterator[Any]:
+        with writing() as session:
+            yield session
+        collecting = threading.Thread(target=jobs.collect)
+        collecting.start()
+        collecting.join(0.5)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "writing", written_and_collected)
+        job = jobs.submit("work", {}, "ada")
+    until(lambda: jobs.get(job.id).state == JobState.RUNNING)
+    assert not jobs.others_wait()
+    jobs.cancel(job.id)
+    until(ended(jobs, job.id))
+    until(lambda: "cancelled" in jobs.log(job.id))
 
 
 def test_stopping_the_server_queues_the_running_job_again(jobs: Jobs, until: Until) -> None:

@@ -28,6 +28,10 @@ def main() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     elif part == "silent":
         pass
+    elif part == "leaves":
+        sleeping = [sys.executable, "-c", "import time; time.sleep(300)"]
+        left = subprocess.Popen(sleeping, pass_fds=(int(sys.argv[1]),), start_new_session=True)
+        report({"pid": left.pid})
     elif part in ("sleep", "stubborn", "parent"):
         if part == "stubborn":
             signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -123,7 +123,7 @@ class DeviceLogins:
         raise DeviceRefusal(_SENTENCES[refusal], code=refusal)
 
     def _issued(self, session: Session, row: DeviceLoginRow, now: datetime) -> IssuedToken:
-        allowed = session.get(TokenRow, row.approved_with) if row.approved_with else None
+        allowed = session.get(TokenRow, row.approved_with, with_for_update=True) if row.approved_with else None
         if row.user is None or row.role is None or allowed is None or not is_living(allowed):
             raise DeviceRefusal(_SENTENCES["access_denied"], code="access_denied")
         return _issue(session, row.user, Role(row.role), row.until, now, allowed.id)
@@ -137,7 +137,7 @@ class DeviceLogins:
         now = utc_now()
         with self._database.writing() as session:
             row = session.get(RefreshRow, secret_hash(refresh_token), with_for_update=True)
-            token = session.get(TokenRow, row.token_id) if row is not None else None
+            token = _held(session, row.token_id) if row is not None else None
             if row is not None and row.used is not None and now - row.used > timedelta(seconds=REUSE_SECONDS):
                 _revoke_followers(session, row)  # two hold it: neither goes on
             elif row is not None and row.used is None and token is not None and _may_renew(row, token, now):
@@ -158,7 +158,7 @@ class DeviceLogins:
             Forbidden: after too many wrong codes.
         """
         with self._database.reading() as session:
-            row = self._waiting(session, user_code, actor)
+            row = self._waiting(session, user_code, actor, hold=False)
         return DeviceLogin(row.user_code, row.asked_from, row.created, row.expires, row.interval)
 
     def allow(self, user_code: str, *, actor: Actor, role: Role) -> None:
@@ -183,11 +183,11 @@ class DeviceLogins:
         with self._database.writing() as session:
             self._waiting(session, user_code, actor).state = "denied"
 
-    def _waiting(self, session: Session, user_code: str, actor: Actor) -> DeviceLoginRow:
+    def _waiting(self, session: Session, user_code: str, actor: Actor, *, hold: bool = True) -> DeviceLoginRow:
         self._check_tries(actor.name)
         code = written_code(user_code)
         wanted = sa.select(DeviceLoginRow).where(DeviceLoginRow.user_code == code, DeviceLoginRow.state == "pending")
-        row = session.scalar(wanted.with_for_update())
+        row = session.scalar(wanted.with_for_update() if hold else wanted)
         if row is None or row.expires <= utc_now():
             self._count_wrong(actor.name)
             raise NotFound(
@@ -259,6 +259,15 @@ def _issue(
         RefreshRow(hash=secret_hash(refresh), token_id=row.id, expires=kept, until=until, used=None, followed_by=None)
     )
     return IssuedToken(secret, row.id, user, role, int((expires - now).total_seconds()), refresh)
+
+
+def _held(session: Session, token_id: str) -> TokenRow | None:
+    """A token that nobody revokes until the transaction ends, by itself or with the one that let it in: who revokes
+    that holds it first, and then looks for what it let in."""
+    token = session.get(TokenRow, token_id)
+    if token is not None and token.allowed_with is not None:
+        session.get(TokenRow, token.allowed_with, with_for_update=True)
+    return session.get(TokenRow, token_id, with_for_update=True)
 
 
 def _may_renew(row: RefreshRow, token: TokenRow, now: datetime) -> bool:

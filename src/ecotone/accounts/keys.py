@@ -207,7 +207,7 @@ class Keys:
     def check_key_limits(self, key_id: str, *, actor: Actor) -> None:
         """Raises KeyNotFound or Forbidden for who may not narrow what a key may use."""
         with self._database.reading() as session:
-            _kept(session, key_id, actor)
+            _kept(session, key_id, actor, hold=False)
 
     def living_secrets(self) -> list[LivingSecret]:
         """Every secret that counts, and for a day those that have expired; rights as they are at this moment."""
@@ -237,9 +237,9 @@ def key_behind(session: Session, hashed: str) -> Actor | None:
     return Actor("key", f"key {row.id}", None, row.project)
 
 
-def _seen(session: Session, key_id: str, actor: Actor | None) -> tuple[KeyRow, str]:
+def _seen(session: Session, key_id: str, actor: Actor | None, *, hold: bool = False) -> tuple[KeyRow, str]:
     """A key, and as what the caller acts on it. Raises KeyNotFound."""
-    row = session.get(KeyRow, key_id)
+    row = session.get(KeyRow, key_id, with_for_update=hold)
     project = session.get(ProjectRow, row.project) if row is not None else None
     if row is None or project is None:
         raise KeyNotFound(key_id)
@@ -249,9 +249,9 @@ def _seen(session: Session, key_id: str, actor: Actor | None) -> tuple[KeyRow, s
     return row, role
 
 
-def _kept(session: Session, key_id: str, actor: Actor) -> tuple[KeyRow, str]:
-    """A key in force that the caller answers for, or any for an administrator."""
-    row, role = _seen(session, key_id, actor)
+def _kept(session: Session, key_id: str, actor: Actor, *, hold: bool = True) -> tuple[KeyRow, str]:
+    """A key in force that the caller answers for, or any for an administrator; nobody else changes it meanwhile."""
+    row, role = _seen(session, key_id, actor, hold=hold)
     if role != ADMINISTRATOR and not bears(actor, row.vouched_by):
         raise Forbidden(f"{row.vouched_by} answers for the key {key_id}; you may revoke it, or make one of your own.")
     if row.revoked is not None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
 from ecotone.accounts.actors import Actor
 from ecotone.accounts.errors import ProjectExists, ProjectNotFound
@@ -130,10 +131,10 @@ class Projects:
     """The projects of one database."""
 
     _database: Database
-    _on_removed: list[Callable[[str], None]]
+    _on_removed: list[Callable[[Session, str], None]]
 
-    def on_project_removed(self, told: Callable[[str], None]) -> None:
-        """Have a function called with the name of each project that is about to be removed."""
+    def on_project_removed(self, told: Callable[[Session, str], None]) -> None:
+        """Have a function called with the name of each project that is removed, in the transaction that does it."""
         self._on_removed.append(told)
 
     def create_project(
@@ -238,13 +239,12 @@ class Projects:
         """Remove a project; its keys stop working with it."""
         if name == HOUSE:
             raise Conflict("The house project stands for the organisation itself and cannot be removed.", param="name")
-        self.project(name)
-        for told in self._on_removed:
-            told(name)
         with self._database.writing() as session:
-            row = session.get(ProjectRow, name)
+            row = session.get(ProjectRow, name, with_for_update=True)
             if row is None:
                 raise ProjectNotFound(name)
+            for told in self._on_removed:
+                told(session, name)
             session.execute(sa.delete(KeyRow).where(KeyRow.project == name))
             session.delete(row)
 

@@ -52,7 +52,7 @@ class Accounts(Projects, Keys, Sessions):
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
         self._settings = settings
-        self._on_removed: list[Callable[[str], None]] = []
+        self._on_removed: list[Callable[[Session, str], None]] = []
 
     # -- first start -------------------------------------------------------------------------------------------------
     def ensure_admin(self) -> Path | None:
@@ -148,13 +148,11 @@ class Accounts(Projects, Keys, Sessions):
         with self._database.writing() as session:
             row = token_of(session, token_id, actor)
             check_revoking(row, actor)
-            others = sa.select(TokenRow.id).where(
-                TokenRow.role == Role.ADMIN.value,
-                TokenRow.revoked.is_(None),
-                TokenRow.expires.is_(None),
-                TokenRow.id != token_id,
+            lasting = sa.select(TokenRow.id).where(
+                TokenRow.role == Role.ADMIN.value, TokenRow.revoked.is_(None), TokenRow.expires.is_(None)
             )
-            if row.role == Role.ADMIN.value and session.scalar(others.limit(1)) is None:
+            lasting = lasting.order_by(TokenRow.id).with_for_update()  # two could end each other's in one moment
+            if row.role == Role.ADMIN.value and not set(session.scalars(lasting)) - {token_id}:
                 raise Conflict(
                     "This is the last administrator's token; make another one first: "
                     "`ecotone token create NAME --role admin`.",

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from ecotone.accounts import Actor, Bounds, Project, ProjectNotFound, TokenInfo, standing
+from ecotone.accounts import Actor, Bounds, Project, ProjectExists, ProjectNotFound, TokenInfo, standing
 from ecotone.accounts.projects import MOST_DAYS, MOST_NAMES, NAME, TERRITORY, USER
 from ecotone.api.endpoint import Call, Need, endpoint
 from ecotone.api.fields import Models, Tags
@@ -87,7 +87,10 @@ def set_project(call: Call) -> Any:
     try:
         project = accounts.set_project(name, actor=call.actor, **told)
     except ProjectNotFound:
-        project = accounts.create_project(name, actor=call.actor, **told)
+        try:
+            project = accounts.create_project(name, actor=call.actor, **told)
+        except ProjectExists:  # another one made it in this moment
+            project = accounts.set_project(name, actor=call.actor, **told)
     _note(call, "project.set", project)
     return project_document(project, call.actor)
 

@@ -87,8 +87,9 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """A session for reading; objects stay usable after it ends, nothing is written."""
-        with room_on_disk(), Session(self.engine, expire_on_commit=False) as session:
+        """A session for reading, of one moment: what others commit meanwhile is not in it. Objects stay usable after it
+        ends, nothing is written."""
+        with room_on_disk(), Session(self._of_one_moment, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
@@ -107,6 +108,11 @@ class Database:
             engine, lock = self.engine, contextlib.nullcontext()
         with room_on_disk(), lock, Session(engine, expire_on_commit=False) as session, session.begin():
             yield session
+
+    @property
+    def _of_one_moment(self) -> sa.Engine:
+        """As SQLite reads always; PostgreSQL would look at each statement anew."""
+        return self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="REPEATABLE READ")
 
     @property
     def _immediate(self) -> sa.Engine:

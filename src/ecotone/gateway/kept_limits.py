@@ -179,16 +179,14 @@ class KeptLimits:
                 raise LimitsNotFound(scope)
             session.delete(row)
 
-    def forget_project(self, name: str) -> None:
-        """Take away the limits of a project that is about to be removed, and of its keys."""
+    def forget_project(self, session: Session, name: str) -> None:
+        """Take away the limits of a project and of its keys, in the transaction that removes it: its keys are never in
+        force without them."""
         scopes = [f"key:{key.id}" for key in self._accounts.keys(name)]
-        with self._database.writing() as session:
-            of_it = LimitRow.scope.startswith(f"project:{name}/", autoescape=True)
-            session.execute(
-                sa.delete(LimitRow).where(
-                    sa.or_(LimitRow.scope == f"project:{name}", of_it, LimitRow.scope.in_(scopes))
-                )
-            )
+        of_it = LimitRow.scope.startswith(f"project:{name}/", autoescape=True)
+        session.execute(
+            sa.delete(LimitRow).where(sa.or_(LimitRow.scope == f"project:{name}", of_it, LimitRow.scope.in_(scopes)))
+        )
 
     def in_force(self, keys: Set[str]) -> dict[str, Limit]:
         """Limits as the request path reads them; of keys, those whose ids are told."""

@@ -21,6 +21,7 @@ from ecotone.jobs.errors import ChildFailed
 
 Message = dict[str, Any]
 
+_LISTEN_SECONDS = 10.0
 _LONGEST_LINE = 16 * 1024 * 1024
 _TAIL_LINES = 15
 _TAIL_BYTES = 16 * 1024
@@ -72,6 +73,7 @@ class Child:
         self.pid = self._process.pid
         self._on_message = on_message
         self._stopping = False
+        self._taken, self._taking = 0, False
         self._ended = threading.Event()
         self._signalling = threading.Lock()
         line = json.dumps(spec).encode() + b"\n"
@@ -133,7 +135,10 @@ class Child:
                 except ValueError:
                     continue  # torn by the child's death: how it died is told by its status
                 if isinstance(message, dict) and self._on_message is not None:
+                    self._taking = True
                     self._on_message(message)
+                    self._taking = False
+                self._taken += 1
 
     def _await_end(self) -> None:
         if hasattr(os, "waitid"):  # leaves the process unreaped, so that its number still names its group
@@ -143,11 +148,19 @@ class Child:
         self._signal(signal.SIGKILL)  # whatever it left behind
         with self._signalling:
             self._process.wait()
-        self._talk.join(10)
+        self._hear_out()
         if self._process.stdin is not None:
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
         self._ended.set()
+
+    def _hear_out(self) -> None:
+        """Wait for the messages that are still to be taken, however long that takes; not for who holds the pipe open
+        without a word, having left the child's group."""
+        taken = -1
+        while self._talk.is_alive() and (self._taking or taken != self._taken):
+            taken = self._taken
+            self._talk.join(_LISTEN_SECONDS)
 
     def _signal(self, number: signal.Signals) -> None:
         with self._signalling, contextlib.suppress(ProcessLookupError, PermissionError):

@@ -86,9 +86,9 @@ class Jobs:
             attempts=0,
             created=utc_now(),
         )
-        with self._database.writing() as session:
-            session.add(row)
-        with self._turn:
+        with self._turn:  # from before it can be seen, so that it is neither cancelled nor collected in between
+            with self._database.writing() as session:
+                session.add(row)
             self._waiting.append(row.id)
             self._turn.notify()
         return self._job(row)
@@ -150,8 +150,8 @@ class Jobs:
             elif context is not None:
                 context.cancel()
                 context.log("cancel was asked for")
-        found = self.get(job_id)
-        if context is None and found.state != JobState.CANCELLED:
+            found = self.get(job_id)
+        if found.state != JobState.CANCELLED and (context is None or found.state.ended):
             raise Conflict(f"Job {job_id} is {found.state} already; there is nothing to cancel.", param="id")
         return found
 
@@ -227,19 +227,18 @@ class Jobs:
                 if context is None:
                     continue
                 self._running[job_id] = context
-            aside = False
+            queued = False
             try:
-                aside = self._run(context)
+                queued = self._run(context)
             except Exception:
                 log.exception("the end of job %s could not be recorded", job_id)
             finally:
                 with self._turn:
                     self._running.pop(job_id, None)
-                    if aside:
-                        self._waiting.append(job_id)
-                        self._turn.notify()
                     self._live.pop(job_id, None)
                     self._persisted.pop(job_id, None)
+                    if queued:
+                        self._wait_again(context)
 
     def _begin(self, job_id: str) -> JobContext | None:
         with self._database.writing() as session:
@@ -263,8 +262,19 @@ class Jobs:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return JobContext(job, folder, self._progress, lambda: self._stopping)
 
+    def _wait_again(self, context: JobContext) -> None:
+        """Let a job have another turn that was queued again, unless somebody cancelled it meanwhile."""
+        if context.was_cancelled:
+            try:
+                self._end(context.job.id, JobState.CANCELLED, message="cancelled")
+            except Exception:
+                log.exception("the end of job %s could not be recorded", context.job.id)
+        elif not self._stopping:
+            self._waiting.append(context.job.id)
+            self._turn.notify()
+
     def _run(self, context: JobContext) -> bool:
-        """Work at a job; returns whether it stands aside."""
+        """Work at a job; returns whether it is queued again."""
         job = context.job
         context.log(f"{job.kind} begins, attempt {job.attempts}")
         try:
@@ -274,8 +284,7 @@ class Jobs:
                 self._queued_again(context, "lets others go first", "stands aside: other jobs wait")
                 return True
             if isinstance(error, JobCancelled) or context.cancelled():
-                self._interrupted(context)
-                return False
+                return self._interrupted(context)
             if isinstance(error, EcotoneError):
                 reason = error.message
             else:
@@ -288,14 +297,15 @@ class Jobs:
         self._end(job.id, JobState.DONE, result=result, message="done")
         return False
 
-    def _interrupted(self, context: JobContext) -> None:
+    def _interrupted(self, context: JobContext) -> bool:
         if context.was_cancelled:
             context.log("cancelled")
             self._end(context.job.id, JobState.CANCELLED, message="cancelled")
-            return
+            return False
         self._queued_again(
             context, "waiting for the server", "interrupted: the server stops; it is queued again at the next start"
         )
+        return True
 
     def _queued_again(self, context: JobContext, message: str, line: str) -> None:
         context.log(line)

@@ -4,6 +4,7 @@ Without a script the page answers when both have; with it the answers grow side 
 """
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -27,6 +28,7 @@ SIDES = ("a", "b")
 _MOST_TOKENS = 8192
 _MOST_FORM = 256 * 1024
 _MOST_NAMES = 500
+_FIRST = threading.Lock()
 
 
 async def playground(request: Request) -> Response:
@@ -85,8 +87,9 @@ async def _whole(services: Any, key: str, question: Question, model: str) -> Tol
 
 def _key(visit: Visit, project: str) -> str:
     state = visit.request.app.state
-    if not hasattr(state, "play_keys"):
-        state.play_keys = PlayKeys()
+    with _FIRST:
+        if not hasattr(state, "play_keys"):
+            state.play_keys = PlayKeys()
     found: str = state.play_keys.key(visit.services, project, visit.actor)
     return found
 

@@ -6,6 +6,7 @@ the project that ends by itself and that its ledger names.
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -86,6 +87,7 @@ class PlayKeys:
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], _Kept] = {}
+        self._turn = threading.Lock()
 
     def key(self, services: Any, project: str, actor: Actor) -> str:
         """A key of the project that lasts for some minutes more at least.
@@ -93,6 +95,10 @@ class PlayKeys:
         Raises:
             ProjectNotFound, Forbidden: as for any key that the actor would make.
         """
+        with self._turn:  # both sides of the page ask at once
+            return self._key(services, project, actor)
+
+    def _key(self, services: Any, project: str, actor: Actor) -> str:
         now = utc_now()
         self._known = {place: kept for place, kept in self._known.items() if kept.ends > now}
         known = self._known.get((actor.name, project))

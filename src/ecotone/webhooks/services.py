@@ -263,8 +263,9 @@ class Webhooks:
         """Note how a try ended; without a `problem` it is delivered. Ends a webhook that fails again and again."""
         now = utc_now()
         with self._database.writing() as session:
-            row = session.get(DeliveryRow, parcel.key, with_for_update=True)
+            # the webhook first, as who disables or deletes it holds it and then its deliveries
             webhook = session.get(WebhookRow, parcel.webhook_key, with_for_update=True)
+            row = session.get(DeliveryRow, parcel.key, with_for_update=True)
             if row is None or webhook is None:
                 return
             row.attempts, row.tried, row.status, row.problem = row.attempts + 1, now, status, problem[:300]

@@ -1,0 +1,109 @@
+"""Two act in one moment: what one takes away the other does not give, on either database."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ecotone.accounts import SYSTEM, Accounts, Actor, Bounds, DeviceLogins, KeyTerms, devices, keys, services
+from ecotone.database import Database
+from ecotone.settings import Settings
+from ecotone.vocabulary import Conflict, Mode, Purpose, Role
+
+
+@pytest.fixture
+def accounts(database: Database, tmp_path: Path) -> Accounts:
+    return Accounts(database, Settings(data=tmp_path, admin_token="a-token-of-the-operator-0123"))
+
+
+class Meanwhile:
+    """Does something in a thread the first time that a function is about to be called, which waits for it a while."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, module: Any, name: str, act: Callable[[], object]) -> None:
+        self.raised: Exception | None = None
+        self._act = act
+        self._thread = threading.Thread(target=self._run)
+        before, begun = getattr(module, name), threading.Lock()
+
+        def late(*args: Any) -> Any:
+            if begun.acquire(blocking=False):
+                self._thread.start()
+                self._thread.join(1)
+            return before(*args)
+
+        patch.setattr(module, name, late)
+
+    def _run(self) -> None:
+        try:
+            self._act()
+        except Exception as error:
+            self.raised = error
+
+    def end(self) -> None:
+        self._thread.join(90)
+        assert not self._thread.is_alive()
+
+
+def logged_in(accounts: Accounts, logins: DeviceLogins, token: str) -> str:
+    """A device's code, which a user allowed with a token."""
+    user = accounts.actor_for_token(token)
+    assert user is not None
+    begun = logins.begin("a terminal", client="192.0.2.1")
+    logins.allow(begun.user_code, actor=user, role=Role.WRITE)
+    return begun.device_code
+
+
+def test_a_token_that_is_revoked_takes_that_along_which_a_device_gets_in_this_moment(
+    accounts: Accounts, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logins = DeviceLogins(database)
+    info, token = accounts.create_token("ann", Role.WRITE)
+    code = logged_in(accounts, logins, token)
+    meanwhile = Meanwhile(monkeypatch, devices, "_issue", lambda: accounts.revoke_token(info.id))
+    issued = logins.fetch(code)
+    meanwhile.end()
+    assert meanwhile.raised is None
+    assert accounts.actor_for_token(issued.token) is None
+
+
+def test_a_token_that_is_revoked_takes_that_along_with_which_a_device_renews_its_own_in_this_moment(
+    accounts: Accounts, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logins = DeviceLogins(database)
+    info, token = accounts.create_token("ann", Role.WRITE)
+    first = logins.fetch(logged_in(accounts, logins, token))
+    meanwhile = Meanwhile(monkeypatch, devices, "_issue", lambda: accounts.revoke_token(info.id))
+    renewed = logins.refresh(first.refresh_token)
+    meanwhile.end()
+    assert meanwhile.raised is None
+    assert [accounts.actor_for_token(of.token) for of in (first, renewed)] == [None, None]
+
+
+def test_two_administrators_cannot_end_each_others_last_token(
+    accounts: Accounts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody could make another."""
+    one, two = (accounts.create_token(name, Role.ADMIN)[0] for name in ("ann", "bob"))
+    meanwhile = Meanwhile(monkeypatch, services, "revoke", lambda: accounts.revoke_token(one.id))
+    accounts.revoke_token(two.id)
+    meanwhile.end()
+    assert isinstance(meanwhile.raised, Conflict)
+    assert [info.user for info in accounts.tokens() if info.revoked is None] == ["ann"]
+
+
+def test_an_owner_gives_no_model_back_that_an_administrator_takes_from_a_key_in_this_moment(
+    accounts: Accounts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accounts.create_project(
+        "shop", mode=Mode.SERVE_API, purpose=Purpose.COMMERCIAL, actor=SYSTEM, bounds=Bounds(owners=("ann",))
+    )
+    ann = Actor("user", "ann", Role.WRITE)
+    key = accounts.create_key("shop", actor=ann, terms=KeyTerms(models=("far/a", "far/b", "far/c")))[0]
+    less = KeyTerms(models=("far/a",))
+    meanwhile = Meanwhile(monkeypatch, keys, "_check_narrower", lambda: accounts.set_key(key.id, less, actor=SYSTEM))
+    accounts.set_key(key.id, KeyTerms(models=("far/a", "far/b")), actor=ann)
+    meanwhile.end()
+    assert meanwhile.raised is None
+    assert accounts.key(key.id).terms.models == ("far/a",)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,13 +25,18 @@ class Mortal:
     def __init__(self, house: Any, folder: Path) -> None:
         self.house, self.folder = house, folder
         self.processes = [self._made(number) for number in range(2)]
-        self.took = 0
+        self._took: Counter[int] = Counter()
         self.start()
+
+    @property
+    def took(self) -> int:
+        """Requests that came to the engine that is there; what a dead one says late is not the next one's."""
+        return self._took[self.processes[0].pid]
 
     def _made(self, number: int) -> "subprocess.Popen[bytes]":
         engine = Path(__file__).with_name("engine.py")
         made = subprocess.Popen(
-            [sys.executable, engine, self.socket(number), ("30", "1")[number]], stdout=subprocess.PIPE
+            [sys.executable, engine, self.socket(number), ("90", "1")[number]], stdout=subprocess.PIPE
         )
         assert made.stdout is not None and made.stdout.readline() == b"ready\n"
         return made
@@ -40,14 +46,13 @@ class Mortal:
 
     def start(self) -> None:
         """The next engine is there."""
-        self.took = 0
         threading.Thread(target=self._count, args=(self.processes[0],), daemon=True).start()
         self.say(socket=self.socket(2 - len(self.processes)), ready=True)
 
     def _count(self, process: "subprocess.Popen[bytes]") -> None:
         assert process.stdout is not None
         for _ in process.stdout:
-            self.took += process in self.processes[:1]  # what a dead one says late is not the next one's
+            self._took[process.pid] += 1
 
     def kill(self) -> None:
         process = self.processes.pop(0)

@@ -85,6 +85,11 @@ def server_tls(folder: Path, monkeypatch: pytest.MonkeyPatch, *names: str) -> ss
     return context
 
 
+def unknown(*_: Any, **__: Any) -> Any:
+    """As a name server tells of a name that is none, where it answers."""
+    raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+
 def answers(s: socket.socket, _: int) -> bool:
     s.sendall(whole(ANSWER))
     return True
@@ -177,8 +182,9 @@ def test_a_proxy_that_is_down_or_silent_fails_in_the_time_for_a_connection(
 ) -> None:
     with pytest.raises(Unreachable, match=r"^the proxy cannot be reached: Connection refused$"):
         uvloop.run(asked(place(f"https://{HOST}/v1", f"http://{QUOTED}@127.0.0.1:{free_port()}")))
-    with pytest.raises(Unreachable, match=r"^the proxy cannot be reached: .*known$"):
-        uvloop.run(asked(place(f"https://{HOST}/v1", f"http://{QUOTED}@proxy.invalid:3128")))
+    with monkeypatch.context() as patched, pytest.raises(Unreachable, match=r"^the proxy cannot be reached: .*known$"):
+        patched.setattr(socket, "getaddrinfo", unknown)
+        asyncio.run(asked(place(f"https://{HOST}/v1", f"http://{QUOTED}@proxy.invalid:3128")))
     context = server_tls(tmp_path, monkeypatch)
     for answer, tls in ((b"HTTP/1.1 200 OK\r\n", None), (b"", context), (b"HTTP/1.1 200 OK\r\n\r\n", context)):
         silent = ConnectProxy(answer=answer, goes_on=True, tls=tls)

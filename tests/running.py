@@ -93,6 +93,16 @@ def slower() -> float:
     return max(1.0, min(once() for _ in range(5)) / 0.009)
 
 
+def _living(group: int) -> bool:
+    """Whether a process of a group has not ended."""
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, own, *_ = file.read_text().rpartition(")")[2].split()
+            if int(own) == group and state not in "ZX":
+                return True
+    return False
+
+
 def clean_environment(**more: str) -> dict[str, str]:
     """This process's environment without anything that would lead a client elsewhere."""
     return {k: v for k, v in os.environ.items() if not k.startswith(_OURS)} | PATIENT | more
@@ -172,6 +182,10 @@ class Running:
         assert self.process is not None
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(60)
+        end = time.monotonic() + 90
+        while _living(self.process.pid):  # which may hold files, locks and the port for a moment still
+            assert time.monotonic() < end, "it does not end"
+            time.sleep(0.01)
 
     def cli(
         self, *argv: str, env: dict[str, str] | None = None, timeout: float = 120, alone: bool = False

@@ -124,7 +124,7 @@ def test_a_request_is_a_trace_with_its_attempts_tokens_and_decision(
     writer.append(
         "failed", {"request_id": found, "model": "old/x", "backend": "old", "error": "timeout", "seconds": 0.1}
     )
-    settled(writer, found)
+    settled(writer, found, seconds=60.0)  # so long that the time between two records does not show
     root, first, second = collector.wait(found)
     assert root.trace_id.hex() == PARENT[3:35] and root.parent_span_id.hex() == PARENT[36:52], "the caller's trace"
     assert {first.trace_id, second.trace_id} == {root.trace_id}
@@ -145,7 +145,7 @@ def test_a_request_is_a_trace_with_its_attempts_tokens_and_decision(
     assert answered["gen_ai.response.time_to_first_chunk"] == 0.25
     assert "gen_ai.usage.input_tokens" not in whole, "whoever adds up spans would count twice"
     assert second.start_time_unix_nano == first.end_time_unix_nano < second.end_time_unix_nano
-    assert 0.7e9 < root.end_time_unix_nano - root.start_time_unix_nano < 90e9  # from its first record to its last
+    assert 59e9 < root.end_time_unix_nano - root.start_time_unix_nano < 300e9
     assert abs(root.end_time_unix_nano / 1e9 - time.time()) < 600
     assert collector.headers[0]["authorization"] == "Bearer t,u"
     assert collector.headers[0]["content-type"] == "application/x-protobuf"

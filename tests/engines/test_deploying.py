@@ -185,9 +185,10 @@ def test_options_survive_a_restart_and_what_loads_on_demand_waits(tmp_path: Path
     with running(tmp_path, shelf) as engines:
         engines.restore()
         assert one(engines).state == IDLE and one(engines).options == chosen
-        engines.wake("demo/llama")
         seen = set()
-        until(lambda: seen.add(one(engines).progress) or one(engines).state == READY)
+        engines.on_change(lambda: seen.add(one(engines).progress))
+        engines.wake("demo/llama")
+        until(lambda: one(engines).state == READY)
         assert any("loading" in (phase or "") for phase in seen), seen
         assert one(engines).memory is None or one(engines).memory > 50 << 20
 

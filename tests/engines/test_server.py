@@ -131,7 +131,7 @@ def test_answers_that_are_far_too_many_are_refused_before_the_first_is_made(serv
     asked = {"model": "demo/llama", "prompt": ["a"] * 2048, "n": 128, "temperature": 1}
     answer = served("llama").post("/v1/completions", json=asked)
     assert answer.status_code == 400 and "262144" in answer.text
-    assert time.monotonic() - began < 30  # making them takes an hour
+    assert time.monotonic() - began < 110  # making them takes an hour
 
 
 def test_errors_have_openais_shape(served: Served) -> None:

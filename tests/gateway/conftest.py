@@ -5,6 +5,7 @@ import hashlib
 import http.server
 import json
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -30,7 +31,7 @@ USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
 class Provider:
     """Remembers what it saw; misbehaves by the model's name: refuses, fails, stalls, is slow, dies, cuts, ..."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.seen: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.paths: list[str] = []
@@ -173,6 +174,8 @@ class Provider:
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
+        if tls is not None:  # before its thread looks at the socket, which is another one behind this
+            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
         self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
@@ -291,7 +294,7 @@ def patience(request: pytest.FixtureRequest) -> dict[str, float]:
     """Seconds that a provider may be silent: more than a busy machine takes for anything, and few where a test is about
     one that stalls; and that an engine is waited for, which a test overrides where one comes."""
     few = request.node.get_closest_marker("stalls") is not None
-    provider = {"upstream_first": 1.5, "upstream_idle": 1.0} if few else {"upstream_first": 15.0, "upstream_idle": 15.0}
+    provider = {"upstream_first": 4.0, "upstream_idle": 3.0} if few else {"upstream_first": 15.0, "upstream_idle": 15.0}
     return provider | {"engine_wait": 1.0}
 
 

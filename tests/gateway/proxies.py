@@ -51,7 +51,7 @@ class ConnectProxy:
             self._loop.run_forever()
 
         threading.Thread(target=run, daemon=True).start()
-        assert began.wait(30)
+        assert began.wait(90)
 
     def url(self, credentials: str = "") -> str:
         where = f"localhost:{self.port}" if self._tls else f"127.0.0.1:{self.port}"

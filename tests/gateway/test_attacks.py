@@ -269,7 +269,9 @@ def test_a_request_through_asgi_is_forgotten_with_its_answer_and_waits_for_no_co
     async def call() -> list[Working | None]:
         scope = {"method": "POST", "path": "/v1/chat/completions", "headers": [(b"host", b"x")], "client": None}
         await AsgiClient(Answering(), scope, receive, send).run()
-        await asyncio.sleep(0.01)
+        end = time.monotonic() + 60
+        while any(ref() for ref in seen) and time.monotonic() < end:  # its tasks have some turns of the loop to go
+            await asyncio.sleep(0.01)
         return [ref() for ref in seen]
 
     gc.disable()

@@ -25,6 +25,7 @@ from tests.app.gateways import Gateways
 from tests.gateway.conftest import Provider, route, snapshot
 from tests.gateway.proxies import ConnectProxy
 from tests.gateway.wires import ANSWER, Wire, whole
+from tests.receiver import until
 from tests.running import ECOTONE, clean_environment, contents, free_port, running
 
 HOST = "api.provider.example"
@@ -68,7 +69,7 @@ async def asked(where: Place, times: int = 1) -> bytes:
     body = b""
     for _ in range(times):
         told = Told()
-        (where.take() or await where.connect(10)).send(told, SMALL)
+        (where.take() or await where.connect(60)).send(told, SMALL)
         body = await told.done
         await asyncio.sleep(0)
     return body
@@ -82,6 +83,11 @@ def server_tls(folder: Path, monkeypatch: pytest.MonkeyPatch, *names: str) -> ss
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
     return context
+
+
+def unknown(*_: Any, **__: Any) -> Any:
+    """As a name server tells of a name that is none, where it answers."""
+    raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
 
 def answers(s: socket.socket, _: int) -> bool:
@@ -176,8 +182,9 @@ def test_a_proxy_that_is_down_or_silent_fails_in_the_time_for_a_connection(
 ) -> None:
     with pytest.raises(Unreachable, match=r"^the proxy cannot be reached: Connection refused$"):
         uvloop.run(asked(place(f"https://{HOST}/v1", f"http://{QUOTED}@127.0.0.1:{free_port()}")))
-    with pytest.raises(Unreachable, match=r"^the proxy cannot be reached: .*known$"):
-        uvloop.run(asked(place(f"https://{HOST}/v1", f"http://{QUOTED}@proxy.invalid:3128")))
+    with monkeypatch.context() as patched, pytest.raises(Unreachable, match=r"^the proxy cannot be reached: .*known$"):
+        patched.setattr(socket, "getaddrinfo", unknown)
+        asyncio.run(asked(place(f"https://{HOST}/v1", f"http://{QUOTED}@proxy.invalid:3128")))
     context = server_tls(tmp_path, monkeypatch)
     for answer, tls in ((b"HTTP/1.1 200 OK\r\n", None), (b"", context), (b"HTTP/1.1 200 OK\r\n\r\n", context)):
         silent = ConnectProxy(answer=answer, goes_on=True, tls=tls)
@@ -312,9 +319,7 @@ class House:
     """`ecotone gateway` behind a proxy that wants credentials; its provider, by TLS, and one on loopback."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.provider, self.near = Provider(), Provider()
-        context = server_tls(folder, monkeypatch, HOST)
-        self.provider.server.socket = context.wrap_socket(self.provider.server.socket, server_side=True)
+        self.provider, self.near = Provider(server_tls(folder, monkeypatch, HOST)), Provider()
         self.proxy = ConnectProxy({f"{HOST}:443": self.provider.server.server_port}, credentials=f"user:{PASSWORD}")
         found = snapshot(self.near, 1)
         fake = msgspec.structs.replace(found.backends["fake"], url=f"https://{HOST}/v1")
@@ -369,7 +374,8 @@ def test_openais_client_gets_answers_streams_and_the_list_of_models_through_the_
         stream = asking.chat.completions.create(model="fake/gpt-test", messages=messages, stream=True)
         parts = [chunk.choices[0].delta.content for chunk in stream if chunk.choices]
         assert len(parts) > 3 and "".join(filter(None, parts)) == "You said: Hello"
-        assert "fake/gpt-test" in [model.id for model in asking.models.list()]
+        # a list has three seconds to come
+        until(lambda: "fake/gpt-test" in [model.id for model in asking.models.list()])
     assert made.proxy.carried > 500 and made.near.seen == []
 
 

@@ -122,6 +122,7 @@ def test_tool_calls_come_back_restored_and_stay_valid_json(house: Any) -> None:
 
 
 def test_a_first_event_that_is_an_error_is_a_status_and_a_route_goes_on(house: Any) -> None:
+    house.gateway.chooser.health._rest = 60.0
     for why in ("fake/gpt-plain failed (upstream_died)", "fake/gpt-first-error rests after a failure"):
         answer = house.post("stream-rescue", stream=True)
         assert answer.status_code == 200

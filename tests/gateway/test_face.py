@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from ecotone.ledger import Ledger, explain
+from tests.receiver import until
 
 SECRET = "maria.lopez@example.org"
 IBAN = "DE89 3704 0044 0532 0130 00"
@@ -288,8 +289,13 @@ def test_the_ledger_replays_the_decision_without_the_prompt(house: Any) -> None:
 def test_embeddings_and_models(house: Any) -> None:
     answer = house.raw(b'{"model": "fake/embed", "input": "x"}', "/v1/embeddings")
     assert answer.json()["data"][0]["embedding"] == [0.5]
-    listed = house.client.get("/v1/models", headers={"authorization": "Bearer eck_shop"}).json()["data"]
-    names = {m["id"] for m in listed}
+
+    def listed() -> set[str]:
+        answer = house.client.get("/v1/models", headers={"authorization": "Bearer eck_shop"})
+        return {m["id"] for m in answer.json()["data"]}
+
+    until(lambda: "fake/gpt-test" in listed())  # a provider's list has three seconds to come
+    names = listed()
     assert {"demo/local", "fake/gpt-test", "assistant"} <= names
     assert not {"demo/nc", "demo/private", "demo/only"} & names
     one = house.client.get("/v1/models/demo/local", headers={"authorization": "Bearer eck_shop"})

@@ -15,6 +15,7 @@ from ecotone.gateway.snapshot import Limit, Target
 from ecotone.ledger.texts import Texts
 from ecotone.settings.egress import Egress
 from ecotone.vocabulary import Location
+from tests.receiver import until
 
 
 def changed(house: Any, **fields: Any) -> None:
@@ -69,7 +70,7 @@ def test_azures_models_are_asked_for_with_its_own_header() -> None:
             name="az", backend="az", legal="free", location=Location.EXTERNAL, key_env="AZ_KEY", dialect="azure",
             url=f"http://127.0.0.1:{server.server_port}/openai/v1",
         )  # fmt: skip
-        found = asyncio.run(_asked(target, Egress()))
+        found = until(lambda: asyncio.run(_asked(target, Egress())))  # which has three seconds to come
         server.shutdown()
     assert len(found) == 900, "a provider of many models lists them all"
     assert told[0]["api-key"] == "sk-of-azure" and "authorization" not in told[0]

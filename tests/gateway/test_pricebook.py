@@ -13,7 +13,7 @@ from ecotone.gateway.metering import Usage
 from ecotone.gateway.pricebook import PriceBook
 from ecotone.gateway.snapshot import Snapshot
 from ecotone.vocabulary import Forbidden, Invalid, NotFound, Role
-from tests.running import Running, in_time, running
+from tests.running import Running, contents, in_time, running
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC).timestamp()
 BACKENDS = [("openai", "https://api.openai.com/v1"), ("house", "http://127.0.0.1:8000/v1")]
@@ -131,7 +131,7 @@ def test_a_price_is_in_force_within_two_seconds_and_gone_as_fast(server: Running
     listed = server.told("price", "list")
     assert [(row["model"], row["figures"]["output"]) for row in listed] == [("openai/gpt-4o", "8")]
     told = said(server, "show", "openai/gpt-4o")
-    assert "set by an administrator" in told and "own openai/gpt-4o v1" in told
+    assert "set by an administrator" in told and "own openai/gpt-4o v" in told
     assert "gpt-5" in said(server, "list", "--backend", "openai")
 
     def removed(turn: int) -> Callable[[], bool]:
@@ -149,7 +149,7 @@ def test_a_price_is_in_force_within_two_seconds_and_gone_as_fast(server: Running
 
 def test_a_change_of_a_price_stands_in_the_ledger(server: Running) -> None:
     said(server, "set", "openai/ledger-test", "--input", "3", "--output", "4")
-    lines = b"".join(file.read_bytes() for file in server.data.glob("ledger/**/*") if file.is_file())
+    lines = b"".join(data for _, data in contents(server.data / "ledger"))
     assert b'"act":"price.set"' in lines and b'"model":"openai/ledger-test","version":1' in lines
 
 

@@ -71,6 +71,7 @@ def test_a_shadow_says_in_its_record_whose_it_is(scene: Scene) -> None:
 @pytest.mark.parametrize("turns", [1, 2])
 def test_the_record_of_every_attempt_tells_what_was_found_in_the_text(house: Any, turns: int) -> None:
     """Also those of candidates that come after one that failed, or rests."""
+    house.gateway.chooser.health._rest = 60.0
     for _ in range(turns):
         answer = house.post("rescue", "Write to ann@example.com", key="eck_masked")
     assert answer.status_code == 200

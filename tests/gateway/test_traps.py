@@ -169,7 +169,7 @@ def test_a_stream_that_is_long_in_coming_begins_and_shows_that_it_lives(scene: S
         assert answer.status_code == 200 and answer.headers["x-ecotone-backend"] == "wire"
         parts = answer.iter_raw()
         first = next(parts)
-        assert first.startswith(b":") and first.endswith(b"\n\n") and time.monotonic() - began < 10
+        assert first.startswith(b":") and first.endswith(b"\n\n") and time.monotonic() - began < 60
         go.set()
         rest = b""
         for part in parts:
@@ -375,17 +375,17 @@ def test_litellm_36429_thirty_clients_that_drop_long_streams_hold_up_nobody(scen
 @pytest.mark.parametrize(
     ("told", "least", "most"),
     [
-        ([b"retry-after: 7"], 7000, 7000),
-        ([b"retry-after-ms: 2500"], 2500, 2500),
-        ([b"retry-after-ms: 2500", b"retry-after: 30"], 2500, 2500),
-        (["date"], 40_000, 45_000),
+        ([b"retry-after: 70"], 70_000, 70_000),
+        ([b"retry-after-ms: 92500"], 92_500, 92_500),
+        ([b"retry-after-ms: 92500", b"retry-after: 300"], 92_500, 92_500),
+        (["date"], 360_000, 450_000),
     ],
 )
 def test_a_providers_wait_reaches_the_client_in_whatever_form_it_came(
     scene: Scene, told: list[Any], least: int, most: int
 ) -> None:
     def script(s: socket.socket, _: int) -> None:
-        lines = [b"retry-after: " + formatdate(time.time() + 45, usegmt=True).encode()] if told == ["date"] else told
+        lines = [b"retry-after: " + formatdate(time.time() + 450, usegmt=True).encode()] if told == ["date"] else told
         s.sendall(whole({"error": {"message": "slow"}}, *lines, status=b"429 Too Many"))
 
     scene.wire(script)

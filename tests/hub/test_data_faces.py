@@ -217,12 +217,12 @@ def test_an_upload_cut_off_leaves_nothing(
     head = "\r\n".join([f"{method} {path} HTTP/1.1", *(f"{k}: {v}" for k, v in said.items()), "", ""]).encode()
     with socket.create_connection((urlsplit(server.url).hostname, urlsplit(server.url).port), timeout=120) as raw:
         raw.sendall(head + data[:3_000_000])
-        for _ in range(3000):
+        for _ in range(9000):
             if staged(server):
                 break
             time.sleep(0.01)
         assert staged(server)
-    for _ in range(3000):
+    for _ in range(9000):
         if not staged(server):
             break
         time.sleep(0.01)

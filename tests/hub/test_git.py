@@ -310,7 +310,7 @@ def test_who_hangs_up_ends_the_work(server: SimpleNamespace, as_admin: httpx.Cli
         assert client.recv(100).startswith(b"HTTP/1.1 200")
         time.sleep(0.5)
         assert children() - before, "the child was done before anybody could hang up"
-    for _ in range(600):
+    for _ in range(1800):
         if not children() - before:
             break
         time.sleep(0.05)

@@ -127,7 +127,7 @@ def test_an_answer_that_is_being_written_is_finished_before_it_ends(vllm: Path, 
 def test_a_client_that_leaves_frees_its_place(vllm: Path, folder: Path, tmp_path: Path) -> None:
     with started("vllm", tmp_path, folder) as heard:
         with heard.client as client, pytest.raises(httpx.ReadTimeout):
-            client.post("/v1/chat/completions", json=chat("slow", max_tokens=60), timeout=0.5)
+            client.post("/v1/chat/completions", json=chat("slow", max_tokens=60), timeout=httpx.Timeout(60, read=0.5))
         heard.beat(lambda b: b.running == 0)
         with heard.client as client:
             streamed = chat("slow", max_tokens=60, stream=True)
@@ -161,9 +161,9 @@ def words_or_none(heard: Heard, text: str) -> str | None:
 def test_a_long_answer_that_makes_tokens_is_no_hang(
     vllm: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ecotone.engines.kinds.vllm.WATCH", {"probe_every": 0.1, "stall": 2.5, "probe_within": 0.01})
+    monkeypatch.setattr("ecotone.engines.kinds.vllm.WATCH", {"probe_every": 0.1, "stall": 6, "probe_within": 0.01})
     with started("vllm", tmp_path, folder) as heard:
-        assert words(heard, "slow", max_tokens=25).count("slow") == 25  # which takes five seconds
+        assert words(heard, "slow", max_tokens=45).count("slow") == 45  # which takes nine seconds
 
 
 def test_adapters_come_and_go_and_each_name_means_one(vllm: Path, folder: Path, adapter: Path, tmp_path: Path) -> None:

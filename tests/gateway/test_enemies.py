@@ -293,8 +293,8 @@ def test_an_engine_that_breaks_on_a_fresh_connection_is_not_asked_twice(house: A
     assert running.requests == 1
 
 
-@pytest.mark.stalls
 def test_a_client_that_stops_reading_is_let_go_and_settled(house: Any, engine: Any) -> None:
+    house.gateway.patience = 1.0  # with the client alone: the engine may take its time
     big = {"choices": [{"index": 0, "delta": {"content": "x" * 60_000}, "finish_reason": None}]}
     engine(lambda _: events(*[big] * 400))
     body = msgspec.json.encode({**BODY, "model": "demo/engine", "stream": True})

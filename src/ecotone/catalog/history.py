@@ -274,8 +274,8 @@ class History(Telling):
             before_visible: called last before the transaction ends; what it raises undoes everything.
 
         Raises:
-            StaleParent: when the ref points elsewhere by now, or a file that the revision takes over was deleted for good
-                since.
+            StaleParent: when the ref points elsewhere by now, or a file that the revision takes over was since deleted
+                for good.
             WrongStatus: when its pull request, or the one that it merges, was closed or merged.
             ModelNotFound: when the model was deleted meanwhile.
         """

@@ -17,7 +17,7 @@ from ecotone.catalog.weight_rows import WeightFileRow, WeightSetRow
 from ecotone.database import utc_now
 from ecotone.jobs import Jobs
 from ecotone.jobs import models as _jobs
-from ecotone.publishing import Backfilling, Examining, backfilling
+from ecotone.publishing import Backfilling, Examining, backfilling, descent
 from ecotone.storage.objects import key
 from ecotone.storage.prints import KIND, PrintRow
 from ecotone.vocabulary import EdgeStatus, JobState, Relation
@@ -119,6 +119,7 @@ def test_what_it_laid_out_for_its_child_is_not_taken_for_an_examination(
     old: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both lay out the same files under other names, and one may find the folder that the other still uses."""
+    monkeypatch.setattr(descent, "INLINE_BYTES", 0)
     keep = old.storage.prints.keep
     monkeypatch.setattr(old.storage.prints, "keep", lambda name, found: None)
     old.backfilling.start(actor=SYSTEM)

@@ -46,7 +46,7 @@ class Git:
 
     def run(self, *argv: str, at: str = ".") -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
-            ["git", *argv], cwd=self.folder / at, env=self.env, capture_output=True, text=True, timeout=120
+            ["git", *argv], cwd=self.folder / at, env=self.env, capture_output=True, text=True, timeout=250
         )
 
     def __call__(self, *argv: str, at: str = ".") -> str:

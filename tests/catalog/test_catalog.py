@@ -5,6 +5,8 @@ import json
 from types import SimpleNamespace
 
 import pytest
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
 from ecotone.accounts import ANONYMOUS, SYSTEM, Actor
 from ecotone.catalog import (
@@ -16,7 +18,8 @@ from ecotone.catalog import (
     ReservedId,
     RevisionNotFound,
 )
-from ecotone.catalog.errors import MeasurementNotFound
+from ecotone.catalog.errors import CollectionNotFound, MeasurementNotFound
+from ecotone.catalog.models import CollectionRow
 from ecotone.database import DatabaseFull
 from ecotone.licences import Use
 from ecotone.vocabulary import Conflict, Forbidden, Invalid, Mode, ModelKind, Purpose, RepoType, Role, Verdict
@@ -329,3 +332,38 @@ def test_what_licences_ask_of_a_known_model_need_not_be_told(house: SimpleNamesp
     }
     assert verdicts["Llama-3.2-1B"].passes
     assert verdicts["Llama-3.2-11B-Vision"] is Verdict.DENY
+
+
+def test_a_name_that_is_taken_while_a_repository_moves_there(
+    house: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(house, "demo/one")
+    make(house, "demo/two")
+    row, seen = house.catalog._row, []
+
+    def before(session: object, name: str, kind: RepoType) -> object:
+        seen.append(name)
+        return None if len(seen) == 1 else row(session, name, kind)  # it is not there yet when it is asked first
+
+    model = house.catalog.model("demo/one", viewer=SYSTEM)
+    monkeypatch.setattr(house.catalog, "_row", before)
+    with pytest.raises(RepoExists) as caught:
+        house.catalog.move(model, "demo/two", actor=SYSTEM)
+    assert caught.value.model.id == "demo/two" and "demo/one" in ids(house)
+
+
+def test_a_collection_that_is_deleted_while_it_is_changed(
+    house: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(house, "demo/one")
+    slug = house.catalog.create_collection("demo", "Mine", actor=SYSTEM).slug
+    seen = house.catalog._seen
+
+    def gone(session: Session, *asked: object) -> object:
+        found = seen(session, *asked)
+        session.execute(sa.delete(CollectionRow).execution_options(synchronize_session=False))
+        return found
+
+    monkeypatch.setattr(house.catalog, "_seen", gone)
+    with pytest.raises(CollectionNotFound):
+        house.catalog.update_collection(slug, actor=SYSTEM, theme="blue")

@@ -120,13 +120,13 @@ def test_events_come_while_a_shard_is_checked(monkeypatch: pytest.MonkeyPatch) -
         events = []
         async for line in cas._events(cas._check(check)):
             events.append(json.loads(line))
-            if len(events) == 2:
+            if events.count(far) == 2:
                 told.set()
         return events
 
+    far = {"type": "validating", "verified": 5, "total": 10}  # the first event may come before the thread has begun
     events = asyncio.run(heard())
-    assert events[0] == {"type": "validating", "verified": 5, "total": 10}
-    assert len(events) > 2 and events[-1] == {"type": "result", "result": 1}
+    assert events.count(far) >= 2 and events[-1] == {"type": "result", "result": 1}
     assert cas._pending == 0
 
 

@@ -17,7 +17,8 @@ from typing import Any
 import httpx
 import pytest
 
-from ecotone.catalog.clones import Clones, Stopped
+from ecotone.catalog import RevisionNotFound
+from ecotone.catalog.clones import Clones, Stopped, _OwnFolder
 from ecotone.catalog.models import RefRow
 from ecotone.hub import git as face
 from ecotone.settings import Settings
@@ -45,7 +46,7 @@ class Git:
 
     def run(self, *argv: str, at: str = ".") -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
-            ["git", *argv], cwd=self.folder / at, env=self.env, capture_output=True, text=True, timeout=120
+            ["git", *argv], cwd=self.folder / at, env=self.env, capture_output=True, text=True, timeout=250
         )
 
     def __call__(self, *argv: str, at: str = ".") -> str:
@@ -394,3 +395,24 @@ def test_a_deleted_repository_leaves_no_copy(server: SimpleNamespace, as_admin: 
         services.clones.forget(model)
         assert held.exists(), "whoever reads it reads on"
     assert not held.exists()
+
+
+def test_a_clone_of_a_history_that_is_written_anew_meanwhile_is_told_to_come_again(
+    server: SimpleNamespace, as_admin: httpx.Client, repo: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services = server.services
+    model = services.catalog.model(repo, viewer=admin_of(server))
+
+    def gone(*_: object) -> None:
+        raise RevisionNotFound(repo, "0" * 40)
+
+    clones = Clones(services.catalog, services.storage, Settings(data=tmp_path))
+    monkeypatch.setattr(clones, "_fill", gone)
+    with pytest.raises(Unavailable, match="just now"), clones.opened(model, threading.Event()):
+        raise AssertionError("it was made")
+    assert left_in(tmp_path) == []
+
+
+def test_two_processes_that_clean_up_at_once_do_not_stumble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "glob", lambda folder, _: [folder / "gone.lock"])  # the other one was quicker
+    assert _OwnFolder(tmp_path).path.is_dir()

@@ -1,5 +1,7 @@
 """Models from before fingerprints were kept become candidates once the job has read them."""
 
+import contextlib
+import threading
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -15,7 +17,7 @@ from ecotone.catalog.weight_rows import WeightFileRow, WeightSetRow
 from ecotone.database import utc_now
 from ecotone.jobs import Jobs
 from ecotone.jobs import models as _jobs
-from ecotone.publishing import Backfilling, Examining, backfilling
+from ecotone.publishing import Backfilling, Examining, backfilling, descent
 from ecotone.storage.objects import key
 from ecotone.storage.prints import KIND, PrintRow
 from ecotone.vocabulary import EdgeStatus, JobState, Relation
@@ -111,3 +113,37 @@ def test_a_long_backfill_lets_other_jobs_go_first(old: SimpleNamespace) -> None:
     ended(old)
     assert order == ["other", "backfill"]
     assert old.jobs.get(job.id).state is JobState.DONE and old.jobs.get(job.id).attempts == 1
+
+
+def test_what_it_laid_out_for_its_child_is_not_taken_for_an_examination(
+    old: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both lay out the same files under other names, and one may find the folder that the other still uses."""
+    monkeypatch.setattr(descent, "INLINE_BYTES", 0)
+    keep = old.storage.prints.keep
+    monkeypatch.setattr(old.storage.prints, "keep", lambda name, found: None)
+    old.backfilling.start(actor=SYSTEM)
+    old.jobs.start()
+    ended(old)
+    monkeypatch.setattr(old.storage.prints, "keep", keep)
+    old.examining.start("demo/base", "main", actor=SYSTEM)
+    (job,) = [j for j in ended(old) if j.kind != backfilling.KIND]
+    assert job.state is JobState.DONE, job
+
+
+def test_two_who_start_it_at_once_start_one(old: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed, both = old.jobs.list, threading.Barrier(2)
+
+    def together() -> Any:
+        found = listed()
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(timeout=2)
+        return found
+
+    monkeypatch.setattr(old.jobs, "list", together)
+    threads = [threading.Thread(target=old.backfilling.start, kwargs={"actor": SYSTEM}) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(listed()) == 1

@@ -245,3 +245,12 @@ def test_an_absurd_header_is_refused_before_it_costs_anything(
     house.publish(model, {f"{n}.safetensors": header(90) for n in range(50)})  # the same bytes are read once
     with pytest.raises(TooLarge, match="several parts"):
         house.publish(model, {f"{n}.safetensors": header(40 + n) for n in range(4)})
+
+
+def test_a_copy_of_a_gated_model_is_gated_from_its_first_moment(house: SimpleNamespace, model: str) -> None:
+    house.publish(model, {"README.md": b"---\nlicense: apache-2.0\n---\n# Mine\n"})
+    source = house.catalog.update(house.catalog.model(model, viewer=SYSTEM), actor=SYSTEM, gated="manual")
+    gates: list[str | None] = []
+    house.catalog.events.listen(lambda _session, event: gates.append(event.model.gated))
+    house.publishing.duplicate(source, "demo/copy", actor=SYSTEM)
+    assert len(gates) >= 3 and set(gates) == {"manual"}

@@ -5,15 +5,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from ecotone.accounts import SYSTEM, Actor
 from ecotone.jobs import Job, Jobs
 from ecotone.jobs import models as _jobs
+from ecotone.lineage.arriving import Print
 from ecotone.publishing import AddRegular, Commit, Examining, descent
 from ecotone.publishing.descent import alarms_in
 from ecotone.vocabulary import EdgeStatus, JobState, Relation, Role
@@ -187,3 +190,24 @@ def test_a_user_who_is_called_weights_does_not_lose_a_parent_by_that_name(hub: S
     hub.jobs.start()
     ended(hub)
     assert told(hub, "demo/student") == [("demo/teacher", Relation.FINETUNE, EdgeStatus.DECLARED)]
+
+
+def test_a_fingerprint_that_was_laid_out_in_part_is_laid_out_anew(
+    hub: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job may end at any point, or the disk be full; it takes what it finds when it begins again for whole."""
+    publish(hub, "demo/base", A, card("apache-2.0"))
+    model = hub.catalog.model("demo/base", viewer=SYSTEM)
+    (name,) = hub.catalog.weights(model, model.head).names
+    write = Path.write_bytes
+
+    def half(path: Path, data: bytes) -> int:
+        write(path, data[: len(data) // 2])
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(Path, "write_bytes", half)
+    with pytest.raises(OSError, match="full"):
+        hub.examining._lay_out(tmp_path / "prints", [name])
+    monkeypatch.setattr(Path, "write_bytes", write)
+    hub.examining._lay_out(tmp_path / "prints", [name])
+    assert msgspec.msgpack.decode((tmp_path / "prints" / name).read_bytes(), type=Print).fingerprint is not None

@@ -264,3 +264,20 @@ def test_refs_that_share_a_turn_do_not_wait_for_each_other_in_one_thread(
     meanwhile(house, monkeypatch, lambda: commit(house, f"refs/pr/{num}", AddRegular("late", b"1")))
     reviews.merge(model, num, actor=SYSTEM)
     assert held(house) == {"a": b"1", "late": b"1"}
+
+
+def test_a_request_that_gets_a_commit_before_its_answer_is_answered(
+    house: SimpleNamespace, reviews: Reviews, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is told of it by a webhook may be quicker than the answer to who opened it."""
+    publish = house.publishing.publish
+
+    def followed(*args: Any, **kwargs: Any) -> Any:
+        done = publish(*args, **kwargs)
+        monkeypatch.setattr(house.publishing, "publish", publish)
+        commit(house, "refs/pr/1", AddRegular("late", b"1"))
+        return done
+
+    monkeypatch.setattr(house.publishing, "publish", followed)
+    assert propose(reviews, AddRegular("a", b"1")) == 1
+    assert held(house, "refs/pr/1") == {"a": b"1", "late": b"1"}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ecotone.lineage.arriving import Printing
 from ecotone.storage import following
 from ecotone.storage.following import FollowingDigest
 
@@ -56,3 +57,19 @@ def test_no_thread_reads_the_file_once_it_was_stopped(tmp_path: Path, monkeypatc
         threading.Timer(0.2, go_on.set).start()
         digest.stop()
     assert len(reads) == 1
+
+
+def test_what_was_wrong_is_known_before_it_is_told_that_nothing_is_going() -> None:
+    """Whoever sees that no more is wanted asks for the finding at once, while the other thread may still be at it."""
+    seen: list[str] = []
+
+    class Watched(Printing):
+        def __setattr__(self, name: str, value: object) -> None:
+            if name == "_over" and value:
+                seen.append(self._broken)
+            super().__setattr__(name, value)
+
+    printing = Watched(1000)
+    printing.feed((900).to_bytes(8, "little") + b"{" + b"x" * 991)
+    found = printing.finish()
+    assert found is not None and seen == [found.broken] and found.broken

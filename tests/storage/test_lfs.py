@@ -15,10 +15,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ecotone.storage import HashMismatch, ObjectMissing, Storage, UploadTooLarge
+from ecotone.database import utc_now
+from ecotone.storage import HashMismatch, ObjectMissing, Storage, UploadTooLarge, models
 from ecotone.storage.content import Content, blob_id
 from ecotone.storage.errors import ContentNotFound, StorageFull
 from ecotone.storage.files import Draft, new_file, sweep
+from ecotone.storage.models import LfsObjectRow
 from tests.stores import on_disk
 
 DATA = bytes(range(256)) * 9000
@@ -267,3 +269,20 @@ def test_files_appear_whole_or_not(tmp_path: Path) -> None:
         draft.place(tmp_path / "a" / "b")
     assert (tmp_path / "a" / "b").read_bytes() == b"fin"
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_rows_are_added_in_one_order_whoever_names_them(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two who add the same rows in different orders would wait for each other, and one of them would fail."""
+    added: list[str] = []
+    add = models._add
+
+    def noted(session: Any, rows: dict[tuple[Any, ...], Any]) -> int:
+        added.extend(sha256 for _, sha256 in rows)
+        return add(session, rows)
+
+    monkeypatch.setattr(models, "_add", noted)
+    monkeypatch.setattr(models, "_BATCH", 2)
+    names = [c * 64 for c in "cadb"]
+    rows = [LfsObjectRow(tenant="demo", sha256=name, size=1, created=utc_now()) for name in names]
+    assert models.remember(storage._database, rows) == 4
+    assert added == sorted(names)

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from ecotone.storage import Content, Storage
+from ecotone.storage.holding import Holdings
 from ecotone.vocabulary import Invalid
 from tests.stores import ENDPOINT
 
@@ -128,3 +130,22 @@ def test_many_users_one_folder(storage: Storage, monkeypatch: pytest.MonkeyPatch
         thread.join()
     assert found == [b"x" * 1000] * 8 and made == ["f"]
     assert not storage._materialised._used and not storage._materialised._making
+
+
+def test_a_folder_that_is_dropped_while_they_are_counted_is_none(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("7-aaaa", "8-bbbb"):
+        with storage.materialise(name, {"f": storage.put_regular(b"x")}):
+            pass
+    is_file = Path.is_file
+
+    def dropped(path: Path, **how: Any) -> bool:
+        found = is_file(path, **how)
+        if path.parent.name == "7-aaaa":
+            shutil.rmtree(path.parent)
+        return found
+
+    monkeypatch.setattr(Path, "is_file", dropped)
+    copies = Holdings(storage._database, tmp_path / "materialised").whole_copies([7, 8])
+    assert [(copy.row, copy.size) for copy in copies] == [(8, 1)]

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ecotone.catalog.entities import DEFAULT_BRANCH, Model
+from ecotone.catalog.errors import RevisionNotFound
 from ecotone.catalog.gitpack import PackFile
 from ecotone.catalog.services import Catalog
 from ecotone.settings import Settings
@@ -183,7 +184,7 @@ class Clones:
             self._fill(model, refs, before, draft, work)
             path = folder / name
             draft.rename(path)
-        except ContentNotFound as error:
+        except (ContentNotFound, RevisionNotFound) as error:  # the latter when history was written anew meanwhile
             raise Unavailable(f"{model.id} cannot be cloned just now: {error.message}", retry_after=60) from None
         finally:
             shutil.rmtree(draft, ignore_errors=True)
@@ -287,12 +288,10 @@ class _OwnFolder:
 
     def __init__(self, parent: Path) -> None:
         for lock in parent.glob("*.lock"):
-            descriptor = os.open(lock, os.O_RDONLY)
-            with contextlib.suppress(BlockingIOError):
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with contextlib.suppress(FileNotFoundError, BlockingIOError), open(lock, "rb") as left:
+                fcntl.flock(left, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
                 lock.unlink(missing_ok=True)
-            os.close(descriptor)
         self.path = parent / secrets.token_hex(8)
         self._held = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         fcntl.flock(self._held, fcntl.LOCK_EX)

@@ -146,8 +146,10 @@ class Collections(Repositories):
             raise Forbidden("This token may only read; one that may write is needed.")
         if not _may_change(row, actor):
             raise Forbidden(f"{_slug(row)} was made by {row.created_by!r}; only they or an administrator change it.")
-        session.refresh(row, with_for_update=True)
-        return row
+        held = session.get(CollectionRow, row.key, with_for_update=True, populate_existing=True)
+        if held is None:  # deleted in the same moment
+            raise CollectionNotFound(slug[:200])
+        return held
 
     def _collection(self, session: Session, row: CollectionRow, viewer: Actor, most: int = MOST_ITEMS) -> Collection:
         return Collection(

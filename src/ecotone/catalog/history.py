@@ -3,7 +3,7 @@
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -20,7 +20,7 @@ from ecotone.catalog.gitformat import build_trees
 from ecotone.catalog.manifests import ManifestCache, encode
 from ecotone.catalog.models import EdgeRow, ModelRow, RefRow, RevisionRow
 from ecotone.catalog.names import check_ref, is_sha, key_of
-from ecotone.catalog.objects import keep_objects
+from ecotone.catalog.objects import deleted_since, keep_objects
 from ecotone.catalog.settled import settled, with_word
 from ecotone.catalog.telling import Telling
 from ecotone.catalog.weight_rows import keep_weights
@@ -90,7 +90,10 @@ class History(Telling):
                 wanted = sa.select(RevisionRow.manifest).where(
                     RevisionRow.model_key == revision.model_key, RevisionRow.sha == revision.id
                 )
-                return session.scalars(wanted).one()
+                found = session.scalars(wanted).first()
+            if found is None:  # history was written anew meanwhile
+                raise RevisionNotFound(revision.model_id, revision.id)
+            return found
 
         return self._manifests.get((revision.model_key, revision.id), load)
 
@@ -136,7 +139,9 @@ class History(Telling):
             return known
         files = self.manifest(revision)
         dates = self._titles(revision.model_key, {file.last_commit for file in files.values()})
-        age = {sha: (date, sha == revision.id) for sha, (_, date) in dates.items()}
+        gone = datetime.min.replace(tzinfo=UTC)  # commits that were written anew meanwhile
+        age = {f.last_commit: (gone, False) for f in files.values()}
+        age |= {sha: (date, sha == revision.id) for sha, (_, date) in dates.items()}
         last: dict[str, str] = {}
         for path, file in files.items():
             folder = path.rpartition("/")[0]
@@ -269,7 +274,8 @@ class History(Telling):
             before_visible: called last before the transaction ends; what it raises undoes everything.
 
         Raises:
-            StaleParent: when the ref points elsewhere by now.
+            StaleParent: when the ref points elsewhere by now, or a file that the revision takes over was since deleted
+                for good.
             WrongStatus: when its pull request, or the one that it merges, was closed or merged.
             ModelNotFound: when the model was deleted meanwhile.
         """
@@ -279,6 +285,9 @@ class History(Telling):
             at = session.get(RefRow, (model.key, ref), with_for_update=True)
             if (at.sha if at else None) != expected:
                 raise StaleParent(ref, at.sha if at else None)
+            if (since := deleted_since(session, model.key, new, expected)) is not None:
+                self._manifests.drop((model.key, since))
+                raise StaleParent(ref, expected)
             if proposal is not None:
                 made = discussion_rows.opened(session, model.key, proposal)
                 if made.num != number_of(ref):

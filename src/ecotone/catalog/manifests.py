@@ -29,10 +29,12 @@ class ManifestCache:
         self._held: OrderedDict[tuple[int, str], dict[str, File]] = OrderedDict()
         self._files = 0
         self._most = most_files
+        self._dropped = 0
 
     def drop(self, key: tuple[int, str]) -> None:
         """Forget a manifest that was written anew."""
         with self._lock:
+            self._dropped += 1
             self._files -= len(self._held.pop(key, ()))
 
     def get(self, key: tuple[int, str], load: Callable[[], bytes]) -> dict[str, File]:
@@ -42,8 +44,11 @@ class ManifestCache:
             if found is not None:
                 self._held.move_to_end(key)
                 return found
+            dropped = self._dropped
         found = decode(load())
         with self._lock:
+            if self._dropped != dropped:  # what was read may be older than what was written anew meanwhile
+                return found
             if key not in self._held:
                 self._held[key] = found
                 self._files += len(found)

@@ -7,8 +7,9 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ecotone.accounts import Actor
-from ecotone.catalog.entities import File, LargeFile, Model, StoredRepo
-from ecotone.catalog.models import LargeFileRow, ModelRow, ObjectRow
+from ecotone.catalog.entities import File, LargeFile, Model, NewRevision, StoredRepo
+from ecotone.catalog.manifests import decode
+from ecotone.catalog.models import LargeFileRow, ModelRow, ObjectRow, RevisionRow
 from ecotone.catalog.part import Part
 from ecotone.database import batches
 from ecotone.storage import GONE
@@ -73,6 +74,29 @@ def _sizes(keys: Sequence[int]) -> "sa.Select[int, int]":
         .scalar_subquery()
     )
     return sa.select(ModelRow.key, ModelRow.small_bytes + large).where(ModelRow.key.in_(keys))
+
+
+def deleted_since(session: Session, model_key: int, new: NewRevision, expected: str | None) -> str | None:
+    """The revision from which a new one takes over a large file that was deleted for good since it was read there.
+
+    For the transaction that makes the new one visible: history may stay as it is when files are deleted for good, so
+    that the refs alone do not tell.
+
+    Args:
+        expected: what the ref points at, whose files those are that a commit without parents leaves unchanged.
+    """
+    changed = set(new.changed)
+    large = {p: f.content.sha256 for p, f in new.files.items() if f.content.sha256 and f.content.kind != GONE}
+    kept = {path: sha256 for path, sha256 in large.items() if path not in changed}
+    brought = {path: sha256 for path, sha256 in large.items() if path in changed}
+    first, *others = new.revision.parents or (expected,)
+    for sha, taken in ((first, kept), *((other, brought) for other in others)):
+        at = (RevisionRow.model_key == model_key, RevisionRow.sha == sha)
+        manifest = session.scalar(sa.select(RevisionRow.manifest).where(*at)) if taken else None
+        for path, file in decode(manifest).items() if manifest is not None else ():
+            if file.content.kind == GONE and taken.get(path) == file.content.sha256:
+                return sha
+    return None
 
 
 def keep_objects(session: Session, model_key: int, files: Iterable[File], *, ref: str, pushed: datetime) -> None:

@@ -69,7 +69,15 @@ class Repositories(Rights):
             guard(model)
 
     # -- making and finding ------------------------------------------------------------------------------------------
-    def create(self, model_id: str, *, repo_type: RepoType = RepoType.MODEL, private: bool, actor: Actor) -> Model:
+    def create(
+        self,
+        model_id: str,
+        *,
+        repo_type: RepoType = RepoType.MODEL,
+        private: bool,
+        gated: str | None = None,
+        actor: Actor,
+    ) -> Model:
         """Make a repository with its first commit, which holds `.gitattributes`.
 
         Raises:
@@ -92,7 +100,7 @@ class Repositories(Rights):
                     raise RepoExists(self._entity(row))
                 self._check_new(session, namespace, actor)
                 row = _new_row(namespace, name, repo_type, private, actor.name, utc_now())
-                row.head = first.sha
+                row.head, row.gated = first.sha, gated
                 session.add(row)
                 session.execute(
                     sa.delete(RedirectRow).where(RedirectRow.repo_type == repo_type.value, RedirectRow.folded == folded)
@@ -212,22 +220,26 @@ class Repositories(Rights):
                 f"{namespace!r} instead.",
                 param="toRepo",
             )
-        with self._database.writing() as session:
-            row = self._locked(session, model)
-            self._check_author(session, row, actor)
-            taken = self._row(session, to_id, model.repo_type)
-            if taken is not None and taken.key != row.key:
-                raise RepoExists(self._entity(taken))
-            for old in {row.folded, folded}:
-                session.execute(
-                    sa.delete(RedirectRow).where(RedirectRow.repo_type == row.repo_type, RedirectRow.folded == old)
-                )
-            if row.folded != folded and self._may_lead(model.repo_type, row.folded, folded):
-                session.add(RedirectRow(repo_type=row.repo_type, folded=row.folded, model_key=row.key))
-            row.name, row.folded, row.updated = name, folded, utc_now()
-            row.searched = row.searched.replace(key_of(model.id), folded, 1)
-            moved = Event(action="move", scope="repo", model=self._entity(row), actor=actor.name, was=model.id)
-            self.events.tell(session, moved)
+        try:
+            with self._database.writing() as session:
+                row = self._locked(session, model)
+                self._check_author(session, row, actor)
+                taken = self._row(session, to_id, model.repo_type)
+                if taken is not None and taken.key != row.key:
+                    raise RepoExists(self._entity(taken))
+                for old in {row.folded, folded}:
+                    session.execute(
+                        sa.delete(RedirectRow).where(RedirectRow.repo_type == row.repo_type, RedirectRow.folded == old)
+                    )
+                if row.folded != folded and self._may_lead(model.repo_type, row.folded, folded):
+                    session.add(RedirectRow(repo_type=row.repo_type, folded=row.folded, model_key=row.key))
+                row.name, row.folded, row.updated = name, folded, utc_now()
+                row.searched = row.searched.replace(key_of(model.id), folded, 1)
+                session.flush()
+                moved = Event(action="move", scope="repo", model=self._entity(row), actor=actor.name, was=model.id)
+                self.events.tell(session, moved)
+        except IntegrityError:  # another writer took the name in the same moment
+            raise RepoExists(self.model(to_id, viewer=actor, repo_type=model.repo_type)) from None
         return self._entity(row)
 
     def delete(self, model: Model, actor: Actor) -> None:

@@ -98,7 +98,10 @@ class Rewriting(History):
         for sha in _behind_parents(parents):
             with self._database.reading() as session:
                 wanted = sa.select(RevisionRow).where(RevisionRow.model_key == model.key, RevisionRow.sha == sha)
-                yield session.scalars(wanted.options(undefer(RevisionRow.manifest))).one()
+                found = session.scalars(wanted.options(undefer(RevisionRow.manifest))).first()
+            if found is None:  # another one writes history anew
+                raise HistoryChanged(model.id)
+            yield found
 
     def _made_anew(self, row: RevisionRow, files: Mapping[str, File], new: Mapping[str, RevisionRow]) -> RevisionRow:
         """The row of a commit with other files or parents. Its git objects are orphans until the row is there."""

@@ -90,4 +90,5 @@ class Printing:
         return Print(None, self._broken) if self._broken else None
 
     def _end(self, reason: str) -> None:
-        self._over, self._running, self._broken = True, None, reason[:_LONGEST_REASON]
+        self._running, self._broken = None, reason[:_LONGEST_REASON]
+        self._over = True  # last: another thread may ask for what was found as soon as nothing is going

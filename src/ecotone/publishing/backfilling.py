@@ -5,6 +5,7 @@ a job that ends at any point goes on behind it. What cannot be read becomes a fi
 """
 
 import json
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -36,12 +37,14 @@ class Backfilling:
         self._storage = storage
         self._descent = descent
         self._jobs = jobs
+        self._submitting = threading.Lock()
         jobs.register(KIND, self._run)
 
     def start(self, *, actor: Actor) -> Job:
         """Queue the job; the one that waits or runs already, when there is one."""
-        going = (job for job in self._jobs.list() if job.kind == KIND and not job.state.ended)
-        return next(going, None) or self._jobs.submit(KIND, {}, actor.name)
+        with self._submitting:
+            going = (job for job in self._jobs.list() if job.kind == KIND and not job.state.ended)
+            return next(going, None) or self._jobs.submit(KIND, {}, actor.name)
 
     def _run(self, context: JobContext) -> dict[str, Any]:
         done = _Done(context.folder / "done.json")
@@ -99,7 +102,7 @@ class Backfilling:
         into.mkdir(mode=0o700, parents=True, exist_ok=True)
         contents = {name: content for name, (_, content) in batch.items()}
         try:
-            with self._storage.materialise(f"unread-{digest_of(contents)[:40]}", contents) as folder:
+            with self._storage.materialise(f"batch-{digest_of(contents)[:40]}", contents) as folder:
                 wanted = [{"name": name, "path": str(folder / name)} for name in batch]
                 spec = {"prints": wanted, "into": str(into), "nice": NICENESS}
                 context.run(CHILD, spec, env=_ENVIRONMENT, what="It could not be read")

@@ -323,7 +323,9 @@ class Examining:
             target = folder / name
             found = None if target.exists() else self._storage.prints.of(name)
             if found is not None:
-                target.write_bytes(msgspec.msgpack.encode(found))
+                draft = folder / f".{name}"
+                draft.write_bytes(msgspec.msgpack.encode(found))
+                draft.rename(target)  # a job that begins again takes what is there for whole
 
 
 class _Answers:

@@ -54,7 +54,7 @@ class Publishing(services.Publishing):
         base = self._catalog.revision(source)
         before = self._catalog.manifest(base)
         hidden = source.private if private is None else private
-        made = self._catalog.create(to_id, repo_type=source.repo_type, private=True, actor=actor)
+        made = self._catalog.create(to_id, repo_type=source.repo_type, private=True, gated=source.gated, actor=actor)
         try:
             self._fill(source, base, before, made, actor)
             self._catalog.update(made, actor=actor, private=hidden, gated=source.gated or False)

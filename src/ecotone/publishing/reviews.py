@@ -119,9 +119,9 @@ class Reviews:
             if known is not None and utc_now() - known[1].date < REPEAT_WINDOW:
                 return Published(model_id=model.id, revision_id=known[1].id), known[0]
 
-            def once() -> Published:
-                number = f"{PULL_REQUESTS}{self._catalog.next_discussion(model)}"
-                making = self._publishing.drafted(model, number, None, base, changes, actor, mark)
+            def once() -> tuple[Published, int]:
+                number = self._catalog.next_discussion(model)
+                making = self._publishing.drafted(model, f"{PULL_REQUESTS}{number}", None, base, changes, actor, mark)
                 if making.tree.root == base.tree and not making.made.changed:
                     raise Invalid(f"The commit changes nothing of {target}, so no pull request was opened.")
                 proposal = Proposal(
@@ -131,12 +131,11 @@ class Reviews:
                     base=target,
                     fork=base.id,
                 )
-                return self._publishing.publish(model, msgspec.structs.replace(making, proposal=proposal), actor)
+                making = msgspec.structs.replace(making, proposal=proposal)
+                return self._publishing.publish(model, making, actor), number
 
-            published = _retried(once)
-            made, _ = self._catalog.proposed(model, mark) or (None, None)
-        assert made is not None
-        return published, made
+            published, number = _retried(once)
+        return published, self._catalog.discussion(model, number)
 
     def merge(self, model: Model, num: int, *, actor: Actor, comment: str = "") -> Published:
         """Merge a pull request into its branch, by a commit of two parents that carries its title.

@@ -118,16 +118,19 @@ class Publishing:
                 head = self._catalog.ref_target(model, full)
                 if head is None:
                     raise RevisionNotFound(model.id, ref)
-                if self._is_repeat(model, head, mark):
-                    return Published(model_id=model.id, revision_id=head)
-                if changes.parent is not None and changes.parent != head:
-                    raise StaleParent(ref, head)
                 try:
+                    if self._is_repeat(model, head, mark):
+                        return Published(model_id=model.id, revision_id=head)
+                    if changes.parent is not None and changes.parent != head:
+                        raise StaleParent(ref, head)
                     return self._publish(model, full, head, changes, actor, mark, extra)
                 except StaleParent:  # a writer of another process was quicker
                     if changes.parent is not None:
                         raise
-                    time.sleep(random.uniform(0, FIRST_PAUSE * 2**attempt))  # noqa: S311  no secret
+                except RevisionNotFound:  # history was written anew, and the branch leads to another commit by now
+                    if changes.parent is not None or self._catalog.ref_target(model, full) == head:
+                        raise
+                time.sleep(random.uniform(0, FIRST_PAUSE * 2**attempt))  # noqa: S311  no secret
         raise StaleParent(ref, self._catalog.ref_target(model, full))
 
     def turn(self, model: Model, ref: str) -> AbstractContextManager[bool]:

@@ -1,5 +1,6 @@
 """Where the bytes of files are held: by which namespaces, in which form, and whole in the cache. Only reads."""
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -67,5 +68,6 @@ class Holdings:
         for folder in sorted(self._materialised.iterdir()):
             row, _, revision = folder.name.partition("-")
             if row.isascii() and row.isdigit() and int(row) in wanted:
-                size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
-                yield WholeCopy(row=int(row), revision=revision, folder=folder.name, size=size)
+                with contextlib.suppress(FileNotFoundError):  # the cache drops folders at any time
+                    size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+                    yield WholeCopy(row=int(row), revision=revision, folder=folder.name, size=size)

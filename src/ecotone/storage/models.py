@@ -99,14 +99,15 @@ def remember(
     Args:
         settle: called last before the transaction ends; what it raises undoes everything.
     """
-    wanted = {tuple(sa.inspect(type(row)).primary_key_from_instance(row)): row for row in rows}
-    if not wanted:
+    given = {tuple(sa.inspect(type(row)).primary_key_from_instance(row)): row for row in rows}
+    if not given:
         return 0
+    wanted = sorted(given.items(), key=lambda named: named[0])  # two writers of the same rows must not wait in a circle
     for attempt in range(_ATTEMPTS):
         try:
             with database.writing() as session:
                 new = 0
-                for some in batches(list(wanted.items()), _BATCH):
+                for some in batches(wanted, _BATCH):
                     new += _add(session, dict(some))
                 settle(session)
                 return new

@@ -319,8 +319,9 @@ class Supervised:
             )
 
     def _fail(self, error: EcotoneError) -> None:
-        self.failure = error
-        self._set(DeploymentState.FAILED, error=error.message)
+        self.state, self.error = DeploymentState.FAILED, error.message
+        self.failure = error  # last: whoever waits for it finds the state as it is
+        self._tell()
 
     def _set(self, state: DeploymentState, *, error: str | None) -> None:
         self.state, self.error = state, error

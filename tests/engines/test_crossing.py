@@ -232,7 +232,7 @@ def test_who_takes_the_engines_over_leaves_what_a_request_is_about_to_deploy(tmp
             assert may.wait(90)
             return describe(*args)
 
-        new._on_base = waiting  # type: ignore[method-assign]
+        new._on_base = waiting  # type: ignore[method-assign, assignment]
         serving = threading.Thread(target=new.serve, args=("demo/x", "main", (), SYSTEM))
         serving.start()
         assert waits.wait(90)

@@ -121,8 +121,9 @@ class _Tree:
                     self._obey(self._signals.popleft())
                 for place in self._places:
                     for child in place.alive():
+                        status = child.ended()  # before its last words are read, so that none comes after them
                         self._hear(place, child)
-                        if (status := child.ended()) is not None:
+                        if status is not None:
                             self._ended(place, child, status)
                 self._look_after()
             if lender is not None:

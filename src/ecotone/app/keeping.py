@@ -62,6 +62,7 @@ class Keeping:
         self._sign = sign
         self._keep_days = keep_days
         self._turn = threading.Lock()
+        self._retiring = threading.Lock()
         self._pending: OrderedDict[str, Export] = OrderedDict()
 
     def export(self, *, since: datetime | None, until: datetime | None, project: str | None) -> Iterator[bytes]:
@@ -129,7 +130,10 @@ class Keeping:
         Raises:
             Conflict: when segments are due and none of them was exported.
         """
-        due = self.due(older_than=older_than)
+        with self._retiring:  # the clock and somebody who asks may come at once
+            return self._retire(self.due(older_than=older_than), intend)
+
+    def _retire(self, due: list[Due], intend: Callable[[list[str]], None]) -> list[str]:
         leaving: dict[str, list[Path]] = {}
         waiting: set[str] = set()
         for one in due:

@@ -105,6 +105,7 @@ class _Worker:
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._told: asyncio.Event | None = None
+        self._looping = threading.Event()
         self._patience = settings.stop_seconds
         self._end_at = 0.0
         self._farewell = _FAREWELL_STOP
@@ -114,6 +115,7 @@ class _Worker:
         """Accept until told to end, then finish what has begun."""
         self._loop = asyncio.get_running_loop()
         self._told = asyncio.Event()
+        self._looping.set()
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stop)
         self._plane.use(self._snapshots)
@@ -175,7 +177,9 @@ class _Worker:
         self._settle(begin, place, workers)  # of places that there were more of, too
         with contextlib.suppress(RuntimeError):  # the loop is closed: we are at the end anyway
             while word := os.read(commands, 1):
-                if word == DRAIN and self._loop is not None:
+                if word == DRAIN:
+                    self._looping.wait()
+                    assert self._loop is not None
                     self._loop.call_soon_threadsafe(self._begin_end, self._settings.drain_seconds, _FAREWELL_RESTART)
                 elif word == SETTLE:
                     self._settle(begin, place, workers)

@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import IO
 
 from ecotone.app.outcome import Outcome
 from ecotone.app.process import NOT_RESTARTED, ServerProcess
@@ -28,6 +29,7 @@ _CALM_SECONDS = 60.0
 _LONGEST_PAUSE = 30.0
 _READY_SECONDS = 120.0
 _MOST_DRAINING = 3
+_LOOK_SECONDS = 0.01
 _FIXED = ("data", "host", "port")  # what a restart cannot change: the folder that is held, the socket that is open
 
 Reading = Callable[[], tuple[Settings, Mapping[str, str]]]
@@ -47,8 +49,9 @@ def run(read: Reading) -> int:
             f"The data folder {settings.data} cannot be made: {error.strerror}. Choose another with --data or "
             "ECOTONE_DATA."
         ) from None
-    with only_one(settings.data):
-        return _Supervisor(settings, environ, listen(settings), read).run()
+    signals: deque[int] = deque()
+    with woken_by_signals(signals) as wake, only_one(settings.data):  # from the moment on in which others find us
+        return _Supervisor(settings, environ, listen(settings), read, signals).run(wake)
 
 
 @contextlib.contextmanager
@@ -63,28 +66,39 @@ def only_one(data: Path, lock: str = LOCK) -> Iterator[None]:
             f"The data folder {data} cannot be written to by this user; change its owner or take another."
         )
     with open(data / lock, "a+", opener=_for_the_owner) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        while not _locked(file, fcntl.LOCK_EX):
+            if _locked(file, fcntl.LOCK_SH):  # only somebody who looks whether there is a holder
+                fcntl.flock(file, fcntl.LOCK_UN)
+                time.sleep(_LOOK_SECONDS)
+                continue
             file.seek(0)
             holder = file.read().strip() or "unknown"
             raise EcotoneError(
                 f"Another Ecotone (process {holder}) uses the data folder {data}; stop it first, or name another "
                 "folder with --data or ECOTONE_DATA."
-            ) from None
+            )
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()
-        yield
+        try:
+            yield
+        finally:
+            file.truncate(0)  # the next holder is not taken for this process
+
+
+def _locked(file: IO[str], how: int) -> bool:
+    try:
+        fcntl.flock(file, how | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def holder_of(data: Path) -> int | None:
     """The supervisor's process id, None when none holds the folder."""
     try:
         with open(data / LOCK) as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except OSError:
+            if not _locked(file, fcntl.LOCK_SH):
                 return int(file.read().strip())
     except (OSError, ValueError):
         return None
@@ -122,13 +136,20 @@ class _Supervisor:
     `current` serves; `next` is being started to take its place; `leaving` have been told to end with their transfers.
     """
 
-    def __init__(self, settings: Settings, environ: Mapping[str, str], listener: socket.socket, read: Reading) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        environ: Mapping[str, str],
+        listener: socket.socket,
+        read: Reading,
+        signals: "deque[int]",
+    ) -> None:
         self._settings = settings
         self._environ = environ
         self._listener = listener
         self._read = read
         self._outcome = Outcome(settings.data)
-        self._signals: deque[int] = deque()
+        self._signals = signals
         self._current: ServerProcess | None = None
         self._next: ServerProcess | None = None
         self._next_settings: tuple[Settings, Mapping[str, str]] | None = None
@@ -138,16 +159,16 @@ class _Supervisor:
         self._again_at: float | None = None
         self._status = 0
 
-    def run(self) -> int:
-        with woken_by_signals(self._signals) as wake:
-            self._current = self._start()
-            while not (self._stopping and not self._alive()):
-                self._wait(wake)
-                while self._signals:
-                    self._obey(self._signals.popleft())
-                for server in self._alive():
-                    self._attend(server)
-                self._look_after()
+    def run(self, wake: int) -> int:
+        """Until all servers have ended; `wake` can be read when a signal came."""
+        self._current = self._start()
+        while not (self._stopping and not self._alive()):
+            self._wait(wake)
+            while self._signals:
+                self._obey(self._signals.popleft())
+            for server in self._alive():
+                self._attend(server)
+            self._look_after()
         return self._status
 
     def _alive(self) -> list[ServerProcess]:

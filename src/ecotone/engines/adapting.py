@@ -78,30 +78,54 @@ class Adapting(Stock):
         their own: one copy of a base is enough."""
         if fleet.options.kind != "builtin":
             return
-        for other in list(self._deployed.values()):
-            apart = other.fleet
-            if other.adapter is None or apart is None or apart is fleet or other.over:
-                continue
-            is_same = (apart.model, apart.revision) == (fleet.model, fleet.revision)
-            if not is_same or engine_options(other.options) != Options():
+        with self._lock:
+            others = list(self._deployed.values())
+        for other in others:
+            serving = self._serving_of(other.model)
+            if not serving.acquire(blocking=False):  # it is being changed itself
                 continue
             try:
-                fleet.add(other.adapter, apart.adapters[other.adapter])
-            except (EcotoneError, KeyError) as error:
-                log.warning("%s stays on its own copy of %s: %s", other.model, fleet.model, error)
-                continue
-            fleet.users.add(other.model)
-            other.fleet = fleet
-            self._tell()
-            self._release(apart, other.model)
+                self._move(other, fleet)
+            finally:
+                serving.release()
 
-    def _drop(self, fleet: Fleet, name: str, held: ExitStack, *, keep: bool, user: str) -> None:
-        """Take an adapter from an engine when every gateway knows of its successor."""
+    def _move(self, other: Deployed, fleet: Fleet) -> None:
+        apart = other.fleet
+        if other.adapter is None or apart is None or apart is fleet or other.over:
+            return
+        if self._deployed.get(other.model) is not other:
+            return
+        is_same = (apart.model, apart.revision) == (fleet.model, fleet.revision)
+        if not is_same or engine_options(other.options) != Options():
+            return
+        try:
+            fleet.add(other.adapter, apart.adapters[other.adapter])
+        except (EcotoneError, KeyError) as error:
+            log.warning("%s stays on its own copy of %s: %s", other.model, fleet.model, error)
+            return
+        with self._lock:
+            is_over = fleet.is_over
+            if not is_over:
+                fleet.users.add(other.model)
+                other.fleet = fleet
+        if is_over:  # it was stopped meanwhile
+            fleet.remove(other.adapter)
+            return
+        self._tell()
+        self._release(apart, other.model)
+
+    def _drop(self, old: Deployed, fleet: Fleet, *, keep: bool) -> None:
+        """Take an adapter from an engine when every gateway knows of its successor; not where it is served there again
+        by then."""
         fleet.rest(self._pace.settle)
-        fleet.remove(name)
-        held.close()
-        if not keep:
-            self._release(fleet, user)
+        with self._serving_of(old.model):
+            now = self._deployed.get(old.model)
+            back = now if now is not None and now.fleet is fleet else None
+            if old.adapter is not None and (back is None or back.adapter != old.adapter):
+                fleet.remove(old.adapter)
+            old.held.close()
+            if not keep and back is None:
+                self._release(fleet, old.model)
 
     def _holds_adapter(self, row: DeploymentRow) -> bool:
         try:

@@ -64,6 +64,10 @@ class Fleet:
         """Whether others may be unloaded to make room for it."""
         self.touched = time.monotonic()
         self._crowded = self._quiet = 0
+        self._going: list[Supervised] = []
+        """Replicas that are no longer needed, until they have ended."""
+        self._leave = object()
+        """Marks the present unloading: one that was called off says nothing of the next."""
         self._start = start
         self._changed = changed
         self._pace = pace
@@ -95,6 +99,11 @@ class Fleet:
     @property
     def is_loaded(self) -> bool:
         return bool(self.replicas) and not self.lacks_room
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it will never be loaded again."""
+        return self._over
 
     @property
     def is_coming(self) -> bool:
@@ -154,9 +163,12 @@ class Fleet:
             if self.leaving or not self.is_loaded or self._over:
                 return False
             self.leaving, self._wanted, self._ending = True, False, False
+            mine = self._leave = object()
         self._changed()
         self.rest(self._pace.settle)
         with self._lock:
+            if self._leave is not mine:
+                return False
             if not self.leaving or self.busy:
                 was, self.leaving = self.leaving, False
                 if was:
@@ -177,15 +189,20 @@ class Fleet:
             self._over = True
         end = time.monotonic() + self._pace.drain
         self.rest(self._pace.settle)
-        counts = [replica.beats for replica in self.replicas]
-        while time.monotonic() < end and not all(r.state != DeploymentState.READY for r in self.replicas):
-            fresh = all(r.beats > count + 1 for r, count in zip(self.replicas, counts, strict=True))
+        replicas = self.replicas
+        counts = [replica.beats for replica in replicas]
+        while time.monotonic() < end and not all(r.state != DeploymentState.READY for r in replicas):
+            fresh = all(r.beats > count + 1 for r, count in zip(replicas, counts, strict=True))
             if fresh and not self.busy:
                 break
             self.rest(0.1)
             if self._stopped_early:
                 break
         self.stop()
+
+    def close(self) -> None:
+        """Load nothing any more; `stop` ends what runs."""
+        self._over = True
 
     def stop(self) -> None:
         """End now; returns when all processes have gone."""
@@ -212,13 +229,18 @@ class Fleet:
         elif self._quiet >= _QUIET_LOOKS and len(self.replicas) > self._fewest:
             self._quiet = 0
             with self._lock:
+                if len(self.replicas) <= self._fewest or self._over or self.leaving:
+                    return
                 *self.replicas, last = self.replicas
+                self._going.append(last)
             self._changed()
             threading.Thread(target=self._let_go, args=(last,), daemon=True).start()
 
     def _let_go(self, replica: Supervised) -> None:
         self.rest(self._pace.settle)
         replica.stop()
+        with self._lock:
+            self._going.remove(replica)
 
     @property
     def _fewest(self) -> int:
@@ -231,7 +253,9 @@ class Fleet:
             time.sleep(min(0.1, left))
 
     def _stop_all(self) -> None:
-        threads = [threading.Thread(target=replica.stop) for replica in self.replicas]
+        with self._lock:
+            replicas = [*self.replicas, *self._going]
+        threads = [threading.Thread(target=replica.stop) for replica in replicas]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -5,7 +5,9 @@ Serving is decided before anything starts; each call is decided again by the gat
 
 import logging
 import secrets
+import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -27,6 +29,8 @@ from ecotone.vocabulary import ModelKind, Refused
 log = logging.getLogger("ecotone.engines")
 
 _MOST_REPLICAS = 64
+_LAST_SECONDS = 15.0
+_OF_ROW = ("id", "model", "revision", "projects", "options")
 
 
 class Engines(Adapting):
@@ -92,8 +96,7 @@ class Engines(Adapting):
         if fleet is None:
             old.held.close()
         elif old.adapter is not None and (fleet is not new.fleet or old.adapter != new.adapter):
-            name, held = old.adapter, old.held
-            self._behind(lambda: self._drop(fleet, name, held, keep=fleet is new.fleet, user=old.model))
+            self._behind(lambda: self._drop(old, fleet, keep=fleet is new.fleet))
         elif old.adapter is not None:
             old.held.close()
         elif fleet is not new.fleet:
@@ -105,12 +108,16 @@ class Engines(Adapting):
         Raises:
             DeploymentNotFound: none serves it.
         """
-        found = self._found(model_id)
         with self._lock:
+            found = self._found_locked(model_id)
             starting = self._deployed[found]
             starting.over = True
-        if starting.fleet is not None and starting.fleet.users <= {found}:
-            starting.fleet.stop()  # also one that somebody waits for
+            fleet = starting.fleet
+            is_alone = fleet is not None and fleet.users <= {found}
+            if fleet is not None and is_alone:
+                fleet.close()  # whoever wants the same engines from now on gets others
+        if fleet is not None and is_alone:
+            fleet.stop()  # also one that somebody waits for
         with self._serving_of(found):
             with self._database.writing() as session:
                 session.execute(sa.delete(DeploymentRow).where(DeploymentRow.model == found))
@@ -147,17 +154,20 @@ class Engines(Adapting):
         with self._database.reading() as session:
             rows = session.scalars(sa.select(DeploymentRow).order_by(DeploymentRow.created)).all()
         for row in rows:
-            options = _options(row)
-            if options.kind == "builtin" and self._holds_adapter(row):
-                deployed = Deployed(row, options, None)
-                self._keep(deployed)
-                self._behind(lambda deployed=deployed: self._attach(deployed))  # type: ignore[misc]
-                continue
-            fleet = self._use(row.model, row.revision, options, row.model, SYSTEM)
-            fleet.may_evict = False  # the oldest come first; what finds no room is loaded when it is called
-            self._keep(Deployed(row, options, fleet))
-            if not options.on_demand:
-                fleet.load(patient=True)
+            self._restore(row)
+
+    def _restore(self, row: DeploymentRow) -> None:
+        options = _options(row)
+        if options.kind == "builtin" and self._holds_adapter(row):
+            deployed = Deployed(row, options, None)
+            self._keep(deployed)
+            self._behind(lambda: self._attach(deployed))
+            return
+        fleet = self._use(row.model, row.revision, options, row.model, SYSTEM)
+        fleet.may_evict = False  # the oldest come first; what finds no room is loaded when it is called
+        self._keep(Deployed(row, options, fleet))
+        if not options.on_demand:
+            fleet.load(patient=True)
 
     def hold(self) -> None:
         """Start no engine until `own` is called: another process of this installation still has its own."""
@@ -166,9 +176,48 @@ class Engines(Adapting):
     def own(self) -> None:
         """Engines may run: no other process of this installation has any."""
         self._sockets.sweep()
+        gone = [] if self._may_run.is_set() else self._caught_up()
         self._may_run.set()
+        for old in gone:
+            now = self._deployed.get(old.model)
+            if now is None or now.fleet is not old.fleet:
+                self._end(old)
         if self._ear is None:
             self._ear = Ear(self._folder, self._sockets.new(), self.wake)
+
+    def _caught_up(self) -> list[Deployed]:
+        """Follow what the process that had the engines deployed, changed and stopped after `restore` had read the rows;
+        returns what is served no longer."""
+        with self._database.reading() as session:
+            rows = session.scalars(sa.select(DeploymentRow.model).order_by(DeploymentRow.created)).all()
+        with self._lock:
+            models = dict.fromkeys([*rows, *self._deployed])
+        gone = []
+        for model in models:
+            serving = self._serving_of(model)
+            if not serving.acquire(blocking=False):  # a request here serves it or stops it, and has the last word
+                continue
+            try:
+                gone.extend(self._follow(model))
+            finally:
+                serving.release()
+        return gone
+
+    def _follow(self, model: str) -> list[Deployed]:
+        with self._database.reading() as session:
+            row = session.scalars(sa.select(DeploymentRow).where(DeploymentRow.model == model)).one_or_none()
+        old = self._deployed.get(model)
+        if old is not None and row is not None and _told(old.row) == _told(row):
+            return []
+        if old is not None:
+            with self._lock:
+                old.over = True
+                if old.fleet is not None and old.fleet.users <= {model}:
+                    old.fleet.close()
+            self._forget(model)
+        if row is not None:
+            self._restore(row)
+        return [] if old is None else [old]
 
     def shutdown(self) -> None:
         """End all engines; they are restored at the next start."""
@@ -189,6 +238,11 @@ class Engines(Adapting):
                 list(pool.map(Fleet.stop, fleets))
         for each in deployed:
             each.held.close()
+        end = time.monotonic() + _LAST_SECONDS
+        with self._lock:
+            acts = list(self._acts)
+        for act in acts:  # so that none of them has files, or asks the database, behind the end
+            act.join(max(0.0, end - time.monotonic()))
 
     # -- adapters at the start ---------------------------------------------------------------------------------------
 
@@ -215,5 +269,8 @@ def _options(row: DeploymentRow) -> Options:
 
 
 def _copy(row: DeploymentRow) -> DeploymentRow:
-    names = ("id", "model", "revision", "projects", "options", "actor", "created")
-    return DeploymentRow(**{name: getattr(row, name) for name in names})
+    return DeploymentRow(**{name: getattr(row, name) for name in (*_OF_ROW, "actor", "created")})
+
+
+def _told(row: DeploymentRow) -> tuple[Any, ...]:
+    return tuple(getattr(row, name) for name in _OF_ROW)

@@ -71,6 +71,8 @@ class Stock:
         self._may_run = threading.Event()
         self._may_run.set()
         self._closing = False
+        self._acts: set[threading.Thread] = set()
+        """What is done behind the callers' backs."""
         self._ear: Ear | None = None
         self._tending = Tending(
             Memory(settings.engine_memory or int(of_machine() * SHARE)), self._tended, settings.engine_idle, self._pace
@@ -98,7 +100,7 @@ class Stock:
         key = key_of(model, revision, options)
         with self._lock:
             fleet = self._fleets.get(key)
-            if fleet is None:
+            if fleet is None or fleet.is_over:
                 fleet = Fleet(model, revision, options, start=self._starter(viewer), changed=self._tell,
                               pace=self._pace)  # fmt: skip
                 self._fleets[key] = fleet
@@ -165,6 +167,8 @@ class Stock:
         self._may_run.wait()
         if self._closing:
             raise EngineFailed(f"{fleet.model} is not started: the server ends.")
+        if fleet.is_over:
+            raise EngineFailed(f"{fleet.model} is not started: it was stopped meanwhile.")
         kind = named(fleet.options.kind)
         check_installed(kind)
         if not kind.takes_files:
@@ -224,10 +228,6 @@ class Stock:
         self._tell()
         return found
 
-    def _found(self, model_id: str) -> str:
-        with self._lock:
-            return self._found_locked(model_id)
-
     def _found_locked(self, model_id: str) -> str:
         found = next((name for name in self._deployed if name.lower() == model_id.lower()), None)
         if found is None:
@@ -242,8 +242,14 @@ class Stock:
                 act()
             except Exception:
                 log.exception("something of the engines failed")
+            finally:
+                with self._lock:
+                    self._acts.discard(thread)
 
-        threading.Thread(target=run, name="engines", daemon=True).start()
+        thread = threading.Thread(target=run, name="engines", daemon=True)
+        with self._lock:
+            self._acts.add(thread)
+        thread.start()
 
     def _tell(self) -> None:
         for listener in self._listeners:

@@ -319,11 +319,12 @@ class Supervised:
             )
 
     def _fail(self, error: EcotoneError) -> None:
-        self.failure = error
-        self._set(DeploymentState.FAILED, error=error.message)
+        self.error, self.state = error.message, DeploymentState.FAILED
+        self.failure = error  # last: whoever waits for it finds the state as it is
+        self._tell()
 
     def _set(self, state: DeploymentState, *, error: str | None) -> None:
-        self.state, self.error = state, error
+        self.error, self.state = error, state  # who sees the state finds its reason
         self._tell()
 
     def _tell(self) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ import pytest
 from ecotone.engines.errors import EngineFailed, NotServable
 from ecotone.engines.kinds import named
 from ecotone.engines.kinds.kind import Options, Ready, Refused
+from ecotone.engines.kinds.relay import ray as relay
 from tests.engines.kinds import test_through_the_gateway as through
 from tests.engines.kinds.ray_cluster import cluster
 from tests.engines.kinds.starting import Heard, started, until
@@ -266,3 +268,22 @@ def test_without_a_cluster_it_says_how_to_have_one(tmp_path: Path, monkeypatch: 
 def test_what_makes_no_sense_is_refused_before_anything_starts(options: dict[str, Any], said: str) -> None:
     with pytest.raises(NotServable, match=said):
         named("ray").check(Options(kind="ray", **options))
+
+
+def test_two_relays_of_a_new_application_have_one_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second one read the file before the first had written in it, and had none."""
+    first: Any = object.__new__(relay.OnRay)
+    second: Any = object.__new__(relay.OnRay)
+    for number, each in enumerate((first, second)):
+        each._home, each._app, each._me = tmp_path, "llama-1", str(number)
+    make, keys = secrets.token_hex, list[str]()
+
+    def while_another_begins(size: int) -> str:
+        monkeypatch.setattr(secrets, "token_hex", make)
+        keys.append(second._key())
+        return make(size)
+
+    monkeypatch.setattr(secrets, "token_hex", while_another_begins)
+    keys.append(first._key())
+    assert keys[0] == keys[1] and len(keys[0]) == 48
+    assert [entry.name for entry in tmp_path.iterdir()] == ["llama-1.key"]

@@ -162,11 +162,12 @@ class OnRay(Far):
     def _key(self) -> str:
         """The application's key: the same at each start, so that running replicas stay."""
         file = self._home / f"{self._app}.key"
-        with (
-            contextlib.suppress(FileExistsError),
-            open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as new,
-        ):
+        draft = self._home / f".{self._app}.{self._me}"
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as new:
             new.write(secrets.token_hex(24))
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, file)  # whole, or not at all
+        draft.unlink()
         key = file.read_text()
         self.headers = {"authorization": f"Bearer {key}"}
         return key

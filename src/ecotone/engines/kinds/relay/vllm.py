@@ -68,7 +68,7 @@ class Started(Far):
         )
         self.open(unix=self._socket)
         self._tasks.append(asyncio.create_task(self._await_end(child)))
-        while not Path(self._socket).exists() or not await self._healthy():
+        while not self._pid or not Path(self._socket).exists() or not await self._healthy():
             if self._over.done():
                 raise Ended(self._over.result())
             await asyncio.sleep(_FIRST_LOOK)

@@ -120,6 +120,7 @@ class _Worker:
             self._loop.add_signal_handler(number, self._stop)
         self._plane.use(self._snapshots)
         await self._plane.share(self._settings, self._snapshots.current.limits)
+        await self._plane.acquaint()  # the supervisor may still be reading the ledger
         await self._plane.start()
         self._keeper.start()
         server = await self._loop.create_server(self._doorway, sock=listener, ssl=tls, backlog=_BACKLOG)

@@ -111,10 +111,12 @@ class Slices:
         self._waiting: list[Callable[[], None]] = []
         self._poked = asyncio.Event()
         self._until = clock() + LEASE_SECONDS
-        self._heard = clock()
+        self._heard = float("-inf")
         self._seconds = LEASE_SECONDS
         self._ending = False
         self.in_touch = True
+        self.met = asyncio.Event()
+        """Set once the coordinator has answered for the first time."""
         self.on_end: Callable[[], None] = lambda: None
         self.on_round: Callable[[], None] = lambda: None
 
@@ -182,6 +184,7 @@ class Slices:
         if epoch != self._epoch:
             return
         self.in_touch = True
+        self.met.set()
         if renewed.expired:
             self.on_end()
             self._poked.set()

@@ -35,6 +35,7 @@ from ecotone.settings import Settings
 log = logging.getLogger("ecotone.gateway")
 
 _ROUNDS = 5
+_FIRST_SECONDS = 5.0
 _LAST_SECONDS = 5.0
 
 
@@ -77,6 +78,12 @@ class LeasedPlane(Plane):
             self._sharing.append(loop.create_task(self._bury(self._coordinator, ledger, kept, machine)))
         for task in self._sharing:
             task.add_done_callback(_ended)
+
+    async def acquaint(self, seconds: float = _FIRST_SECONDS) -> None:
+        """Wait for the coordinator's first answer, so that no call is refused for want of it; some seconds at most."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.slices.met.wait()
 
     @property
     def in_touch(self) -> bool:

@@ -24,6 +24,7 @@ from ecotone.ledger import (
     settle_open,
     usage,
 )
+from ecotone.ledger.settling import open_requests
 
 SEED = bytes(range(32))
 
@@ -192,3 +193,17 @@ def test_records_are_plain_json_lines(tmp_path: Path) -> None:
     filled(tmp_path, 2, 10**6)
     for line in (tmp_path / "server" / "000001.jsonl").read_text().splitlines():
         assert {"n", "at", "kind", "prev", "hash"} <= set(json.loads(line))
+
+
+def test_a_request_is_closed_whatever_its_id_and_wherever_that_stands(tmp_path: Path) -> None:
+    writer = LedgerWriter(tmp_path, "server", segment_bytes=400)
+    ids = ["r1", 'with "quotes"', "back\\slash", "é", ""]
+    for name in ids:
+        writer.append("opened", {"request_id": name})
+        writer.append("opened", {"error": '"request_id":"r1"', "request_id": f"{name} left"})
+    for name in ids:
+        writer.append("settled", {"status": "done", "request_id": name})
+    writer.append("refused", {"request_id": "never opened"})
+    left = open_requests(Ledger(tmp_path), "server")
+    writer.close()
+    assert [record["request_id"] for record in left] == [f"{name} left" for name in ids]

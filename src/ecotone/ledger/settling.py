@@ -1,15 +1,22 @@
 """Settling what a crash left open: the reservation stands for what was used, as an estimate."""
 
-from collections import Counter
-from datetime import datetime
-from typing import Any
+import re
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any, Final
 
 from ecotone.ledger.reading import Ledger
+from ecotone.ledger.records import decoded
 from ecotone.ledger.writing import LedgerWriter
 
 LONGEST_SECONDS = 6 * 3600.0
 """No request runs longer; what was opened earlier than this before a chain's end was settled."""
 _KEPT = ("request_id", "project", "key", "user", "tags", "route", "model", "backend", "face")
+_FORM: Final = re.compile(
+    rb'\{"n":\d+,"at":"([^"]*)","kind":"(opened|settled|failed|started)","prev":"[0-9a-f]{64}"'
+    rb'(?:,"request_id":"([^"\\]*)")?'
+)
+"""How a record begins that opens or closes a request: moment, kind and, where that comes first, the request's id."""
 
 
 def settle_open(ledger: Ledger, writer: LedgerWriter) -> int:
@@ -27,25 +34,50 @@ def settle_open(ledger: Ledger, writer: LedgerWriter) -> int:
 
 
 def open_requests(ledger: Ledger, writer: str) -> list[dict[str, Any]]:
-    """The `opened` records of a chain that nothing closes, oldest first."""
-    closed: Counter[str] = Counter()
-    found: dict[str, dict[str, Any]] = {}
-    end: datetime | None = None
-    for record in ledger.records("opened", "settled", "failed", "started", newest_first=True, writer=writer):
-        if record["kind"] == "started":
+    """The `opened` records of a chain that nothing closes, oldest first.
+
+    A start waits for it, so a line is decoded only where it is told.
+    """
+    closed: dict[bytes, int] = {}
+    found: dict[bytes, dict[str, Any]] = {}
+    earliest = b""
+    for line in _lines(ledger, writer):
+        parts = _FORM.match(line)
+        if parts is None:
+            continue
+        at, kind, request_id = parts.groups()
+        if kind == b"started":
             break
-        at = _moment(record.get("at"))
-        end = end or at
-        if end is not None and at is not None and (end - at).total_seconds() > LONGEST_SECONDS:
+        earliest = earliest or _before(at)
+        if at < earliest:
             break
-        request_id = str(record.get("request_id", ""))
-        if record["kind"] != "opened":
-            closed[request_id] += 1
-        elif closed[request_id] > 1:
-            closed[request_id] -= 1
-        elif closed.pop(request_id, 0) == 0:
-            found.setdefault(request_id, record)
+        if request_id is None:
+            request_id = str((decoded(line) or {}).get("request_id", "")).encode()
+        ends = closed.pop(request_id, 0)
+        if kind != b"opened":
+            closed[request_id] = ends + 1
+        elif ends > 1:
+            closed[request_id] = ends - 1
+        elif not ends and request_id not in found and (record := decoded(line)) is not None:
+            found[request_id] = record
     return list(reversed(found.values()))
+
+
+def _lines(ledger: Ledger, writer: str) -> Iterator[bytes]:
+    """The whole lines of a chain from its end."""
+    for chain in ledger.chains():
+        if chain.name == writer:
+            for _, lines in ledger.pieces(chain, newest_first=True):
+                yield from lines
+
+
+def _before(at: bytes) -> bytes:
+    """A moment as long before another one as no request lasts; empty when it is none."""
+    try:
+        moment = datetime.fromisoformat(at.decode()) - timedelta(seconds=LONGEST_SECONDS)
+    except ValueError:
+        return b""
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ").encode()
 
 
 def estimated(opened: dict[str, Any]) -> dict[str, Any]:
@@ -63,10 +95,3 @@ def estimated(opened: dict[str, Any]) -> dict[str, Any]:
     else:
         told["cost"] = 0 if opened.get("location") == "local" else None
     return told
-
-
-def _moment(at: Any) -> datetime | None:
-    try:
-        return datetime.fromisoformat(at)
-    except (TypeError, ValueError):
-        return None

@@ -44,19 +44,18 @@ class Ledger:
             writer: one chain alone.
         """
         wanted = [f'"kind":"{kind}"'.encode() for kind in kinds]
-        for chain in self.chains():
-            if writer is not None and chain.name != writer:
-                continue
-            for _, lines in self.pieces(chain, newest_first=newest_first):
-                for line in lines:
-                    if not wanted or any(word in line for word in wanted):
-                        found = records.decoded(line)
-                        if found is not None and (not kinds or found["kind"] in kinds):
-                            yield found
+        for line in self.lines(newest_first=newest_first, writer=writer):
+            if not wanted or any(word in line for word in wanted):
+                found = records.decoded(line)
+                if found is not None and (not kinds or found["kind"] in kinds):
+                    yield found
 
-    def files(self, chain: Path) -> list[Path]:
-        """The files of a chain in order. A record that is being moved lies in the last two."""
-        return [*segments(chain), *self._beyond(chain)]
+    def lines(self, *, newest_first: bool = False, writer: str | None = None) -> Iterator[bytes]:
+        """Whole lines as they stand, chain by chain, each once; arguments as of `records`."""
+        for chain in self.chains():
+            if writer is None or chain.name == writer:
+                for _, lines in self.pieces(chain, newest_first=newest_first):
+                    yield from lines
 
     def opened(self, chain: Path, *, newest_first: bool = False) -> Iterator[tuple[Path, BinaryIO]]:
         """The files of a chain in order, each open.

@@ -1,7 +1,6 @@
 """Settling what a crash left open: the reservation stands for what was used, as an estimate."""
 
 import re
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -41,7 +40,7 @@ def open_requests(ledger: Ledger, writer: str) -> list[dict[str, Any]]:
     closed: dict[bytes, int] = {}
     found: dict[bytes, dict[str, Any]] = {}
     earliest = b""
-    for line in _lines(ledger, writer):
+    for line in ledger.lines(newest_first=True, writer=writer):
         parts = _FORM.match(line)
         if parts is None:
             continue
@@ -61,14 +60,6 @@ def open_requests(ledger: Ledger, writer: str) -> list[dict[str, Any]]:
         elif not ends and request_id not in found and (record := decoded(line)) is not None:
             found[request_id] = record
     return list(reversed(found.values()))
-
-
-def _lines(ledger: Ledger, writer: str) -> Iterator[bytes]:
-    """The whole lines of a chain from its end."""
-    for chain in ledger.chains():
-        if chain.name == writer:
-            for _, lines in ledger.pieces(chain, newest_first=True):
-                yield from lines
 
 
 def _before(at: bytes) -> bytes:

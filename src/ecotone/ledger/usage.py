@@ -4,7 +4,7 @@ The same records give the same sums, however they are read: at once, or piece by
 in 10^-12 USD, in Python's integers.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -264,7 +264,7 @@ def _text(value: str | None, most: int) -> str:
 def usage(ledger: Ledger) -> list[UsageLine]:
     """Sums over all settled requests, by project and model; the same whenever they are computed anew."""
     found: dict[tuple[str, str], tuple[UsageLine, list[int]]] = {}
-    for who, sums in summed(_lines(ledger)).items():
+    for who, sums in summed(ledger.lines()).items():
         line, cost = found.setdefault((who.project, who.model), (UsageLine(project=who.project, model=who.model), [0]))
         line.requests += sums.requests
         line.prompt_tokens += sums.prompt_tokens
@@ -275,9 +275,3 @@ def usage(ledger: Ledger) -> list[UsageLine]:
     for line, cost in found.values():
         line.cost_usd = cost[0] / USD
     return [found[key][0] for key in sorted(found)]
-
-
-def _lines(ledger: Ledger) -> Iterator[bytes]:
-    for chain in ledger.chains():
-        for _, lines in ledger.pieces(chain):
-            yield from lines

@@ -57,7 +57,8 @@ class Readiness:
 
     async def _one(self, name: str, look: Callable[[], str]) -> str:
         try:
-            return await asyncio.wait_for(run_in_threadpool(look), _PATIENCE_SECONDS)
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                return await run_in_threadpool(look)
         except TimeoutError:
             return f"no answer in {_PATIENCE_SECONDS:g} s"
         except Exception as error:

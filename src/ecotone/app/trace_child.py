@@ -58,7 +58,8 @@ class TraceChild:
             assert child.stdin is not None
             child.stdin.close()
             try:
-                await asyncio.wait_for(child.wait(), _STOP_SECONDS)
+                async with asyncio.timeout(_STOP_SECONDS):
+                    await child.wait()
             except TimeoutError:
                 child.kill()
 

@@ -60,7 +60,8 @@ class Courier:
                 except Exception:
                     log.exception("the outbox could not be read; it is tried again")
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(woken.wait(), pause)
+                    async with asyncio.timeout(pause):
+                        await woken.wait()
         finally:
             await self._stop()
 

@@ -36,7 +36,8 @@ async def body(request: Request) -> bytes:
 async def prepared(act: Callable[[], _T]) -> _T:
     """Template and tokenizer, beside the event loop and within a time."""
     try:
-        return await asyncio.wait_for(run_in_threadpool(act), _PREPARE_SECONDS)
+        async with asyncio.timeout(_PREPARE_SECONDS):
+            return await run_in_threadpool(act)
     except TimeoutError:
         raise RequestError(
             f"The prompt could not be prepared within {_PREPARE_SECONDS:g} s; send a shorter one.", code="too_slow"

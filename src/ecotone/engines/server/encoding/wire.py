@@ -58,7 +58,8 @@ async def prepared(size: int, act: Callable[[], T]) -> T:
     if size <= _SMALL:
         return act()
     try:
-        return await asyncio.wait_for(run_in_threadpool(act), _PREPARE_SECONDS)
+        async with asyncio.timeout(_PREPARE_SECONDS):
+            return await run_in_threadpool(act)
     except TimeoutError:
         raise RequestError(
             f"The texts could not be prepared within {_PREPARE_SECONDS:g} s; send fewer.", code="too_slow"

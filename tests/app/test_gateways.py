@@ -79,6 +79,16 @@ def opened_ids(tree: Gateways) -> set[str]:
     return {r["request_id"] for r in tree.ledger.records("opened")}
 
 
+def test_closed_segments_are_added_up_while_it_runs(tmp_path: Path) -> None:
+    """Else the next start reads all that this one wrote, before it answers."""
+    with gateways(tmp_path, ECOTONE_LEDGER_SEGMENT_BYTES="4000") as (tree, _):
+        with Load(tree, 2) as load:
+            load.wait_for(40)
+        sums = tree.data / "gateway" / "sums"
+        until(lambda: sums.exists() and len(list(sums.iterdir())) > 3, 200)
+    assert "Traceback" not in tree.log
+
+
 def test_the_first_answer_comes_within_a_second_of_the_start(tmp_path: Path) -> None:
     """Nothing is fetched, and nothing heavy is loaded."""
     tree = Gateways(tmp_path, workers=1)

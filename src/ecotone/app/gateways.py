@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 
+from ecotone.app.adding import Adder
 from ecotone.app.process import NOT_RESTARTED, SETTLE, Child
 from ecotone.app.signals import terminal_is_gone, woken_by_signals
 from ecotone.app.supervisor import listen, only_one
@@ -113,6 +114,8 @@ class _Tree:
             lender = None if self._settings.limits_url else Lender(self._settings)
             if lender is not None:
                 lender.start()
+            adder = Adder(self._settings)
+            adder.start()
             for place in self._places:
                 place.current = self._start(place)
             while not (self._stopping and not self._alive()):
@@ -123,6 +126,7 @@ class _Tree:
                     for child in place.alive():
                         self._attend(place, child)
                 self._look_after()
+            adder.stop()
             if lender is not None:
                 lender.stop()
         if self._fetcher is not None:

@@ -55,6 +55,19 @@ class KeptSums:
         for path in sorted(left, key=lambda f: int(f.stem), reverse=True):
             yield _read_left(path)
 
+    def missing(self) -> list[Path]:
+        """Closed segments of which nothing is kept, oldest first in each chain."""
+        return [s for chain in self._ledger.chains() for s in closed(chain) if not self._place(s).exists()]
+
+    def keep(self, segment: Path) -> None:
+        """Keep the sums of a closed segment, unless it is removed meanwhile."""
+        with contextlib.suppress(FileNotFoundError), segment.open("rb") as lines:
+            self._whole(segment, lines)
+
+    def _place(self, segment: Path) -> Path:
+        assert self._folder is not None
+        return self._folder / f"{segment.parent.name}-{segment.stem}"
+
     def _whole(self, segment: Path, lines: Iterable[bytes]) -> Costs:
         """Of a segment to which nothing is added any more."""
         if self._folder is None:
@@ -63,7 +76,7 @@ class KeptSums:
             head, size = last_head(segment), segment.stat().st_size
         except FileNotFoundError:  # removed meanwhile
             return _added(lines)
-        path = self._folder / f"{segment.parent.name}-{segment.stem}"
+        path = self._place(segment)
         with contextlib.suppress(OSError, msgspec.DecodeError, msgspec.ValidationError):
             kept = msgspec.msgpack.decode(path.read_bytes(), type=_Kept)
             if head is not None and (kept.size, kept.hash) == (size, head.hash):

@@ -1,0 +1,26 @@
+"""Adds up what a ledger's closed segments hold: `python -m ecotone.ledger.adding LEDGER SUMS`, two folders.
+
+A process of its own that takes what nobody else wants of the processor. What it keeps spares the next start that time.
+"""
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+
+from ecotone.ledger.kept_sums import KeptSums
+from ecotone.ledger.reading import Ledger
+
+
+def main() -> None:
+    os.nice(19)
+    if hasattr(os, "sched_setscheduler"):
+        with contextlib.suppress(OSError):  # a system may forbid the question; it was nice
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    sums = KeptSums(Ledger(Path(sys.argv[1])), Path(sys.argv[2]))
+    for segment in sums.missing():
+        sums.keep(segment)
+
+
+if __name__ == "__main__":
+    main()

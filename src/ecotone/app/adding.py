@@ -47,8 +47,8 @@ class Adder:
         while not self._over.wait(self._seconds):
             try:
                 self._look()
-            except OSError as error:
-                log.warning("sums of the ledger's segments were not kept: %s", error)
+            except Exception:  # the next look tries again
+                log.exception("sums of the ledger's segments were not kept")
 
     def _look(self) -> None:
         """Each segment is tried once: what cannot be kept is added up at the next start."""

@@ -1,5 +1,6 @@
 """Fixtures for all packages: a fresh database, and the shared reference data where it is present."""
 
+import contextlib
 import inspect
 import os
 import secrets
@@ -108,7 +109,8 @@ def database(tmp_path: Path) -> Iterator[Database]:
     Base.metadata.create_all(fresh.engine)
     yield fresh
     fresh.dispose()
-    with admin.connect() as connection:
+    # PostgreSQL gives those whom it throws out five seconds, which one of them may not be given any turn in
+    with contextlib.suppress(sa.exc.OperationalError), admin.connect() as connection:
         connection.execute(sa.text(f"drop database {name} with (force)"))
     admin.dispose()
 

@@ -23,6 +23,9 @@ ECOTONE = Path(sys.executable).parent / "ecotone"
 ADMIN = "ect_administrator_of_these_tests"
 PATIENT = {"HF_HUB_ETAG_TIMEOUT": "120", "HF_HUB_DOWNLOAD_TIMEOUT": "120"}
 """Seconds that huggingface_hub waits for an answer: usually ten, which a busy machine takes now and then."""
+KEPT = 600
+"""Seconds that uvicorn in a test keeps a connection: after its usual five, as many as after which httpx opens another,
+it may close one in the moment in which the next call is sent on it."""
 _OURS = ("ECOTONE_", "HF_", "OPENAI_")
 
 

@@ -19,7 +19,8 @@ for program in ceph-mon ceph-osd radosgw; do
 done
 folder=$(mktemp -d)
 servers=()
-trap 'kill -KILL "${servers[@]}" 2>/dev/null; wait 2>/dev/null; rm -rf "$folder"' EXIT
+# whatever comes of it: a trap that fails would be the status of the whole
+trap 'kill -KILL "${servers[@]}" 2>/dev/null || true; wait 2>/dev/null || true; rm -rf "$folder" || true' EXIT
 read -r monitor gateway < <(python3 -c '
 import random, socket
 held = []

@@ -103,9 +103,11 @@ def knocking(found: Running) -> Iterator[list[str]]:
 
     thread = threading.Thread(target=knock)
     thread.start()
-    yield wrong
-    over.set()
-    thread.join()
+    try:
+        yield wrong
+    finally:
+        over.set()
+        thread.join()
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")

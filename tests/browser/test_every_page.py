@@ -14,6 +14,8 @@ from tests.hub.built import bearer
 from tests.web.everything import LONG, Everything
 from tests.web.test_crawl import TABLE, Walker, starts, template
 
+pytestmark = pytest.mark.timeout(1200)  # the walk and every page in one test: minutes on a busy machine
+
 BEYOND = """width => [...document.querySelectorAll("body *")].filter(e => e.checkVisibility()
     && !e.closest(".hidden, .skip") && !e.parentElement.closest(".scroll, pre, .lines-frame, svg")
     && e.getBoundingClientRect().right > width).map(e => e.outerHTML.slice(0, 200))"""

@@ -3,11 +3,13 @@
 An environment that needs torch borrows that of the tests' own environment: some hundred megabytes less each.
 """
 
+import contextlib
 import fcntl
 import shutil
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -41,11 +43,17 @@ ALONE = {"vllm": (("vllm-tpu==0.32.0", "--python-version", "3.12"), ("xgrammar==
 
 
 def environment(name: str) -> Path:
-    """The `bin` folder of an environment; made by one process at a time."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    with open(FOLDER / "lock", "a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    """The `bin` folder of an environment; made by one process at a time, which others wait for who want the same."""
+    with _alone(name):
         return _made(name, FOLDER / name)
+
+
+@contextlib.contextmanager
+def _alone(name: str) -> Iterator[None]:
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with open(FOLDER / f"{name}.lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _made(name: str, folder: Path) -> Path:
@@ -55,7 +63,8 @@ def _made(name: str, folder: Path) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
         if TORCH in PACKAGES[name]:
-            borrow_torch(folder)
+            with _alone("torch"):
+                borrow_torch(folder)
         pip = [sys.executable, "-m", "pip", "--python", folder / "bin" / "python", "install", "-qq", "--no-compile"]
         subprocess.run([*pip, *PACKAGES[name]], check=True, stdout=subprocess.DEVNULL)
         for package in ALONE.get(name, ()):

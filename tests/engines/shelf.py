@@ -16,6 +16,7 @@ from ecotone.policy import Action, Outcome
 from ecotone.settings import Settings
 from ecotone.storage import Content
 from ecotone.vocabulary import ModelKind, Verdict
+from tests.receiver import until
 from tests.stores import empty_database
 
 PACE = Pace(start=300, first_pause=0.3, probe_every=0.5, grace=3, settle=0.3, look=0.1)
@@ -98,6 +99,6 @@ def running(folder: Path, shelf: Shelf, **more: Any) -> Iterator[Engines]:
     try:
         yield engines
     finally:
-        engines.shutdown()
+        engines.shutdown()  # which waits for an engine's own thread for some seconds only
+        until(lambda: shelf.in_use == 0)
         database.dispose()
-        assert shelf.in_use == 0, "files were not given back"

@@ -195,9 +195,40 @@ def test_files_are_free_when_the_engines_have_ended(
 ) -> None:
     late = threading.Event()
     monkeypatch.setattr(Fleet, "rest", lambda *_: late.wait(1))
-    with running(tmp_path, shelf) as engines:  # which looks at the files in use in the end
+    with running(tmp_path, shelf) as engines:
         for number in (1, 2):
             engines.serve("demo/a", f"{number:040x}", (), SYSTEM)
+        engines.shutdown()
+        assert shelf.in_use == 0
+
+
+def test_what_begins_just_as_the_engines_end_is_waited_for(
+    tmp_path: Path, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin, done = threading.Thread.start, threading.Event()
+    ends: list[str] = []
+
+    def end() -> None:
+        try:
+            engines.shutdown()
+            ends.append("in order")
+        except RuntimeError as error:
+            ends.append(str(error))
+
+    ending = threading.Thread(target=end)
+
+    def while_they_end(thread: threading.Thread) -> None:
+        if thread.name == "engines":
+            begin(ending)
+            ending.join(1)  # it ends here, unless it waits for us
+        begin(thread)
+
+    with running(tmp_path, shelf) as engines:
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", while_they_end)
+            engines._behind(done.set)
+        ending.join(90)
+        assert ends == ["in order"] and done.is_set()
 
 
 def test_who_takes_the_engines_over_knows_what_was_deployed_and_stopped_meanwhile(tmp_path: Path, shelf: Shelf) -> None:

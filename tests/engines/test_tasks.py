@@ -25,6 +25,7 @@ from huggingface_hub.errors import HfHubHTTPError, ValidationError
 from ecotone.engines.server.folders import plan
 from ecotone.engines.server.opening import application, opened
 from tests.engines import tiny_encoders
+from tests.running import KEPT
 
 LABELS = {"O": 0, "B-PER": 1, "I-PER": 2, "B-LOC": 3, "I-LOC": 4}
 NLI = {"contradiction": 0, "neutral": 1, "entailment": 2}
@@ -55,7 +56,7 @@ def listening(folder: Path, tag: str | None = None, **options: Any) -> Iterator[
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     listener.listen(128)
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", ws="none"))
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", ws="none", timeout_keep_alive=KEPT))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:

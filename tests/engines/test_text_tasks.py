@@ -13,6 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.running import KEPT
+
 QUESTION = "question: What is the capital of France?"
 ANSWER = "The capital of France is Paris."
 PREFIXES = {
@@ -33,7 +35,9 @@ def listening(folder: Path) -> Iterator[str]:
 
     engine = Engine(plan(folder))
     info = {"model": "demo/m", "revision": "r"}
-    server = uvicorn.Server(uvicorn.Config(application(engine, info), port=0, log_level="error", lifespan="off"))
+    server = uvicorn.Server(
+        uvicorn.Config(application(engine, info), port=0, log_level="error", lifespan="off", timeout_keep_alive=KEPT)
+    )
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

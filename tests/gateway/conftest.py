@@ -24,6 +24,7 @@ from ecotone.settings import Settings
 from ecotone.vocabulary import Location, PersonalData, Verdict
 from tests.gateway import sdk as openai_client
 from tests.gateway.wires import Scene
+from tests.running import KEPT
 
 USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
 
@@ -316,10 +317,9 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, through: str, patienc
             loop = asyncio.get_running_loop()
             await gateway.start()
             if through == "asgi":
-                # as long as clients keep a connection it would else be closed by itself, just as the next call is sent
                 server = uvicorn.Server(
                     uvicorn.Config(
-                        gateway.asgi, log_config=None, lifespan="off", interface="asgi3", timeout_keep_alive=600
+                        gateway.asgi, log_config=None, lifespan="off", interface="asgi3", timeout_keep_alive=KEPT
                     )
                 )
                 serving = asyncio.create_task(server.serve(sockets=[listener]))

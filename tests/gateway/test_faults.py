@@ -562,8 +562,8 @@ def test_a_provider_that_takes_a_long_body_slowly_fills_no_log(scene: Scene, cap
         with connection:
             time.sleep(0.5)
             left = 12_000_000
-            while left > 0:
-                left -= len(connection.recv(1 << 20))
+            while left > 0 and (piece := connection.recv(1 << 20)):
+                left -= len(piece)
             connection.sendall(whole())
             time.sleep(0.5)
 

@@ -56,7 +56,7 @@ class Lender:
         s.sendall(STREAM + chunked(*[delta("word")] * RESERVED, end=False))
         self.grows.wait(90)
         s.sendall(chunked(*[delta("word")] * self._more, end=False))
-        self._over.wait(10)
+        self._over.wait(90)
         s.sendall(chunked(delta(finish="stop"), DONE))
 
     def stream(self) -> Iterator[str]:
@@ -85,7 +85,7 @@ class Lender:
         self.away = False
         self.grows.set()
         self._over.set()
-        self._slices.end()
+        self.on_loop(self._slices.end)  # an event of that loop is for its own thread
         self._running.result(60)
 
 

@@ -75,7 +75,11 @@ class Wire:
         head, _, body = got.partition(b"\r\n\r\n")
         size = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
         while len(body) < size:
-            body += connection.recv(65536)
+            piece = connection.recv(65536)
+            if not piece:  # else this thread would turn for good, and take every test behind this one half its time
+                self.closed_by_gateway.set()
+                return False
+            body += piece
         with self._lock:
             self.requests += 1
             number = self.requests

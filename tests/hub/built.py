@@ -19,7 +19,7 @@ from ecotone import hub
 from ecotone.app.application import build
 from ecotone.settings import Settings
 from ecotone.vocabulary import Role
-from tests.running import free_port
+from tests.running import KEPT, free_port
 from tests.stores import empty_database
 
 PUBLIC = "https://hub.example/prefix"
@@ -47,7 +47,9 @@ class Built:
         self.services = self.app.router.state.services
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
-        self._server = uvicorn.Server(uvicorn.Config(self.app.asgi, port=port, log_level="warning", lifespan="off"))
+        self._server = uvicorn.Server(
+            uvicorn.Config(self.app.asgi, port=port, log_level="warning", lifespan="off", timeout_keep_alive=KEPT)
+        )
         self._thread = threading.Thread(target=self._server.run, daemon=True)
         self._thread.start()
         while not self._server.started:

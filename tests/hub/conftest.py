@@ -34,7 +34,7 @@ from ecotone.storage import models as _storage
 from ecotone.vocabulary import Role
 from ecotone.webhooks import Courier, Targets, Webhooks
 from ecotone.webhooks import models as _webhooks
-from tests.running import free_port
+from tests.running import KEPT, free_port
 from tests.stores import empty_database, placed
 
 TABLES = (_accounts, _catalog, _policy, _storage, _webhooks)
@@ -87,7 +87,12 @@ def server(tmp_path_factory: pytest.TempPathFactory, more_settings: dict[str, An
     app.state.services = services
     running = uvicorn.Server(
         uvicorn.Config(
-            RawPaths(app, services.accounts), port=port, http=BoundedHttp, log_level="warning", lifespan="off"
+            RawPaths(app, services.accounts),
+            port=port,
+            http=BoundedHttp,
+            log_level="warning",
+            lifespan="off",
+            timeout_keep_alive=KEPT,
         )
     )
     thread = threading.Thread(target=running.run, daemon=True)

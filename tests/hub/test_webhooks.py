@@ -50,6 +50,7 @@ def courier(server: SimpleNamespace) -> Iterator[None]:
     yield
     loop.call_soon_threadsafe(task.cancel)
     thread.join(120)
+    assert not thread.is_alive(), "the courier does not end"
     loop.close()
 
 

@@ -65,8 +65,8 @@ class Faulty:
         self.asked.append((method.decode(), path.decode()))
         wrong = self.wrong(method.decode(), path.decode(), head)
         if wrong == "reset in":
-            while len(rest) < length // 2:
-                rest += client.recv(65536)
+            while len(rest) < length // 2 and (more := client.recv(65536)):
+                rest += more
             return _reset(client)
         with socket.create_connection((self._to.hostname, self._to.port)) as server:
             sent = len(rest)

@@ -35,7 +35,7 @@ from ecotone.storage import Storage
 from ecotone.storage import models as _storage
 from ecotone.vocabulary import DeploymentState, RepoType, Role
 from ecotone.webhooks import Targets, Webhooks
-from tests.running import free_port
+from tests.running import KEPT, free_port
 from tests.stores import placed
 
 TABLES = (_accounts, _catalog, _policy, _storage)
@@ -249,7 +249,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace
     app = Starlette(routes=[*hub.routes(), *web.routes()], exception_handlers=web.exception_handlers())
     app.state.services = services
     gate = Gate(app, _no_gateway, Authenticator(services.accounts, web.actor_from_cookie(services)), services.settings)
-    running = uvicorn.Server(uvicorn.Config(gate, port=port, log_level="warning", lifespan="off"))
+    running = uvicorn.Server(
+        uvicorn.Config(gate, port=port, log_level="warning", lifespan="off", timeout_keep_alive=KEPT)
+    )
     thread = threading.Thread(target=running.run, daemon=True)
     thread.start()
     while not running.started:

@@ -18,6 +18,8 @@ from tests.hub.built import bearer
 from tests.web.everything import Everything
 from tests.web.markup import Page, twice
 
+pytestmark = pytest.mark.timeout(1200)  # the first has all walks ahead of it: minutes on a busy machine
+
 ROOT = "/prefix"
 VIEWERS = ("anonymous", "reader", "writer", "administrator")
 MOST = (4, 5)

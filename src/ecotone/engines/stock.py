@@ -249,7 +249,7 @@ class Stock:
         thread = threading.Thread(target=run, name="engines", daemon=True)
         with self._lock:
             self._acts.add(thread)
-        thread.start()
+            thread.start()  # none that has not begun is found at the end: such a thread cannot be waited for
 
     def _tell(self) -> None:
         for listener in self._listeners:

@@ -78,6 +78,7 @@ def build(settings: Settings, *, successor: bool = False) -> Application:
         try:
             yield
         finally:
+            services.usage_tables.end()  # a process ends only when its threads have
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from ecotone.gateway import leasing, lender
+from ecotone.gateway import leasing, lender, spending
 from ecotone.gateway.lease_server import LeaseServer, SocketCoordinator
 from ecotone.gateway.leases import Need, Renewal
 from ecotone.gateway.leasing import LeasedPlane
@@ -57,12 +57,11 @@ def test_a_lender_that_could_not_read_the_ledger_once_lends(tmp_path: Path, monk
     """Its workers would refuse what has a limit until somebody started the gateway anew."""
     settings, failing = Settings(data=tmp_path), [OSError("too many open files"), ValueError("half a record")]
     settings.folder("gateway")
-    real = lender.totals
 
     def totals(*args: Any, **how: Any) -> Any:
         if failing:
             raise failing.pop()
-        return real(*args, **how)
+        return spending.totals(*args, **how)
 
     monkeypatch.setattr(lender, "totals", totals)
     monkeypatch.setattr(lender, "_AGAIN_SECONDS", 0.01)

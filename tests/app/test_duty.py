@@ -148,6 +148,111 @@ def test_what_the_old_server_is_making_is_not_swept_by_its_successor(two: tuple[
     assert not half.exists()
 
 
+def test_a_step_that_fails_once_does_not_keep_the_work_from_the_new_server(
+    two: tuple[Services, Services], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old one has given it up and ends: without another try nobody would run jobs and engines any more."""
+    _, new = two
+    nap, sweep = Nap(), new.storage.sweep
+    nap.wake.set()
+    new.jobs.register("nap", nap)
+    failing = [OSError("the disk is full"), OSError("the disk is full still")]
+
+    def sweep_or_fail() -> None:
+        if failing:
+            raise failing.pop()
+        sweep()
+
+    monkeypatch.setattr(new.storage, "sweep", sweep_or_fail)
+
+    async def take() -> None:
+        duty = Duty(new, lambda: 0)
+        await duty.wait()
+        await duty.take(patient=True)
+        job = new.jobs.submit("nap", {}, "ann")
+        await until(lambda: new.jobs.get(job.id).state == JobState.DONE)
+        await duty.give()
+
+    asyncio.run(take())
+
+
+def test_a_server_that_is_told_to_end_ends_although_the_work_cannot_be_taken_up(
+    two: tuple[Services, Services], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, new = two
+    tried = threading.Event()
+
+    def fail() -> None:
+        tried.set()
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(new.storage, "sweep", fail)
+
+    async def play() -> None:
+        duty = Duty(new, lambda: 0)
+        taking = asyncio.create_task(duty.take(patient=True))
+        await until(tried.is_set)
+        async with asyncio.timeout(90):
+            await duty.give()
+        with pytest.raises(OSError, match="full"):
+            await taking
+
+    asyncio.run(play())
+
+
+def test_a_job_that_ends_while_its_drained_server_does_finds_the_ledger_open(two: tuple[Services, Services]) -> None:
+    """The application closes ledger and database when the work was given up; with no transfer left that is at once."""
+    old, _ = two
+    begun, stopping, wake = threading.Event(), threading.Event(), threading.Event()
+
+    def long(context: JobContext) -> dict[str, Any]:
+        begun.set()
+        while not context.cancelled():
+            time.sleep(0.01)
+        stopping.set()
+        wake.wait(90)
+        raise JobCancelled
+
+    old.jobs.register("long", long)
+
+    async def play() -> None:
+        duty = Duty(old, lambda: 0)
+        await duty.take()
+        old.jobs.submit("long", {}, "ann")
+        await until(begun.is_set)
+        drained = asyncio.create_task(duty.give(patient=True))
+        await until(stopping.is_set)
+        ending = asyncio.create_task(duty.give())
+        done, _ = await asyncio.wait({ending}, timeout=1)
+        assert not done, "the job is still at work"
+        wake.set()
+        await drained
+        await ending
+
+    asyncio.run(play())
+
+
+def test_work_that_ends_by_a_fault_is_told(
+    two: tuple[Services, Services], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else it is missed weeks later, by what was not done."""
+    old, _ = two
+
+    async def fail() -> None:
+        raise ValueError("the figures are no figures")
+
+    monkeypatch.setattr(old.watch, "run", fail)
+
+    async def play() -> None:
+        duty = Duty(old, lambda: 0)
+        await duty.take()
+        await until(lambda: "the figures are no figures" in caplog.text)
+        await duty.give()
+
+    asyncio.run(play())
+    assert "'watch' ended by a fault" in caplog.text
+
+
 async def until(what: Any, seconds: float = 90) -> None:
     end = time.monotonic() + seconds
     while not what():

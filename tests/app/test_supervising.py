@@ -1,5 +1,6 @@
 """What a supervisor hears, whom it finds and who finds it, when it and another do something in the same moment."""
 
+import errno
 import fcntl
 import os
 import signal
@@ -18,7 +19,7 @@ import pytest
 from ecotone.app import gateway_worker, supervisor
 from ecotone.app.gateway_worker import _Worker
 from ecotone.app.outcome import last
-from ecotone.app.process import DRAIN
+from ecotone.app.process import DRAIN, Child
 from ecotone.app.supervisor import LOCK, holder_of, only_one
 from ecotone.settings import Settings
 from tests.receiver import until
@@ -164,3 +165,78 @@ def test_a_worker_that_is_told_to_drain_before_it_serves_drains(monkeypatch: pyt
     assert told == [(worker._begin_end, Settings().drain_seconds, gateway_worker._FAREWELL_RESTART)]
     os.close(ours)
     os.close(theirs)
+
+
+def test_a_supervisor_that_gets_no_process_for_a_moment_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Memory is short, which killed the server, and is short still when it is to be started again: the supervisor, and
+    with it the installation, must not end by that. A restart that is asked for then fails, and says why."""
+    signals: deque[int] = deque()
+    asked: list[bool] = []
+
+    def server(*_: object, successor: bool) -> Any:
+        asked.append(successor)
+        if len(asked) == 1:
+            dying = Server(serves=True)
+            dying._status = -9
+            return dying
+        if len(asked) == 2:
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        if successor:
+            signals.append(signal.SIGTERM)
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+        signals.append(signal.SIGHUP)
+        return Server(serves=True)
+
+    monkeypatch.setattr(supervisor, "ServerProcess", server)
+    monkeypatch.setattr(supervisor._Supervisor, "_wait", lambda *_: time.sleep(0.01))
+    settings, listener = Settings(data=tmp_path), SimpleNamespace(fileno=lambda: 0)
+    found: Any = supervisor._Supervisor
+    assert found(settings, {}, listener, lambda: (settings, {}), signals).run(0) == 0
+    assert asked == [False, False, False, True]
+    assert f"cannot be started ({os.strerror(errno.EAGAIN)}); trying again in 2 s" in capfd.readouterr().err
+    assert f"no process can be started ({os.strerror(errno.ENOMEM)})" in last(tmp_path)["text"]
+
+
+def test_a_gateway_that_gets_no_process_for_a_moment_goes_on(tmp_path: Path) -> None:
+    program = """
+from types import SimpleNamespace
+from tests.app.test_supervising import Server
+made = []
+def child(*_):
+    made.append(Server(serves=True))
+    if len(made) == 1:
+        made[0]._status = -9
+    if len(made) == 2:
+        raise OSError(11, "no process is left")
+    if len(made) == 3:
+        tree._signals.append(signal.SIGHUP)
+    if len(made) == 4:
+        tree._signals.append(signal.SIGTERM)
+        raise OSError(12, "no memory is left")
+    return made[-1]
+module.Child = child
+listener = SimpleNamespace(fileno=lambda: 0, close=lambda: None)
+tree = module._Tree(settings, {}, [listener], lambda: (settings, {}))
+tree._wait = lambda wake: None
+tree.run()
+print(len(made))
+"""
+    done = run(tmp_path, "gateways", program)
+    assert (done.returncode, done.stdout) == (0, "4\n"), done.stderr
+    assert "worker 1 cannot be started (no process is left); again in" in done.stderr
+    assert "no process can be started (no memory is left). The workers that were running go on." in done.stderr
+
+
+def test_a_process_that_cannot_be_started_leaves_nothing_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr("ecotone.app.process.subprocess.Popen", fail)
+    before = os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else []
+    for _ in range(3):
+        with pytest.raises(OSError, match=os.strerror(errno.EAGAIN)):
+            Child(0, Settings(data=tmp_path), {}, "none")
+    if before:
+        assert len(os.listdir("/proc/self/fd")) <= len(before)

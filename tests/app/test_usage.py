@@ -48,6 +48,29 @@ def tables(database: Database, folder: Path) -> Usage:
     return Usage(database, Ledger(folder))
 
 
+def test_a_server_that_ends_does_not_take_up_all_of_a_long_ledger_first(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was told to stop in the first minutes of hours of work; the next one goes on where it was."""
+    writer = LedgerWriter(tmp_path, "server", segment_bytes=20_000)
+    for number in range(300):
+        writer.append("settled", settled(number))
+    writer.close()
+    ended = tables(database, tmp_path)
+
+    def piece_and_end(*args: Any) -> Any:
+        ended.end()
+        return piece(*args)
+
+    with monkeypatch.context() as patching:
+        patching.setattr("ecotone.app.usage.piece", piece_and_end)
+        first = ended.project(rest=0)
+    assert 0 < first < 300
+    after = tables(database, tmp_path)
+    assert first + after.project(rest=0) == 300
+    assert after.total()["requests"] == 300
+
+
 def test_sums_are_the_same_piece_by_piece_and_made_anew(database: Database, tmp_path: Path) -> None:
     usage = tables(database, tmp_path)
     for name in ("server", "gw1a"):

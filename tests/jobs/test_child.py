@@ -158,3 +158,17 @@ def test_the_child_side_is_light() -> None:
     program = "import sys, ecotone.jobs.child_side; print(*(m for m in sys.modules if m[:6] in ('sqlalc', 'ecoton')))"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert loaded == ["ecotone", "ecotone.jobs", "ecotone.jobs.child_side"]
+
+
+def test_a_message_that_cannot_be_taken_does_not_silence_the_child(tmp_path: Path) -> None:
+    """Else an engine's beats would end with it: it would seem idle, or busy, for as long as it runs."""
+    heard: list[dict[str, Any]] = []
+
+    def hear(message: dict[str, Any]) -> None:
+        heard.append(message)
+        if len(heard) == 1:
+            raise ValueError("no number")
+
+    child = Child("workers", {"part": "add", "numbers": [1]}, log=tmp_path / "log", on_message=hear)
+    assert child.wait(90) == 0
+    assert heard[-1] == {"result": {"sum": 1}}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from ecotone.accounts import SYSTEM, Actor
 from ecotone.database import Database
@@ -311,3 +312,102 @@ def test_unknown_names(jobs: Jobs) -> None:
     for ask in (jobs.get, jobs.log, jobs.cancel):
         with pytest.raises(JobNotFound):
             ask("job-0")
+
+
+class Away:
+    """A database that refuses some writes of one thread."""
+
+    def __init__(self, database: Database, times: int) -> None:
+        self._writing, self._left, self._thread = database.writing, times, threading.current_thread()
+
+    def writing(self) -> Any:
+        if threading.current_thread() is not self._thread and self._left > 0:
+            self._left -= 1
+            raise OperationalError("UPDATE", {}, Exception("the server closed the connection unexpectedly"))
+        return self._writing()
+
+    @property
+    def is_back(self) -> bool:
+        return self._left <= 0
+
+
+def test_a_job_is_begun_although_the_database_was_away_as_its_turn_came(
+    jobs: Jobs, database: Database, monkeypatch: pytest.MonkeyPatch, until: Until
+) -> None:
+    """It would wait for the next start of the server, and nobody would know for what."""
+    monkeypatch.setattr("ecotone.jobs.services._AGAIN_SECONDS", 0.01)
+    jobs.register("work", lambda c: {})
+    jobs.start()
+    away = Away(database, 3)
+    monkeypatch.setattr(database, "writing", away.writing)
+    job = jobs.submit("work", {}, "ada")
+    until(ended(jobs, job.id))
+    assert (away.is_back, jobs.get(job.id).state, jobs.get(job.id).attempts) == (True, JobState.DONE, 1)
+
+
+def test_a_job_is_begun_although_its_folder_could_not_be_made_at_first(
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch, until: Until
+) -> None:
+    """The disk was full for a moment: it seemed to run, and could not even be cancelled."""
+    monkeypatch.setattr("ecotone.jobs.services._AGAIN_SECONDS", 0.01)
+    mkdir, failing = Path.mkdir, [OSError("No space left on device")]
+
+    def make(path: Path, *args: Any, **how: Any) -> None:
+        if path.name.startswith("job-") and failing:
+            raise failing.pop()
+        mkdir(path, *args, **how)
+
+    monkeypatch.setattr(Path, "mkdir", make)
+    jobs.register("work", lambda c: {})
+    jobs.start()
+    job = jobs.submit("work", {}, "ada")
+    until(ended(jobs, job.id))
+    assert not failing and jobs.get(job.id).state == JobState.DONE
+
+
+@pytest.mark.parametrize("end", [JobState.DONE, JobState.FAILED, JobState.CANCELLED])
+def test_what_became_of_a_job_is_recorded_once_the_database_is_back(
+    end: JobState, jobs: Jobs, database: Database, monkeypatch: pytest.MonkeyPatch, until: Until
+) -> None:
+    """Its result would be lost, and it would seem to run until the server is started anew."""
+    monkeypatch.setattr("ecotone.jobs.services._AGAIN_SECONDS", 0.01)
+    away = Away(database, 3)
+
+    def run(context: JobContext) -> dict[str, Any]:
+        monkeypatch.setattr(database, "writing", away.writing)
+        context.progress(0.5, "half")  # which must not fail it either
+        if end == JobState.FAILED:
+            raise Invalid("the data is empty")
+        if end == JobState.CANCELLED:
+            context.cancel()
+            context.check()
+        return {"sum": 6}
+
+    jobs.register("work", run)
+    jobs.start()
+    job = jobs.submit("work", {}, "ada")
+    until(ended(jobs, job.id))
+    found = jobs.get(job.id)
+    assert (away.is_back, found.state) == (True, end)
+    assert found.result == ({"sum": 6} if end == JobState.DONE else None)
+    assert found.error == ("the data is empty" if end == JobState.FAILED else None)
+
+
+def test_a_server_that_ends_does_not_wait_for_a_database_that_is_away(
+    jobs: Jobs, database: Database, monkeypatch: pytest.MonkeyPatch, until: Until
+) -> None:
+    away = Away(database, 1_000_000)
+    tried = threading.Event()
+
+    def run(_context: JobContext) -> dict[str, Any]:
+        monkeypatch.setattr(database, "writing", away.writing)
+        tried.set()
+        return {}
+
+    jobs.register("work", run)
+    jobs.start()
+    threads = list(jobs._threads)
+    jobs.submit("work", {}, "ada")
+    assert tried.wait(90)
+    jobs.stop(90)
+    assert not any(thread.is_alive() for thread in threads)

@@ -78,12 +78,17 @@ def build(settings: Settings, *, successor: bool = False) -> Application:
         try:
             yield
         finally:
+            services.usage_tables.end()  # a process ends only when its threads have
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await services.gateway.stop()  # what is cut is told so, before engines go
-            await duty.give()
-            await _stop(services)
+            try:
+                await services.gateway.stop()  # what is cut is told so, before engines go
+            finally:
+                try:
+                    await duty.give()
+                finally:
+                    await _stop(services)
 
     router = Starlette(
         routes=[*operations.routes(), *api.feed_routes(), *api.routes(), *hub.routes(), *web.routes()],
@@ -146,7 +151,10 @@ def _limiter(services: Services) -> Limiter:
 
 async def _stop(services: Services) -> None:
     await run_in_threadpool(services.watch.stop)
-    await run_in_threadpool(_checkpoint, services)
+    try:
+        await run_in_threadpool(_checkpoint, services)
+    except Exception:  # a full disk, or a database that is away: the next start signs what is there
+        log.exception("the ledger's last checkpoint could not be written")
     services.texts.close()
     services.ledger_writer.close()
     services.database.dispose()

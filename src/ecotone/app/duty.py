@@ -6,6 +6,7 @@ a local engine wait at the new one until it runs there.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 
@@ -18,6 +19,7 @@ from ecotone.app.trace_child import TraceChild
 log = logging.getLogger("ecotone.app")
 
 _LOOK_SECONDS = 0.1
+_AGAIN_SECONDS = 1.0
 _STOP_SECONDS = 15.0
 
 
@@ -41,18 +43,25 @@ class Duty:
         self._restored = True
         await run_in_threadpool(self._services.engines.restore)
 
-    async def take(self) -> None:
-        """Begin the work; whoever had it has given it up."""
+    async def take(self, *, patient: bool = False) -> None:
+        """Begin the work; whoever had it has given it up.
+
+        Args:
+            patient: whether what fails is tried again until it is done: no other process would do the work.
+        """
         async with self._turn:
             if self._over or self._held:
                 return
             self._held = True
             services = self._services
-            await run_in_threadpool(services.storage.sweep)
-            await run_in_threadpool(self._settle)
-            services.jobs.start()
-            await run_in_threadpool(services.examining.resume)
-            await run_in_threadpool(services.engines.own)
+            for step in (
+                services.storage.sweep,
+                self._settle,
+                services.jobs.start,
+                services.examining.resume,
+                services.engines.own,
+            ):
+                await self._done(step, patient=patient)
             if not self._restored:
                 services.engines.restore()
             self._tasks = [
@@ -61,6 +70,8 @@ class Duty:
                 asyncio.create_task(services.watch.run(), name="watch"),
                 asyncio.create_task(TraceChild(services.settings).run(), name="traces"),
             ]
+            for task in self._tasks:
+                task.add_done_callback(_ended)
 
     async def give(self, *, patient: bool = False) -> None:
         """End the work for good.
@@ -78,6 +89,10 @@ class Duty:
                 await asyncio.gather(*self._tasks, return_exceptions=True)
                 # a successor would run what has not ended a second time
                 await run_in_threadpool(self._services.jobs.stop, None if patient else _STOP_SECONDS)
+        elif not patient:  # a drain may still wait for a job, which is to find the ledger open
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_STOP_SECONDS), self._turn:
+                    pass
         while patient and self._calls():  # noqa: ASYNC110  requests are counted without telling anybody
             await asyncio.sleep(_LOOK_SECONDS)
         await run_in_threadpool(self._services.engines.shutdown)
@@ -87,7 +102,18 @@ class Duty:
         """No other server is left: take up what the last one left."""
         await run_in_threadpool(self._settle)
         if self._held:
-            await run_in_threadpool(self._services.jobs.collect)
+            await self._done(self._services.jobs.collect, patient=True)
+
+    async def _done(self, step: Callable[[], object], *, patient: bool) -> None:
+        while True:
+            try:
+                await run_in_threadpool(step)
+                return
+            except Exception:
+                if not patient or self._over:
+                    raise
+                log.exception("the background work cannot be taken up yet; it is tried again")
+            await asyncio.sleep(_AGAIN_SECONDS)
 
     def _settle(self) -> None:
         services = self._services
@@ -102,3 +128,8 @@ class Duty:
             )
         except Exception:  # what is not settled now is at the next start
             log.exception("what earlier servers left open in the ledger could not be settled")
+
+
+def _ended(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("the background work %r ended by a fault", task.get_name(), exc_info=error)

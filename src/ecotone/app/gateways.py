@@ -225,14 +225,16 @@ class _Tree:
                 place.current.tell(SETTLE)
         elif child is place.next:
             place.next = None
-            self._to_renew.clear()
-            self._settings, self._environ = self._before
-            self._fetch()
-            why = child.failure or f"the new worker ended with status {status}; the log tells why"
-            _say(f"not restarted: {why} The workers that were running go on.")
+            self._not_renewed(child.failure or f"the new worker ended with status {status}; the log tells why")
         else:
             place.current = None
             self._died(place, child, status)
+
+    def _not_renewed(self, why: str) -> None:
+        self._to_renew.clear()
+        self._settings, self._environ = self._before
+        self._fetch()
+        _say(f"not restarted: {why} The workers that were running go on.")
 
     def _died(self, place: _Place, child: Child, status: int) -> None:
         if self._stopping:
@@ -259,7 +261,12 @@ class _Tree:
         for place in self._places:
             if place.again_at is not None and now >= place.again_at:
                 place.again_at = None
-                place.current = self._start(place)
+                try:
+                    place.current = self._start(place)
+                except OSError as error:  # memory or processes are short: the reason, perhaps, why the last one died
+                    place.pause = min(place.pause * 2, _LONGEST_PAUSE)
+                    place.again_at = now + place.pause
+                    _say(f"worker {place.number} cannot be started ({error.strerror}); again in {place.pause:g} s")
             if place.next is not None and now > place.next.began + _READY_SECONDS:
                 place.next.failure = place.next.failure or f"it was not ready after {_READY_SECONDS:g} s."
                 place.next.kill()
@@ -269,7 +276,10 @@ class _Tree:
                 place.again_at = now
                 self._to_renew.popleft()
             else:
-                place.next = self._start(place)
+                try:
+                    place.next = self._start(place)
+                except OSError as error:
+                    self._not_renewed(f"no process can be started ({error.strerror}).")
         if not self._said and all(p.current is not None and p.current.ready for p in self._places):
             self._said = True
             _say(f"the gateway answers at {self._settings.base_url}/v1 with {len(self._places)} workers")

@@ -25,6 +25,9 @@ class Child:
     Args:
         module: what it runs.
         arguments: of it, behind the descriptors of the socket and of the two pipes.
+
+    Raises:
+        OSError: no process can be had.
     """
 
     def __init__(
@@ -33,13 +36,19 @@ class Child:
         commands, self._commands = os.pipe()
         self.reports, reports = os.pipe()
         os.set_blocking(self.reports, False)
-        self._child = subprocess.Popen(
-            [sys.executable, "-m", module, str(listener), str(commands), str(reports), *arguments],
-            pass_fds=(listener, commands, reports),
-            env={**environ, **_as_environment(settings)},
-        )
-        os.close(commands)
-        os.close(reports)
+        try:
+            self._child = subprocess.Popen(
+                [sys.executable, "-m", module, str(listener), str(commands), str(reports), *arguments],
+                pass_fds=(listener, commands, reports),
+                env={**environ, **_as_environment(settings)},
+            )
+        except OSError:
+            os.close(self._commands)
+            os.close(self.reports)
+            raise
+        finally:
+            os.close(commands)
+            os.close(reports)
         self.pid = self._child.pid
         self.began = time.monotonic()
         self.ready = self.silent = False

@@ -12,6 +12,7 @@ import ssl
 import sys
 import threading
 import time
+from functools import partial
 from typing import Any
 
 import uvicorn
@@ -109,7 +110,10 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         self.config.ssl = self._tls
-        await super().startup(sockets)
+        try:
+            await super().startup(sockets)
+        except SystemExit:  # uvicorn's status would be NOT_RESTARTED, but what failed now may work soon
+            raise SystemExit(1) from None
         threading.Thread(target=self._obey, args=(self._loop,), name="supervisor", daemon=True).start()
         report(self._reports, "ready")
 
@@ -135,7 +139,8 @@ class _Server(uvicorn.Server):
     def _obey(self, loop: asyncio.AbstractEventLoop) -> None:
         """Read what the supervisor says; ask for an orderly end when it is gone."""
         duty = self._application.duty
-        words: dict[bytes, Any] = {DRAIN: self._drain, OWN: duty.take, ALONE: duty.left_alone}
+        own = partial(duty.take, patient=True)
+        words: dict[bytes, Any] = {DRAIN: self._drain, OWN: own, ALONE: duty.left_alone}
         with contextlib.suppress(RuntimeError):  # the loop is closed: we are at the end anyway
             while word := os.read(self._commands, 1):
                 loop.call_soon_threadsafe(self._begin, words[word])

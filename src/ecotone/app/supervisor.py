@@ -222,8 +222,12 @@ class _Supervisor:
             self._again_at = time.monotonic()
             self._outcome.done("the server was down; it is started now")
             return
+        try:
+            self._next = ServerProcess(self._listener.fileno(), settings, environ, successor=True)
+        except OSError as error:
+            self._outcome.failed(f"no process can be started ({error.strerror}). The server that was running goes on.")
+            return
         self._next_settings = settings, environ
-        self._next = ServerProcess(self._listener.fileno(), settings, environ, successor=True)
 
     # -- what servers tell -------------------------------------------------------------------------------------------
     def _attend(self, server: ServerProcess) -> None:
@@ -296,7 +300,12 @@ class _Supervisor:
         now = time.monotonic()
         if self._again_at is not None and now >= self._again_at:
             self._again_at = None
-            self._current = self._start()
+            try:
+                self._current = self._start()
+            except OSError as error:  # memory or processes are short: the reason, perhaps, why the last one died
+                self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+                _say(f"the server cannot be started ({error.strerror}); trying again in {self._pause:g} s")
+                self._again_at = now + self._pause
         if self._next is not None and now > self._next.began + _READY_SECONDS:
             self._next.failure = self._next.failure or f"it was not ready after {_READY_SECONDS:g} s."
             self._next.kill()

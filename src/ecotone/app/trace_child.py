@@ -40,11 +40,15 @@ class TraceChild:
             log.error('no traces are sent; they need OpenTelemetry\'s messages: pip install "ecotone[otel]"')
             return
         while self._settings.otlp_endpoint:
-            status = await self._once()
-            if status == NOT_STARTED:
-                log.error("no traces are sent until the settings are changed and the server is restarted")
-                return
-            log.warning("the process that sends traces ended with status %d; started again in %g s", status, pause)
+            try:
+                status = await self._once()
+            except OSError as error:  # no memory or no process more: soon there may be
+                log.warning("no process to send traces can be started (%s); tried again in %g s", error.strerror, pause)
+            else:
+                if status == NOT_STARTED:
+                    log.error("no traces are sent until the settings are changed and the server is restarted")
+                    return
+                log.warning("the process that sends traces ended with status %d; started again in %g s", status, pause)
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
 

@@ -1,7 +1,6 @@
 """Upkeep of the store: garbage collection, conversion and checks, as jobs that somebody asks for and by the clock."""
 
 import asyncio
-import contextlib
 import logging
 import threading
 import time
@@ -202,12 +201,23 @@ class _Soon:
         with self._lock:
             self._waiting.append(file)
             if not self._running:
+                thread = threading.Thread(target=self._run, name="convert", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:  # no thread can be had; the next file brings one, or the clock takes them up
+                    log.warning("files that arrived stay whole for now: no thread can be started")
+                    return
                 self._running = True
-                threading.Thread(target=self._run, name="convert", daemon=True).start()
 
     def _run(self) -> None:
-        with contextlib.suppress(_Stopped):
+        try:
             self._work(self._taken())
+        except _Stopped:
+            pass
+        except Exception:
+            log.exception("files that arrived stay whole for now")
+            with self._lock:
+                self._running = False
 
     def _taken(self) -> Iterator[_File]:
         while True:

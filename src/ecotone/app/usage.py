@@ -49,6 +49,11 @@ class Usage:
         self._database = database
         self._ledger = ledger
         self._turn = threading.Lock()
+        self._ending = threading.Event()
+
+    def end(self) -> None:
+        """Take up no more: the process ends, and the next one goes on from there."""
+        self._ending.set()
 
     # -- projecting --------------------------------------------------------------------------------------------------
     def project(self, *, rest: float = _REST_SECONDS) -> int:
@@ -66,6 +71,8 @@ class Usage:
         for chain in self._ledger.chains():
             files = segments(chain)
             for number, segment in enumerate(files):
+                if self._ending.is_set():
+                    return taken
                 place = places.get((chain.name, int(segment.stem)), Place())
                 try:
                     if number < len(files) - 1 and place.offset == segment.stat().st_size:
@@ -106,7 +113,7 @@ class Usage:
             place = found.end
             taken += records
             time.sleep(rest)
-            if place.offset >= end:
+            if place.offset >= end or self._ending.is_set():
                 break
         return taken
 

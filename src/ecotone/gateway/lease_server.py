@@ -90,7 +90,7 @@ class LeaseServer:
             if ended := self._pool.ended(self._clock()):
                 try:
                     totals = await asyncio.to_thread(self._totals)
-                except OSError:
+                except Exception:  # the next round tries again
                     log.exception("the ledger cannot be read; slices of %s stay lent", ", ".join(ended))
                     continue
                 still = set(self._pool.ended(self._clock()))

@@ -120,6 +120,8 @@ class LeasedPlane(Plane):
                             told[chain.name] = head
             except OSError as error:
                 log.warning("Redis could not be told what workers that are gone spent: %s", error)
+            except Exception:  # the next round tries again
+                log.exception("Redis could not be told what workers that are gone spent")
             await asyncio.sleep(LEASE_SECONDS / 4)
 
     def _no_room(self, asked: Asked, lane: Lane, refusal: Refusal) -> Work | None:

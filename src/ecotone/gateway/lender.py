@@ -5,6 +5,8 @@ free again. Imports nothing of the plane: the supervisor relays nothing.
 """
 
 import asyncio
+import contextlib
+import logging
 import threading
 import time
 from pathlib import Path
@@ -16,7 +18,10 @@ from ecotone.ledger import Ledger
 from ecotone.settings import Settings
 from ecotone.vocabulary import EcotoneError
 
+log = logging.getLogger("ecotone.gateway")
+
 _LONGEST_PATH = 107
+_AGAIN_SECONDS = 1.0
 
 
 def socket_of(settings: Settings) -> Path:
@@ -63,6 +68,14 @@ class Lender:
         self._loop.run_until_complete(self._lend())
 
     async def _lend(self) -> None:
-        await self._server.start()
+        while not self._over.is_set():
+            try:
+                await self._server.start()
+                break
+            except Exception:  # without it every call with a limit would be refused, for good
+                log.exception("no limits can be lent yet; it is tried again")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_AGAIN_SECONDS):
+                    await self._over.wait()
         await self._over.wait()
         await self._server.stop()

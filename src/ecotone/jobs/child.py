@@ -7,6 +7,7 @@ file. The child leads a session of its own, so that whatever it starts ends with
 
 import contextlib
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -18,6 +19,8 @@ from typing import IO, Any
 
 from ecotone.jobs.environment import scrubbed
 from ecotone.jobs.errors import ChildFailed
+
+log = logging.getLogger("ecotone.jobs")
 
 Message = dict[str, Any]
 
@@ -35,7 +38,7 @@ class Child:
         spec: JSON value handed to it.
         log: file that its output is appended to.
         env: variables beside the scrubbed environment.
-        on_message: called with each message, in a thread of this child, one at a time; it must not raise.
+        on_message: called with each message, in a thread of this child, one at a time; it should not raise.
         folder: working folder; the log's by default.
     """
 
@@ -136,7 +139,10 @@ class Child:
                     continue  # torn by the child's death: how it died is told by its status
                 if isinstance(message, dict) and self._on_message is not None:
                     self._taking = True
-                    self._on_message(message)
+                    try:
+                        self._on_message(message)
+                    except Exception:  # those that follow are taken all the same
+                        log.exception("a message of process %d could not be taken", self.pid)
                     self._taking = False
                 self._taken += 1
 

@@ -10,10 +10,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.exc import InterfaceError, OperationalError
 
 from ecotone.accounts import Actor
 from ecotone.database import Database, utc_now
@@ -22,7 +24,7 @@ from ecotone.jobs.entities import Job
 from ecotone.jobs.errors import JobCancelled, JobNotFound, JobStandsAside, UnknownKind
 from ecotone.jobs.models import JobRow
 from ecotone.settings import Settings
-from ecotone.vocabulary import Conflict, EcotoneError, Forbidden, JobState
+from ecotone.vocabulary import Conflict, EcotoneError, Forbidden, JobState, Unavailable
 
 log = logging.getLogger("ecotone.jobs")
 
@@ -31,7 +33,10 @@ Ended = Callable[[dict[str, Any]], None]
 
 _MOST_ATTEMPTS = 3
 _PERSIST_SECONDS = 1.0
+_AGAIN_SECONDS = 1.0
 _LONGEST_LOG = 1024 * 1024
+_AWAY = (OperationalError, InterfaceError, Unavailable)
+"""What passes by itself: the database cannot be reached, is locked, or has no room."""
 
 
 class Jobs:
@@ -221,8 +226,10 @@ class Jobs:
                 job_id = self._waiting.popleft()
                 try:
                     context = self._begin(job_id)
-                except Exception:  # the database is away: the row stays queued for the next start
-                    log.exception("job %s could not be begun", job_id)
+                except Exception:  # the database is away, or the disk is full: it has another turn
+                    log.exception("job %s could not be begun; it is tried again", job_id)
+                    self._waiting.append(job_id)
+                    self._turn.wait(_AGAIN_SECONDS)
                     continue
                 if context is None:
                     continue
@@ -253,13 +260,12 @@ class Jobs:
                 reason = UnknownKind(row.kind).message
             elif row.attempts > _MOST_ATTEMPTS:
                 reason = f"The server ended {_MOST_ATTEMPTS} times while this job ran; it is not tried again."
-            job = self._job(row)
+            job, folder = self._job(row), self.folder(job_id)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if reason is not None:
             self._note(job_id, reason)
             self._end(job_id, JobState.FAILED, error=reason, message="")
             return None
-        folder = self.folder(job_id)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return JobContext(job, folder, self._progress, lambda: self._stopping)
 
     def _wait_again(self, context: JobContext) -> None:
@@ -291,16 +297,28 @@ class Jobs:
                 log.exception("job %s failed by a fault of its runner", job.id)
                 reason = f"{type(error).__name__}: {error}"
             context.log(f"failed: {reason}")
-            self._end(job.id, JobState.FAILED, error=reason, message="failed")
+            self._record(partial(self._end, job.id, JobState.FAILED, error=reason, message="failed"))
             return False
         context.log("done")
-        self._end(job.id, JobState.DONE, result=result, message="done")
+        self._record(partial(self._end, job.id, JobState.DONE, result=result, message="done"))
         return False
+
+    def _record(self, end: Callable[[], None]) -> None:
+        """Record an end. While the database is away it is tried again: a job must not seem to run for ever."""
+        while True:
+            try:
+                return end()
+            except _AWAY:
+                if self._stopping:
+                    raise
+                log.exception("the end of a job could not be recorded; it is tried again")
+            with self._turn:
+                self._turn.wait_for(lambda: self._stopping, _AGAIN_SECONDS)
 
     def _interrupted(self, context: JobContext) -> bool:
         if context.was_cancelled:
             context.log("cancelled")
-            self._end(context.job.id, JobState.CANCELLED, message="cancelled")
+            self._record(partial(self._end, context.job.id, JobState.CANCELLED, message="cancelled"))
             return False
         self._queued_again(
             context, "waiting for the server", "interrupted: the server stops; it is queued again at the next start"
@@ -345,9 +363,12 @@ class Jobs:
         if now - self._persisted.get(job_id, 0.0) < _PERSIST_SECONDS:
             return
         self._persisted[job_id] = now
-        with self._database.writing() as session:
-            row = session.get_one(JobRow, job_id)
-            row.progress, row.message = fraction, text[:300]
+        try:
+            with self._database.writing() as session:
+                row = session.get_one(JobRow, job_id)
+                row.progress, row.message = fraction, text[:300]
+        except _AWAY:  # no reason to end the work
+            log.exception("how far job %s is could not be recorded", job_id)
 
     def _note(self, job_id: str, line: str) -> None:
         write_line(self.folder(job_id) / "log", line)

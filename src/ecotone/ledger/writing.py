@@ -289,9 +289,9 @@ class LedgerWriter:
                 with self._lock:
                     if spill.size - self._moved <= _MOVED_BYTES:
                         self._move(spill, spill.size)
+                        segment = os.dup(self._descriptor)  # appending may go on in the next one at once
                         self._spilled = None
                         self.epoch += 1
-                        segment = os.dup(self._descriptor)  # appending may go on in the next one at once
                         break
                 self._move(spill, self._moved + _MOVED_BYTES)
             try:
@@ -319,15 +319,26 @@ class LedgerWriter:
         """Bring all that was written to disk; returns length and last hash that are there now."""
         with self._flushing:
             with self._lock:
-                full, self._full = self._full, []
-                dirty, self._dirty = self._dirty or bool(full), False
-                used = [os.dup(self._descriptor)] if dirty else []
-                if dirty and self._spilled is not None:
-                    used.append(self._spilled.duplicate())
+                dirty = self._dirty or bool(self._full)
+                used = self._in_use() if dirty else []
+                full, self._full, self._dirty = self._full, [], False
                 head = Head(records=self._records, hash=self._hash)
             if dirty:
                 self._flush_files([*full, *used], folder=bool(full))
         return {self._writer: head} if head.records else {}
+
+    def _in_use(self) -> list[int]:
+        """Descriptors of what is appended to, for the caller to close. Raises LedgerFull when none can be had."""
+        found: list[int] = []
+        try:
+            found.append(os.dup(self._descriptor))
+            if self._spilled is not None:
+                found.append(self._spilled.duplicate())
+        except OSError as error:
+            for descriptor in found:
+                os.close(descriptor)
+            raise LedgerFull(f"The ledger does not reach the disk ({error.strerror}); try again.") from None
+        return found
 
     def _flush_files(self, descriptors: list[int], *, folder: bool) -> None:
         try:
@@ -346,7 +357,9 @@ class LedgerWriter:
         while not self._closed.wait(_FLUSH_SECONDS):
             with contextlib.suppress(OSError):  # still no room
                 self._chain_again()
-            with contextlib.suppress(LedgerFull):  # a disk that fails here fails the next append, which says so
+            with contextlib.suppress(
+                OSError, LedgerFull
+            ):  # a disk that fails here fails the next append, which says so
                 self._flush()
 
     def close(self) -> None:

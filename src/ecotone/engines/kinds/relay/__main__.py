@@ -136,13 +136,20 @@ async def _serve(far: Far, info: dict[str, Any], listener: socket.socket, told: 
 
 
 async def _beat(far: Far, report: Report) -> None:
+    readable = True
     while True:
         await asyncio.sleep(_BEAT_SECONDS)
+        well, found = False, {}
         try:
             well = await far.well()
             found = await far.figures() if well else {}
+            readable = True
         except Fault:
-            well, found = False, {}
+            well = False
+        except Exception:  # of another make's client, or in its figures: the next beat comes all the same
+            if readable:
+                log.exception("it cannot be told how the engine is")
+            readable = False
         report({"beat": {"running": far.running, "requests": far.served, **found, "well": well}})
 
 

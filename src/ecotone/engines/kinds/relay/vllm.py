@@ -7,6 +7,8 @@ saying that it is healthy (vLLM #39863), so the flow of tokens is watched too.
 import asyncio
 import contextlib
 import json
+import logging
+import math
 import os
 import secrets
 import time
@@ -22,6 +24,8 @@ from ecotone.engines.kinds.relay.tasks import FEATURES, GENERATION, SIMILARITY
 from ecotone.engines.server.errors import Unloadable
 from ecotone.engines.server.folders import plan
 from ecotone.jobs import Child
+
+log = logging.getLogger("ecotone.engines.relay")
 
 PROCESS = "ecotone.engines.kinds.relay.process"
 _FIRST_LOOK = 0.2
@@ -144,8 +148,12 @@ class Started(Far):
             misses = 0 if await self._healthy() else misses + 1
             if misses >= 3:
                 return self._finish("vLLM hangs: three health checks in a row failed.")
-            with contextlib.suppress(Fault):
+            try:
                 self._flow.told(await metrics(self))
+            except Fault:
+                pass
+            except Exception:  # a page that cannot be read must not end the watch
+                log.exception("the figures of vLLM cannot be read")
             if self._flow.stalled(stall) and not await writes_a_token(self, within):
                 return self._finish(
                     f"vLLM hangs: calls run, no token has come for {stall:g} s, and a call for a single one was not "
@@ -299,7 +307,7 @@ async def metrics(far: Far) -> dict[str, float]:
     if status == 200:
         for family in text_string_to_metric_families(raw.decode("utf-8", "replace")):
             for sample in family.samples:
-                if sample.name in _GAUGES or sample.name in _FLOWING:
+                if (sample.name in _GAUGES or sample.name in _FLOWING) and math.isfinite(sample.value):
                     found[sample.name] = found.get(sample.name, 0.0) + sample.value
     return found
 

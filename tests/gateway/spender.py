@@ -28,7 +28,7 @@ _SOME = 30
 
 
 def totals(journals: Path, budget: str, window: str) -> dict[str, dict[str, tuple[str, int]]]:
-    """What each worker spent and holds, read from all journals of a folder; a line that is being written is none yet."""
+    """What each worker spent and holds, read from all journals of a folder; a line being written is none yet."""
     found: dict[str, dict[str, tuple[str, int]]] = {}
     for journal in journals.glob("*.journal"):
         calls: dict[str, int] = {}

@@ -35,7 +35,7 @@ def test_a_store_that_cannot_be_used_is_a_sentence_at_start(tmp_path: Path, wron
 def test_a_store_that_fails_for_a_while_loses_nothing(tmp_path: Path) -> None:
     data = secrets.token_bytes(3_000_000)
     proxy = Faulty(ENDPOINT)
-    with running(tmp_path, ECOTONE_S3_ENDPOINT=proxy.url, ECOTONE_S3_TIMEOUT="6") as found:
+    with running(tmp_path, ECOTONE_S3_ENDPOINT=proxy.url) as found:
         found.publish("demo/kept", {"config.json": b"{}", "weights.bin": data})
         address = f"{found.url}/demo/kept/resolve/main/weights.bin"
         assert httpx.get(address, follow_redirects=True).content == data

@@ -28,11 +28,11 @@ _SOME = 30
 
 
 def totals(journals: Path, budget: str, window: str) -> dict[str, dict[str, tuple[str, int]]]:
-    """What each worker spent and holds, read from all journals of a folder."""
+    """What each worker spent and holds, read from all journals of a folder; a line being written is none yet."""
     found: dict[str, dict[str, tuple[str, int]]] = {}
     for journal in journals.glob("*.journal"):
         calls: dict[str, int] = {}
-        for line in journal.read_text().splitlines():
+        for line in journal.read_text().rpartition("\n")[0].splitlines():
             name, _, cost = line[1:].partition(" ")
             calls[name] = int(cost)
         found[journal.stem] = {budget: (window, sum(calls.values()))}

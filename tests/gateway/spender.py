@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from ecotone.gateway.answers import Refusal
-from ecotone.gateway.leases import Coordinator, Slices
+from ecotone.gateway.leases import Coordinator, Renewal, Renewed, Slices
 from ecotone.gateway.limits import Limiter
 from ecotone.gateway.refusals import NotLeased
 from ecotone.gateway.snapshot import Limit
@@ -41,7 +41,8 @@ def totals(journals: Path, budget: str, window: str) -> dict[str, dict[str, tupl
 
 async def spend(where: str, name: str, journal: Path, limits: Path, seconds: float, call_seconds: float) -> None:
     file = os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    slices = Slices(coordinator(where, seconds=1.0), name, every=0.02)
+    noting = Noting(coordinator(where, seconds=1.0))
+    slices = Slices(noting, name, every=0.02)
     known = totals(journal.parent, "b", "total").get(name, {})
     limiter = Limiter(slices, spent=known)
     chosen = msgspec.json.decode(limits.read_bytes(), type=dict[str, Limit])
@@ -107,7 +108,23 @@ async def spend(where: str, name: str, journal: Path, limits: Path, seconds: flo
     await background
     with contextlib.suppress(OSError):
         await slices.stop()
-    print(json.dumps({"done": done, "refused": refused, "running": running}), flush=True)
+    told = {"done": done, "refused": refused, "running": running, "leases_ended": len(noting.epochs) - 1}
+    print(json.dumps(told), flush=True)
+
+
+class Noting:
+    """A coordinator as it is, and the epochs in which it was asked: one more for each lease that ended."""
+
+    def __init__(self, asked: Coordinator) -> None:
+        self._asked = asked
+        self.epochs: set[str] = set()
+
+    async def renew(self, renewal: Renewal) -> Renewed:
+        self.epochs.add(renewal.epoch)
+        return await self._asked.renew(renewal)
+
+    async def close(self) -> None:
+        await self._asked.close()
 
 
 def coordinator(where: str, *, seconds: float) -> Coordinator:

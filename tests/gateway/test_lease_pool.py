@@ -185,6 +185,19 @@ def test_who_stops_gives_everything_back_and_asks_for_nothing_more() -> None:
     assert house.pool.spent() == {"b": ("total", 300, 0)}
 
 
+def test_who_stood_still_wants_what_it_uses_in_some_rounds_and_not_all_that_had_piled_up() -> None:
+    """Else it takes what others need meanwhile: their streams are cut while there is money."""
+    house = House()
+    worker = house.workers[0]
+    worker.call(200)
+    worker.round()
+    assert worker.call(200)
+    worker.end(0, 1.0)
+    house.later(2.0)
+    worker.round()
+    assert house.pool.spent()["b"] == ("total", 200, 4 * 200 // 20)
+
+
 def test_a_budget_that_is_dry_stays_so_for_who_settles_until_there_is_more() -> None:
     """A stream that outgrew its money would go on unpaid."""
     house = House()

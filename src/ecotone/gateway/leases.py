@@ -112,6 +112,7 @@ class Slices:
         self._poked = asyncio.Event()
         self._until = clock() + LEASE_SECONDS
         self._heard = float("-inf")
+        self._looked = clock()
         self._seconds = LEASE_SECONDS
         self._ending = False
         self.in_touch = True
@@ -176,7 +177,10 @@ class Slices:
         if self.over(now):
             self.on_end()
         self.on_round()
-        needs = [need for account in list(self._active.values()) if (need := self._need(account, now)) is not None]
+        rounds = max((now - self._looked) / self._every, 1.0)  # that this one stands for: it may be late
+        self._looked = now
+        accounts = list(self._active.values())
+        needs = [need for account in accounts if (need := self._need(account, now, rounds)) is not None]
         if not needs and now - self._heard < self._seconds / 4:
             return
         epoch = self._epoch
@@ -208,15 +212,15 @@ class Slices:
         await self.round()
         await self._coordinator.close()
 
-    def _need(self, account: Account, now: float) -> Need | None:
-        """What to say of an account; None when there is no news."""
+    def _need(self, account: Account, now: float, rounds: float) -> Need | None:
+        """What to say of an account; None when there is no news. What it wants is for some rounds to come."""
         used = min(account.spent - account.base, _MOST_USED)
         moved = account.granted - account.back - account.left
         lately, account.seen = moved - account.seen, moved
         if lately or account.lacking or not account.quiet:
             account.quiet = now
         idle = now - account.quiet > _IDLE_SECONDS
-        target = max(account.limit // _SHARE[account.kind], 4 * lately, account.lacking, 1)
+        target = max(account.limit // _SHARE[account.kind], int(4 * lately / rounds), account.lacking, 1)
         want = 0
         news = account.told != used + account.back
         if self._ending:

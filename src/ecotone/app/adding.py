@@ -7,7 +7,6 @@ import threading
 from pathlib import Path
 
 from ecotone.gateway.lender import sums_folder
-from ecotone.jobs.environment import scrubbed
 from ecotone.ledger import Ledger
 from ecotone.ledger.kept_sums import KeptSums
 from ecotone.settings import Settings
@@ -60,6 +59,6 @@ class Adder:
                 return
             command = [sys.executable, "-m", "ecotone.ledger.adding", *map(str, self._folders)]
             # no part of the group that a terminal interrupts
-            self._child = subprocess.Popen(command, env=scrubbed(), stdin=subprocess.DEVNULL, process_group=0)
+            self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0)
         self._child.wait()
         self._tried = missing

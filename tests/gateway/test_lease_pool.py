@@ -69,6 +69,12 @@ class Worker:
             return False
         return True
 
+    def call_on_a_slice(self, cost: int) -> None:
+        """Refused at first, for want of a slice."""
+        self.call(cost)
+        self.round()
+        assert self.call(cost)
+
     def end(self, place: int, share: float) -> None:
         if self.open:
             hold, cost = self.open.pop(place % len(self.open))
@@ -175,9 +181,7 @@ def test_who_stops_gives_everything_back_and_asks_for_nothing_more() -> None:
     """What it asked for while it went would be lent to nobody for as long as it is away."""
     house = House()
     worker = house.workers[0]
-    worker.call(300)
-    worker.round()
-    assert worker.call(300)
+    worker.call_on_a_slice(300)
     worker.end(0, 1.0)
     worker.round()
     assert house.pool.spent()["b"][2] > 0
@@ -189,9 +193,7 @@ def test_who_stood_still_wants_what_it_uses_in_some_rounds_and_not_all_that_had_
     """Else it takes what others need meanwhile: their streams are cut while there is money."""
     house = House()
     worker = house.workers[0]
-    worker.call(200)
-    worker.round()
-    assert worker.call(200)
+    worker.call_on_a_slice(200)
     worker.end(0, 1.0)
     house.later(2.0)
     worker.round()
@@ -203,9 +205,7 @@ def test_a_budget_that_is_dry_stays_so_for_who_settles_until_there_is_more() -> 
     house = House()
     first, second = house.workers[:2]
     for worker, cost in ((first, 600), (second, 400)):
-        worker.call(cost)
-        worker.round()
-        assert worker.call(cost)
+        worker.call_on_a_slice(cost)
     first.call(5)
     first.round()
     (account,) = first.limiter._meters.money()

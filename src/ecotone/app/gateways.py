@@ -89,6 +89,11 @@ class _Place:
     def alive(self) -> list[Child]:
         return [child for child in (self.current, self.next, *self.leaving) if child is not None]
 
+    def put_off(self, *, calm: bool = False) -> None:
+        """Start a worker again after a pause: twice the last one, or the shortest where the one before was calm."""
+        self.pause = 0.05 if calm else min(self.pause * 2, _LONGEST_PAUSE)
+        self.again_at = time.monotonic() + self.pause
+
 
 class _Tree:
     """One loop over signals, the workers' reports and their ends."""
@@ -250,9 +255,8 @@ class _Tree:
                 other.stop()
             return
         calm = time.monotonic() - child.began > _CALM_SECONDS
-        place.pause = 0.05 if calm else min(place.pause * 2, _LONGEST_PAUSE)
+        place.put_off(calm=calm)
         _say(f"worker {place.number} ended with status {status}; starting it again in {place.pause:g} s")
-        place.again_at = time.monotonic() + place.pause
 
     def _look_after(self) -> None:
         if self._stopping:
@@ -264,8 +268,7 @@ class _Tree:
                 try:
                     place.current = self._start(place)
                 except OSError as error:  # memory or processes are short: the reason, perhaps, why the last one died
-                    place.pause = min(place.pause * 2, _LONGEST_PAUSE)
-                    place.again_at = now + place.pause
+                    place.put_off()
                     _say(f"worker {place.number} cannot be started ({error.strerror}); again in {place.pause:g} s")
             if place.next is not None and now > place.next.began + _READY_SECONDS:
                 place.next.failure = place.next.failure or f"it was not ready after {_READY_SECONDS:g} s."

@@ -289,8 +289,12 @@ class _Supervisor:
                 other.stop()
             return
         calm = time.monotonic() - server.began > _CALM_SECONDS
-        self._pause = 0.5 if calm else min(self._pause * 2, _LONGEST_PAUSE)
+        self._put_off(calm=calm)
         _say(f"the server ended with status {status}; starting it again in {self._pause:g} s")
+
+    def _put_off(self, *, calm: bool = False) -> None:
+        """Start the server again after a pause: twice the last one, or the shortest where the one before was calm."""
+        self._pause = 0.5 if calm else min(self._pause * 2, _LONGEST_PAUSE)
         self._again_at = time.monotonic() + self._pause
 
     def _look_after(self) -> None:
@@ -303,9 +307,8 @@ class _Supervisor:
             try:
                 self._current = self._start()
             except OSError as error:  # memory or processes are short: the reason, perhaps, why the last one died
-                self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+                self._put_off()
                 _say(f"the server cannot be started ({error.strerror}); trying again in {self._pause:g} s")
-                self._again_at = now + self._pause
         if self._next is not None and now > self._next.began + _READY_SECONDS:
             self._next.failure = self._next.failure or f"it was not ready after {_READY_SECONDS:g} s."
             self._next.kill()

@@ -101,7 +101,7 @@ def _added(lines: Iterable[bytes]) -> Costs:
 def leave(segment: Path) -> None:
     """Leave a closed segment's sums in its place, before it is removed. Raises OSError."""
     with segment.open("rb") as file:
-        sums = list(summed(file).items())
+        sums = _added(file)
     replace_durably(segment.with_suffix(_LEFT), msgspec.msgpack.encode(sums))
 
 

@@ -357,9 +357,8 @@ class LedgerWriter:
         while not self._closed.wait(_FLUSH_SECONDS):
             with contextlib.suppress(OSError):  # still no room
                 self._chain_again()
-            with contextlib.suppress(
-                OSError, LedgerFull
-            ):  # a disk that fails here fails the next append, which says so
+            # a disk that fails here fails the next append, which says so
+            with contextlib.suppress(OSError, LedgerFull):
                 self._flush()
 
     def close(self) -> None:

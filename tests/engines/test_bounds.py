@@ -94,7 +94,7 @@ def test_a_text_of_a_megabyte_is_refused_before_it_takes_the_processor(
     assert answer.status_code in (400, 413), answer.text[:200]
     assert any(word.isdigit() for word in answer.text.split()), answer.text[:300]
     assert len(answer.content) < 1000
-    assert cpu_seconds() - began < 3
+    assert cpu_seconds() - began < 20, "a second for those that are read in windows, and minutes for what is computed"
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
@@ -107,7 +107,7 @@ def test_a_text_that_may_be_cut_is_cut_before_it_is_tokenised(
     began = cpu_seconds()
     answer = httpx.post(address + "/tasks/translation", json=body, timeout=120)
     assert answer.status_code == 200 and answer.headers["x-ecotone-usage"] == "64,3"
-    assert cpu_seconds() - began < 3
+    assert cpu_seconds() - began < 10, "a fifth of a second when it is cut, half a minute when all is read"
     import transformers
 
     from ecotone.engines.server.tokens import Tokens

@@ -179,7 +179,7 @@ def test_evicting_costs_the_same_however_many_are_kept() -> None:
     for number in range(60_000):
         cache.put(number.to_bytes(4, "big"), kept, 60, 0.0)
     assert len(cache) == 20_000
-    assert time.process_time() - begin < 2, "a tenth of it when each step is constant"
+    assert time.process_time() - begin < 20, "half a second when each step is constant, minutes when it looks at all"
 
 
 @pytest.mark.parametrize(

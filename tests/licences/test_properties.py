@@ -121,7 +121,7 @@ def test_a_graph_with_more_paths_than_can_be_walked_is_answered() -> None:
     decision = judge(KB, Family("n0", nodes, tuple(edges)), Use(mode=Mode.SERVE_API, purpose=Purpose.COMMERCIAL))
     assert decision.verdict is Verdict.DENY
     assert "the declared family has a cycle" in decision.warnings
-    assert time.process_time() - began < 3
+    assert time.process_time() - began < 30, "half a second; each path would take years"
 
 
 @settings(max_examples=50, deadline=None)

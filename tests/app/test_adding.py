@@ -10,7 +10,7 @@ import pytest
 
 from ecotone.app import adding
 from ecotone.app.adding import Adder
-from ecotone.gateway.lender import sums_folder
+from ecotone.gateway.chains import sums_folder
 from ecotone.ledger import Ledger, LedgerWriter, kept_sums
 from ecotone.ledger.kept_sums import KeptSums
 from ecotone.ledger.retiring import closed

@@ -6,7 +6,7 @@ import sys
 import threading
 from pathlib import Path
 
-from ecotone.gateway.lender import sums_folder
+from ecotone.gateway.chains import sums_folder
 from ecotone.ledger import Ledger
 from ecotone.ledger.kept_sums import KeptSums
 from ecotone.settings import Settings

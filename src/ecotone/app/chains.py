@@ -62,12 +62,21 @@ def open_chain(
 
 
 def settle_left(
-    folder: Path, known: Mapping[str, Head], own: LedgerWriter, *, spill: Path | None = None, spilling: bool = False
+    folder: Path,
+    known: Mapping[str, Head],
+    own: LedgerWriter,
+    *,
+    spill: Path | None = None,
+    spilling: bool = False,
+    kept: Path | None = None,
 ) -> int:
     """Settle, as estimates, what processes that are gone left open in their chains, be they servers or gateways;
     returns how many.
 
     Chains that a living process holds, and those that were cut or replaced, are left alone.
+
+    Args:
+        kept: folder that keeps what whole segments leave open.
     """
     ledger = Ledger(folder, spill=spill)
     settled = 0
@@ -79,7 +88,7 @@ def settle_left(
         except LedgerBusy:
             continue
         try:
-            settled += settle_open(ledger, writer)
+            settled += settle_open(ledger, writer, kept=kept)
         finally:
             writer.close()
     return settled

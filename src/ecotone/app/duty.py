@@ -15,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from ecotone.app.chains import settle_left
 from ecotone.app.services import Services
 from ecotone.app.trace_child import TraceChild
+from ecotone.gateway.chains import sums_folder
 
 log = logging.getLogger("ecotone.app")
 
@@ -125,6 +126,7 @@ class Duty:
                 services.ledger_writer,
                 spill=settings.spill,
                 spilling=settings.ledger_full == "spill",
+                kept=sums_folder(settings),
             )
         except Exception:  # what is not settled now is at the next start
             log.exception("what earlier servers left open in the ledger could not be settled")

@@ -27,7 +27,7 @@ from ecotone.app.front import Doorway
 from ecotone.app.operating import Answer, Operations
 from ecotone.app.process import DRAIN, NOT_RESTARTED, SETTLE
 from ecotone.gateway.certificates import server_tls
-from ecotone.gateway.chains import MACHINE, close_settled, open_chain, prefix, settle_left
+from ecotone.gateway.chains import MACHINE, close_settled, open_chain, prefix, settle_left, sums_folder
 from ecotone.gateway.counters import Counters, Keeper
 from ecotone.gateway.following import FileSnapshots
 from ecotone.gateway.leasing import LeasedPlane
@@ -65,6 +65,7 @@ def main() -> None:
             settings.ledger_segment_bytes,
             spill=settings.spill,
             spilling=settings.ledger_full == "spill",
+            kept=sums_folder(settings),
         )
         worker = _Worker(settings, writer, reports)
     except EcotoneError as error:
@@ -189,9 +190,16 @@ class _Worker:
     def _settle(self, begin: str, place: int, workers: int) -> None:
         """What earlier workers left open."""
         settings = self._settings
-        folder, spilling = settings.folder("ledger"), settings.ledger_full == "spill"
         try:
-            settle_left(folder, begin, place, workers, spill=settings.spill, spilling=spilling)
+            settle_left(
+                settings.folder("ledger"),
+                begin,
+                place,
+                workers,
+                spill=settings.spill,
+                spilling=settings.ledger_full == "spill",
+                kept=sums_folder(settings),
+            )
         except Exception:  # what is not settled now is at the next start
             log.exception("what earlier workers left open could not be settled")
 

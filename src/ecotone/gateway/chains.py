@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from ecotone.ledger import Ledger, LedgerBusy, LedgerWriter, settle_open
+from ecotone.settings import Settings
 
 log = logging.getLogger("ecotone.gateway")
 
@@ -28,14 +29,27 @@ def prefix(machine: bytes | None) -> str:
     return f"gw{machine[:4].hex()}x" if machine is not None else "gw"
 
 
+def sums_folder(settings: Settings) -> Path:
+    """Where the sums of whole segments of the ledger are kept, and what they leave open."""
+    return settings.folder("gateway") / "sums"
+
+
 def open_chain(
-    folder: Path, begin: str, place: int, segment_bytes: int, *, spill: Path | None = None, spilling: bool = False
+    folder: Path,
+    begin: str,
+    place: int,
+    segment_bytes: int,
+    *,
+    spill: Path | None = None,
+    spilling: bool = False,
+    kept: Path | None = None,
 ) -> LedgerWriter:
     """The first free chain of a place, held, with nothing left open in it.
 
     Args:
         spill: a second folder with what the disk had no room for; every writer of a chain must know it.
         spilling: whether more may go there.
+        kept: folder that keeps what whole segments leave open.
 
     Raises:
         LedgerBusy: when workers hold all of them.
@@ -52,7 +66,7 @@ def open_chain(
             )
         except LedgerBusy:
             continue
-        settled = settle_open(Ledger(folder, spill=spill), writer)
+        settled = settle_open(Ledger(folder, spill=spill), writer, kept=kept)
         if settled:
             log.warning("settled %d requests that a worker left open in %s", settled, writer.writer)
         return writer
@@ -60,10 +74,17 @@ def open_chain(
 
 
 def settle_left(
-    folder: Path, begin: str, place: int, workers: int, *, spill: Path | None = None, spilling: bool = False
+    folder: Path,
+    begin: str,
+    place: int,
+    workers: int,
+    *,
+    spill: Path | None = None,
+    spilling: bool = False,
+    kept: Path | None = None,
 ) -> int:
     """Settle what is left open in chains that nobody holds: those of this place, and, for the first place, those of
-    places that there are no more. Returns how many."""
+    places that there are no more; arguments as of `open_chain`. Returns how many."""
     ledger = Ledger(folder, spill=spill)
     settled = 0
     for chain in ledger.chains():
@@ -77,7 +98,7 @@ def settle_left(
         except LedgerBusy:
             continue
         try:
-            settled += settle_open(ledger, writer)
+            settled += settle_open(ledger, writer, kept=kept)
         finally:
             writer.close()
     return settled

@@ -13,12 +13,12 @@ from functools import partial
 from pathlib import Path
 
 from ecotone.gateway.answers import Refusal
-from ecotone.gateway.chains import MACHINE
+from ecotone.gateway.chains import MACHINE, sums_folder
 from ecotone.gateway.counters import Counters
 from ecotone.gateway.lease_redis import RedisCoordinator
 from ecotone.gateway.lease_server import SocketCoordinator
 from ecotone.gateway.leases import LEASE_SECONDS, Coordinator, Slices
-from ecotone.gateway.lender import socket_of, sums_folder
+from ecotone.gateway.lender import socket_of
 from ecotone.gateway.limits import Limiter
 from ecotone.gateway.plane import Plane
 from ecotone.gateway.plane.callers import Work

@@ -11,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 
+from ecotone.gateway.chains import sums_folder
 from ecotone.gateway.following import FileSnapshots
 from ecotone.gateway.lease_server import LeaseServer
 from ecotone.gateway.spending import Totals, totals
@@ -34,11 +35,6 @@ def socket_of(settings: Settings) -> Path:
     if len(str(path).encode()) > _LONGEST_PATH:
         raise EcotoneError(f"The path {path} is too long for a socket (107 bytes); choose a shorter ECOTONE_DATA.")
     return path
-
-
-def sums_folder(settings: Settings) -> Path:
-    """Where the sums of whole segments of the ledger are kept."""
-    return settings.folder("gateway") / "sums"
 
 
 class Lender:

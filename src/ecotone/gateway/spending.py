@@ -77,7 +77,7 @@ def totals(
         limits: by scope, as the snapshot has them.
         at: `time.time()`.
         chains: names of the chains to read; None for all.
-        kept: folder that keeps the sums of whole segments.
+        kept: folder that keeps the sums of whole segments, and what they leave open.
     """
     kinds = {budget.window for limit in limits.values() for budget in limit.budgets}
     longest = next((kind for kind in _ORDER if kind in kinds), None)
@@ -88,9 +88,9 @@ def totals(
     found = {}
     for name in [chain.name for chain in ledger.chains()] if chains is None else chains:
         for _ in range(_TRIES):
-            held = open_requests(ledger, name)
+            held = open_requests(ledger, name, kept=kept)
             costs = list(_settled(sums, name, longest, label))
-            if not held or held == open_requests(ledger, name):
+            if not held or held == open_requests(ledger, name, kept=kept):
                 break  # else some of it may be settled since: counted twice, but never not at all
         costs.extend(_cost({**estimated(record), "at": record.get("at")}) for record in held)
         found[name] = spent(costs, limits, at)

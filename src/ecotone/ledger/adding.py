@@ -1,4 +1,5 @@
-"""Adds up what a ledger's closed segments hold: `python -m ecotone.ledger.adding LEDGER SUMS`, two folders.
+"""Adds up what a ledger's closed segments hold, and finds what they leave open, given two folders:
+`python -m ecotone.ledger.adding LEDGER SUMS`.
 
 A process of its own that takes what nobody else wants of the processor. What it keeps spares the next start that time.
 """
@@ -18,6 +19,7 @@ def main() -> None:
         with contextlib.suppress(OSError):  # a system may forbid the question; it was nice
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     sums = KeptSums(Ledger(Path(sys.argv[1])), Path(sys.argv[2]))
+    sums.tidy()
     for segment in sums.missing():
         sums.keep(segment)
 

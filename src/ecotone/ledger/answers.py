@@ -12,9 +12,9 @@ from typing import Annotated, Final
 import msgspec
 
 from ecotone.ledger import records
+from ecotone.ledger.left_open import LONGEST_SECONDS
 from ecotone.ledger.reading import Ledger
 from ecotone.ledger.segments import segments
-from ecotone.ledger.settling import LONGEST_SECONDS
 
 COMPLETE: Final = frozenset({"done", "cached"})
 _MOST_OPEN: Final = 50_000

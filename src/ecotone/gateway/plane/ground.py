@@ -15,6 +15,7 @@ import msgspec
 
 from ecotone.gateway.answers import Refusal
 from ecotone.gateway.cache import Cache, Kept, Recording
+from ecotone.gateway.chains import sums_folder
 from ecotone.gateway.choosing import Chooser
 from ecotone.gateway.counters import Counters
 from ecotone.gateway.health import Outcome, wait_of
@@ -132,7 +133,9 @@ class Ground(ABC):
 
     def settle_open(self) -> int:
         """Settle, as estimates, what the last end of the process left open."""
-        return settle_open(Ledger(self._settings.folder("ledger"), spill=self._settings.spill), self._writer)
+        settings = self._settings
+        ledger = Ledger(settings.folder("ledger"), spill=settings.spill)
+        return settle_open(ledger, self._writer, kept=sums_folder(settings))
 
     def use(self, snapshots: Snapshots) -> None:
         self._snapshots = snapshots

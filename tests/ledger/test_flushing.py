@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ecotone.ledger import LedgerWriter
+from ecotone.ledger import LedgerFull, LedgerWriter
 from ecotone.ledger.segments import segments
 from tests.receiver import until
 
@@ -38,3 +38,33 @@ def test_a_moment_without_free_descriptors_does_not_end_the_flushing(
     assert len(ours) == 2
     until(lambda: ours <= set(flushed))
     writer.close()
+
+
+def test_a_full_segment_that_the_disk_did_not_take_is_brought_there_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ecotone.ledger.writing._FLUSH_SECONDS", 600)
+    failing, flushed = True, set[int]()
+
+    def fsync(descriptor: int) -> None:
+        if failing:
+            raise OSError(errno.EIO, "Input/output error")
+        flushed.add(os.fstat(descriptor).st_ino)
+
+    monkeypatch.setattr("ecotone.ledger.writing.os.fsync", fsync)
+    monkeypatch.setattr("ecotone.ledger.writing.flush_folder", lambda folder: flushed.add(folder.stat().st_ino))
+    writer = LedgerWriter(tmp_path, "server", segment_bytes=100)
+    for _ in range(2):
+        with pytest.raises(LedgerFull, match="Input/output error"):
+            writer.append("admin", {"text": "x" * 200}, flush=True)
+    failing = False
+    flushed.clear()
+    assert writer.heads()["server"].records == 2
+    chain = tmp_path / "server"
+    assert {file.stat().st_ino for file in (chain, *segments(chain))} <= flushed
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    failing = True
+    with pytest.raises(LedgerFull):
+        writer.append("admin", {"text": "x" * 200}, flush=True)
+    writer.close()
+    assert len(list(Path("/proc/self/fd").iterdir())) < before, "a descriptor was left"

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecotone.ledger import Ledger, LedgerWriter, kept_sums, settle_open
+from ecotone.gateway.chains import settle_left
+from ecotone.ledger import Ledger, LedgerFull, LedgerWriter, kept_sums, settle_open, unwritten
 from ecotone.ledger.adding import main as add_up
 from ecotone.ledger.left_open import LeftOpen, joined, left_open
 from ecotone.ledger.retiring import closed
@@ -151,3 +152,25 @@ def test_what_is_kept_of_segments_that_are_gone_goes_too(tmp_path: Path) -> None
     os.utime(kept / "w1-000003.78", (hour, hour))
     sums.tidy()
     assert {file.name for file in kept.iterdir()} == (names - {f"w1-{first.stem}"}) | {"w1-000002.77"}
+
+
+def test_a_chain_that_cannot_be_settled_keeps_no_other_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("gw1a", "gw1b", "gw1c"):
+        chain = LedgerWriter(tmp_path, name)
+        chain.append("opened", {"request_id": "r", "project": "shop"})
+        chain.close()
+    real = LedgerWriter.append
+
+    def append(writer: LedgerWriter, *told: Any, **how: Any) -> Any:
+        if writer.writer == "gw1a":
+            raise LedgerFull("The ledger cannot be written (No space left on device).")
+        return real(writer, *told, **how)
+
+    with unwritten(tmp_path / "gw1b"), monkeypatch.context() as patch:
+        patch.setattr(LedgerWriter, "append", append)
+        assert settle_left(tmp_path, "gw", 1, 1) == 1
+    assert "chain gw1a could not be settled" in caplog.text and "gw1b" not in caplog.text
+    assert [record["request_id"] for record in open_requests(Ledger(tmp_path), "gw1a")] == ["r"]
+    assert settle_left(tmp_path, "gw", 1, 1) == 2

@@ -9,7 +9,8 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from ecotone.ledger import Head, Ledger, LedgerBusy, LedgerWriter, settle_open
+from ecotone.ledger import Head, Ledger, LedgerBusy, LedgerWriter
+from ecotone.ledger.settling import settle_free
 
 log = logging.getLogger("ecotone.app")
 
@@ -83,14 +84,7 @@ def settle_left(
     for chain in ledger.chains():
         if chain.name == own.writer or not _is_whole(ledger, chain.name, known):
             continue
-        try:
-            writer = LedgerWriter(folder, chain.name, wait=0.0, spill=spill, spilling=spilling)
-        except LedgerBusy:
-            continue
-        try:
-            settled += settle_open(ledger, writer, kept=kept)
-        finally:
-            writer.close()
+        settled += settle_free(ledger, chain.name, spill=spill, spilling=spilling, kept=kept)
     return settled
 
 

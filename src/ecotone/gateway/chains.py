@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from ecotone.ledger import Ledger, LedgerBusy, LedgerWriter, settle_open
+from ecotone.ledger.settling import settle_free
 from ecotone.settings import Settings
 
 log = logging.getLogger("ecotone.gateway")
@@ -93,14 +94,7 @@ def settle_left(
             continue
         if int(parts[2]) != place and not (place == 1 and int(parts[2]) > workers):
             continue
-        try:
-            writer = LedgerWriter(folder, chain.name, wait=0.0, spill=spill, spilling=spilling)
-        except LedgerBusy:
-            continue
-        try:
-            settled += settle_open(ledger, writer, kept=kept)
-        finally:
-            writer.close()
+        settled += settle_free(ledger, chain.name, spill=spill, spilling=spilling, kept=kept)
     return settled
 
 

@@ -1,12 +1,15 @@
 """Settling what a crash left open: the reservation stands for what was used, as an estimate."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
 from ecotone.ledger.kept_sums import KeptSums
 from ecotone.ledger.left_open import joined
 from ecotone.ledger.reading import Ledger
-from ecotone.ledger.writing import LedgerWriter
+from ecotone.ledger.writing import LedgerBusy, LedgerWriter
+
+log = logging.getLogger("ecotone.ledger")
 
 _KEPT = ("request_id", "project", "key", "user", "tags", "route", "model", "backend", "face")
 
@@ -26,6 +29,31 @@ def settle_open(ledger: Ledger, writer: LedgerWriter, *, kept: Path | None = Non
         writer.append("settled", estimated(record))
     writer.append("started", {"settled": len(left)}, flush=True)
     return len(left)
+
+
+def settle_free(
+    ledger: Ledger, name: str, *, spill: Path | None = None, spilling: bool = False, kept: Path | None = None
+) -> int:
+    """Settle what is left open in a chain unless somebody holds it; returns how many.
+
+    What fails is logged, and is done at the next start: it keeps no other chain from being settled.
+
+    Args:
+        spill: the second folder, as of the chain's writer.
+        spilling: whether records may go there.
+        kept: folder that keeps what whole segments leave open.
+    """
+    try:
+        writer = LedgerWriter(ledger.folder, name, wait=0.0, spill=spill, spilling=spilling)
+        try:
+            return settle_open(ledger, writer, kept=kept)
+        finally:
+            writer.close()
+    except LedgerBusy:
+        return 0
+    except Exception:
+        log.exception("what was left open in the ledger's chain %s could not be settled", name)
+        return 0
 
 
 def open_requests(ledger: Ledger, writer: str, *, kept: Path | None = None) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -324,7 +324,7 @@ class LedgerWriter:
                 full, self._full, self._dirty = self._full, [], False
                 head = Head(records=self._records, hash=self._hash)
             if dirty:
-                self._flush_files([*full, *used], folder=bool(full))
+                self._flush_files(full, used)
         return {self._writer: head} if head.records else {}
 
     def _in_use(self) -> list[int]:
@@ -335,23 +335,26 @@ class LedgerWriter:
             if self._spilled is not None:
                 found.append(self._spilled.duplicate())
         except OSError as error:
-            for descriptor in found:
-                os.close(descriptor)
+            _close(found)
             raise LedgerFull(f"The ledger does not reach the disk ({error.strerror}); try again.") from None
         return found
 
-    def _flush_files(self, descriptors: list[int], *, folder: bool) -> None:
+    def _flush_files(self, full: list[int], used: list[int]) -> None:
+        """Of segments that are full, and of what is appended to; what does not reach the disk is for the next time."""
         try:
-            for descriptor in descriptors:
+            for descriptor in (*full, *used):
                 os.fsync(descriptor)
-            if folder:
+            if full:
                 flush_folder(self._folder)
         except OSError as error:
-            self._dirty = True
+            with self._lock:
+                self._full[:0] = full
+                self._dirty = True
             raise LedgerFull(f"The ledger does not reach the disk ({error.strerror}); look at the disk.") from None
+        else:
+            _close(full)
         finally:
-            for descriptor in descriptors:
-                os.close(descriptor)
+            _close(used)
 
     def _flush_often(self) -> None:
         while not self._closed.wait(_FLUSH_SECONDS):
@@ -373,7 +376,7 @@ class LedgerWriter:
             self._chain_again()
         with contextlib.suppress(LedgerFull):
             self._flush()
-        os.close(self._descriptor)
+        _close([*self._full, self._descriptor])
         if self._spilled is not None:
             self._spilled.close(remove=False)
         os.close(self._hold)
@@ -437,6 +440,11 @@ def _held(chain: Path, wait: float) -> int:
             time.sleep(0.05)
         else:
             return descriptor
+
+
+def _close(descriptors: Iterable[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def _append_to(segment: Path) -> int:

@@ -14,6 +14,7 @@ log = logging.getLogger("ecotone.engines")
 
 _POINTER = "waking"
 _LONGEST = 1024
+_PATIENCE_SECONDS = 5.0
 
 
 class Ear:
@@ -44,14 +45,16 @@ class Ear:
             if self._pointer.read_text() == str(self._path):
                 self._pointer.unlink()
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as own:
+            own.settimeout(_PATIENCE_SECONDS)  # nobody may be left to empty a full queue
             own.sendto(b"", str(self._path))
-        self._thread.join(5)
+        self._thread.join(_PATIENCE_SECONDS)
         self._socket.close()
         self._path.unlink(missing_ok=True)
 
     def _listen(self) -> None:
-        while data := self._socket.recv(_LONGEST):
-            try:
-                self._wake(data.decode("utf-8", "replace"))
-            except Exception:
-                log.exception("a model could not be woken")
+        with contextlib.suppress(OSError):  # closed while one is being woken
+            while data := self._socket.recv(_LONGEST):
+                try:
+                    self._wake(data.decode("utf-8", "replace"))
+                except Exception:
+                    log.exception("a model could not be woken")

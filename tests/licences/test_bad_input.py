@@ -119,7 +119,7 @@ def test_a_merge_of_ten_thousand_parents_is_answered_in_bounded_time(
     )
     began = time.process_time()
     found = judge(KB, graph, asked)
-    assert time.process_time() - began < 30  # measured: 1 to 4 s on one core; a walk per parent takes hours
+    assert time.process_time() - began < 150  # measured: 1 to 4 s on one core; a walk per parent takes hours
     assert found.verdict in Verdict
     if licences == ("MIT",):
         assert found.verdict.passes

@@ -226,4 +226,4 @@ def test_no_text_of_a_hundred_kilobytes_holds_up_the_house(piece: str) -> None:
         begin = time.process_time()
         inspect(value)
         Pseudonyms().mask_json(value)
-        assert time.process_time() - begin < 5, "about a tenth of it when linear, half a minute when not"
+        assert time.process_time() - begin < 15, "a fortieth of it when linear, half a minute when not"

@@ -121,4 +121,4 @@ def test_ordinary_cards_keep_their_form() -> None:
 def test_costly_cards_are_bounded(text: str) -> None:
     began = time.process_time()
     html(text)
-    assert time.process_time() - began < 35
+    assert time.process_time() - began < 100

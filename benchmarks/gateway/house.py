@@ -184,6 +184,17 @@ def used_requests(made: House) -> int:
     return sum(int(row["requests"]) for row in (rows if isinstance(rows, list) else rows["usage"]))
 
 
+def wait_for_sums(made: House, seconds: float = 180) -> None:
+    """Until the gateway has added up the segments that it closed, which it does when the processor has time."""
+    data, end = made.folder / "data", time.monotonic() + seconds
+    while time.monotonic() < end:
+        chains = [sorted(chain.glob("*.jsonl"))[:-1] for chain in (data / "ledger").glob("gw*")]
+        if all((data / "gateway" / "sums" / f"{f.parent.name}-{f.stem}").exists() for files in chains for f in files):
+            return
+        time.sleep(1)
+    raise SystemExit("the gateway did not add up the segments of its ledger")
+
+
 @contextlib.contextmanager
 def ecotone(folder: Path, upstream: Place) -> Iterator[tuple[House, Place]]:
     """What the benchmark measures: a gateway of its own where there is one, else the whole server."""

@@ -15,8 +15,11 @@ import argparse
 import json
 import os
 import platform
+import signal
 import subprocess
 import tempfile
+import threading
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -24,8 +27,20 @@ from pathlib import Path
 
 import delays
 import memory
-from ground import GATEWAY_CORE, LOAD_CORE, Place, answered, check_machine, go_ahead, load, program, provider
-from house import MODEL, NEAR, House, ecotone, gateway, has_gateway, house, is_compiled, restarted, used_requests
+from ground import GATEWAY_CORE, LOAD_CORE, Place, answered, check_machine, go_ahead, load, program, provider, tree
+from house import (
+    MODEL,
+    NEAR,
+    House,
+    ecotone,
+    gateway,
+    has_gateway,
+    house,
+    is_compiled,
+    restarted,
+    used_requests,
+    wait_for_sums,
+)
 from peers import PEERS, RUST, nginx
 from rounds import Rounds, cpu_ratio, median, put_to_sleep, rates, ratio, table, wake_up
 from texts import TEXT_BYTES, chat
@@ -189,6 +204,28 @@ def restart(s: Sitting) -> Found:
     return {"restart_s": found[-1]}
 
 
+def crash(s: Sitting) -> Found:
+    """Seconds from start to first answer after `kill -9` under load, when the ledger is long."""
+    if not has_gateway():
+        return {"crash_s": None}
+    with house(s.folder / "crash", s.provider, core=LOAD_CORE) as made:
+        with gateway(made) as at:
+            place = made.place(at, "plain", "ecotone")
+            load(place, chat(MODEL), 64, s.rounds * s.seconds, s.folder)
+            wait_for_sums(made)
+            under_load = threading.Thread(target=load, args=(place, chat(MODEL), 64, 2, s.folder))
+            under_load.start()
+            time.sleep(1)
+            for pid in tree(at.pid):
+                os.kill(pid, signal.SIGKILL)
+            under_load.join()
+        with gateway(made) as at:
+            took = at.started
+        calls = used_requests(made)
+    print(f"start after kill -9 under load, behind {calls:,} requests: {took:.2f} s\n", flush=True)
+    return {"crash_s": took}
+
+
 PARTS: dict[str, Callable[[Sitting], Found]] = {
     "requests": requests,
     "metering": metering,
@@ -200,6 +237,7 @@ PARTS: dict[str, Callable[[Sitting], Found]] = {
     "health": health,
     "start": start,
     "restart": restart,
+    "crash": crash,
 }
 
 

@@ -120,14 +120,14 @@ def test_engines_start_at_the_new_server_only_after_the_old_one_gave_them_up(two
 def test_what_a_living_server_has_open_is_not_settled_by_its_successor(two: tuple[Services, Services]) -> None:
     """Else a stream that lasts over the restart is counted twice, or as interrupted."""
     old, new = two
-    ledger, folder = Ledger(old.settings.folder("ledger")), old.settings.folder("ledger")
+    ledger = Ledger(old.settings.folder("ledger"))
     opened = {"request_id": "r-1", "project": "shop", "model": "m", "reserved_prompt_tokens": 7}
     old.ledger_writer.append("opened", opened, flush=True)
     assert old.ledger_writer.writer != new.ledger_writer.writer
-    assert settle_left(folder, new.ledger_heads.known(), new.ledger_writer) == 0
+    assert settle_left(new.settings, new.ledger_heads.known(), new.ledger_writer) == 0
     old.ledger_writer.close()  # the old server is gone without settling
-    assert settle_left(folder, new.ledger_heads.known(), new.ledger_writer) == 1
-    assert settle_left(folder, new.ledger_heads.known(), new.ledger_writer) == 0
+    assert settle_left(new.settings, new.ledger_heads.known(), new.ledger_writer) == 1
+    assert settle_left(new.settings, new.ledger_heads.known(), new.ledger_writer) == 0
     settled = list(ledger.records("settled"))
     assert [(r["request_id"], r["status"], r["prompt_tokens"]) for r in settled] == [("r-1", "interrupted", 7)]
     assert ledger.verify().ok

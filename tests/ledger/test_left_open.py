@@ -18,6 +18,7 @@ from ecotone.ledger.adding import main as add_up
 from ecotone.ledger.left_open import LeftOpen, joined, left_open
 from ecotone.ledger.retiring import closed
 from ecotone.ledger.settling import open_requests
+from ecotone.settings import Settings
 
 Event = tuple[str, str, float]
 """Kind, request, hours since the first."""
@@ -157,8 +158,10 @@ def test_what_is_kept_of_segments_that_are_gone_goes_too(tmp_path: Path) -> None
 def test_a_chain_that_cannot_be_settled_keeps_no_other_from_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    settings = Settings(data=tmp_path)
+    folder = settings.folder("ledger")
     for name in ("gw1a", "gw1b", "gw1c"):
-        chain = LedgerWriter(tmp_path, name)
+        chain = LedgerWriter(folder, name)
         chain.append("opened", {"request_id": "r", "project": "shop"})
         chain.close()
     real = LedgerWriter.append
@@ -168,9 +171,9 @@ def test_a_chain_that_cannot_be_settled_keeps_no_other_from_it(
             raise LedgerFull("The ledger cannot be written (No space left on device).")
         return real(writer, *told, **how)
 
-    with unwritten(tmp_path / "gw1b"), monkeypatch.context() as patch:
+    with unwritten(folder / "gw1b"), monkeypatch.context() as patch:
         patch.setattr(LedgerWriter, "append", append)
-        assert settle_left(tmp_path, "gw", 1, 1) == 1
+        assert settle_left(settings, "gw", 1, 1) == 1
     assert "chain gw1a could not be settled" in caplog.text and "gw1b" not in caplog.text
-    assert [record["request_id"] for record in open_requests(Ledger(tmp_path), "gw1a")] == ["r"]
-    assert settle_left(tmp_path, "gw", 1, 1) == 2
+    assert [record["request_id"] for record in open_requests(Ledger(folder), "gw1a")] == ["r"]
+    assert settle_left(settings, "gw", 1, 1) == 2

@@ -7,10 +7,11 @@ are, and each holds its own (a lock on its folder); the next restart takes the f
 import itertools
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 
+from ecotone.gateway.chains import sums_folder
 from ecotone.ledger import Head, Ledger, LedgerBusy, LedgerWriter
 from ecotone.ledger.settling import settle_free
+from ecotone.settings import Settings
 
 log = logging.getLogger("ecotone.app")
 
@@ -18,15 +19,7 @@ WRITER = "server"
 _WAIT_SECONDS = 20.0
 
 
-def open_chain(
-    folder: Path,
-    known: Mapping[str, Head],
-    segment_bytes: int,
-    *,
-    others: bool,
-    spill: Path | None = None,
-    spilling: bool = False,
-) -> LedgerWriter:
+def open_chain(settings: Settings, known: Mapping[str, Head], *, others: bool) -> LedgerWriter:
     """The chain to go on with, held.
 
     A chain that lacks what the database knows of it was cut or replaced: it stays as it is, for `verify` to name, and
@@ -35,12 +28,11 @@ def open_chain(
     Args:
         known: heads that the database knows.
         others: whether another process may hold chains; else one that is held is waited for, as its holder is dying.
-        spill: a second folder with what the disk had no room for.
-        spilling: whether more may go there.
 
     Raises:
         LedgerBusy: when its holder goes on.
     """
+    folder, spill = settings.folder("ledger"), settings.spill
     ledger = Ledger(folder, spill=spill)
     for number in itertools.count(1):
         name = WRITER if number == 1 else f"{WRITER}{number}"
@@ -51,10 +43,10 @@ def open_chain(
             return LedgerWriter(
                 folder,
                 name,
-                segment_bytes=segment_bytes,
+                segment_bytes=settings.ledger_segment_bytes,
                 wait=0.0 if others else _WAIT_SECONDS,
                 spill=spill,
-                spilling=spilling,
+                spilling=settings.ledger_full == "spill",
             )
         except LedgerBusy:
             if not others:
@@ -62,29 +54,18 @@ def open_chain(
     raise AssertionError
 
 
-def settle_left(
-    folder: Path,
-    known: Mapping[str, Head],
-    own: LedgerWriter,
-    *,
-    spill: Path | None = None,
-    spilling: bool = False,
-    kept: Path | None = None,
-) -> int:
+def settle_left(settings: Settings, known: Mapping[str, Head], own: LedgerWriter) -> int:
     """Settle, as estimates, what processes that are gone left open in their chains, be they servers or gateways;
     returns how many.
 
     Chains that a living process holds, and those that were cut or replaced, are left alone.
-
-    Args:
-        kept: folder that keeps what whole segments leave open.
     """
-    ledger = Ledger(folder, spill=spill)
+    ledger = Ledger(settings.folder("ledger"), spill=settings.spill)
     settled = 0
     for chain in ledger.chains():
         if chain.name == own.writer or not _is_whole(ledger, chain.name, known):
             continue
-        settled += settle_free(ledger, chain.name, spill=spill, spilling=spilling, kept=kept)
+        settled += settle_free(settings, chain.name, sums_folder(settings))
     return settled
 
 

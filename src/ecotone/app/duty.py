@@ -15,7 +15,6 @@ from starlette.concurrency import run_in_threadpool
 from ecotone.app.chains import settle_left
 from ecotone.app.services import Services
 from ecotone.app.trace_child import TraceChild
-from ecotone.gateway.chains import sums_folder
 
 log = logging.getLogger("ecotone.app")
 
@@ -119,15 +118,7 @@ class Duty:
     def _settle(self) -> None:
         services = self._services
         try:
-            settings = services.settings
-            settle_left(
-                settings.folder("ledger"),
-                services.ledger_heads.known(),
-                services.ledger_writer,
-                spill=settings.spill,
-                spilling=settings.ledger_full == "spill",
-                kept=sums_folder(settings),
-            )
+            settle_left(services.settings, services.ledger_heads.known(), services.ledger_writer)
         except Exception:  # what is not settled now is at the next start
             log.exception("what earlier servers left open in the ledger could not be settled")
 

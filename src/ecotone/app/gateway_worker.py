@@ -27,7 +27,7 @@ from ecotone.app.front import Doorway
 from ecotone.app.operating import Answer, Operations
 from ecotone.app.process import DRAIN, NOT_RESTARTED, SETTLE
 from ecotone.gateway.certificates import server_tls
-from ecotone.gateway.chains import MACHINE, close_settled, open_chain, prefix, settle_left, sums_folder
+from ecotone.gateway.chains import MACHINE, close_settled, open_chain, prefix, settle_left
 from ecotone.gateway.counters import Counters, Keeper
 from ecotone.gateway.following import FileSnapshots
 from ecotone.gateway.leasing import LeasedPlane
@@ -58,15 +58,7 @@ def main() -> None:
     try:
         tls = server_tls(settings)
         begin = chains_of(settings)
-        writer = open_chain(
-            settings.folder("ledger"),
-            begin,
-            place,
-            settings.ledger_segment_bytes,
-            spill=settings.spill,
-            spilling=settings.ledger_full == "spill",
-            kept=sums_folder(settings),
-        )
+        writer = open_chain(settings, begin, place)
         worker = _Worker(settings, writer, reports)
     except EcotoneError as error:
         print(f"ecotone: {error.message}", file=sys.stderr)
@@ -189,17 +181,8 @@ class _Worker:
 
     def _settle(self, begin: str, place: int, workers: int) -> None:
         """What earlier workers left open."""
-        settings = self._settings
         try:
-            settle_left(
-                settings.folder("ledger"),
-                begin,
-                place,
-                workers,
-                spill=settings.spill,
-                spilling=settings.ledger_full == "spill",
-                kept=sums_folder(settings),
-            )
+            settle_left(self._settings, begin, place, workers)
         except Exception:  # what is not settled now is at the next start
             log.exception("what earlier workers left open could not be settled")
 

@@ -278,18 +278,10 @@ def compose(settings: Settings, *, successor: bool = False) -> Services:
     catalog = Catalog(database, storage, knowledge, settings)
     policy = Policy(database, catalog, knowledge, accounts, four_eyes=not settings.single_person_waivers)
     jobs = Jobs(database, settings)
-    folder = settings.folder("ledger")
     settings.secret(LEDGER_KEY)  # made now: verifying the ledger must not need room on the disk
     heads = LedgerHeads(database)
-    writer = open_chain(
-        folder,
-        heads.known(),
-        settings.ledger_segment_bytes,
-        others=successor,
-        spill=settings.spill,
-        spilling=settings.ledger_full == "spill",
-    )
-    ledger = Ledger(folder, spill=settings.spill)
+    writer = open_chain(settings, heads.known(), others=successor)
+    ledger = Ledger(settings.folder("ledger"), spill=settings.spill)
     usage_tables = Usage(database, ledger)
     publishing = Publishing(catalog, storage, policy, knowledge, writer)
 

@@ -35,66 +35,43 @@ def sums_folder(settings: Settings) -> Path:
     return settings.folder("gateway") / "sums"
 
 
-def open_chain(
-    folder: Path,
-    begin: str,
-    place: int,
-    segment_bytes: int,
-    *,
-    spill: Path | None = None,
-    spilling: bool = False,
-    kept: Path | None = None,
-) -> LedgerWriter:
+def open_chain(settings: Settings, begin: str, place: int) -> LedgerWriter:
     """The first free chain of a place, held, with nothing left open in it.
-
-    Args:
-        spill: a second folder with what the disk had no room for; every writer of a chain must know it.
-        spilling: whether more may go there.
-        kept: folder that keeps what whole segments leave open.
 
     Raises:
         LedgerBusy: when workers hold all of them.
     """
+    folder, spill = settings.folder("ledger"), settings.spill
     for letter in _LETTERS:
         try:
             writer = LedgerWriter(
                 folder,
                 f"{begin}{place}{letter}",
-                segment_bytes=segment_bytes,
+                segment_bytes=settings.ledger_segment_bytes,
                 wait=0.0,
                 spill=spill,
-                spilling=spilling,
+                spilling=settings.ledger_full == "spill",
             )
         except LedgerBusy:
             continue
-        settled = settle_open(Ledger(folder, spill=spill), writer, kept=kept)
+        settled = settle_open(Ledger(folder, spill=spill), writer, kept=sums_folder(settings))
         if settled:
             log.warning("settled %d requests that a worker left open in %s", settled, writer.writer)
         return writer
     raise LedgerBusy(f"Earlier workers hold all chains of place {place}; let them end, then start again.")
 
 
-def settle_left(
-    folder: Path,
-    begin: str,
-    place: int,
-    workers: int,
-    *,
-    spill: Path | None = None,
-    spilling: bool = False,
-    kept: Path | None = None,
-) -> int:
+def settle_left(settings: Settings, begin: str, place: int, workers: int) -> int:
     """Settle what is left open in chains that nobody holds: those of this place, and, for the first place, those of
-    places that there are no more; arguments as of `open_chain`. Returns how many."""
-    ledger = Ledger(folder, spill=spill)
+    places that there are no more. Returns how many."""
     settled = 0
-    for chain in ledger.chains():
+    for chain in Ledger(settings.folder("ledger")).chains():
         parts = _NAME.fullmatch(chain.name)
         if parts is None or parts[1] != begin:
             continue
         if int(parts[2]) != place and not (place == 1 and int(parts[2]) > workers):
             continue
-        settled += settle_free(ledger, chain.name, spill=spill, spilling=spilling, kept=kept)
+        settled += settle_free(settings, chain.name, sums_folder(settings))
     return settled
 
 

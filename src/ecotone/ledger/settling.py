@@ -8,6 +8,7 @@ from ecotone.ledger.kept_sums import KeptSums
 from ecotone.ledger.left_open import joined
 from ecotone.ledger.reading import Ledger
 from ecotone.ledger.writing import LedgerBusy, LedgerWriter
+from ecotone.settings import Settings
 
 log = logging.getLogger("ecotone.ledger")
 
@@ -31,22 +32,19 @@ def settle_open(ledger: Ledger, writer: LedgerWriter, *, kept: Path | None = Non
     return len(left)
 
 
-def settle_free(
-    ledger: Ledger, name: str, *, spill: Path | None = None, spilling: bool = False, kept: Path | None = None
-) -> int:
+def settle_free(settings: Settings, name: str, kept: Path) -> int:
     """Settle what is left open in a chain unless somebody holds it; returns how many.
 
     What fails is logged, and is done at the next start: it keeps no other chain from being settled.
 
     Args:
-        spill: the second folder, as of the chain's writer.
-        spilling: whether records may go there.
         kept: folder that keeps what whole segments leave open.
     """
+    folder, spill = settings.folder("ledger"), settings.spill
     try:
-        writer = LedgerWriter(ledger.folder, name, wait=0.0, spill=spill, spilling=spilling)
+        writer = LedgerWriter(folder, name, wait=0.0, spill=spill, spilling=settings.ledger_full == "spill")
         try:
-            return settle_open(ledger, writer, kept=kept)
+            return settle_open(Ledger(folder, spill=spill), writer, kept=kept)
         finally:
             writer.close()
     except LedgerBusy:

@@ -319,11 +319,10 @@ class LedgerWriter:
         """Bring all that was written to disk; returns length and last hash that are there now."""
         with self._flushing:
             with self._lock:
-                dirty = self._dirty or bool(self._full)
-                used = self._in_use() if dirty else []
+                used = self._in_use() if self._dirty else []
                 full, self._full, self._dirty = self._full, [], False
                 head = Head(records=self._records, hash=self._hash)
-            if dirty:
+            if used:
                 self._flush_files(full, used)
         return {self._writer: head} if head.records else {}
 

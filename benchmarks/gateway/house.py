@@ -22,6 +22,9 @@ from typing import Any
 from ground import GATEWAY_CORE, LOAD_CORE, Place, free_port, process, tree
 from texts import chat
 
+from ecotone.ledger import Ledger
+from ecotone.ledger.kept_sums import KeptSums
+
 ECOTONE = Path(sys.executable).parent / "ecotone"
 ADMIN = "ect_administrator_of_this_benchmark"
 MODEL = "bench/bench"
@@ -187,9 +190,9 @@ def used_requests(made: House) -> int:
 def wait_for_sums(made: House, seconds: float = 180) -> None:
     """Until the gateway has added up the segments that it closed, which it does when the processor has time."""
     data, end = made.folder / "data", time.monotonic() + seconds
+    sums = KeptSums(Ledger(data / "ledger"), data / "gateway" / "sums")
     while time.monotonic() < end:
-        chains = [sorted(chain.glob("*.jsonl"))[:-1] for chain in (data / "ledger").glob("gw*")]
-        if all((data / "gateway" / "sums" / f"{f.parent.name}-{f.stem}").exists() for files in chains for f in files):
+        if not sums.missing():
             return
         time.sleep(1)
     raise SystemExit("the gateway did not add up the segments of its ledger")

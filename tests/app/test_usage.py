@@ -1,9 +1,13 @@
 """Usage: whoever is billed by it is billed once, for all of it, and can have it counted again."""
 
+import functools
 import hashlib
 import os
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -130,18 +134,71 @@ def test_two_servers_that_count_at_once_count_everything_once(database: Database
         while not ended.is_set():
             usage.project(rest=0)
 
-    threads = [threading.Thread(target=project, args=(usage,)) for usage in (one, other)]
-    for thread in threads:
-        thread.start()
-    for number in range(2000):
-        writer.append("settled", settled(number))
-    writer.close()
-    ended.set()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(2) as pool:
+        counting = [pool.submit(project, usage) for usage in (one, other)]
+        for number in range(2000):
+            writer.append("settled", settled(number))
+        writer.close()
+        ended.set()
+    for done in counting:
+        done.result()
     one.project(rest=0)
     assert one.total()["requests"] == 2000
     assert int(one.total()["cost"]) == 1_000_003 * sum(range(2000))
+
+
+def at_once(*calls: Callable[[], object]) -> None:
+    """Call all of them at the same moment; raises what one of them raised."""
+    start = threading.Barrier(len(calls))
+
+    def call(one: Callable[[], object]) -> None:
+        start.wait()
+        one()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        for done in [pool.submit(call, one) for one in calls]:
+            done.result()
+
+
+def test_two_servers_that_count_the_same_rows_in_another_order_do_not_wait_in_a_circle(
+    database: Database, tmp_path: Path
+) -> None:
+    """PostgreSQL ends such a circle after a second by ending one of the two."""
+    there, back = list(range(400)), list(reversed(range(400)))
+    for turn in range(3):
+        both = []
+        for name, users in (("a", there), ("b", back)):
+            folder = tmp_path / f"{name}{turn}"
+            with closing(LedgerWriter(folder, f"{name}{turn}")) as writer:
+                for number in users:
+                    writer.append("settled", settled(0, user=f"u{number:04}"))
+            both.append(tables(database, folder))
+        at_once(*(functools.partial(usage.project, rest=0) for usage in both))
+        assert both[0].total()["requests"] == 800 * (turn + 1)
+
+
+def test_two_servers_that_set_the_same_segment_apart_do_it_once(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add = Usage._add
+
+    def slowly(*how: Any, **more: Any) -> None:
+        time.sleep(0.1)
+        add(*how, **more)
+
+    with closing(LedgerWriter(tmp_path, "server", segment_bytes=20_000)) as writer:
+        for number in range(300):
+            writer.append("settled", settled(number))
+    first, *_ = segments(tmp_path / "server")
+    both = [tables(database, tmp_path) for _ in range(2)]
+    both[0].project(rest=0)
+    before = both[0].total()
+    monkeypatch.setattr(Usage, "_add", slowly)
+    at_once(*(functools.partial(usage.set_apart, first) for usage in both))
+    assert both[0].total() == before
+    first.unlink()
+    both[1].rebuild()
+    assert both[1].total() == before
 
 
 def test_a_chain_that_grows_as_fast_as_it_is_read_holds_nobody_up(

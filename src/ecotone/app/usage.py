@@ -1,10 +1,11 @@
 """Usage as operators ask for it: kept up to date from the ledger, filtered, grouped, made anew."""
 
+import contextlib
 import hashlib
 import logging
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from ecotone.app.usage_rows import COUNTED, WHO, UsagePosition, UsageRow
-from ecotone.database import Database
+from ecotone.database import Database, alone
 from ecotone.ledger import Ledger
 from ecotone.ledger.segments import segments
 from ecotone.ledger.usage import USD, Moved, Piece, Place, Sums, Who, piece, summed
@@ -107,15 +108,22 @@ class Usage:
                 records += found.records
                 for who, added in found.sums.items():
                     sums.setdefault(who, Sums()).add(added)
-            with self._database.writing() as session:
-                self._add(session, sums)
+            with self._writing() as session:
                 self._step(session, writer, int(segment.stem), Piece(begin, found.end, records, sums))
+                self._add(session, sums)
             place = found.end
             taken += records
             time.sleep(rest)
             if place.offset >= end or self._ending.is_set():
                 break
         return taken
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[Session]:
+        """One server after another: their pieces have rows in common, in another order, and would wait in a circle."""
+        with self._database.writing() as session:
+            alone(session, "usage")
+            yield session
 
     def _places(self) -> dict[tuple[str, int], Place]:
         with self._database.reading() as session:
@@ -171,7 +179,7 @@ class Usage:
         return {"records": taken, **self.total()}
 
     def _rebuild(self) -> int:
-        with self._database.writing() as session:
+        with self._writing() as session:
             session.execute(sa.delete(UsageRow).where(UsageRow.retired.is_(False)))
             session.execute(sa.delete(UsagePosition).where(UsagePosition.retired.is_(False)))
         return self._project(0.0)
@@ -186,7 +194,7 @@ class Usage:
         with self._turn:
             self._project(0.0)
             sums = _whole(segment)
-            with self._database.writing() as session:
+            with self._writing() as session:
                 row = session.get(UsagePosition, (writer, number))
                 if row is not None and row.retired:
                     return

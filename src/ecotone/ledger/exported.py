@@ -165,11 +165,12 @@ class _Check:
         if not isinstance(found, dict) or found.get("sha256") != digest or found.get("lines") != self._number - 1:
             self._bad("the file was changed or lines are missing: it has another sum than its end says")
             return
+        told = found.get("signature")
         try:
-            signature = bytes.fromhex(found.get("signature", ""))
+            signature = bytes.fromhex(told)
         except (TypeError, ValueError):
             signature = b""
-        if not self._is_signed(signature, statement(digest)):
+        if signature.hex() != told or not self._is_signed(signature, statement(digest)):  # as it was written, in lower case
             self._bad("the export was not signed by this key")
 
     def ended(self) -> None:

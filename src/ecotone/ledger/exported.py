@@ -170,7 +170,9 @@ class _Check:
             signature = bytes.fromhex(told)
         except (TypeError, ValueError):
             signature = b""
-        if signature.hex() != told or not self._is_signed(signature, statement(digest)):  # as it was written, in lower case
+        if signature.hex() != told or not self._is_signed(
+            signature, statement(digest)
+        ):  # as it was written, in lower case
             self._bad("the export was not signed by this key")
 
     def ended(self) -> None:

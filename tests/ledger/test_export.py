@@ -77,7 +77,7 @@ def test_no_byte_of_an_export_can_be_changed(tmp_path_factory: pytest.TempPathFa
 
 
 def test_a_signature_is_held_to_its_letters(tmp_path: Path) -> None:
-    """Hexadecimal digits are read in capitals too: a changed byte, which the sum before the signature does not cover."""
+    """Hexadecimal digits are read in capitals too, and the signature's are covered by no sum."""
     filled(tmp_path / "ledger", 4)
     exported(tmp_path / "ledger", tmp_path / "x.jsonl")
     whole = (tmp_path / "x.jsonl").read_bytes()

@@ -170,9 +170,8 @@ class _Check:
             signature = bytes.fromhex(told)
         except (TypeError, ValueError):
             signature = b""
-        if signature.hex() != told or not self._is_signed(
-            signature, statement(digest)
-        ):  # as it was written, in lower case
+        as_written = signature.hex() == told  # digits are read in capitals too
+        if not as_written or not self._is_signed(signature, statement(digest)):
             self._bad("the export was not signed by this key")
 
     def ended(self) -> None:

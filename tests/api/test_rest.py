@@ -286,7 +286,7 @@ def test_the_profile_is_told_once_kept_whole_and_noted(server: Running, reader: 
     assert more.json()["verdict"] == "ask_licence"
     assert httpx.get(server.url + PREFIX + "/profile").status_code == 401
     seen = httpx.get(server.url + PREFIX + "/profile", headers={"authorization": f"Bearer {reader}"})
-    assert seen.json()["profile"]["users"] == 4321
+    assert seen.json()["profile"]["users"] == 987_654_321
     assert server.http.put(PREFIX + "/profile", json={"users": -4}).status_code == 400
     assert b"profile.set" in b"".join(f.read_bytes() for f in server.data.glob("ledger/**/*") if f.is_file())
 

@@ -138,13 +138,14 @@ def test_the_hf_command_does_collections_and_webhooks(house: Running, tmp_path: 
     hf(house, tmp_path, "collections", "delete-item", slug[0], item[0])
     hf(house, tmp_path, "collections", "delete", slug[0])
     url = "https://ci.example.org/hook"
-    out = hf(house, tmp_path, "webhooks", "create", "--url", url, "--watch", "model:demo/held", "--secret", "abc")
+    of = ("--url", url, "--watch", "model:demo/held", "--secret", "sesame-of-the-hook")
+    out = hf(house, tmp_path, "webhooks", "create", *of)
     found = re.search(r"[0-9a-f]{24}", out)
     assert found is not None
     for argv in (("ls",), ("info", found[0]), ("update", found[0], "--domain", "repo"), ("disable", found[0])):
         hf(house, tmp_path, "webhooks", *argv)
     hf(house, tmp_path, "webhooks", "enable", found[0])
-    assert "abc" not in hf(house, tmp_path, "webhooks", "info", found[0], "--format", "json")
+    assert "sesame-of-the-hook" not in hf(house, tmp_path, "webhooks", "info", found[0], "--format", "json")
     hf(house, tmp_path, "webhooks", "delete", found[0], "--yes")
     assert house.told("webhook", "list") == []
 

@@ -1,7 +1,6 @@
 """`kill -9` at 25 moments drawn from a seed: what was acknowledged is there, nothing is half there, retries succeed."""
 
 import os
-import secrets
 from pathlib import Path
 
 import pytest
@@ -14,9 +13,7 @@ ROUNDS = 25
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_nothing_acknowledged_is_lost_and_nothing_is_half_there(tmp_path: Path) -> None:
-    seed = int(os.environ.get("ECOTONE_TEST_SEED") or secrets.randbelow(10**6))
-    print(f"seed {seed}; ECOTONE_TEST_SEED={seed} draws the same")
-    crashing = Crashing(tmp_path, seed)
+    crashing = Crashing(tmp_path, int(os.environ.get("ECOTONE_TEST_SEED") or 7))  # `make bench-crash` draws anew
     try:
         for _ in range(ROUNDS):
             crashing.round()

@@ -93,7 +93,7 @@ def opened(writer: LedgerWriter, **more: Any) -> str:
     found = request_id(writer.writer)
     record = {"request_id": found, "project": "shop", "face": "chat", "asked": "assistant", "route": "assistant"}
     record |= {"model": "far/gpt-4o", "backend": "far", "data_class": "personal", "stream": True}
-    record |= {"decision": {"verdict": "allow", "reasons": [{"means": "granted"}]}, "prompt_hash": "c0ffee"}
+    record |= {"decision": {"verdict": "allow", "reasons": [{"means": "granted"}]}, "prompt_hash": "hash of it"}
     writer.append("opened", record | {"caller_id": "customer-4711", "user": "ann@example.org"} | more)
     return found
 
@@ -157,11 +157,11 @@ def test_no_prompt_key_or_end_user_leaves_with_a_trace(
     tmp_path: Path, collector: Collector, writer: LedgerWriter
 ) -> None:
     exporter = exporting(tmp_path, collector)
-    found = opened(writer, key="k-1")
+    found = opened(writer, key="key of shop")
     settled(writer, found)
     collector.wait(found)
     text = str(collector.spans)
-    assert not [w for w in ("c0ffee", "customer-4711", "ann@", "k-1", "granted") if w in text]
+    assert not [w for w in ("hash of it", "customer-4711", "ann@example", "key of shop", "granted") if w in text]
     exporter.stop()
 
 
@@ -179,7 +179,7 @@ def test_every_error_is_traced_and_of_the_rest_a_share(
     assert told(collector.wait(died)[1])["error.type"] == "upstream_died"
     assert told(collector.wait("req-server-no")[0])["error.type"] == "policy_denied"
     traced = {name for name in good if collector.of(name)}
-    assert traced == {name for name in good if sampled(name, 0.2)} and 15 < len(traced) < 70
+    assert traced == {name for name in good if sampled(name, 0.2)} and 5 < len(traced) < 100
     assert bool(collector.of(gone)) == sampled(gone, 0.2)
     assert not [n for n in good if sampled(n, 0.1) and not sampled(n, 0.2)], "who is in a share is in every larger one"
     exporter.stop()

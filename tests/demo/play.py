@@ -96,7 +96,7 @@ def clients() -> Path:
 
 
 def start(stage: Stage) -> subprocess.Popen[bytes]:
-    port = free_port()
+    port = int(os.environ.get("DEMO_PORT") or free_port())
     url = f"http://127.0.0.1:{port}"
     stage.env |= {
         "ECOTONE_DATA": str(stage.folder / "data"),

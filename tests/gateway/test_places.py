@@ -334,11 +334,11 @@ def test_the_organisations_profile_answers_at_the_gateway_and_a_project_s_own_fi
     serve(place, "demo/Llama-shop", publish(place, "demo/Llama-shop", "llama3.1"))
     untold = refused(lambda: asked(place, key, "demo/Llama-shop")).message
     assert "monthly users of your organisation in 2024-06 (org.mau_at.2024-06; `ecotone profile set --mau" in untold
-    place.policy.set_profile(Profile(mau_at={"2024-06": 12_345}), actor=SYSTEM)
+    place.policy.set_profile(Profile(mau_at={"2024-06": 123_456_789}), actor=SYSTEM)
     snapshot = place.builder.build()
     assert asked(place, key, "demo/Llama-shop").candidates[0].ruling.verdict is Verdict.ALLOW_WITH_DUTIES
     assert refused(lambda: asked(place, crowd, "demo/Llama-shop")).ecotone["verdict"] == Verdict.ASK_LICENCE
-    assert b"12345" not in msgspec.json.encode(snapshot.rulings), "figures of the profile are not handed on"
+    assert b"123456789" not in msgspec.json.encode(snapshot.rulings), "figures of the profile are not handed on"
 
 
 def test_a_change_that_found_no_room_on_the_disk_is_in_force_once_there_is(

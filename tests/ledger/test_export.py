@@ -76,6 +76,17 @@ def test_no_byte_of_an_export_can_be_changed(tmp_path_factory: pytest.TempPathFa
     assert not verify_export(folder / "x.jsonl", KEY).ok
 
 
+def test_a_signature_is_held_to_its_letters(tmp_path: Path) -> None:
+    """Hexadecimal digits are read in capitals too, and the signature's are covered by no sum."""
+    filled(tmp_path / "ledger", 4)
+    exported(tmp_path / "ledger", tmp_path / "x.jsonl")
+    whole = (tmp_path / "x.jsonl").read_bytes()
+    head, name, signature = whole.rpartition(b'"signature":"')
+    for changed in (signature.upper(), b" " + signature):
+        (tmp_path / "x.jsonl").write_bytes(head + name + changed)
+        assert not verify_export(tmp_path / "x.jsonl", KEY).ok, changed
+
+
 def test_an_export_that_was_cut_or_lacks_a_record_does_not_hold(tmp_path: Path) -> None:
     filled(tmp_path / "ledger", 4)
     exported(tmp_path / "ledger", tmp_path / "x.jsonl")

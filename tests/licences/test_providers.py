@@ -30,6 +30,14 @@ def test_t31_outputs_come_under_the_terms_of_their_days(
     assert terms_of_outputs(KB, provider=provider, terms=None, since=since, until=until) == expected
 
 
+def test_outputs_made_until_now_come_under_the_terms_in_force_on_the_day_of_every_other_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Which is that of UTC, wherever the machine stands."""
+    monkeypatch.setattr("ecotone.licences.providers.today", lambda: date(2023, 6, 1))
+    assert terms_of_outputs(KB, provider="openai", terms=None, since=date(2023, 5, 1), until=None) == (OLD,)
+
+
 def test_terms_by_name_win_and_a_family_is_read_by_its_days() -> None:
     day = date(2023, 5, 1)
     assert terms_of_outputs(KB, provider="xai", terms=NOW, since=day, until=day) == (NOW,)

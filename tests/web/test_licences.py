@@ -167,10 +167,10 @@ def test_the_profile_is_told_on_its_page_and_every_month_is_asked(server: Simple
 
 
 def test_figures_of_the_profile_stand_on_no_page_for_visitors(server: SimpleNamespace) -> None:
-    server.services.policy.set_profile(Profile(mau_at={"2024-06": 987_654}, revenue=123_987_654), actor=SYSTEM)
+    server.services.policy.set_profile(Profile(mau_at={"2024-06": 87_654_321}, revenue=12_387_654_321), actor=SYSTEM)
     try:
         html = text(server, "/meta-llama/Llama-3.1-8B?mode=serve_api&purpose=commercial")
         assert "org.mau_at.2024-06" in html and "From the organisation's profile" in html
-        assert "987654" not in html and "verdict-allow_with_duties" in html.split('id="answer"')[1]
+        assert "87654321" not in html and "verdict-allow_with_duties" in html.split('id="answer"')[1]
     finally:
         server.services.policy.set_profile(Profile(), actor=SYSTEM)

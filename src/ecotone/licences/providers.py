@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 
+from ecotone.licences.decision import today
 from ecotone.licences.entries import Entry, KnowledgeBase
 
 UNKNOWN = ("unknown",)
@@ -44,7 +45,7 @@ def is_provider(name: str) -> bool:
 def _in_force(entry: Entry, since: date | None, until: date | None) -> bool:
     began, ended = entry.effective.since, entry.effective.until
     first = since.isoformat() if since is not None else ""
-    last = (until or date.today()).isoformat()
+    last = (until or today()).isoformat()
     return (began is None or began <= last) and (ended is None or ended >= first)
 
 

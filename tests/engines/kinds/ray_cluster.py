@@ -10,7 +10,6 @@ import secrets
 import select
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,17 +17,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
-def free_port() -> int:
-    """Below those that the system gives to whoever connects."""
-    while True:
-        with socket.socket() as found, contextlib.suppress(OSError):
-            found.bind(("127.0.0.1", port := secrets.SystemRandom().randrange(10_240, 32_768)))
-            return port
-
-
 @contextlib.contextmanager
 def cluster(folder: Path) -> Iterator[dict[str, str]]:
     """The variables by which a server finds it."""
+    from tests.running import free_port  # not for the holder, which runs this file alone
+
     token = folder / "token"
     token.write_text(secrets.token_hex(32))
     token.chmod(0o600)

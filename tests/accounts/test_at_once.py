@@ -6,11 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
-from ecotone.accounts import SYSTEM, Accounts, Actor, Bounds, DeviceLogins, KeyTerms, devices, keys, services
+from ecotone.accounts import SYSTEM, Accounts, Actor, Bounds, DeviceLogins, KeyTerms, devices, keys, services, users
+from ecotone.accounts.models import OldSecretRow, RefreshRow, TokenRow
 from ecotone.database import Database
 from ecotone.settings import Settings
 from ecotone.vocabulary import Conflict, Mode, Purpose, Role
+from tests.interleaving import overlapping, while_held
 
 
 @pytest.fixture
@@ -107,3 +111,18 @@ def test_an_owner_gives_no_model_back_that_an_administrator_takes_from_a_key_in_
     meanwhile.end()
     assert meanwhile.raised is None
     assert accounts.key(key.id).terms.models == ("far/a",)
+
+
+def test_a_token_that_was_revoked_while_its_renewal_waited_is_not_renewed(
+    accounts: Accounts, database: Database
+) -> None:
+    """The renewal has read the token before it waits for whoever revokes it."""
+    logins = DeviceLogins(database)
+    info, token = accounts.create_token("ann", Role.WRITE)
+    first = logins.fetch(logged_in(accounts, logins, token))
+
+    def revoke(session: Session) -> None:
+        users.revoke(session, session.get_one(TokenRow, info.id))
+
+    assert while_held(database, revoke, lambda: logins.refresh(first.refresh_token)) == "invalid_grant"
+    assert [one.id for one in accounts.tokens("ann") if one.revoked is None] == []

@@ -267,7 +267,7 @@ def _held(session: Session, token_id: str) -> TokenRow | None:
     token = session.get(TokenRow, token_id)
     if token is not None and token.allowed_with is not None:
         session.get(TokenRow, token.allowed_with, with_for_update=True)
-    return session.get(TokenRow, token_id, with_for_update=True)
+    return session.get(TokenRow, token_id, with_for_update=True, populate_existing=True)
 
 
 def _may_renew(row: RefreshRow, token: TokenRow, now: datetime) -> bool:

@@ -1,7 +1,9 @@
 """Two act in one moment: what one takes away the other does not give, on either database."""
 
+import functools
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ecotone.accounts import SYSTEM, Accounts, Actor, Bounds, DeviceLogins, KeyTerms, devices, keys, services, users
-from ecotone.accounts.models import OldSecretRow, RefreshRow, TokenRow
+from ecotone.accounts.models import ProjectRow, RefreshRow, TokenRow
 from ecotone.database import Database
 from ecotone.settings import Settings
 from ecotone.vocabulary import Conflict, Mode, Purpose, Role
@@ -126,3 +128,70 @@ def test_a_token_that_was_revoked_while_its_renewal_waited_is_not_renewed(
 
     assert while_held(database, revoke, lambda: logins.refresh(first.refresh_token)) == "invalid_grant"
     assert [one.id for one in accounts.tokens("ann") if one.revoked is None] == []
+
+
+def shop(accounts: Accounts) -> None:
+    accounts.create_project("shop", mode=Mode.SERVE_API, purpose=Purpose.COMMERCIAL, actor=SYSTEM)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("make a key", "project_not_found"),
+        ("set it", "project_not_found"),
+        ("revoke a key", "key_not_found"),
+        ("take a key over", "key_not_found"),
+    ],
+)
+def test_who_changes_a_project_or_its_keys_that_go_in_this_moment_is_told_that_they_are_gone(
+    accounts: Accounts, database: Database, name: str, said: str
+) -> None:
+    shop(accounts)
+    key = accounts.create_key("shop", actor=SYSTEM)[0].id
+    acts: dict[str, Callable[[], object]] = {
+        "make a key": lambda: accounts.create_key("shop", actor=SYSTEM),
+        "set it": lambda: accounts.set_project("shop", mode=Mode.RUN, purpose=Purpose.COMMERCIAL, actor=SYSTEM),
+        "revoke a key": lambda: accounts.revoke_key(key, actor=SYSTEM),
+        "take a key over": lambda: accounts.adopt_key(key, actor=SYSTEM),
+    }
+
+    def remove(session: Session) -> None:
+        session.execute(sa.delete(ProjectRow).where(ProjectRow.name == "shop"))
+
+    assert while_held(database, remove, acts[name]) == said
+
+
+def test_a_secret_that_is_imported_twice_at_once_is_refused_the_second_time(
+    accounts: Accounts, database: Database
+) -> None:
+    shop(accounts)
+
+    def take() -> object:
+        return accounts.create_key("shop", actor=SYSTEM, sha256="ab" * 32)
+
+    assert overlapping(database, take, take, behind="from old_secrets") == ["done", "conflict"]
+
+
+def test_a_key_that_is_revoked_twice_at_once_ended_the_first_time(accounts: Accounts, database: Database) -> None:
+    shop(accounts)
+    key = accounts.create_key("shop", actor=SYSTEM)[0].id
+    ended: list[Any] = []
+
+    def revoke() -> None:
+        ended.append(accounts.revoke_key(key, actor=SYSTEM).revoked)
+
+    overlapping(database, revoke, revoke, behind="from projects")
+    assert ended[0] == ended[1] == accounts.key(key).revoked
+
+
+def test_a_renewal_that_sweeps_and_one_that_comes_too_late_do_not_wait_in_a_circle(
+    accounts: Accounts, database: Database
+) -> None:
+    """The late one holds what the other would sweep away, and wants the token that both came of."""
+    logins = DeviceLogins(database)
+    _, token = accounts.create_token("ann", Role.WRITE)
+    late, good = (logins.fetch(logged_in(accounts, logins, token)).refresh_token for _ in range(2))
+    with database.writing() as session:
+        session.get_one(RefreshRow, users.secret_hash(late)).expires -= timedelta(days=400)
+    acts = (functools.partial(logins.refresh, late), functools.partial(logins.refresh, good))
+    assert overlapping(database, *acts, behind="from refresh_tokens for update") == ["invalid_grant", "done"]

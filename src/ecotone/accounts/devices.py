@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from ecotone.accounts.actors import Actor
 from ecotone.accounts.models import DeviceLoginRow, RefreshRow, TokenRow
 from ecotone.accounts.users import is_living, revoke, roles_up_to, secret_hash, token_row
-from ecotone.database import Database, utc_now
+from ecotone.database import Database, sweep, utc_now
 from ecotone.vocabulary import EcotoneError, Forbidden, Invalid, NotFound, Role, Unavailable
 
 CODE_SECONDS = 900
@@ -254,7 +254,7 @@ def _issue(
     session.add(row)
     session.flush()
     kept = min(filter(None, (now + timedelta(days=REFRESH_DAYS), until)))
-    session.execute(sa.delete(RefreshRow).where(RefreshRow.expires < now))
+    sweep(session, RefreshRow, RefreshRow.expires < now)
     session.add(
         RefreshRow(hash=secret_hash(refresh), token_id=row.id, expires=kept, until=until, used=None, followed_by=None)
     )

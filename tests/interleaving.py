@@ -10,8 +10,26 @@ from ecotone.database import Database
 from ecotone.vocabulary import EcotoneError
 
 PATIENCE = 90
-BLOCKED_SECONDS = 1.0
-"""How long one that goes on is given before it is taken to wait for the one that was stopped."""
+_SQLITE_SECONDS = 0.5
+_LOOK_SECONDS = 0.05
+_WAITING = """
+select exists (
+    select from pg_locks join pg_stat_activity using (pid) where not granted and datname = current_database()
+)
+"""
+
+
+def _until_ended_or_waiting(database: Database, ended: threading.Event) -> None:
+    """Until an act has ended, or waits for what another transaction has; on SQLite no longer than a moment."""
+    if database.is_sqlite:
+        ended.wait(_SQLITE_SECONDS)
+        return
+    for _ in range(int(PATIENCE / _LOOK_SECONDS)):
+        if ended.wait(_LOOK_SECONDS):
+            return
+        with database.engine.connect() as connection:
+            if connection.scalar(sa.text(_WAITING)):
+                return
 
 
 def overlapping(
@@ -19,7 +37,7 @@ def overlapping(
 ) -> list[str]:
     """What two acts came to: `done`, the code of a known failure, or another one's text.
 
-    The first is stopped behind its first statement that holds all the words of `behind`, the second begins then, and the
+    The first is stopped behind its first statement that has all the words of `behind`, the second begins then, and the
     first goes on when the second has ended or waits for it. SQLite has one writer at a time, who is not stopped long.
     """
     told: dict[str, str] = {}
@@ -41,7 +59,7 @@ def overlapping(
         here = threading.current_thread() is threads[0] and not reached.is_set()
         if here and all(word in statement.lower() for word in words):
             reached.set()
-            passed.wait(BLOCKED_SECONDS)
+            _until_ended_or_waiting(database, passed)
 
     sa.event.listen(database.engine, "after_cursor_execute", stop)
     try:
@@ -59,6 +77,7 @@ def overlapping(
 def while_held(database: Database, hold: Callable[[Any], object], act: Callable[[], object]) -> str:
     """What an act came to that began while a transaction had done something and not ended yet; as `overlapping`."""
     told: list[str] = []
+    ended = threading.Event()
 
     def run() -> None:
         try:
@@ -66,13 +85,14 @@ def while_held(database: Database, hold: Callable[[Any], object], act: Callable[
             told.append("done")
         except Exception as error:
             told.append(error.code if isinstance(error, EcotoneError) else repr(error))
+        ended.set()
 
     thread = threading.Thread(target=run)
     with database.writing() as session:
         hold(session)
         session.flush()
         thread.start()
-        thread.join(BLOCKED_SECONDS)
+        _until_ended_or_waiting(database, ended)
     thread.join(PATIENCE)
     assert not thread.is_alive()
     return told[0]

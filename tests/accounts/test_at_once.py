@@ -195,3 +195,8 @@ def test_a_renewal_that_sweeps_and_one_that_comes_too_late_do_not_wait_in_a_circ
         session.get_one(RefreshRow, users.secret_hash(late)).expires -= timedelta(days=400)
     acts = (functools.partial(logins.refresh, late), functools.partial(logins.refresh, good))
     assert overlapping(database, *acts, behind="from refresh_tokens for update") == ["invalid_grant", "done"]
+
+
+def test_two_servers_that_start_at_once_make_one_administrator(accounts: Accounts, database: Database) -> None:
+    assert overlapping(database, *[accounts.ensure_admin] * 2, behind="from projects") == ["done", "done"]
+    assert [info.user for info in accounts.tokens()] == ["admin"]

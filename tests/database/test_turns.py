@@ -78,12 +78,17 @@ def acts(house: SimpleNamespace) -> dict[str, tuple[Act, Act]]:
         limits.set(scope, Allowance(requests=9), actor=SYSTEM)
     old = house.policy.add_rule(RuleKind.BLOCK, "team/one", "no", actor=SYSTEM)
 
+    keyed = BACKEND | {"key_env": "OPENAI_API_KEY"}
+
     def lower(scope: str) -> Act:
         return lambda: limits.set(scope, Allowance(requests=1), actor=SYSTEM)
 
     return {
         "route that goes": (lambda: routes.set("old", ("team/other",), actor=SYSTEM), lambda: routes.remove("old")),
-        "backend that goes": (lambda: backends.set("old", **(BACKEND | {"key_env": "OPENAI_API_KEY"})), lambda: backends.remove("old")),
+        "backend that goes": (
+            lambda: backends.set("old", **keyed),
+            lambda: backends.remove("old"),
+        ),
         "limits that go": (lower("backend:old"), lambda: limits.remove("backend:old", actor=SYSTEM)),
         "limits with their backend": (lower("backend:old"), lambda: backends.remove("old")),
         "limits with their project": (lower("project:old"), lambda: accounts.remove_project("old")),

@@ -17,8 +17,8 @@ STAYS: Final[dict[str, Any]] = {"read": True, "key_share": True}
 
 
 def alone(session: Session, what: str) -> None:
-    """From here to the end of the transaction no other one passes here with the same word: where there may be no row yet
-    that could be held.
+    """From here to the end of the transaction no other one passes here with the same word. For where there may be no
+    row yet that could be held.
 
     So two who make the same thing at once are told the same as if one had come a second later. On SQLite writers come
     one after another anyway.

@@ -238,7 +238,8 @@ class Collector:
     def _next_epoch(self, session: Session, tenant: str) -> None:
         insert = sqlite.insert if self._database.is_sqlite else postgresql.insert
         first = insert(EpochRow).values(tenant=tenant, epoch=1)
-        session.execute(first.on_conflict_do_update(index_elements=[EpochRow.tenant], set_={"epoch": EpochRow.epoch + 1}))
+        more = {"epoch": EpochRow.epoch + 1}
+        session.execute(first.on_conflict_do_update(index_elements=[EpochRow.tenant], set_=more))
 
     # -- objects without any name ------------------------------------------------------------------------------------
     def _sweep_objects(self, kind: str) -> None:

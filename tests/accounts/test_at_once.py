@@ -200,3 +200,11 @@ def test_a_renewal_that_sweeps_and_one_that_comes_too_late_do_not_wait_in_a_circ
 def test_two_servers_that_start_at_once_make_one_administrator(accounts: Accounts, database: Database) -> None:
     assert overlapping(database, *[accounts.ensure_admin] * 2, behind="from projects") == ["done", "done"]
     assert [info.user for info in accounts.tokens()] == ["admin"]
+
+
+def test_no_more_logins_wait_that_begin_at_once_than_one_after_another(
+    accounts: Accounts, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "MOST_WAITING_OF_ONE", 1)
+    begin = functools.partial(DeviceLogins(database).begin, "a terminal", client="192.0.2.1")
+    assert overlapping(database, begin, begin, behind="count from device_logins like") == ["done", "unavailable"]

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ecotone.accounts import SYSTEM
-from ecotone.catalog import Model
+from ecotone.catalog import Model, collections
 from ecotone.catalog.living import Kept, Living
 from ecotone.catalog.models import CollectionItemRow, EdgeRow, ModelRow, ObjectRow
 from ecotone.database import HELD
@@ -125,3 +125,11 @@ def test_a_place_is_changed_while_the_collection_that_stands_there_is_deleted(
     acts = {"move": lambda: change(last.id, position=0), "note": lambda: change(first.id, note="see")}
     said = while_held(house.database, delete, acts[act])
     assert said == {"move": "done", "note": "item_not_found"}[act]
+
+
+def test_a_user_makes_no_more_collections_at_once_than_one_after_another(
+    house: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collections, "MOST_OF_ONE", 1)
+    acts = [functools.partial(house.catalog.create_collection, "team", title, actor=SYSTEM) for title in ("one", "two")]
+    assert overlapping(house.database, *acts, behind="count from collections") == ["done", "conflict"]

@@ -116,3 +116,12 @@ def test_what_is_left_out_at_once_is_counted_each_time(
     acts = (functools.partial(create, "team/one"), functools.partial(create, "team/two"))
     assert overlapping(hooked.database, *acts, behind="from webhooks") == ["done", "done"]
     assert hooked.webhooks.webhook(hooked.id, actor=ANN).left_out == 2
+
+
+def test_a_user_makes_no_more_webhooks_at_once_than_one_after_another(
+    hooked: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks_module, "MOST_OF_A_USER", 2)
+    watched = [Watched("org", "team")]
+    create = functools.partial(hooked.webhooks.create, "https://ci.example.com", watched, ["repo"], actor=ANN)
+    assert overlapping(hooked.database, create, create, behind="count from webhooks") == ["done", "conflict"]

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from ecotone.accounts.actors import Actor
 from ecotone.accounts.models import DeviceLoginRow, RefreshRow, TokenRow
 from ecotone.accounts.users import is_living, revoke, roles_up_to, secret_hash, token_row
-from ecotone.database import Database, sweep, utc_now
+from ecotone.database import Database, alone, sweep, utc_now
 from ecotone.vocabulary import EcotoneError, Forbidden, Invalid, NotFound, Role, Unavailable
 
 CODE_SECONDS = 900
@@ -98,6 +98,7 @@ class DeviceLogins:
             approved_with=None,
         )
         with self._database.writing() as session:
+            alone(session, "device logins")
             session.execute(sa.delete(DeviceLoginRow).where(DeviceLoginRow.expires < now - timedelta(hours=1)))
             waiting = sa.select(sa.func.count()).select_from(DeviceLoginRow).where(DeviceLoginRow.expires > now)
             of_one = waiting.where(DeviceLoginRow.asked_from.endswith(f", {client[:60]}", autoescape=True))

@@ -231,6 +231,7 @@ class Collections(Repositories):
         same = mine.where(CollectionRow.title_folded == row.title_folded)
         try:
             with self._database.writing() as session:
+                alone(session, f"collections of {actor.name}")
                 self._check_new(session, namespace, actor)
                 if (found := session.scalar(same)) is not None:
                     raise CollectionExists(_slug(found))

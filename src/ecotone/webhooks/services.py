@@ -16,7 +16,7 @@ from ecotone.accounts import Actor, user_today
 from ecotone.catalog import Event
 from ecotone.catalog.names import is_name, key_of
 from ecotone.catalog.part import visible
-from ecotone.database import STAYS, Database, utc_now
+from ecotone.database import STAYS, Database, alone, utc_now
 from ecotone.settings import Settings
 from ecotone.vocabulary import Conflict, Forbidden, Invalid, Unauthenticated
 from ecotone.webhooks.entities import DOMAINS, KINDS, MASK, Delivery, Parcel, State, Watched, Webhook
@@ -92,6 +92,7 @@ class Webhooks:
         if not watches:
             raise Invalid("Nothing is watched; name at least one repository, user or org.", param="watched")
         with self._database.writing() as session:
+            alone(session, f"webhooks of {actor.name}")
             count = sa.select(sa.func.count()).where(WebhookRow.user == actor.name)
             if (session.scalar(count) or 0) >= MOST_OF_A_USER:
                 raise Conflict(f"You have {MOST_OF_A_USER} webhooks, the most that one user may have.")

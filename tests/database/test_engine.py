@@ -1,5 +1,8 @@
 """The database: what was committed stays, what failed is gone, writers wait for each other."""
 
+import functools
+import subprocess
+import sys
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,7 +11,8 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from ecotone.database import Base, Database, DatabaseFull, utc_now
+from ecotone.database import Base, Database, DatabaseFull, sweep, utc_now
+from tests.interleaving import overlapping
 
 
 class CounterRow(Base):
@@ -104,3 +108,53 @@ def test_a_full_disk_is_said_and_nothing_is_half_kept(tmp_path: Path) -> None:
     with database.reading() as session:
         assert session.get(CounterRow, n) is None and session.get(CounterRow, n - 1) is not None
     database.dispose()
+
+
+def test_two_that_wait_for_each_other_are_told_so_and_one_of_them_is_done(database: Database) -> None:
+    """On SQLite one comes after the other. No transaction of ours should; where one does, another try may succeed."""
+    with database.writing() as session:
+        session.add_all(CounterRow(id=n, value=0, at=utc_now()) for n in (1, 2))
+
+    def add(*rows: int) -> None:
+        with database.writing() as session:
+            for row in rows:
+                mine = sa.update(CounterRow).where(CounterRow.id == row)
+                session.execute(mine.values(value=CounterRow.value + 1))
+
+    acts = (functools.partial(add, 1, 2), functools.partial(add, 2, 1))
+    told = overlapping(database, *acts, behind="update test_counters")
+    assert sorted(told) == (["done", "done"] if database.is_sqlite else ["database_busy", "done"])
+    with database.reading() as session:
+        assert set(session.scalars(sa.select(CounterRow.value))) == {told.count("done")}
+
+
+def test_what_is_over_is_swept_past_what_somebody_holds(database: Database) -> None:
+    with database.writing() as session:
+        session.add_all(CounterRow(id=n, value=n, at=utc_now()) for n in range(4))
+
+    def clear() -> None:
+        with database.writing() as session:
+            sweep(session, CounterRow, CounterRow.value > 0)
+
+    with database.writing() as session:
+        session.execute(sa.select(CounterRow.id).where(CounterRow.id == 2).with_for_update())
+        if not database.is_sqlite:  # which would wait for this transaction
+            clear()
+            assert session.scalars(sa.select(CounterRow.id).order_by(CounterRow.id)).all() == [0, 2]
+    clear()
+    with database.reading() as session:
+        assert session.scalars(sa.select(CounterRow.id)).all() == [0]
+
+
+def test_servers_that_start_at_once_on_an_empty_database_migrate_it_once(database: Database) -> None:
+    if database.is_sqlite:
+        pytest.skip("several servers share PostgreSQL; SQLite has the supervisor's")
+    Base.metadata.drop_all(database.engine)
+    url = database.url.render_as_string(hide_password=False)
+    program = f"from ecotone.database import Database; Database({url!r}).migrate()"
+
+    def other() -> None:
+        subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+
+    assert overlapping(database, database.migrate, other, behind="create table alembic_version") == ["done", "done"]
+    assert database.at_head()

@@ -70,7 +70,29 @@ def acts(house: SimpleNamespace) -> dict[str, tuple[Act, Act]]:
     def rule(value: str) -> object:
         return house.policy.add_rule(RuleKind.POSITION, "nc_internal", "so read", actor=SYSTEM, value=value)
 
+    accounts.on_project_removed(limits.forget_project)
+    accounts.create_project("old", **use)
+    routes.set("old", ("team/one",), actor=SYSTEM)
+    backends.add("old", **BACKEND)
+    for scope in ("backend:old", "project:old"):
+        limits.set(scope, Allowance(requests=9), actor=SYSTEM)
+    old = house.policy.add_rule(RuleKind.BLOCK, "team/one", "no", actor=SYSTEM)
+
+    keyed = BACKEND | {"key_env": "OPENAI_API_KEY"}
+
+    def lower(scope: str) -> Act:
+        return lambda: limits.set(scope, Allowance(requests=1), actor=SYSTEM)
+
     return {
+        "route that goes": (lambda: routes.set("old", ("team/other",), actor=SYSTEM), lambda: routes.remove("old")),
+        "backend that goes": (
+            lambda: backends.set("old", **keyed),
+            lambda: backends.remove("old"),
+        ),
+        "limits that go": (lower("backend:old"), lambda: limits.remove("backend:old", actor=SYSTEM)),
+        "limits with their backend": (lower("backend:old"), lambda: backends.remove("old")),
+        "limits with their project": (lower("project:old"), lambda: accounts.remove_project("old")),
+        "rule that goes": (lambda: house.policy.remove_rule(old.id), lambda: house.policy.remove_rule(old.id)),
         "project": (lambda: accounts.create_project("shop", **use), lambda: accounts.create_project("shop", **use)),
         "profile": (
             lambda: accounts.set_profile(Profile(users=1), actor=SYSTEM),
@@ -102,6 +124,12 @@ def acts(house: SimpleNamespace) -> dict[str, tuple[Act, Act]]:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
+        ("route that goes", "done"),
+        ("backend that goes", "done"),
+        ("limits that go", "done"),
+        ("limits with their backend", "done"),
+        ("limits with their project", "done"),
+        ("rule that goes", "rule_not_found"),
         ("project", "project_exists"),
         ("profile", "done"),
         ("backend", "backend_exists"),

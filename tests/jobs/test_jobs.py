@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
 
 from ecotone.accounts import SYSTEM, Actor
 from ecotone.database import Database
@@ -19,6 +20,7 @@ from ecotone.jobs.errors import JobCancelled, JobStandsAside
 from ecotone.jobs.models import JobRow
 from ecotone.settings import Settings
 from ecotone.vocabulary import Conflict, Forbidden, Invalid, JobState, Role
+from tests.interleaving import while_held
 
 Until = Callable[..., None]
 
@@ -411,3 +413,16 @@ def test_a_server_that_ends_does_not_wait_for_a_database_that_is_away(
     assert tried.wait(90)
     jobs.stop(90)
     assert not any(thread.is_alive() for thread in threads)
+
+
+def test_a_job_that_is_cancelled_in_the_moment_in_which_it_would_begin_does_not(jobs: Jobs, database: Database) -> None:
+    """Two servers overlap at a restart; the other one cancelled it."""
+    jobs.register("sum", child)
+    job = jobs.submit("sum", {"part": "add", "numbers": [20, 22]}, "ada")
+    begun: list[JobContext | None] = []
+
+    def cancel(session: Session) -> None:
+        session.get_one(JobRow, job.id).state = JobState.CANCELLED
+
+    assert while_held(database, cancel, lambda: begun.append(jobs._begin(job.id))) == "done"
+    assert begun == [None] and jobs.get(job.id).state == JobState.CANCELLED

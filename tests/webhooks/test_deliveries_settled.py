@@ -1,14 +1,25 @@
-"""A webhook is changed while a delivery of it is settled."""
+"""A webhook is changed or deleted while something is told to it, or a delivery of it is settled."""
 
+import functools
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
+from ecotone.accounts import SYSTEM, Accounts, Actor
 from ecotone.database import Database, utc_now
 from ecotone.settings import Settings
-from ecotone.webhooks import Targets, Webhooks
+from ecotone.vocabulary import Role
+from ecotone.webhooks import Targets, Watched, Webhooks
+from ecotone.webhooks import services as webhooks_module
 from ecotone.webhooks.models import DeliveryRow, WebhookRow
+from tests.interleaving import overlapping, while_held
+
+ANN = Actor("user", "ann", Role.WRITE)
 
 
 def test_a_webhook_that_is_disabled_and_a_delivery_that_is_settled_wait_for_each_other_in_one_order(
@@ -46,3 +57,71 @@ def test_a_webhook_that_is_disabled_and_a_delivery_that_is_settled_wait_for_each
     with database.reading() as session:
         row = session.scalars(sa.select(DeliveryRow)).one()
     assert (row.state, row.attempts) == ("delivered", 1)
+
+
+@pytest.fixture
+def hooked(house: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A house with a webhook of ann's on everything in `team`."""
+    monkeypatch.setattr(Targets, "check_url", lambda *_: None)
+    webhooks = Webhooks(house.database, house.settings, Targets())
+    Accounts(house.database, house.settings).create_token("ann", Role.WRITE)
+    made = webhooks.create("https://ci.example.com", [Watched("org", "team")], ["repo"], actor=ANN)
+    house.catalog.events.listen(webhooks.enqueue)
+    return SimpleNamespace(house=house, database=house.database, webhooks=webhooks, id=made.id)
+
+
+def delete(session: Session) -> None:
+    session.execute(sa.delete(WebhookRow))
+
+
+def test_what_is_told_to_a_webhook_that_is_deleted_in_this_moment_succeeds(hooked: SimpleNamespace) -> None:
+    def change() -> None:
+        hooked.house.catalog.create("team/one", private=False, actor=SYSTEM)
+
+    assert while_held(hooked.database, delete, change) == "done"
+
+
+@pytest.mark.parametrize("act", ["update", "set_disabled"])
+def test_who_changes_a_webhook_that_is_deleted_in_this_moment_is_told_that_it_is_gone(
+    hooked: SimpleNamespace, act: str
+) -> None:
+    webhooks = hooked.webhooks
+    acts: dict[str, Callable[[], object]] = {
+        "update": lambda: webhooks.update(hooked.id, actor=ANN, url="https://new.example.com"),
+        "set_disabled": lambda: webhooks.set_disabled(hooked.id, True, actor=ANN),
+    }
+    assert while_held(hooked.database, delete, acts[act]) == "webhook_not_found"
+
+
+def test_a_webhook_that_is_deleted_twice_at_once_is_gone_the_second_time(hooked: SimpleNamespace) -> None:
+    remove = functools.partial(hooked.webhooks.delete, hooked.id, actor=ANN)
+    assert overlapping(hooked.database, remove, remove, behind="from webhooks") == ["done", "webhook_not_found"]
+
+
+def test_a_delivery_that_is_given_up_while_its_webhook_is_deleted_is_not_made(hooked: SimpleNamespace) -> None:
+    hooked.house.catalog.create("team/one", private=False, actor=SYSTEM)
+    (parcel,), _ = hooked.webhooks.due()
+    with hooked.database.writing() as session:
+        session.execute(sa.update(WebhookRow).values(disabled=True))
+    made: list[bool] = []
+    assert while_held(hooked.database, delete, lambda: made.append(hooked.webhooks.may_send(parcel))) == "done"
+    assert made == [False]
+
+
+def test_what_is_left_out_at_once_is_counted_each_time(
+    hooked: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks_module, "MOST_A_DAY", 0)
+    create = functools.partial(hooked.house.catalog.create, private=False, actor=SYSTEM)
+    acts = (functools.partial(create, "team/one"), functools.partial(create, "team/two"))
+    assert overlapping(hooked.database, *acts, behind="from webhooks") == ["done", "done"]
+    assert hooked.webhooks.webhook(hooked.id, actor=ANN).left_out == 2
+
+
+def test_a_user_makes_no_more_webhooks_at_once_than_one_after_another(
+    hooked: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks_module, "MOST_OF_A_USER", 2)
+    watched = [Watched("org", "team")]
+    create = functools.partial(hooked.webhooks.create, "https://ci.example.com", watched, ["repo"], actor=ANN)
+    assert overlapping(hooked.database, create, create, behind="count from webhooks") == ["done", "conflict"]

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from ecotone.accounts.actors import Actor
 from ecotone.accounts.models import DeviceLoginRow, RefreshRow, TokenRow
 from ecotone.accounts.users import is_living, revoke, roles_up_to, secret_hash, token_row
-from ecotone.database import Database, utc_now
+from ecotone.database import Database, alone, sweep, utc_now
 from ecotone.vocabulary import EcotoneError, Forbidden, Invalid, NotFound, Role, Unavailable
 
 CODE_SECONDS = 900
@@ -98,6 +98,7 @@ class DeviceLogins:
             approved_with=None,
         )
         with self._database.writing() as session:
+            alone(session, "device logins")
             session.execute(sa.delete(DeviceLoginRow).where(DeviceLoginRow.expires < now - timedelta(hours=1)))
             waiting = sa.select(sa.func.count()).select_from(DeviceLoginRow).where(DeviceLoginRow.expires > now)
             of_one = waiting.where(DeviceLoginRow.asked_from.endswith(f", {client[:60]}", autoescape=True))
@@ -254,7 +255,7 @@ def _issue(
     session.add(row)
     session.flush()
     kept = min(filter(None, (now + timedelta(days=REFRESH_DAYS), until)))
-    session.execute(sa.delete(RefreshRow).where(RefreshRow.expires < now))
+    sweep(session, RefreshRow, RefreshRow.expires < now)
     session.add(
         RefreshRow(hash=secret_hash(refresh), token_id=row.id, expires=kept, until=until, used=None, followed_by=None)
     )
@@ -267,7 +268,7 @@ def _held(session: Session, token_id: str) -> TokenRow | None:
     token = session.get(TokenRow, token_id)
     if token is not None and token.allowed_with is not None:
         session.get(TokenRow, token.allowed_with, with_for_update=True)
-    return session.get(TokenRow, token_id, with_for_update=True)
+    return session.get(TokenRow, token_id, with_for_update=True, populate_existing=True)
 
 
 def _may_renew(row: RefreshRow, token: TokenRow, now: datetime) -> bool:

@@ -29,7 +29,7 @@ from ecotone.accounts.patterns import (
 from ecotone.accounts.projects import checked_tags
 from ecotone.accounts.rights import ADMINISTRATOR, check_fields, standing, vouchers, vouches
 from ecotone.accounts.users import bears, secret_hash
-from ecotone.database import Database, utc_now
+from ecotone.database import STAYS, Database, alone, sweep, utc_now
 from ecotone.vocabulary import Conflict, Forbidden, Invalid
 
 MOST_OVERLAP = timedelta(days=90)
@@ -118,7 +118,9 @@ class Keys:
         wanted = (terms or KeyTerms()).checked()
         secret = "" if sha256 is not None else "eck_" + secrets.token_urlsafe(32)
         with self._database.writing() as session:
-            owner = session.get(ProjectRow, project)
+            if sha256 is not None:
+                alone(session, "imported keys")
+            owner = session.get(ProjectRow, project, with_for_update=STAYS)
             if owner is None:
                 raise ProjectNotFound(project)
             _check_minting(actor, owner, wanted, imported=sha256 is not None)
@@ -180,7 +182,7 @@ class Keys:
         with self._database.writing() as session:
             row, _ = _kept(session, key_id, actor)
             until = now + overlap
-            session.execute(sa.delete(OldSecretRow).where(OldSecretRow.until < now - _KEPT_AFTER))
+            sweep(session, OldSecretRow, OldSecretRow.until < now - _KEPT_AFTER)
             of_key = sa.update(OldSecretRow).where(OldSecretRow.key_id == key_id, OldSecretRow.until > until)
             session.execute(of_key.values(until=until))
             session.add(OldSecretRow(hash=row.hash, key_id=key_id, until=until))
@@ -193,14 +195,14 @@ class Keys:
         if not actor.is_admin:
             raise Forbidden("Only administrators take keys over.")
         with self._database.writing() as session:
-            row, _ = _seen(session, key_id, actor)
+            row, _ = _seen(session, key_id, actor, hold=True)
             row.vouched_by = actor.name
             return _key_info(session, row)
 
     def revoke_key(self, key_id: str, *, actor: Actor) -> KeyInfo:
         """End a key and all of its secrets. An owner may end every key of their project. Raises KeyNotFound."""
         with self._database.writing() as session:
-            row, _ = _seen(session, key_id, actor)
+            row, _ = _seen(session, key_id, actor, hold=True)
             row.revoked = row.revoked or utc_now()
             return _key_info(session, row)
 

@@ -15,7 +15,7 @@ from ecotone.accounts.errors import ProjectExists, ProjectNotFound
 from ecotone.accounts.models import KeyRow, ProjectRow
 from ecotone.accounts.patterns import checked_models, checked_networks
 from ecotone.accounts.rights import standing
-from ecotone.database import Database, alone, utc_now
+from ecotone.database import HELD, Database, alone, utc_now
 from ecotone.licences import Use
 from ecotone.vocabulary import Conflict, Forbidden, Invalid, Mode, PersonalData, Purpose
 
@@ -205,7 +205,7 @@ class Projects:
         use = _declared(mode, purpose, personal_data, users, revenue, territory, variables)
         kept = self._bounds(bounds, actor)
         with self._database.writing() as session:
-            row = session.get(ProjectRow, name)
+            row = session.get(ProjectRow, name, with_for_update=HELD)
             if row is None:
                 raise ProjectNotFound(name)
             _check_reason(kept["scan"], row.scan, scan_reason)

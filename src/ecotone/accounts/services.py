@@ -64,6 +64,7 @@ class Accounts(Projects, Keys, Sessions):
         given = self._settings.admin_token
         file = self._settings.data / "admin-token"
         with self._database.writing() as session:
+            alone(session, "projects")
             if session.get(ProjectRow, HOUSE) is None:
                 session.add(house_row())
             if given:

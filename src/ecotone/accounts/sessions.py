@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from ecotone.accounts.actors import Actor
 from ecotone.accounts.models import SessionRow, TokenRow
 from ecotone.accounts.users import actor_behind, is_living, secret_hash
-from ecotone.database import Database, utc_now
+from ecotone.database import Database, sweep, utc_now
 
 
 class Sessions:
@@ -27,7 +27,7 @@ class Sessions:
             row = session.scalar(sa.select(TokenRow).where(TokenRow.hash == secret_hash(token)))
             if row is None or not is_living(row):
                 return None
-            session.execute(sa.delete(SessionRow).where(SessionRow.expires <= now))
+            sweep(session, SessionRow, SessionRow.expires <= now)
             session.add(SessionRow(hash=secret_hash(secret), token_id=row.id, created=now, expires=now + lasting))
         return secret
 

@@ -28,7 +28,7 @@ from ecotone.catalog.models import CollectionItemRow, CollectionRow, ModelRow
 from ecotone.catalog.names import is_name
 from ecotone.catalog.part import visible
 from ecotone.catalog.repositories import Repositories
-from ecotone.database import utc_now
+from ecotone.database import alone, utc_now
 from ecotone.vocabulary import Conflict, Forbidden, Invalid, RepoType
 
 THEMES = ("orange", "blue", "green", "purple", "pink", "indigo")
@@ -231,6 +231,7 @@ class Collections(Repositories):
         same = mine.where(CollectionRow.title_folded == row.title_folded)
         try:
             with self._database.writing() as session:
+                alone(session, f"collections of {actor.name}")
                 self._check_new(session, namespace, actor)
                 if (found := session.scalar(same)) is not None:
                     raise CollectionExists(_slug(found))
@@ -281,6 +282,7 @@ class Collections(Repositories):
 
     def delete_collection(self, slug: str, *, actor: Actor) -> None:
         with self._database.writing() as session:
+            alone(session, "collections that go")  # one may stand in the other, and the other in it
             row = self._changed(session, slug, actor)
             session.execute(sa.delete(CollectionItemRow).where(CollectionItemRow.target == f"collection:{row.id}"))
             session.delete(row)
@@ -327,7 +329,7 @@ class Collections(Repositories):
         """Change an item's note, or move it to a place among those that the caller sees."""
         with self._database.writing() as session:
             row = self._changed(session, slug, actor)
-            places = list(session.scalars(_in_order(row)))
+            places = list(session.scalars(_held(row)))
             place = _place(places, item_id)
             if note is not None:
                 place.note = _text(note, "note", MOST_NOTE)
@@ -345,7 +347,7 @@ class Collections(Repositories):
         """Take an item out. Raises ItemNotFound."""
         with self._database.writing() as session:
             row = self._changed(session, slug, actor)
-            session.delete(_place(list(session.scalars(_in_order(row))), item_id))
+            session.delete(_place(list(session.scalars(_held(row))), item_id))
             row.updated = utc_now()
 
 
@@ -356,6 +358,11 @@ def _may_change(row: CollectionRow, actor: Actor) -> bool:
 def _in_order(row: CollectionRow) -> "sa.Select[CollectionItemRow]":
     wanted = sa.select(CollectionItemRow).where(CollectionItemRow.collection_key == row.key)
     return wanted.order_by(CollectionItemRow.position, CollectionItemRow.key)
+
+
+def _held(row: CollectionRow) -> "sa.Select[CollectionItemRow]":
+    """The same, while none of them goes: with a collection go the places where it stands."""
+    return _in_order(row).with_for_update()
 
 
 def _place(places: Sequence[CollectionItemRow], item_id: str) -> CollectionItemRow:

@@ -1,5 +1,6 @@
 """What administrators say of lineage edges: kept with who and when, and laid on the revisions that it speaks of."""
 
+import contextlib
 import secrets
 from collections.abc import Iterable
 from datetime import datetime
@@ -15,7 +16,7 @@ from ecotone.catalog.names import key_of
 from ecotone.catalog.settled import names_meant, settled, unsettled, with_word, words_for
 from ecotone.catalog.weight_rows import WeightSetRow
 from ecotone.catalog.weights import WeightSets
-from ecotone.database import utc_now
+from ecotone.database import HELD, utc_now
 from ecotone.vocabulary import EdgeWord, NotFound, Relation, RepoType
 
 _MOST_LISTED = 1000
@@ -141,10 +142,7 @@ class EdgeWords(WeightSets):
     def approve_word(self, word_id: str, *, by: str) -> KeptWord:
         """Put a word in force."""
         with self._database.writing() as session:
-            word = session.get(EdgeWordRow, word_id, with_for_update=True)
-            row = session.get(ModelRow, word.model_key, with_for_update=True) if word is not None else None
-            if word is None or row is None:
-                raise WordNotFound(word_id)
+            word, row = _held(session, word_id)
             word.approved, word.approved_by = utc_now(), by
             session.flush()
             self._in_place(session, row, word)
@@ -153,10 +151,7 @@ class EdgeWords(WeightSets):
     def remove_word(self, word_id: str) -> KeptWord:
         """Take a word back: its edges are again what they were found to be."""
         with self._database.writing() as session:
-            word = session.get(EdgeWordRow, word_id, with_for_update=True)
-            row = session.get(ModelRow, word.model_key, with_for_update=True) if word is not None else None
-            if word is None or row is None:
-                raise WordNotFound(word_id)
+            word, row = _held(session, word_id)
             kept = _kept(word, row)
             self._lay(session, row, self._taken_off(session, word))
         return kept
@@ -168,11 +163,8 @@ class EdgeWords(WeightSets):
         with self._database.reading() as session:
             ids = list(session.scalars(sa.select(EdgeWordRow.id).where(*of)))
         for word_id in ids:
-            with self._database.writing() as session:
-                word = session.get(EdgeWordRow, word_id)
-                row = session.get(ModelRow, word.model_key) if word is not None else None
-                if word is None or row is None:
-                    continue
+            with contextlib.suppress(WordNotFound), self._database.writing() as session:
+                word, row = _held(session, word_id)
                 word.approved = word.approved_by = None
                 session.flush()
                 self._lay(session, row, self._shas_of(session, word))
@@ -221,6 +213,17 @@ class EdgeWords(WeightSets):
             session.execute(sa.delete(EdgeRow).where(*at))
             session.add_all(edge_row(row.key, sha, edge) for edge in new)
         session.flush()
+
+
+def _held(session: Session, word_id: str) -> tuple[EdgeWordRow, ModelRow]:
+    """A word and the model that it is on, both held. The model first, as whoever writes edges holds it and then its
+    words. Raises WordNotFound."""
+    found = session.get(EdgeWordRow, word_id)
+    row = session.get(ModelRow, found.model_key, with_for_update=HELD) if found is not None else None
+    word = session.get(EdgeWordRow, word_id, with_for_update=True, populate_existing=True)
+    if word is None or row is None:
+        raise WordNotFound(word_id)
+    return word, row
 
 
 def _kept(word: EdgeWordRow, row: ModelRow) -> KeptWord:

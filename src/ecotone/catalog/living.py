@@ -16,7 +16,7 @@ from ecotone.catalog.manifests import decode
 from ecotone.catalog.models import ModelRow, ObjectRow, RefRow, RevisionRow
 from ecotone.catalog.objects import keep_objects
 from ecotone.catalog.weight_rows import WeightFileRow
-from ecotone.database import Database, batches, utc_now
+from ecotone.database import HELD, Database, batches, utc_now
 from ecotone.storage import GONE
 
 _BATCH = 500
@@ -126,6 +126,7 @@ class Living:
     def list_again(self, kept: Kept) -> None:
         """Put the objects of a revision into the index."""
         with self._database.writing() as session:
+            session.get(ModelRow, kept.model_key, with_for_update=HELD)  # a commit may bring the same ones
             keep_objects(session, kept.model_key, kept.files.values(), ref=MAIN, pushed=utc_now())
 
 

@@ -15,7 +15,7 @@ from ecotone.catalog.errors import ModelNotFound
 from ecotone.catalog.events import Events
 from ecotone.catalog.models import ModelRow, RedirectRow
 from ecotone.catalog.names import key_of
-from ecotone.database import Database
+from ecotone.database import HELD, Database
 from ecotone.licences import KnowledgeBase
 from ecotone.settings import Settings
 from ecotone.storage import Storage
@@ -105,7 +105,7 @@ class Part:
         Raises:
             ModelNotFound: when it was deleted meanwhile.
         """
-        row = session.get(ModelRow, model.key, with_for_update=hold) if model.key else None
+        row = session.get(ModelRow, model.key, with_for_update=HELD if hold else None) if model.key else None
         if row is None or row.buried:
             raise ModelNotFound(model.id)
         return row

@@ -335,7 +335,7 @@ class Repositories(Rights):
             return
         try:
             with self._database.writing() as session:
-                for key, count in due.items():
+                for key, count in sorted(due.items()):  # as every server does, so that none waits in a circle
                     session.execute(
                         sa.update(ModelRow).where(ModelRow.key == key).values(downloads=ModelRow.downloads + count)
                     )

@@ -2,7 +2,8 @@
 
 from ecotone.database.batching import batches
 from ecotone.database.engine import Base, Database, utc_now
-from ecotone.database.errors import DatabaseFull
-from ecotone.database.turns import alone
+from ecotone.database.errors import DatabaseBusy, DatabaseFull
+from ecotone.database.sweeping import sweep
+from ecotone.database.turns import HELD, STAYS, alone
 
-__all__ = ["Base", "Database", "DatabaseFull", "alone", "batches", "utc_now"]
+__all__ = ["HELD", "STAYS", "Base", "Database", "DatabaseBusy", "DatabaseFull", "alone", "batches", "sweep", "utc_now"]

@@ -20,8 +20,9 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.orm import DeclarativeBase, Session
 
-from ecotone.database.errors import room_on_disk
+from ecotone.database.errors import known_refusals
 
+_MIGRATING = 0x65636F746F6E65  # the number of the lock; nobody else's
 NAMING = {
     "ix": "ix_%(column_0_N_label)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -89,7 +90,7 @@ class Database:
     def reading(self) -> Iterator[Session]:
         """A session for reading, of one moment: what others commit meanwhile is not in it. Objects stay usable after it
         ends, nothing is written."""
-        with room_on_disk(), Session(self._of_one_moment, expire_on_commit=False) as session:
+        with known_refusals(), Session(self._of_one_moment, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
@@ -100,13 +101,16 @@ class Database:
 
         Raises:
             DatabaseFull: when the disk has no room; nothing was written then.
+            DatabaseBusy: when PostgreSQL ended it, as it and another one waited for each other in a circle; nothing was
+                written then. That is a fault of the order in which they hold rows, told so that the caller may try
+                again: the block cannot be run again here.
         """
         lock: AbstractContextManager[object]
         if self.is_sqlite:
             engine, lock = self._immediate, self._write_lock
         else:
             engine, lock = self.engine, contextlib.nullcontext()
-        with room_on_disk(), lock, Session(engine, expire_on_commit=False) as session, session.begin():
+        with known_refusals(), lock, Session(engine, expire_on_commit=False) as session, session.begin():
             yield session
 
     @property
@@ -119,10 +123,12 @@ class Database:
         return self.engine.execution_options(sqlite_begin="IMMEDIATE")
 
     def migrate(self) -> None:
-        """Bring the schema to the newest migration. Safe to call at each start."""
+        """Bring the schema to the newest migration. Safe to call at each start, also of several servers at once."""
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
         with self._write_lock, self.engine.connect() as connection, self._tables_apart(connection):
+            if not self.is_sqlite:  # servers that start at once, before there is any table that could be held
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATING)))
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
             connection.commit()

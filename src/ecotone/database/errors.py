@@ -1,4 +1,4 @@
-"""The one reason for which the database refuses: there is no room on the disk."""
+"""The reasons for which the database refuses: there is no room on the disk, or two wait for each other."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +9,7 @@ from ecotone.vocabulary import Unavailable
 
 _SQLITE = ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE", "SQLITE_IOERR_SHMOPEN", "SQLITE_IOERR_SHMMAP")
 _POSTGRES = "53100"
+_CIRCLE = "40P01"
 
 
 class DatabaseFull(Unavailable):
@@ -22,13 +23,24 @@ class DatabaseFull(Unavailable):
         )
 
 
+class DatabaseBusy(Unavailable):
+    """PostgreSQL ended this transaction, as it and another one waited for each other. Nothing of it is visible."""
+
+    code = "database_busy"
+
+    def __init__(self) -> None:
+        super().__init__("Something else was changed at the same moment and nothing was done here; try again.")
+
+
 @contextmanager
-def room_on_disk() -> Iterator[None]:
-    """Says that the disk is full, in place of the driver's error."""
+def known_refusals() -> Iterator[None]:
+    """Says in place of the driver's error that the disk is full, or that another try may succeed."""
     try:
         yield
     except DBAPIError as error:
         name, state = getattr(error.orig, "sqlite_errorname", None), getattr(error.orig, "sqlstate", None)
         if name in _SQLITE or state == _POSTGRES:
             raise DatabaseFull from error
+        if state == _CIRCLE:
+            raise DatabaseBusy from error
         raise

@@ -235,12 +235,14 @@ class Backends:
     def remove(self, name: str) -> None:
         """Remove a backend and the rule made with it. Raises Conflict while a route names one of its models."""
         with self._database.writing() as session:
+            alone(session, "backends")
             row = session.get(BackendRow, name)
             if row is None:
                 raise BackendNotFound(name)
             for route in session.scalars(sa.select(RouteRow)):
                 if any(target.startswith(f"{name}/") for target in [*route.targets, route.options.get("shadow") or ""]):
                     raise Conflict(f"The route {route.name} leads to {name}; change or remove the route first.")
+            alone(session, "limits")
             session.execute(sa.delete(LimitRow).where(LimitRow.scope == f"backend:{name}"))
             session.delete(row)
         self._remove_pass(name)

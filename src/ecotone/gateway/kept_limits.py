@@ -174,6 +174,7 @@ class KeptLimits:
         if not actor.is_admin:
             raise Forbidden("Only administrators take limits away.")
         with self._database.writing() as session:
+            alone(session, "limits")
             row = session.get(LimitRow, scope)
             if row is None:
                 raise LimitsNotFound(scope)
@@ -182,6 +183,7 @@ class KeptLimits:
     def forget_project(self, session: Session, name: str) -> None:
         """Take away the limits of a project and of its keys, in the transaction that removes it: its keys are never in
         force without them."""
+        alone(session, "limits")
         scopes = [f"key:{key.id}" for key in self._accounts.keys(name)]
         of_it = LimitRow.scope.startswith(f"project:{name}/", autoescape=True)
         session.execute(

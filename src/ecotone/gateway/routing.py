@@ -141,6 +141,7 @@ class Routes:
 
     def remove(self, name: str) -> None:
         with self._database.writing() as session:
+            alone(session, "routes")
             if not session.execute(sa.delete(RouteRow).where(RouteRow.name == name)).rowcount:  # type: ignore[attr-defined]
                 raise RouteNotFound(name)
 

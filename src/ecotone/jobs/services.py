@@ -249,7 +249,7 @@ class Jobs:
 
     def _begin(self, job_id: str) -> JobContext | None:
         with self._database.writing() as session:
-            row = session.get(JobRow, job_id)
+            row = session.get(JobRow, job_id, with_for_update=True)
             if row is None or row.state != JobState.QUEUED:
                 return None
             row.attempts += 1

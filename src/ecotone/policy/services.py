@@ -294,7 +294,7 @@ class Policy:
 
     def remove_rule(self, rule_id: str) -> Rule:
         with self._database.writing() as session:
-            row = session.get(RuleRow, rule_id)
+            row = session.get(RuleRow, rule_id, with_for_update=True)
             if row is None:
                 raise RuleNotFound(rule_id)
             found = self._rule(row)

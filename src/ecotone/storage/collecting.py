@@ -228,12 +228,18 @@ class Collector:
             session.execute(sa.delete(table).where(sa.tuple_(table.tenant, table.hash).in_(gone)))
             renewed = {tenant for tenant, _ in gone} - self._renewed
             for tenant in sorted(renewed):
-                _next_epoch(session, tenant)
+                self._next_epoch(session, tenant)
             self._count_rows(table, len(gone))
             names = {name for _, name in gone}
             left = set(session.scalars(sa.select(table.hash).where(table.hash.in_(names))))
             self._condemn(session, XORBS, {n: sizes[n] for n in names - left if n not in self._xorbs})
         self._renewed |= renewed
+
+    def _next_epoch(self, session: Session, tenant: str) -> None:
+        insert = sqlite.insert if self._database.is_sqlite else postgresql.insert
+        first = insert(EpochRow).values(tenant=tenant, epoch=1)
+        more = {"epoch": EpochRow.epoch + 1}
+        session.execute(first.on_conflict_do_update(index_elements=[EpochRow.tenant], set_=more))
 
     # -- objects without any name ------------------------------------------------------------------------------------
     def _sweep_objects(self, kind: str) -> None:
@@ -347,12 +353,3 @@ class Collector:
         if number:
             name = table.__tablename__
             self.done.rows[name] = self.done.rows.get(name, 0) + number
-
-
-def _next_epoch(session: Session, tenant: str) -> None:
-    row = session.get(EpochRow, tenant, with_for_update=True)
-    if row is None:
-        session.add(EpochRow(tenant=tenant, epoch=1))
-    else:
-        row.epoch += 1
-    session.flush()

@@ -16,7 +16,7 @@ from ecotone.accounts import Actor, user_today
 from ecotone.catalog import Event
 from ecotone.catalog.names import is_name, key_of
 from ecotone.catalog.part import visible
-from ecotone.database import Database, utc_now
+from ecotone.database import STAYS, Database, alone, utc_now
 from ecotone.settings import Settings
 from ecotone.vocabulary import Conflict, Forbidden, Invalid, Unauthenticated
 from ecotone.webhooks.entities import DOMAINS, KINDS, MASK, Delivery, Parcel, State, Watched, Webhook
@@ -92,6 +92,7 @@ class Webhooks:
         if not watches:
             raise Invalid("Nothing is watched; name at least one repository, user or org.", param="watched")
         with self._database.writing() as session:
+            alone(session, f"webhooks of {actor.name}")
             count = sa.select(sa.func.count()).where(WebhookRow.user == actor.name)
             if (session.scalar(count) or 0) >= MOST_OF_A_USER:
                 raise Conflict(f"You have {MOST_OF_A_USER} webhooks, the most that one user may have.")
@@ -116,7 +117,7 @@ class Webhooks:
             self._targets.check_url(url)
         watches = _watches(watched)
         with self._database.writing() as session:
-            row = _own(session, webhook_id, actor)
+            row = _own(session, webhook_id, actor, hold=True)
             row.url = url or row.url
             row.domains = row.domains if domains is None else _domains(domains)
             if secret is not None and secret != MASK:
@@ -131,7 +132,7 @@ class Webhooks:
         """Stop a webhook, giving up what waits, or let it start afresh."""
         _check_writer(actor)
         with self._database.writing() as session:
-            row = _own(session, webhook_id, actor)
+            row = _own(session, webhook_id, actor, hold=True)
             if disabled:
                 _disable(session, row, f"by {actor.name}")
             else:
@@ -141,7 +142,7 @@ class Webhooks:
     def delete(self, webhook_id: str, *, actor: Actor) -> None:
         _check_writer(actor)
         with self._database.writing() as session:
-            session.delete(_own(session, webhook_id, actor))
+            session.delete(_own(session, webhook_id, actor, hold=True))
 
     def deliveries(
         self, webhook_id: str, *, actor: Actor, before: int | None = None, limit: int = 50
@@ -171,11 +172,14 @@ class Webhooks:
         domain = event.scope.partition(".")[0]
         now = utc_now()
         written = False
-        for row in session.scalars(sa.select(WebhookRow).where(WebhookRow.key.in_(_watching(event)))):
+        # one that is deleted at this moment must not end the change that is told of
+        told = sa.select(WebhookRow).where(WebhookRow.key.in_(_watching(event))).order_by(WebhookRow.key)
+        for row in session.scalars(told.with_for_update(**STAYS)):
             if row.disabled or domain not in row.domains or not _may_know(session, row.user, event.model.private):
                 continue
             if _sent_lately(session, row, now) >= MOST_A_DAY:
-                row.left_out += 1
+                mine = sa.update(WebhookRow).where(WebhookRow.key == row.key)
+                session.execute(mine.values(left_out=WebhookRow.left_out + 1))
                 continue
             session.add(self._delivery_row(row, event, now))
             written = True
@@ -253,11 +257,12 @@ class Webhooks:
             webhook = session.get(WebhookRow, parcel.webhook_key)
             if row is None or webhook is None or row.state != "waiting":
                 return False
-            if webhook.disabled:
-                row.state, row.problem = "given_up", _DISABLED
-            elif not _may_know(session, webhook.user, row.private):
-                row.state, row.problem = "given_up", "the webhook's owner has no valid token any more"
-            return row.state == "waiting"
+            if not webhook.disabled and _may_know(session, webhook.user, row.private):
+                return True
+            why = _DISABLED if webhook.disabled else "the webhook's owner has no valid token any more"
+            mine = sa.update(DeliveryRow).where(DeliveryRow.key == row.key)  # which may be deleted at this moment
+            session.execute(mine.values(state="given_up", problem=why))
+            return False
 
     def settle(self, parcel: Parcel, *, status: int | None, problem: str) -> None:
         """Note how a try ended; without a `problem` it is delivered. Ends a webhook that fails again and again."""
@@ -298,8 +303,9 @@ def _check_writer(actor: Actor) -> None:
         raise Forbidden("This token may only read; webhooks are changed with one that may write.")
 
 
-def _own(session: Session, webhook_id: str, actor: Actor) -> WebhookRow:
-    row = session.scalar(sa.select(WebhookRow).where(WebhookRow.id == webhook_id[:24], WebhookRow.user == actor.name))
+def _own(session: Session, webhook_id: str, actor: Actor, *, hold: bool = False) -> WebhookRow:
+    wanted = sa.select(WebhookRow).where(WebhookRow.id == webhook_id[:24], WebhookRow.user == actor.name)
+    row = session.scalar(wanted.with_for_update() if hold else wanted)
     if row is None:
         raise WebhookNotFound(webhook_id)
     return row

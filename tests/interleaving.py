@@ -5,10 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
 from ecotone.database import Database
 from ecotone.vocabulary import EcotoneError
 
+Act = Callable[[], object]
 PATIENCE = 90
 _SQLITE_SECONDS = 0.5
 _LOOK_SECONDS = 0.05
@@ -32,36 +34,40 @@ def _until_ended_or_waiting(database: Database, ended: threading.Event) -> None:
                 return
 
 
-def overlapping(
-    database: Database, first: Callable[[], object], second: Callable[[], object], *, behind: str
-) -> list[str]:
+def _outcome(act: Act) -> str:
+    try:
+        act()
+    except Exception as error:
+        return error.code if isinstance(error, EcotoneError) else repr(error)
+    return "done"
+
+
+def overlapping(database: Database, first: Act, second: Act, *, behind: str | None = None) -> list[str]:
     """What two acts came to: `done`, the code of a known failure, or another one's text.
 
-    The first is stopped behind its first statement that has all the words of `behind`, the second begins then, and the
-    first goes on when the second has ended or waits for it. SQLite has one writer at a time, who is not stopped long.
+    The first is stopped behind its first statement that has all the words of `behind`, or, without any, before it first
+    writes what its session has gathered; the second begins then, and the first goes on when the second has ended or
+    waits for it. SQLite has one writer at a time, who is not stopped long.
     """
     told: dict[str, str] = {}
     reached, passed = threading.Event(), threading.Event()
 
-    def run(name: str, act: Callable[[], object], end: threading.Event) -> None:
-        try:
-            act()
-            told[name] = "done"
-        except Exception as error:
-            told[name] = error.code if isinstance(error, EcotoneError) else repr(error)
+    def run(name: str, act: Act, end: threading.Event) -> None:
+        told[name] = _outcome(act)
         end.set()
 
     threads = [threading.Thread(target=run, args=("first", first, reached))]
     threads.append(threading.Thread(target=run, args=("second", second, passed)))
-    words = behind.lower().split()
 
-    def stop(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        here = threading.current_thread() is threads[0] and not reached.is_set()
-        if here and all(word in statement.lower() for word in words):
+    def stop(*of: Any) -> None:
+        if threading.current_thread() is not threads[0] or reached.is_set():
+            return
+        if behind is None or all(word in of[2].lower() for word in behind.lower().split()):
             reached.set()
             _until_ended_or_waiting(database, passed)
 
-    sa.event.listen(database.engine, "after_cursor_execute", stop)
+    where = (Session, "before_flush") if behind is None else (database.engine, "after_cursor_execute")
+    sa.event.listen(*where, stop)
     try:
         threads[0].start()
         assert reached.wait(PATIENCE)
@@ -70,21 +76,17 @@ def overlapping(
             thread.join(PATIENCE)
             assert not thread.is_alive()
     finally:
-        sa.event.remove(database.engine, "after_cursor_execute", stop)
+        sa.event.remove(*where, stop)
     return [told["first"], told["second"]]
 
 
-def while_held(database: Database, hold: Callable[[Any], object], act: Callable[[], object]) -> str:
+def while_held(database: Database, hold: Callable[[Session], object], act: Act) -> str:
     """What an act came to that began while a transaction had done something and not ended yet; as `overlapping`."""
     told: list[str] = []
     ended = threading.Event()
 
     def run() -> None:
-        try:
-            act()
-            told.append("done")
-        except Exception as error:
-            told.append(error.code if isinstance(error, EcotoneError) else repr(error))
+        told.append(_outcome(act))
         ended.set()
 
     thread = threading.Thread(target=run)

@@ -5,7 +5,6 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -24,6 +23,7 @@ from ecotone.ledger.records import packed
 from ecotone.ledger.segments import segments
 from ecotone.ledger.usage import USD, piece
 from ecotone.vocabulary import Conflict, Invalid
+from tests.interleaving import overlapping
 
 SEED = bytes(range(32))
 
@@ -147,19 +147,6 @@ def test_two_servers_that_count_at_once_count_everything_once(database: Database
     assert int(one.total()["cost"]) == 1_000_003 * sum(range(2000))
 
 
-def at_once(*calls: Callable[[], object]) -> None:
-    """Call all of them at the same moment; raises what one of them raised."""
-    start = threading.Barrier(len(calls))
-
-    def call(one: Callable[[], object]) -> None:
-        start.wait()
-        one()
-
-    with ThreadPoolExecutor(len(calls)) as pool:
-        for done in [pool.submit(call, one) for one in calls]:
-            done.result()
-
-
 def test_two_servers_that_count_the_same_rows_in_another_order_do_not_wait_in_a_circle(
     database: Database, tmp_path: Path
 ) -> None:
@@ -173,19 +160,18 @@ def test_two_servers_that_count_the_same_rows_in_another_order_do_not_wait_in_a_
                 for number in users:
                     writer.append("settled", settled(0, user=f"u{number:04}"))
             both.append(tables(database, folder))
-        at_once(*(functools.partial(usage.project, rest=0) for usage in both))
+        start = threading.Barrier(2)
+
+        def project(usage: Usage, start: threading.Barrier = start) -> None:
+            start.wait()
+            usage.project(rest=0)
+
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(project, both))
         assert both[0].total()["requests"] == 800 * (turn + 1)
 
 
-def test_two_servers_that_set_the_same_segment_apart_do_it_once(
-    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    add = Usage._add
-
-    def slowly(*how: Any, **more: Any) -> None:
-        time.sleep(0.1)
-        add(*how, **more)
-
+def test_two_servers_that_set_the_same_segment_apart_do_it_once(database: Database, tmp_path: Path) -> None:
     with closing(LedgerWriter(tmp_path, "server", segment_bytes=20_000)) as writer:
         for number in range(300):
             writer.append("settled", settled(number))
@@ -193,8 +179,8 @@ def test_two_servers_that_set_the_same_segment_apart_do_it_once(
     both = [tables(database, tmp_path) for _ in range(2)]
     both[0].project(rest=0)
     before = both[0].total()
-    monkeypatch.setattr(Usage, "_add", slowly)
-    at_once(*(functools.partial(usage.set_apart, first) for usage in both))
+    acts = [functools.partial(usage.set_apart, first) for usage in both]
+    assert overlapping(database, *acts, behind="from usage_positions where") == ["done", "done"]
     assert both[0].total() == before
     first.unlink()
     both[1].rebuild()

@@ -1,13 +1,10 @@
 """Two who make the same thing at once are told what one would be told who comes a second later, on either database."""
 
 import threading
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
-from sqlalchemy.orm import Session
 
 from ecotone.accounts import SYSTEM, Accounts, Profile
 from ecotone.app.ledger_heads import LedgerHeads
@@ -17,44 +14,11 @@ from ecotone.gateway.pricebook import PriceBook
 from ecotone.gateway.routing import Routes
 from ecotone.ledger import Head
 from ecotone.policy.rules import RuleKind
-from ecotone.vocabulary import EcotoneError, Location, Mode, Purpose, Tier
+from ecotone.vocabulary import Location, Mode, Purpose, Tier
+from tests.interleaving import Act, overlapping
 
-Act = Callable[[], object]
 BACKEND: Any = {"dialect": "openai", "url": "http://127.0.0.1:9/v1", "key_env": None, "location": Location.LOCAL,
            "tier": Tier.PAID, "terms": None, "actor": SYSTEM}  # fmt: skip
-
-
-def at_once(first: Act, second: Act) -> list[str]:
-    """What two acts came to whose transactions overlap: the first one writes once the second has read, or waits."""
-    told: dict[str, str] = {}
-    reached, passed = threading.Event(), threading.Event()
-
-    def run(name: str, act: Act, end: threading.Event) -> None:
-        try:
-            act()
-            told[name] = "done"
-        except Exception as error:
-            told[name] = error.code if isinstance(error, EcotoneError) else repr(error)
-        end.set()
-
-    threads = [threading.Thread(target=run, args=("first", first, reached))]
-    threads.append(threading.Thread(target=run, args=("second", second, passed)))
-
-    def wait(*_: Any) -> None:
-        if threading.current_thread() is threads[0] and not reached.is_set():
-            reached.set()
-            passed.wait(1)
-
-    sa.event.listen(Session, "before_flush", wait)
-    try:
-        threads[0].start()
-        assert reached.wait(90)
-        threads[1].start()
-        for thread in threads:
-            thread.join(90)
-    finally:
-        sa.event.remove(Session, "before_flush", wait)
-    return [told["first"], told["second"]]
 
 
 @pytest.fixture
@@ -85,10 +49,7 @@ def acts(house: SimpleNamespace) -> dict[str, tuple[Act, Act]]:
 
     return {
         "route that goes": (lambda: routes.set("old", ("team/other",), actor=SYSTEM), lambda: routes.remove("old")),
-        "backend that goes": (
-            lambda: backends.set("old", **keyed),
-            lambda: backends.remove("old"),
-        ),
+        "backend that goes": (lambda: backends.set("old", **keyed), lambda: backends.remove("old")),
         "limits that go": (lower("backend:old"), lambda: limits.remove("backend:old", actor=SYSTEM)),
         "limits with their backend": (lower("backend:old"), lambda: backends.remove("old")),
         "limits with their project": (lower("project:old"), lambda: accounts.remove_project("old")),
@@ -143,16 +104,17 @@ def acts(house: SimpleNamespace) -> dict[str, tuple[Act, Act]]:
     ],
 )
 def test_who_makes_the_same_at_once_is_told_as_one_who_comes_later(
-    acts: dict[str, tuple[Act, Act]], name: str, said: str
+    house: SimpleNamespace, acts: dict[str, tuple[Act, Act]], name: str, said: str
 ) -> None:
-    assert at_once(*acts[name]) == ["done", said]
+    assert overlapping(house.database, *acts[name]) == ["done", said]
 
 
 def test_a_head_of_the_ledger_never_moves_back(house: SimpleNamespace) -> None:
     heads = LedgerHeads(house.database)
     heads.keep({"server": Head(records=1, hash="1")})
     far, near = ({"server": Head(records=n, hash=str(n))} for n in (9, 5))
-    assert at_once(lambda: heads.keep(near), lambda: heads.keep(far)) == ["done", "done"]
+    acts = (lambda: heads.keep(near), lambda: heads.keep(far))
+    assert overlapping(house.database, *acts) == ["done", "done"]
     assert heads.known() == far
 
 

@@ -21,8 +21,8 @@ from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.orm import DeclarativeBase, Session
 
 from ecotone.database.errors import known_refusals
+from ecotone.database.turns import alone
 
-_MIGRATING = 0x65636F746F6E65  # the number of the lock; nobody else's
 NAMING = {
     "ix": "ix_%(column_0_N_label)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -127,8 +127,7 @@ class Database:
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
         with self._write_lock, self.engine.connect() as connection, self._tables_apart(connection):
-            if not self.is_sqlite:  # servers that start at once, before there is any table that could be held
-                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATING)))
+            alone(connection, "migrations")
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
             connection.commit()

@@ -16,7 +16,7 @@ STAYS: Final[dict[str, Any]] = {"read": True, "key_share": True}
 """For `with_for_update`: the row is not deleted meanwhile, but may be changed."""
 
 
-def alone(session: Session, what: str) -> None:
+def alone(session: Session | sa.Connection, what: str) -> None:
     """From here to the end of the transaction no other one passes here with the same word. For where there may be no
     row yet that could be held.
 
@@ -24,8 +24,9 @@ def alone(session: Session, what: str) -> None:
     one after another anyway.
 
     Args:
-        session: of `Database.writing`, before it has read what the writing depends on.
+        session: of `Database.writing`, or a connection, before it has read what the writing depends on.
         what: names the table or thing.
     """
-    if session.get_bind().dialect.name == "postgresql":
+    dialect = session.get_bind().dialect if isinstance(session, Session) else session.dialect
+    if dialect.name == "postgresql":
         session.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(what, 0))))

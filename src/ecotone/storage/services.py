@@ -142,15 +142,17 @@ class Storage:
             ObjectMissing: when garbage collection took one away since it was verified.
         """
         wanted = sorted({c.sha256 for c in contents if c.sha256 is not None and c.kind != GONE})
-        here, files = set[str](), set[str]()
+        here, files = set[str](), dict[str, str]()
         for some in batches(wanted):
             here |= {sha256 for _, sha256 in touch(session, LfsObjectRow, _of(LfsObjectRow, namespace, some))}
         for some in batches(wanted):
-            files |= set(session.scalars(sa.select(XetFileRow.hash).where(_of(XetFileRow, namespace, some))))
+            rows = session.execute(
+                sa.select(XetFileRow.hash, XetFileRow.sha256).where(_of(XetFileRow, namespace, some))
+            )
+            files |= {row.hash: row.sha256 for row in rows}
         for some in batches(sorted(files)):  # all in the order of their keys, as other commits hold some of them too
             mine = sa.and_(XetFileRow.tenant == namespace, XetFileRow.hash.in_(some))
-            names = [h for _, h in touch(session, XetFileRow, mine)]
-            here |= set(session.scalars(sa.select(XetFileRow.sha256).where(XetFileRow.hash.in_(names))))
+            here |= {files[h] for _, h in touch(session, XetFileRow, mine)}
         for missing in sorted(set(wanted) - here)[:1]:
             raise ObjectMissing(f"sha256 {missing}")
 

@@ -1,7 +1,6 @@
 """A receiver of webhooks on a free port of this machine: keeps what comes, answers as it is told."""
 
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from ecotone.webhooks import signature
+from tests.serving import Serving
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
@@ -56,7 +56,6 @@ class Receiver:
         self.server.daemon_threads = True
         self.port = self.server.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}/hook"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def bodies(self, count: int, seconds: float = 120) -> list[dict[str, Any]]:
         """The first `count` bodies, waited for."""
@@ -74,11 +73,8 @@ class Receiver:
 @contextmanager
 def receiving() -> Iterator[Receiver]:
     receiver = Receiver()
-    try:
+    with Serving(receiver.server):
         yield receiver
-    finally:
-        receiver.server.shutdown()
-        receiver.server.server_close()
 
 
 def until(true: Callable[[], Any], seconds: float = 120) -> Any:

@@ -121,4 +121,4 @@ def gateways(
     finally:
         provider.stopped.set()
         found.stop()
-        provider.server.shutdown()
+        provider.stop()

@@ -34,6 +34,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         served = found.cli("serve", "team/chat", *at)
         assert served.returncode == 0, served.stderr
         yield found
+    provider.stop()
 
 
 def asked(server: Running, model: str, text: str, **more: Any) -> dict[str, str]:

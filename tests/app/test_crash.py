@@ -28,6 +28,7 @@ def made(folder: Path) -> Iterator[Running]:
         found.told("project", "create", "shop", "--mode", "serve_api", "--purpose", "commercial")
         found.key = found.told("key", "create", "--project", "shop")["key"]  # type: ignore[attr-defined]
         yield found
+    provider.stop()
 
 
 @pytest.fixture

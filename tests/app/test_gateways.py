@@ -27,6 +27,7 @@ from tests.app.gateways import Gateways, gateways
 from tests.gateway.conftest import USAGE, Provider, snapshot
 from tests.receiver import until
 from tests.running import ECOTONE, free_port, in_time, slower
+from tests.serving import Serving
 
 pytestmark = pytest.mark.slow
 
@@ -91,8 +92,8 @@ def test_closed_segments_are_added_up_while_it_runs(tmp_path: Path) -> None:
 
 def test_the_first_answer_comes_within_a_second_of_the_start(tmp_path: Path) -> None:
     """Nothing is fetched, and nothing heavy is loaded."""
-    tree = Gateways(tmp_path, workers=1)
-    tree.place(snapshot(Provider(), free_port()))
+    tree, provider = Gateways(tmp_path, workers=1), Provider()
+    tree.place(snapshot(provider, free_port()))
     took, busy = [], []
     for _ in range(3):
         began, used = time.monotonic(), sum(os.times()[2:4])
@@ -108,6 +109,7 @@ def test_the_first_answer_comes_within_a_second_of_the_start(tmp_path: Path) -> 
         took.append(time.monotonic() - began)
         assert tree.stop() == 0
         busy.append(sum(os.times()[2:4]) - used)
+    provider.stop()
     print(f"start to first answer: {sorted(took)}, processor {busy}")
     assert min(took) < 1.0 or min(busy) < slower(), "where others use the machine, its own time counts"
 
@@ -362,8 +364,8 @@ class Answering(http.server.BaseHTTPRequestHandler):
 def test_an_engine_of_the_server_is_waited_for_and_called_on_its_socket(tmp_path: Path) -> None:
     """The server starts it; the worker sees by the snapshot that it is starting, and where it listens when it runs."""
     path = str(tmp_path / "engine.sock")
-    with gateways(tmp_path) as (tree, provider), tree.client() as client, Engine(path, Answering) as engine:
-        threading.Thread(target=engine.serve_forever, daemon=True).start()
+    engine = Serving(Engine(path, Answering))
+    with gateways(tmp_path) as (tree, provider), tree.client() as client, engine:
         found = snapshot(provider, free_port())
         local = msgspec.structs.replace(found.targets["demo/local"], url=None, ready=False, starting=True)
         known = {hashlib.sha256(b"eck_later").hexdigest(): Key(id="later", project="shop")}
@@ -379,7 +381,6 @@ def test_an_engine_of_the_server_is_waited_for_and_called_on_its_socket(tmp_path
         assert answer.status_code == 200, answer.text
         assert answer.json()["choices"][0]["message"]["content"] == "from the engine"
         assert time.monotonic() - began > 0.5
-        engine.shutdown()
 
 
 def test_connections_of_one_address_are_bounded_in_each_worker(tmp_path: Path) -> None:

@@ -23,8 +23,14 @@ pytestmark = pytest.mark.slow
 BODY = {"model": "far/gpt", "messages": [{"role": "user", "content": "nobody's business"}]}
 
 
-def prepared(found: Running) -> Running:
-    provider = Provider()
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    found = Provider()
+    yield found
+    found.stop()
+
+
+def prepared(found: Running, provider: Provider) -> Running:
     found.told("backend", "add", "far", "--url", provider.url, "--key-env", "FAR_API_KEY")
     for project in ("shop", "clinic"):
         found.told("project", "create", project, "--mode", "serve_api", "--purpose", "commercial")
@@ -33,9 +39,9 @@ def prepared(found: Running) -> Running:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Running]:
+def server(tmp_path: Path, provider: Provider) -> Iterator[Running]:
     with running(tmp_path, FAR_API_KEY="sk-of-the-provider", ECOTONE_LEDGER_SEGMENT_BYTES="6000") as found:
-        yield prepared(found)
+        yield prepared(found, provider)
 
 
 def ask(server: Running, project: str = "shop") -> httpx.Response:
@@ -130,7 +136,7 @@ def test_a_project_that_did_not_ask_has_no_text_kept(server: Running) -> None:
     assert not (server.data / "texts").exists()
 
 
-def test_a_full_disk_spills_records_and_answers_go_on_metered(tmp_path: Path) -> None:
+def test_a_full_disk_spills_records_and_answers_go_on_metered(tmp_path: Path, provider: Provider) -> None:
     ledger = tmp_path / "data" / "ledger"
     ledger.mkdir(parents=True)
     argv = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(ledger)]
@@ -140,7 +146,7 @@ def test_a_full_disk_spills_records_and_answers_go_on_metered(tmp_path: Path) ->
     settings = {"ECOTONE_LEDGER_FULL": "spill", "ECOTONE_LEDGER_SPILL": str(spill)}
     try:
         with running(tmp_path, FAR_API_KEY="sk-of-the-provider", **settings) as server:
-            prepared(server)
+            prepared(server, provider)
             assert ask(server).status_code == 200
             fill_disk(ledger / "ballast")
             asked = [ask(server) for _ in range(40)]

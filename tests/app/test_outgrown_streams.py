@@ -37,7 +37,7 @@ class Machines:
 
     def __init__(self, folder: Path, redis: RedisServer, tokens: int) -> None:
         self.redis, self.tokens, self.longest = redis, tokens, 0
-        self.wire = Wire(self._answer)
+        self.provider, self.wire = Provider(), Wire(self._answer)
         self.trees = [
             Gateways(folder / name, workers=workers, ECOTONE_LIMITS_URL=redis.url)
             for name, workers in (("a", 2), ("b", 1))
@@ -58,7 +58,7 @@ class Machines:
         connection.sendall(chunked(delta(finish="stop"), DONE))
 
     def start(self) -> None:
-        found = snapshot(Provider(), free_port())
+        found = snapshot(self.provider, free_port())
         fake = msgspec.structs.replace(found.backends["fake"], url=f"http://127.0.0.1:{self.wire.port}/v1")
         price = Price(version="test", scale=(Rates(EACH, EACH, EACH, EACH, EACH, EACH, EACH),))
         limit = Limit(budgets=(Budget(id="b", limit=self.tokens * EACH, window="total"),))
@@ -98,6 +98,7 @@ class Machines:
         for tree in self.trees:
             tree.stop()
         self.wire.stop()
+        self.provider.stop()
 
     def lent(self) -> tuple[int, int]:
         """What Redis says was spent, and what is lent to anyone still; 10^-12 USD."""

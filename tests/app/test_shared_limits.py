@@ -37,8 +37,7 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 def provider() -> Iterator[Provider]:
     found = Provider()
     yield found
-    found.stopped.set()
-    found.server.shutdown()
+    found.stop()
 
 
 def spend(tree: Gateways, statuses: "Counter[int | str]", until: Callable[[], bool]) -> threading.Thread:

@@ -1,7 +1,6 @@
 """A gateway that follows a server: the same data folder, or another machine by the shared secret."""
 
 import secrets
-import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -16,6 +15,7 @@ from ecotone.gateway.sharing import NONCE, PATH, PROOF, fresh_nonce, proof
 from tests.app.gateways import Gateways
 from tests.receiver import until
 from tests.running import Running, in_time, running
+from tests.serving import Serving
 
 pytestmark = pytest.mark.slow
 
@@ -133,10 +133,6 @@ def test_an_answer_that_was_seen_before_or_made_up_is_not_taken(server: Running,
             pass
 
     between = HTTPServer(("127.0.0.1", 0), Between)
-    threading.Thread(target=between.serve_forever, daemon=True).start()
-    try:
-        with pytest.raises(NotFetched, match="seal"):
-            Fetcher(f"http://127.0.0.1:{between.server_port}", SECRET, tmp_path).fetch()
-    finally:
-        between.shutdown()
+    with Serving(between), pytest.raises(NotFetched, match="seal"):
+        Fetcher(f"http://127.0.0.1:{between.server_port}", SECRET, tmp_path).fetch()
     assert not (tmp_path / "snapshot").exists()

@@ -16,6 +16,7 @@ from ecotone.ledger import LedgerWriter, request_id
 from ecotone.settings import Settings
 from ecotone.vocabulary import EcotoneError, Invalid
 from tests.running import ECOTONE, clean_environment
+from tests.serving import Serving
 
 pytest.importorskip("opentelemetry.proto", reason="needs OpenTelemetry's messages: pip install 'ecotone[otel]'")
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -56,7 +57,10 @@ class Collector:
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self._serving = Serving(self.server)
+
+    def stop(self) -> None:
+        self._serving.stop()
 
     def of(self, found: str) -> list[Any]:
         """The spans of a request, its own first."""
@@ -79,7 +83,7 @@ def told(span: Any) -> dict[str, Any]:
 def collector() -> Iterator[Collector]:
     found = Collector()
     yield found
-    found.server.shutdown()
+    found.stop()
 
 
 @pytest.fixture

@@ -36,6 +36,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
             assert time.monotonic() < end
             time.sleep(0.1)
         yield found
+    provider.stop()
 
 
 def call(server: Running, key: str = "", **more: Any) -> httpx.Response:
@@ -209,6 +210,8 @@ def test_the_server_sends_traces_where_a_collector_is_named(tmp_path: Path) -> N
         children = Path(f"/proc/{found.server_pid}/task/{found.server_pid}/children").read_text().split()
         assert any("ecotone.app.tracing" in Path(f"/proc/{c}/cmdline").read_text() for c in children)
         found.kill()
+    collector.stop()
+    provider.stop()
     end = time.monotonic() + 120
     while alive := [c for c in children if Path(f"/proc/{c}").exists()]:
         assert time.monotonic() < end, f"orphans: {alive}"

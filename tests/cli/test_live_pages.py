@@ -1,7 +1,6 @@
 """What stands at an address that somebody else fills: it neither takes the memory of who looks, nor leads elsewhere."""
 
 import gzip
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -10,6 +9,7 @@ import pytest
 
 from ecotone.cli.live_pages import Careful, fetched
 from ecotone.vocabulary import Invalid
+from tests.serving import Serving
 
 
 class _Hostile(BaseHTTPRequestHandler):
@@ -34,10 +34,8 @@ class _Hostile(BaseHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def hostile() -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Hostile)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
+    with Serving(server):
+        yield f"http://127.0.0.1:{server.server_address[1]}"
 
 
 def test_a_page_that_comes_packed_is_not_unpacked(hostile: str) -> None:

@@ -25,6 +25,7 @@ from ecotone.vocabulary import Location, PersonalData, Verdict
 from tests.gateway import sdk as openai_client
 from tests.gateway.wires import Scene
 from tests.running import KEPT
+from tests.serving import Serving
 
 USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
 
@@ -178,7 +179,11 @@ class Provider:
         if tls is not None:  # before its thread looks at the socket, which is another one behind this
             self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
         self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self._serving = Serving(self.server)
+
+    def stop(self) -> None:
+        self.stopped.set()
+        self._serving.stop()
 
 
 class Fixed:
@@ -344,7 +349,7 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, through: str, patienc
         thread.start()
         assert started.wait(60)
         yield House(tmp_path, listener.getsockname()[1], provider, gateway, snapshots)
-        provider.stopped.set()
+        provider.stop()
         over.set()
         thread.join(60)
         assert not thread.is_alive(), "the gateway does not end"

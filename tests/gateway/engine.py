@@ -13,7 +13,6 @@ import os
 import re
 import socketserver
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -189,9 +188,6 @@ class Engine(socketserver.ThreadingUnixStreamServer):
         self.bodies.append(body)
         if self._tell:
             os.write(1, b"took\n")
-
-    def run(self) -> None:
-        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
 
 
 if __name__ == "__main__":

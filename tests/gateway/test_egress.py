@@ -330,6 +330,10 @@ class House:
             routes={"rescue": route("rescue", "far/gpt-test", "fake/gpt-test")},
         )
 
+    def stop(self) -> None:
+        for each in (self.proxy, self.provider, self.near):
+            each.stop()
+
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[House, Gateways]]:
@@ -348,7 +352,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[House, Gat
             yield made, tree
         finally:
             tree.stop()
-    made.proxy.stop()
+    made.stop()
 
 
 def client(tree: Gateways) -> openai.OpenAI:

@@ -276,7 +276,7 @@ def test_networks_of_both_are_those_inside_the_other() -> None:
 
 
 @pytest.fixture
-def chat(server: Running) -> Callable[..., httpx.Response]:
+def chat(server: Running) -> Iterator[Callable[..., httpx.Response]]:
     """Chat with a model of a backend that answers, by a key."""
     provider = Provider()
     answer = server.http.put(PREFIX + "/backends/talks", json={"url": provider.url, "location": "local"})
@@ -294,7 +294,8 @@ def chat(server: Running) -> Callable[..., httpx.Response]:
                 return sent
             time.sleep(0.1)
 
-    return ask
+    yield ask
+    provider.stop()
 
 
 def test_what_was_set_is_what_the_gateway_does(server: Running, chat: Callable[..., httpx.Response]) -> None:

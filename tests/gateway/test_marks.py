@@ -3,7 +3,6 @@
 import asyncio
 import http.server
 import json
-import threading
 from typing import Any
 
 import msgspec
@@ -16,6 +15,7 @@ from ecotone.ledger.texts import Texts
 from ecotone.settings.egress import Egress
 from ecotone.vocabulary import Location
 from tests.receiver import until
+from tests.serving import Serving
 
 
 def changed(house: Any, **fields: Any) -> None:
@@ -63,15 +63,14 @@ def test_azures_models_are_asked_for_with_its_own_header() -> None:
             self.end_headers()
             self.wfile.write(body)
 
-    with http.server.HTTPServer(("127.0.0.1", 0), Listed) as server, pytest.MonkeyPatch.context() as patch:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    server = http.server.HTTPServer(("127.0.0.1", 0), Listed)
+    with Serving(server), pytest.MonkeyPatch.context() as patch:
         patch.setenv("AZ_KEY", "sk-of-azure")
         target = Target(
             name="az", backend="az", legal="free", location=Location.EXTERNAL, key_env="AZ_KEY", dialect="azure",
             url=f"http://127.0.0.1:{server.server_port}/openai/v1",
         )  # fmt: skip
         found = until(lambda: asyncio.run(_asked(target, Egress())))  # which has three seconds to come
-        server.shutdown()
     assert len(found) == 900, "a provider of many models lists them all"
     assert told[0]["api-key"] == "sk-of-azure" and "authorization" not in told[0]
 

@@ -4,13 +4,13 @@ import json
 import subprocess
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from typing import Any
 
 import pytest
 
 from ecotone.gateway.cache import Kept
 from tests.clients.environments import environment
+from tests.serving import Serving
 
 SCRIPT = """
 import sys, json, openai
@@ -57,12 +57,8 @@ def address() -> Iterator[str]:
         def log_message(self, *args: object) -> None: ...
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/v1"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with Serving(server):
+        yield f"http://127.0.0.1:{server.server_port}/v1"
 
 
 def test_openais_client_gets_from_the_stream_what_the_whole_answer_held(address: str) -> None:

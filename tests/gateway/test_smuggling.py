@@ -13,6 +13,7 @@ import pytest
 
 from tests.gateway.smuggling import HIDDEN, VECTORS, Vector, filled, whole
 from tests.running import ECOTONE, Running, free_port, running
+from tests.serving import close
 
 PROVIDER_KEY = "sk-of-the-provider"
 MODEL = "odd/m"
@@ -131,7 +132,7 @@ def plane_address(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
         plane = Plane(f"127.0.0.1:{port}", port, key, provider)
         _wait_for_key(plane)
         yield plane
-        provider.listener.close()
+        close(provider.listener)
 
 
 @contextmanager

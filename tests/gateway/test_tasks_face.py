@@ -22,6 +22,7 @@ from ecotone.vocabulary import Location
 from tests.clients.environments import environment
 from tests.gateway import inference
 from tests.gateway.engine import Engine
+from tests.serving import Serving
 
 REVISION = "a1b2c3d" + "0" * 33
 TASKS = {"bert": "fill-mask", "minilm": "feature-extraction", "t5": "text2text-generation", "llama": "text-generation"}
@@ -62,12 +63,10 @@ def place(house: Any, **changed: Any) -> None:
 @pytest.fixture
 def engine(house: Any, tmp_path: Path) -> Iterator[Engine]:
     found = Engine(tmp_path / "e.sock")
-    found.run()
     made = {f"demo/{name}": engine_at(f"demo/{name}", tmp_path / "e.sock") for name in TASKS}
     place(house, targets={**house.snapshots.current.targets, **made})
-    yield found
-    found.shutdown()
-    found.server_close()
+    with Serving(found):
+        yield found
 
 
 def post(house: Any, path: str, body: Any = None, key: str = "eck_shop", **headers: str) -> httpx.Response:

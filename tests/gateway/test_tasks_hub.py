@@ -17,6 +17,7 @@ from ecotone.catalog.names import RESERVED_SEGMENTS
 from ecotone.gateway.paths import OURS, TASKS
 from tests.clients.environments import environment
 from tests.running import ADMIN, Running, running
+from tests.serving import close
 
 _PAST_US = """
 import json, sys
@@ -99,7 +100,7 @@ def past_us(server: Running, python: str | Path) -> tuple[dict[str, Any], int]:
     done = subprocess.run(
         [python, "-c", _PAST_US, server.url, "eck_any"], capture_output=True, text=True, env=env, timeout=280
     )
-    elsewhere.listener.close()
+    close(elsewhere.listener)
     return json.loads(done.stdout), elsewhere.calls
 
 

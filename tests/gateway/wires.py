@@ -23,6 +23,7 @@ from ecotone.gateway.prices import Price, Rates
 from ecotone.gateway.snapshot import Budget, Limit, Route, RouteCandidate, Target
 from ecotone.ledger import Ledger
 from ecotone.vocabulary import Location
+from tests.serving import close
 
 EACH = 10**6
 PRICE = Price(version="test", scale=(Rates(EACH, EACH, EACH, EACH, EACH, EACH, EACH),))
@@ -110,7 +111,7 @@ class Wire:
 
     def stop(self) -> None:
         self.over.set()
-        self._listener.close()
+        close(self._listener)
 
 
 def was_read(connection: socket.socket) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.licences.duties_cases import CASES, duties, made
+from tests.serving import Serving
 
 
 @pytest.fixture
@@ -157,10 +157,8 @@ class _Site(BaseHTTPRequestHandler):
 @pytest.fixture
 def site() -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Site)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with Serving(server):
+        yield f"http://127.0.0.1:{server.server_port}"
 
 
 def test_a_live_page_shows_the_line_or_is_found_out(shared: Path, tmp_path: Path, site: str) -> None:

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
+from tests.serving import close
+
 SLOW_DOWN = (
     b"HTTP/1.1 503 Slow Down\r\ncontent-type: application/xml\r\ncontent-length: 67\r\n\r\n"
     b"<Error><Code>SlowDown</Code><Message>reduce rate</Message></Error>\n"
@@ -41,7 +43,7 @@ class Faulty:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
-        self._listener.close()
+        close(self._listener)
 
     def _accept(self) -> None:
         while True:

@@ -3,10 +3,11 @@ document's routes, errors and headers)."""
 
 import contextlib
 import json
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.serving import Serving
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -110,12 +111,9 @@ class Elsewhere(ThreadingHTTPServer):
 
 @contextlib.contextmanager
 def elsewhere(handler: type[_Handler], **more: Any) -> Iterator[Elsewhere]:
-    with Elsewhere(handler, **more) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-        thread.start()
+    server = Elsewhere(handler, **more)
+    with Serving(server):
         try:
             yield server
         finally:
             server.down = True  # also on connections that clients kept
-            server.shutdown()
-            thread.join(60)

@@ -68,7 +68,6 @@ def test_one_that_is_gone_is_unwell_and_well_again_when_it_is_back(tmp_path: Pat
         engine = started("tei", tmp_path, url=server.url)
         heard = engine.__enter__()
         heard.beat(lambda b: b.well)
-    server.server_close()
     heard.beat(lambda b: not b.well)
     assert not heard.running.probe(2)
     with heard.client as client:

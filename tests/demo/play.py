@@ -19,10 +19,10 @@ import time
 import urllib.request
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from provider import Provider
-from rivers import tuning_rows
+from tests.demo.provider import Provider
+from tests.demo.rivers import tuning_rows
 
 BIN = Path(sys.executable).parent
 CLIENTS = Path(__file__).parents[2] / ".demo"
@@ -276,6 +276,7 @@ def main() -> None:
         finally:
             server.terminate()
             server.wait(120)
+            provider.stop()
     print(f"\ndemo: all nine steps passed in {time.monotonic() - began:.0f} s")
 
 

@@ -5,11 +5,12 @@ Remembers what reached it, so that the demonstration can show what left the hous
 
 import http.server
 import json
-import threading
+
+from tests.serving import Serving
 
 
 class Provider:
-    """Listens on a free port of 127.0.0.1 until the process ends."""
+    """Listens on a free port of 127.0.0.1 until it is stopped."""
 
     def __init__(self) -> None:
         self.seen: list[dict[str, object]] = []
@@ -59,4 +60,7 @@ class Provider:
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self._serving = Serving(self._server)
+
+    def stop(self) -> None:
+        self._serving.stop()

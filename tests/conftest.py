@@ -4,6 +4,8 @@ import contextlib
 import inspect
 import os
 import secrets
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -61,6 +63,8 @@ hub/test_writers
 TABLES = (_accounts, _catalog, _policy, _storage)
 SLOW_SECONDS = 1200
 """After which a slow test is ended: what takes a minute or two may take ten times as long on a busy machine."""
+MOST_THREADS = 8
+"""That a file of tests may leave behind: pools that the process keeps."""
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 
 
@@ -78,6 +82,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def threads_end() -> Iterator[None]:
+    """The threads that a file's tests begin end with it: what is left behind takes time from every test after it."""
+    before = set(threading.enumerate())
+    yield
+    end = time.monotonic() + 90
+    while len(left := set(threading.enumerate()) - before) > MOST_THREADS and time.monotonic() < end:
+        time.sleep(0.05)
+    assert len(left) <= MOST_THREADS, sorted(thread.name for thread in left)
 
 
 @pytest.fixture(scope="session")

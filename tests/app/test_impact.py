@@ -132,9 +132,9 @@ def test_a_family_of_a_thousand_is_answered_while_somebody_waits(house: House) -
     clan = house.services.catalog.clan("x/other")
     walked = time.perf_counter() - began
     assert len(clan.descendants()) == 1000
-    began = time.process_time()
+    began = time.thread_time()
     found = house.asked("x/other", "CC-BY-NC-4.0")
-    took = time.process_time() - began  # a machine that others use takes longer
+    took = time.thread_time() - began  # a machine that others use takes longer
     print(f"1,000 descendants: walked in {walked:.2f} s, what-if in {took:.2f} s")
     assert found.changed == 1001 and len(found.models) == 1000
     assert took < 30

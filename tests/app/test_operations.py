@@ -169,10 +169,10 @@ def test_counting_a_request_takes_microseconds() -> None:
         pass
 
     async def seconds(what: object, rounds: int = 5_000) -> float:
-        began = time.process_time()
+        began = time.thread_time()
         for _ in range(rounds):
             await what({"type": "http", "path": "/a/b", "method": "GET", "headers": []}, receive, send)  # type: ignore[operator]
-        return (time.process_time() - began) / rounds
+        return (time.thread_time() - began) / rounds
 
     async def measure() -> float:
         traffic = Traffic(app, {}, "")

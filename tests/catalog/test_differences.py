@@ -91,7 +91,7 @@ def test_lines_alike_at_both_ends_of_a_long_text_cost_nothing() -> None:
 def test_texts_made_to_be_slow_are_not_compared_for_long() -> None:
     one = "".join(line for i in range(1000) for line in (f"x{i % 50}\n", f"u{i}\n")).encode()
     other = "".join(line for i in range(1000) for line in (f"x{i % 50}\n", f"v{i}\n")).encode()
-    began = time.process_time()
+    began = time.thread_time()
     found = compared({f"{n}": one for n in range(40)}, {f"{n}": other for n in range(40)})
-    assert time.process_time() - began < 45
+    assert time.thread_time() - began < 45
     assert [d.why for d in found.files].count("enough") == 36

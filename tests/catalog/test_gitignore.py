@@ -24,20 +24,20 @@ def test_patterns(text: str, path: str, ignored: bool) -> None:
 
 
 def test_hostile_patterns_cost_little() -> None:
-    start = time.process_time()
+    start = time.thread_time()
     Ignore("*a" * 200 + "b\n" + "**/" * 100 + "x\n").ignores("a" * 1000)
-    assert time.process_time() - start < 5
+    assert time.thread_time() - start < 5
 
 
 @pytest.mark.parametrize("pattern", ["**/a/**/x{}", "a/**/a/**/a/**/x{}", "*a*a*a*a*a*b{}", "x{}"])
 def test_a_thousand_patterns_over_deep_paths_end_in_seconds_with_a_sentence(pattern: str) -> None:
     """One writer would take a processor from all others for as long as they like."""
     ignore, steps = Ignore("\n".join(pattern.format(n) for n in range(1000))), Steps()
-    start = time.process_time()
+    start = time.thread_time()
     with pytest.raises(TooLarge, match="shorten the patterns"):
         for n in range(256):
             ignore.ignores("a/" * 400 + "a" * 200 + str(n), steps)
-    assert time.process_time() - start < 30
+    assert time.thread_time() - start < 30
 
 
 def test_a_long_gitignore_over_a_whole_request_is_no_trouble() -> None:

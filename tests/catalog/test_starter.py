@@ -271,9 +271,9 @@ def test_a_page_shows_figures_as_people_say_them(house: SimpleNamespace) -> None
 
 def test_the_catalogue_is_read_fast_enough_for_every_start() -> None:
     def spent() -> float:
-        began = time.process_time()
+        began = time.thread_time()
         load_starter.__wrapped__()
-        return time.process_time() - began
+        return time.thread_time() - began
 
     assert min(spent() for _ in range(5)) < 0.1 * slower()
 

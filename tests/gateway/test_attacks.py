@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -27,6 +27,7 @@ from ecotone.gateway.snapshot import Budget, Limit, Target
 from ecotone.ledger import Ledger
 from ecotone.privacy import inspect
 from ecotone.vocabulary import DataClass, Location
+from tests.serving import close
 
 USD = 10**12
 PRICE = Price(
@@ -47,23 +48,30 @@ def budget(house: Any, amount: int) -> None:
     limit(house, {"key:shop": Limit(budgets=(Budget(id="b", limit=amount, window="total"),))})
 
 
-def provider(house: Any, answer: Callable[[socket.socket], None]) -> None:
-    """A backend `raw` that answers each connection by hand."""
-    listener = socket.create_server(("127.0.0.1", 0))
+@pytest.fixture
+def provider(house: Any) -> Iterator[Callable[..., None]]:
+    """Starts a backend `raw` that answers each connection as it is told."""
+    with contextlib.ExitStack() as opened:
 
-    def serve() -> None:
-        while True:
-            client, _ = listener.accept()
-            with client:
-                client.recv(65536)
+        def start(answer: Callable[[socket.socket], None]) -> None:
+            listener = socket.create_server(("127.0.0.1", 0))
+            opened.callback(close, listener)
+
+            def serve() -> None:
                 with contextlib.suppress(OSError):
-                    answer(client)
+                    while True:
+                        client, _ = listener.accept()
+                        with client, contextlib.suppress(OSError):
+                            client.recv(65536)
+                            answer(client)
 
-    threading.Thread(target=serve, daemon=True).start()
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-    raw = Target(name="raw", backend="raw", url=url, legal="free", location=Location.EXTERNAL)
-    now = house.snapshots.current
-    house.snapshots.current = msgspec.structs.replace(now, backends={**now.backends, "raw": raw})
+            threading.Thread(target=serve, daemon=True).start()
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+            raw = Target(name="raw", backend="raw", url=url, legal="free", location=Location.EXTERNAL)
+            now = house.snapshots.current
+            house.snapshots.current = msgspec.structs.replace(now, backends={**now.backends, "raw": raw})
+
+        yield start
 
 
 def reserved(house: Any, answer: Any) -> int:
@@ -111,11 +119,13 @@ def test_each_prompt_of_a_list_is_paid_for(house: Any) -> None:
 
 
 @pytest.mark.parametrize("told", [10**9, 2**53, 2**63, 2**64, 10**40, -5, "7", 1.5, None, True])
-def test_usage_that_a_provider_makes_up_breaks_no_sum_and_spends_no_fortune(house: Any, told: Any) -> None:
+def test_usage_that_a_provider_makes_up_breaks_no_sum_and_spends_no_fortune(
+    house: Any, provider: Callable[..., None], told: Any
+) -> None:
     usage = {"prompt_tokens": told, "completion_tokens": told}
     choice = {"index": 0, "message": {"role": "assistant", "content": "x"}, "finish_reason": "stop"}
     body = json.dumps({"choices": [choice], "usage": usage}).encode()
-    provider(house, lambda c: c.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)))
+    provider(lambda c: c.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)))
     limit(house, {})
     answer = house.post("raw/liar", max_tokens=50)
     assert answer.status_code == 200
@@ -172,14 +182,14 @@ def test_tokens_written_as_floats_are_not_taken_for_a_harmless_text() -> None:
 # -- time and memory ---------------------------------------------------------------------------------------------------
 def test_an_event_that_comes_in_crumbs_holds_up_nobody() -> None:
     passing = Passing(Usage(), hide_usage=False, choices=1)
-    began = time.process_time()
+    began = time.thread_time()
     with pytest.raises(Unusual):
         for _ in range(20_000):
             passing.feed(b"x" * 50)
-    assert time.process_time() - began < 0.5
+    assert time.thread_time() - began < 0.5
 
 
-def test_trailers_without_end_are_not_gathered(house: Any) -> None:
+def test_trailers_without_end_are_not_gathered(house: Any, provider: Callable[..., None]) -> None:
     sent = 0
 
     def answer(client: socket.socket) -> None:
@@ -189,14 +199,16 @@ def test_trailers_without_end_are_not_gathered(house: Any) -> None:
             client.sendall(b"a" * 16_384)
             sent += 16_384
 
-    provider(house, answer)
+    provider(answer)
     assert house.post("raw/chatter").status_code == 502
     assert sent < 16 * 1024 * 1024
 
 
-def test_an_interim_answer_in_one_piece_with_the_answer_leaves_nobody_waiting(house: Any) -> None:
+def test_an_interim_answer_in_one_piece_with_the_answer_leaves_nobody_waiting(
+    house: Any, provider: Callable[..., None]
+) -> None:
     final = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
-    provider(house, lambda client: client.sendall(b"HTTP/1.1 103 Early Hints\r\nx: 1\r\n\r\n" + final))
+    provider(lambda client: client.sendall(b"HTTP/1.1 103 Early Hints\r\nx: 1\r\n\r\n" + final))
     began = time.monotonic()
     assert house.post("raw/early").status_code == 200
     assert time.monotonic() - began < 10  # nobody waited for the end of the provider's patience

@@ -468,8 +468,8 @@ def test_ordering_takes_no_time_that_a_request_would_notice() -> None:
         made = route(strategy)
         best = 1e9
         for _ in range(20):
-            begin = time.process_time()
+            begin = time.thread_time()
             for _ in range(2000):
                 chooser.order(made, ALL, 0.0)
-            best = min(best, time.process_time() - begin)
+            best = min(best, time.thread_time() - begin)
         assert best / 2000 * 1e6 < most * 4 * slower(), "four times the bar, for a busy machine"

@@ -98,12 +98,12 @@ HEAD = b'{"model":"a/b","messages":['
     ],
 )
 def test_a_megabyte_of_anything_is_read_in_no_time(body: bytes) -> None:
-    begin = time.process_time()
+    begin = time.thread_time()
     try:
         parse("chat", body)
     except Refusal as refused:
         assert refused.status == 400
-    assert time.process_time() - begin < 15, "a hundredth of it when linear, hours when not"
+    assert time.thread_time() - begin < 15, "a hundredth of it when linear, hours when not"
 
 
 @given(st.lists(st.text('\\"ab[]{}:,', max_size=9), min_size=2, max_size=6), st.integers(1, 7))

@@ -276,8 +276,8 @@ def test_the_lists_of_the_usual_providers_are_read_in_a_blink() -> None:
     spent = []
     for _ in range(5):
         price_list.cache_clear()
-        began = time.process_time()
+        began = time.thread_time()
         for provider in usual:
             listed(provider, NOW)
-        spent.append(time.process_time() - began)
+        spent.append(time.thread_time() - began)
     assert min(spent) < 0.1 * slower()  # seconds of CPU, of a machine that does much else

@@ -196,14 +196,14 @@ def test_how_deep_an_event_may_be_is_not_left_to_the_interpreter() -> None:
 
 
 def test_an_event_in_a_thousand_reads_costs_no_more_than_its_length() -> None:
-    begin = time.process_time()
+    begin = time.thread_time()
     cutter = EventCutter()
     cutter.feed(b"data: ")
     for _ in range(7000):
         assert cutter.feed(b"x" * 1000) == []
     (event,) = cutter.feed(b"\n\n")
     assert len(event) == 7_000_000
-    assert time.process_time() - begin < 2, "a hundredth of it when linear"
+    assert time.thread_time() - begin < 2, "a hundredth of it when linear"
 
 
 @pytest.mark.parametrize("bad", [b"{not json", b'{"error": {"message": "overloaded"}}', b'{"error": "x"}', b"[" * 5000])

@@ -23,7 +23,7 @@ from ecotone.gateway.prices import Price, Rates
 from ecotone.gateway.snapshot import Budget, Limit, Route, RouteCandidate, Target
 from ecotone.ledger import Ledger
 from ecotone.vocabulary import Location
-from tests.serving import close
+from tests.serving import close, wake
 
 EACH = 10**6
 PRICE = Price(version="test", scale=(Rates(EACH, EACH, EACH, EACH, EACH, EACH, EACH),))
@@ -45,6 +45,7 @@ class Wire:
         self.over = threading.Event()
         self._tls = tls
         self._lock = threading.Lock()
+        self._open: set[socket.socket] = set()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=300)
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -62,6 +63,7 @@ class Wire:
         with contextlib.suppress(OSError, ValueError), plain:
             connection = self._tls.wrap_socket(plain, server_side=True) if self._tls is not None else plain
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._open.add(connection)
             while self._one(connection):
                 pass
 
@@ -112,6 +114,8 @@ class Wire:
     def stop(self) -> None:
         self.over.set()
         close(self._listener)
+        for connection in list(self._open):
+            wake(connection)
 
 
 def was_read(connection: socket.socket) -> None:

@@ -198,8 +198,8 @@ def test_a_merge_of_ten_thousand_parents_is_answered() -> None:
     licences = ("mit", "cc-by-nc-4.0", "llama2", "never-heard-of", "llama3.1")
     nodes = [{"id": "t", "licence": "mit"}, *({"id": f"p{i}", "licence": licences[i % 5]} for i in range(10_000))]
     edges = [{"child": "t", "parent": f"p{i}", "relation": "merge"} for i in range(10_000)]
-    began = time.process_time()
+    began = time.thread_time()
     publish = {"mode": "publish_weights", "purpose": "commercial", "declared_licence": "mit"}
     for use in (USE, publish):
         assert ask(KB, {"nodes": nodes, "edges": edges, "target": "t", "use": use}).verdict is Verdict.DENY
-    assert time.process_time() - began < 120
+    assert time.thread_time() - began < 120

@@ -117,9 +117,9 @@ def test_a_merge_of_ten_thousand_parents_is_answered_in_bounded_time(
         nodes | {"me/x": Node("me/x", instruments=("MIT",))},
         tuple(Edge("me/x", name, relation) for name in nodes),
     )
-    began = time.process_time()
+    began = time.thread_time()
     found = judge(KB, graph, asked)
-    assert time.process_time() - began < 150  # measured: 1 to 4 s on one core; a walk per parent takes hours
+    assert time.thread_time() - began < 150  # measured: 1 to 4 s on one core; a walk per parent takes hours
     assert found.verdict in Verdict
     if licences == ("MIT",):
         assert found.verdict.passes
@@ -169,12 +169,12 @@ def test_any_expression_is_answered_and_never_grants_more_than_its_parts(text: s
 def test_an_expression_that_explodes_is_cut_short() -> None:
     """Sixteen choices of two are 65,536 branches: a card is not a way to stop a server."""
     text = " AND ".join(["(MIT OR Apache-2.0)"] * 20)
-    began = time.process_time()
+    began = time.thread_time()
     assert len(check_expression(KB, text).branches) <= 64
     assert identify(KB, {"license": text}).instruments
     assert check_expression(KB, "MIT " * 100_000).error
     assert check_expression(KB, "(" * 100_000).error
-    assert time.process_time() - began < 5
+    assert time.thread_time() - began < 5
 
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
@@ -200,9 +200,9 @@ def test_any_card_is_answered(card: dict[str, Any], mode: Mode) -> None:
 
 def test_a_card_with_crowds_of_parents_and_ids_is_cut_and_not_believed() -> None:
     many = {"license": ["mit"] * 1000, "base_model": [f"a/{i}" for i in range(100_000)], "datasets": ["d/x"] * 100_000}
-    began = time.process_time()
+    began = time.thread_time()
     assert check_card(KB, many, SERVE).verdict is Verdict.UNKNOWN
-    assert time.process_time() - began < 5
+    assert time.thread_time() - began < 5
     assert "unknown" in identify(KB, many).instruments
 
 

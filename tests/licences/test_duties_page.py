@@ -9,9 +9,9 @@ from ecotone.licences.duties import shown_text
 
 @pytest.mark.parametrize("piece", ["<", "<a", "</", "<!--", "<a ", "<![CDATA[", "<a b='", '<a b=">', "<p>"])
 def test_a_page_of_nothing_but_beginnings_stalls_nobody(piece: str) -> None:
-    begun = time.process_time()
+    begun = time.thread_time()
     shown_text(piece * (400_000 // len(piece)))
-    assert time.process_time() - begun < 5
+    assert time.thread_time() - begun < 5
 
 
 def test_what_is_hidden_is_not_taken_for_shown() -> None:

@@ -150,11 +150,11 @@ def test_a_merge_of_ten_thousand_parents_is_answered_at_once() -> None:
     some = ("MIT", "Apache-2.0", "llama-2", "gemma-terms-2025-03-24")
     found = [Node(f"p{i}", instruments=(some[i % 4],)) for i in range(10_000)] + [Node("m", instruments=("MIT",))]
     connected = [Edge("m", f"p{i}", Relation.MERGE) for i in range(10_000)]
-    began = time.process_time()
+    began = time.thread_time()
     graph = FamilyGraph.of(KB, found, connected)
     assert set(graph.inherited("m")) == set(some)
     assert len(graph.verdicts(USE)) == 5
-    assert time.process_time() - began < 5
+    assert time.thread_time() - began < 5
 
 
 def test_a_cycle_is_found_and_its_members_share_what_binds_one_of_them() -> None:

@@ -361,9 +361,9 @@ def test_any_graph_with_cycles_ends_and_equal_classes_give_equal_verdicts(data: 
 
 
 def test_a_verdict_takes_well_under_a_millisecond_and_the_knowledge_base_loads_once() -> None:
-    began = time.process_time()
+    began = time.thread_time()
     assert KnowledgeBase.load() is KB
     graph = family(("Apache-2.0",), ("p", ("MIT",), Relation.FINETUNE), ("q", ("CC-BY-4.0",), Relation.MERGE))
     for _ in range(50):
         judge(KB, graph, use())
-    assert (time.process_time() - began) / 50 < 0.02  # a bound against runaway work, not a benchmark
+    assert (time.thread_time() - began) / 50 < 0.02  # a bound against runaway work, not a benchmark

@@ -119,6 +119,6 @@ def test_ordinary_cards_keep_their_form() -> None:
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "*a " * 40_000, "![](" * 30_000, "<div>" * 20_000, "&" * 100_000])
 def test_costly_cards_are_bounded(text: str) -> None:
-    began = time.process_time()
+    began = time.thread_time()
     html(text)
-    assert time.process_time() - began < 100
+    assert time.thread_time() - began < 100

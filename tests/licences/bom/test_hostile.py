@@ -41,9 +41,9 @@ def checked(raw: bytes) -> Checked:
     ],
 )
 def test_bytes_that_are_no_document_are_a_finding(raw: bytes, words: str) -> None:
-    started = time.process_time()
+    started = time.thread_time()
     answer = checked(raw)
-    assert time.process_time() - started < 10
+    assert time.thread_time() - started < 10
     assert answer.findings and any(words in f.message for f in answer.findings)
     assert all(len(f.message) <= 700 and len(f.pointer) <= 600 for f in answer.findings)
 

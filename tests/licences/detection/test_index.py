@@ -17,9 +17,9 @@ def test_the_index_is_small_and_loads_in_fifty_milliseconds() -> None:
     assert FILE.stat().st_size <= 3_000_000
     taken = []
     for _ in range(5):
-        began = time.process_time()
+        began = time.thread_time()
         Index(msgspec.msgpack.decode(FILE.read_bytes(), type=_Stored))
-        taken.append(time.process_time() - began)
+        taken.append(time.thread_time() - began)
     assert min(taken) <= 0.05 * slower()
 
 

@@ -55,9 +55,9 @@ def test_fifty_megabytes_in_one_line_are_read_to_a_bound(tmp_path: Path) -> None
     with file.open("w") as out:
         out.write(" ".join(LICENCE.split()) + " ")
         out.writelines("word " * 1000 for _ in range(10_000))
-    began = time.process_time()
+    began = time.thread_time()
     found, said = answers(file)
-    assert time.process_time() - began < 20
+    assert time.thread_time() - began < 20
     assert [d.id for d in found[0].detected] == ["Apache-2.0"]
     assert said[str(file)].startswith(f"only the first {LARGEST:,} of ")
 
@@ -80,16 +80,16 @@ def test_fifty_megabytes_in_one_line_are_read_to_a_bound(tmp_path: Path) -> None
     ],
 )
 def test_no_text_makes_the_patterns_explode(hostile: str) -> None:
-    began = time.process_time()
+    began = time.thread_time()
     detect(hostile)
-    assert time.process_time() - began < 8
+    assert time.thread_time() - began < 8
 
 
 def test_a_licence_repeated_a_thousand_times_is_one_answer() -> None:
-    began = time.process_time()
+    began = time.thread_time()
     answered = detect("\n\n".join([LICENCE] * 100))
     assert [d.id for d in answered] == ["Apache-2.0"]
-    assert time.process_time() - began < 20
+    assert time.thread_time() - began < 20
 
 
 def test_words_at_random_are_nothing() -> None:

@@ -61,7 +61,7 @@ test: check ## everything that CI runs on each change, without PostgreSQL
 coverage: $(VENV)/installed-dev ## the same tests, with the lines and branches that they do not reach (a quarter slower)
 	$(BIN)/pytest $(PARALLEL) -m "not slow" --cov --cov-report=term:skip-covered
 
-STATEFUL := tests/database tests/accounts tests/storage tests/catalog tests/publishing tests/policy tests/jobs tests/tuning tests/audits tests/engines/test_deploying.py tests/gateway/test_places.py tests/gateway/test_managing.py tests/gateway/test_pricebook.py tests/gateway/test_rights.py tests/webhooks/test_deliveries_settled.py tests/hub tests/app
+STATEFUL := tests/database tests/accounts tests/storage tests/catalog tests/publishing tests/policy tests/jobs tests/tuning tests/audits tests/engines/test_deploying.py tests/engines/test_at_once.py tests/gateway/test_places.py tests/gateway/test_managing.py tests/gateway/test_pricebook.py tests/gateway/test_rights.py tests/webhooks/test_deliveries_settled.py tests/hub tests/app
 
 KEEPING := tests/storage tests/publishing tests/hub tests/app/test_s3.py
 

@@ -9,9 +9,13 @@ from typing import Any
 
 import pytest
 
+from ecotone.accounts import SYSTEM
 from ecotone.app.chains import settle_left
 from ecotone.app.duty import Duty
 from ecotone.app.services import Services, compose
+from ecotone.database import utc_now
+from ecotone.engines import Served
+from ecotone.engines.models import DeploymentRow
 from ecotone.jobs import JobContext
 from ecotone.jobs.errors import JobCancelled
 from ecotone.ledger import Ledger
@@ -79,6 +83,17 @@ def test_a_running_job_passes_to_the_new_server_and_runs_once(two: tuple[Service
     assert (nap.most, nap.done) == (1, 2)
 
 
+def test_a_model_that_only_the_other_server_serves_is_not_deleted(two: tuple[Services, Services]) -> None:
+    old, new = two
+    model = old.catalog.create("demo/x", private=False, actor=SYSTEM)
+    with old.database.writing() as session:
+        row = {"id": "dep-1", "model": model.id, "revision": "0" * 40, "projects": [], "options": {}, "actor": "ann"}
+        session.add(DeploymentRow(**row, created=utc_now()))
+    with pytest.raises(Served):
+        new.catalog.delete(model, SYSTEM)
+    assert new.catalog.model("demo/x", viewer=SYSTEM) == model
+
+
 def test_engines_start_at_the_new_server_only_after_the_old_one_gave_them_up(two: tuple[Services, Services]) -> None:
     """Two engines of one model do not fit in one GPU. Until then it is seen as starting, so that calls wait for it."""
     old, new = two
@@ -88,9 +103,6 @@ def test_engines_start_at_the_new_server_only_after_the_old_one_gave_them_up(two
         giving, taking = Duty(old, lambda: calls), Duty(new, lambda: 0)
         await giving.take()
         with old.database.writing() as session:
-            from ecotone.database import utc_now
-            from ecotone.engines.models import DeploymentRow
-
             session.add(
                 DeploymentRow(
                     id="dep-1",

@@ -1,12 +1,13 @@
 """Two who make the same thing at once are told what one would be told who comes a second later, on either database."""
 
+import functools
 import threading
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from ecotone.accounts import SYSTEM, Accounts, Profile
+from ecotone.accounts import SYSTEM, Accounts, Actor, Profile
 from ecotone.app.ledger_heads import LedgerHeads
 from ecotone.gateway.backends import Backends
 from ecotone.gateway.kept_limits import Allowance, KeptLimits
@@ -14,7 +15,7 @@ from ecotone.gateway.pricebook import PriceBook
 from ecotone.gateway.routing import Routes
 from ecotone.ledger import Head
 from ecotone.policy.rules import RuleKind
-from ecotone.vocabulary import Location, Mode, Purpose, Tier
+from ecotone.vocabulary import Location, Mode, Purpose, Role, Tier
 from tests.interleaving import Act, overlapping
 
 BACKEND: Any = {"dialect": "openai", "url": "http://127.0.0.1:9/v1", "key_env": None, "location": Location.LOCAL,
@@ -107,6 +108,28 @@ def test_who_makes_the_same_at_once_is_told_as_one_who_comes_later(
     house: SimpleNamespace, acts: dict[str, tuple[Act, Act]], name: str, said: str
 ) -> None:
     assert overlapping(house.database, *acts[name]) == ["done", said]
+
+
+TERMS: Any = {"set": [("backend:far", "ada")], "set with terms": [], "remove": []}
+"""Rules that there are when a backend without terms was set first, and this was done in the same moment."""
+
+
+@pytest.mark.parametrize("then", TERMS)
+def test_one_rule_lets_a_backends_unknown_terms_pass_exactly_while_they_are_unknown(
+    house: SimpleNamespace, then: str
+) -> None:
+    backends = Backends(house.database, house.settings, house.knowledge, house.policy)
+    backends.set("far", **BACKEND | {"terms": "openai-services-agreement-2026-01-01"})
+    ada, eve = (BACKEND | {"actor": Actor("user", name, Role.ADMIN)} for name in ("ada", "eve"))
+    acts: dict[str, Act] = {
+        "set": lambda: backends.set("far", **eve),
+        "set with terms": lambda: backends.set("far", **eve | {"terms": "openai-services-agreement-2026-01-01"}),
+        "remove": lambda: backends.remove("far"),
+    }
+    first = functools.partial(backends.set, "far", **ada)
+    assert overlapping(house.database, first, acts[then], behind="from rules") == ["done", "done"]
+    found = [(rule.subject, rule.by) for rule in house.policy.rules() if rule.kind is RuleKind.PASS_UNKNOWN]
+    assert found == TERMS[then]
 
 
 def test_a_head_of_the_ledger_never_moves_back(house: SimpleNamespace) -> None:

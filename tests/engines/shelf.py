@@ -60,6 +60,9 @@ class Shelf:
         kind = ModelKind.WEIGHTS
         return Model(id=model_id, namespace=namespace, name=name, kind=kind, head=head, created=now, updated=now)
 
+    def hold(self, _session: object, model: Model) -> None:
+        self.model(model.id, viewer=SYSTEM)
+
     def revision(self, model: Model, rev: str = "main") -> Revision:
         wanted = model.head if rev == "main" else rev
         if wanted is None or not 0 < int(wanted, 16) <= len(self.revisions[model.id]):

@@ -119,6 +119,20 @@ def test_an_adapter_that_is_served_again_at_once_is_not_taken_away_with_its_succ
     assert one(engines).fleet.adapters.keys() == replica.loaded
 
 
+@pytest.mark.parametrize(("number", "options"), [(1, OTHERS), (2, Options()), (1, Options())])
+def test_what_serves_a_model_goes_on_when_the_next_deployment_cannot_be_kept(
+    engines: Engines, shelf: Shelf, monkeypatch: pytest.MonkeyPatch, number: int, options: Options
+) -> None:
+    made = engines.serve("demo/a", f"{1:040x}", (), SYSTEM)
+    with monkeypatch.context() as patched:
+        patched.setattr(shelf, "hold", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            engines.serve("demo/a", f"{number:040x}", ("shop",), SYSTEM, options)
+    (replica,) = [replica for replica in Replica.all if not replica.stopped]
+    assert replica.loaded == {f"demo/a@{1:040x}"} and engines.deployments() == [made]
+    assert shelf.in_use == 1 and list(engines._fleets.values()) == [one(engines).fleet]
+
+
 def test_an_adapter_that_comes_back_to_a_copy_of_its_base_keeps_it(engines: Engines, settled: threading.Event) -> None:
     for options in (Options(), OTHERS, Options()):
         engines.serve("demo/a", f"{1:040x}", (), SYSTEM, options)

@@ -160,6 +160,18 @@ def test_nobody_cuts_a_chains_beginning_without_the_key(tmp_path: Path) -> None:
     assert "missing" in Ledger(tmp_path).verify(heads, KEY).problems[0].what
 
 
+def test_what_says_that_a_chains_beginning_was_removed_is_held_to_its_letters(tmp_path: Path) -> None:
+    heads = filled(tmp_path)
+    retire(tmp_path / "server", closed(tmp_path / "server")[:2], SEED)
+    file = tmp_path / "server" / "retired.json"
+    head, name, signature = file.read_bytes().rpartition(b'"signature":"')
+    digits, end = signature[:128], signature[128:]
+    for changed in (digits.upper(), b" " + digits):
+        file.write_bytes(head + name + changed + end)
+        report = Ledger(tmp_path).verify(heads, KEY)
+        assert not report.ok and "not signed here" in report.problems[0].what, changed
+
+
 def test_only_the_oldest_closed_segments_can_leave(tmp_path: Path) -> None:
     filled(tmp_path)
     files = closed(tmp_path / "server")

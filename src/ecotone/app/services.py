@@ -22,7 +22,7 @@ from ecotone.catalog import Catalog
 from ecotone.catalog.clones import Clones
 from ecotone.catalog.copies import Copies
 from ecotone.database import Database
-from ecotone.engines import Engines
+from ecotone.engines import Engines, Served
 from ecotone.gateway import Backend, Backends, KeptLimits, Plane, PriceBook, Route, Routes, SnapshotBuilder
 from ecotone.gateway.counters import Counters
 from ecotone.gateway.leasing import LeasedPlane
@@ -218,7 +218,7 @@ class Services:
     def refuse_if_used(self, model_id: str) -> None:
         """Raises Conflict while a deployment or a route leads to the model."""
         if any(model_id in (d.model, d.on_base) for d in self.engines.deployments()):
-            raise Conflict(f"{model_id} is served; stop it with `ecotone unserve {model_id}` first.", param="model")
+            raise Served(model_id)
         for route in self.routes.list():
             if route.leads_to(model_id):
                 raise Conflict(f"The route {route.name} leads to {model_id}; change the route first.", param="model")
@@ -394,6 +394,7 @@ def compose(settings: Settings, *, successor: bool = False) -> Services:
     )
     catalog.on_delete(lambda model: services.refuse_if_used(model.id))
     catalog.on_delete(services.clones.forget)
+    catalog.on_deleting(engines.check_unserved)
     return services
 
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 
 import msgspec
@@ -16,7 +16,7 @@ from ecotone.catalog.names import key_of
 from ecotone.catalog.settled import names_meant, settled, unsettled, with_word, words_for
 from ecotone.catalog.weight_rows import WeightSetRow
 from ecotone.catalog.weights import WeightSets
-from ecotone.database import HELD, utc_now
+from ecotone.database import HELD, alone, utc_now
 from ecotone.vocabulary import EdgeWord, NotFound, Relation, RepoType
 
 _MOST_LISTED = 1000
@@ -107,15 +107,18 @@ class EdgeWords(WeightSets):
         *,
         by: str,
         waits: bool,
+        check: Callable[[], None] | None = None,
     ) -> KeptWord:
         """Keep a word, and lay it on the edges unless it waits for approval. An earlier one on the same edge gives way
         once the new one is in force.
 
         Args:
             digest: of the revision's weights, empty when it has none.
+            check: raises where the word may not be kept; from before it until the word is kept no other is checked.
         """
         now = utc_now()
         with self._database.writing() as session:
+            _checked(session, check)
             row = self._locked(session, model)
             about = self._row(session, parent, RepoType.MODEL) or self._buried(session, parent)
             new = EdgeWordRow(
@@ -148,9 +151,10 @@ class EdgeWords(WeightSets):
             self._in_place(session, row, word)
             return _kept(word, row)
 
-    def remove_word(self, word_id: str) -> KeptWord:
-        """Take a word back: its edges are again what they were found to be."""
+    def remove_word(self, word_id: str, *, check: Callable[[], None] | None = None) -> KeptWord:
+        """Take a word back: its edges are again what they were found to be. `check` as for `keep_word`."""
         with self._database.writing() as session:
+            _checked(session, check)
             word, row = _held(session, word_id)
             kept = _kept(word, row)
             self._lay(session, row, self._taken_off(session, word))
@@ -213,6 +217,12 @@ class EdgeWords(WeightSets):
             session.execute(sa.delete(EdgeRow).where(*at))
             session.add_all(edge_row(row.key, sha, edge) for edge in new)
         session.flush()
+
+
+def _checked(session: Session, check: Callable[[], None] | None) -> None:
+    if check is not None:
+        alone(session, "edge words")
+        check()
 
 
 def _held(session: Session, word_id: str) -> tuple[EdgeWordRow, ModelRow]:

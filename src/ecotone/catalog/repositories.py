@@ -8,6 +8,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
 from ecotone.accounts import Actor
 from ecotone.catalog.discussion_rows import DiscussionRow
@@ -53,6 +54,7 @@ class Repositories(Rights):
         super().__init__(database, storage, knowledge, settings, starter)
         self.reserved_segments = RESERVED_SEGMENTS
         self._guards: list[Callable[[Model], None]] = []
+        self._last_guards: list[Callable[[Session, Model], None]] = []
         self._downloads = DownloadCounter()
 
     def reserve(self, segments: Iterable[str]) -> None:
@@ -62,6 +64,15 @@ class Repositories(Rights):
     def on_delete(self, guard: Callable[[Model], None]) -> None:
         """Register a guard that raises Conflict while something, such as a deployment, still uses a model."""
         self._guards.append(guard)
+
+    def on_deleting(self, guard: Callable[[Session, Model], None]) -> None:
+        """Register a guard that raises Conflict in the transaction that deletes a model: it sees what was written by
+        any server that held the model (`hold`), and nothing more comes."""
+        self._last_guards.append(guard)
+
+    def hold(self, session: Session, model: Model) -> None:
+        """Keep a model for as long as the transaction lasts. Raises ModelNotFound when it was deleted meanwhile."""
+        self._locked(session, model)
 
     def check_unused(self, model: Model) -> None:
         """Raises Conflict, by a guard, while something uses a model that is about to be taken away."""
@@ -253,6 +264,8 @@ class Repositories(Rights):
         self.check_unused(model)
         with self._database.writing() as session:
             row = self._locked(session, model)
+            for guard in self._last_guards:
+                guard(session, model)
             gone = self._entity(row)
             row.buried = row.key
             row.updated = utc_now()

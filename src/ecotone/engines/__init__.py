@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ecotone.engines.entities import Deployment
-    from ecotone.engines.errors import DeploymentNotFound, EngineFailed, ExtraMissing
+    from ecotone.engines.errors import DeploymentNotFound, EngineFailed, ExtraMissing, Served
     from ecotone.engines.kinds.kind import Options
     from ecotone.engines.services import Engines
     from ecotone.engines.showing import deployment_of, visible
@@ -21,6 +21,7 @@ _ROOMS = {
     "Engines": "services",
     "ExtraMissing": "errors",
     "Options": "kinds.kind",
+    "Served": "errors",
     "deployment_of": "showing",
     "visible": "showing",
 }
@@ -39,6 +40,7 @@ __all__ = [
     "Engines",
     "ExtraMissing",
     "Options",
+    "Served",
     "deployment_of",
     "visible",
 ]

@@ -1,6 +1,6 @@
 """Reasons for which a model cannot be served."""
 
-from ecotone.vocabulary import Invalid, NotFound, Unavailable
+from ecotone.vocabulary import Conflict, Invalid, NotFound, Unavailable
 
 
 class ExtraMissing(Unavailable):
@@ -46,3 +46,10 @@ class DeploymentNotFound(NotFound):
     def __init__(self, model: str) -> None:
         super().__init__(f"No engine serves {model!r}; `ecotone ps` shows those that run.", param="model")
         self.model = model
+
+
+class Served(Conflict):
+    """The model cannot be taken away: it is deployed."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"{model} is served; stop it with `ecotone unserve {model}` first.", param="model")

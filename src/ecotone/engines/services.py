@@ -11,20 +11,21 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
 from ecotone.accounts import SYSTEM, Actor
 from ecotone.catalog import Model, Revision
-from ecotone.database import utc_now
+from ecotone.database import alone, utc_now
 from ecotone.engines.adapting import Adapting
 from ecotone.engines.deployed import Deployed
 from ecotone.engines.entities import Deployment
-from ecotone.engines.errors import NotServable
+from ecotone.engines.errors import NotServable, Served
 from ecotone.engines.fleets import Fleet
 from ecotone.engines.kinds import check_installed, named
 from ecotone.engines.kinds.kind import Options
 from ecotone.engines.models import DeploymentRow
 from ecotone.engines.waking import Ear
-from ecotone.vocabulary import ModelKind, Refused
+from ecotone.vocabulary import ModelKind, Refused, RepoType
 
 log = logging.getLogger("ecotone.engines")
 
@@ -48,6 +49,7 @@ class Engines(Adapting):
             Refused: no project that may be meant is allowed to call it.
             NotServable: its files cannot be served, or the options make no sense.
             ExtraMissing: the engine's libraries are not installed.
+            ModelNotFound: it was deleted meanwhile.
             NoRoom: there is no memory for it; with the numbers.
             EngineFailed: it did not start; with the end of its log.
         """
@@ -80,14 +82,45 @@ class Engines(Adapting):
             created=utc_now(),
         )
         new = self._on_base(row, model, revision, options, actor) or self._alone(row, options, actor)
-        with self._database.writing() as session:
-            session.merge(_copy(row))
+        try:
+            self._write(row, model)
+        except BaseException:
+            self._undo(old, new)
+            raise
         self._keep(new)
         if new.adapter is None and new.fleet is not None:
             self._gather(new.fleet)
         if old is not None and old is not new:
             self._replace(old, new)
         return self._described(new)
+
+    def _write(self, row: DeploymentRow, model: Model) -> None:
+        """Keep a deployment. Over a restart another server may deploy or stop it too in this moment, and any may delete
+        the model."""
+        with self._database.writing() as session:
+            self._catalog.hold(session, model)
+            alone(session, "deployments")
+            session.execute(sa.delete(DeploymentRow).where(DeploymentRow.model == row.model))
+            session.add(_copy(row))
+
+    def _undo(self, old: Deployed | None, new: Deployed) -> None:
+        """End what was begun for a deployment that could not be kept; what served the model before goes on."""
+        if old is None:
+            self._forget(new.model)
+        if old is None or old.fleet is not new.fleet:
+            self._end(new)
+            return
+        if new.fleet is not None and new.adapter is not None and new.adapter != old.adapter:
+            new.fleet.remove(new.adapter)
+        new.held.close()
+
+    def check_unserved(self, session: Session, model: Model) -> None:
+        """Raises Served where a deployment of a model is kept, by whichever server."""
+        if (
+            model.repo_type is RepoType.MODEL
+            and session.scalars(sa.select(DeploymentRow.id).where(DeploymentRow.model == model.id)).first()
+        ):
+            raise Served(model.id)
 
     def _replace(self, old: Deployed, new: Deployed) -> None:
         """Let what served a model before end once its last answers are over."""
@@ -120,6 +153,7 @@ class Engines(Adapting):
             fleet.stop()  # also one that somebody waits for
         with self._serving_of(found):
             with self._database.writing() as session:
+                alone(session, "deployments")
                 session.execute(sa.delete(DeploymentRow).where(DeploymentRow.model == found))
             gone = self._forget(found)
             if gone is not None:

@@ -1,6 +1,5 @@
 """Providers and remote engines that an administrator made callable as `NAME/model`. Holds no key, only its variable."""
 
-import contextlib
 import fnmatch
 import os
 import re
@@ -12,6 +11,7 @@ from urllib.parse import urlsplit
 import msgspec
 import sqlalchemy as sa
 import yaml
+from sqlalchemy.orm import Session
 
 from ecotone.accounts import Actor
 from ecotone.database import Database, alone, utc_now
@@ -19,7 +19,7 @@ from ecotone.gateway.addresses import check_address
 from ecotone.gateway.dialects import DIALECTS
 from ecotone.gateway.models import BackendRow, LimitRow, RouteRow
 from ecotone.licences import KnowledgeBase
-from ecotone.policy import Policy, RuleKind, RuleNotFound
+from ecotone.policy import Policy
 from ecotone.settings import Settings
 from ecotone.vocabulary import Conflict, Forbidden, Invalid, Location, NotFound, Tier
 
@@ -100,7 +100,8 @@ class Backends:
             if session.get(BackendRow, name) is not None:
                 raise BackendExists(f"A backend {name!r} exists already; remove it first.", param="name")
             session.add(row)
-        return _backend(row), self._told(row, taken, actor)
+            self._let_pass(session, row, actor)
+        return _backend(row), self._told(row, taken)
 
     def set(
         self,
@@ -122,7 +123,8 @@ class Backends:
             if known is not None:
                 row.created, row.created_by = known.created, known.created_by
             row = session.merge(row)
-        return _backend(row), self._told(row, taken, actor)
+            self._let_pass(session, row, actor)
+        return _backend(row), self._told(row, taken)
 
     def check_reach(self, url: str | None, key_env: str | None) -> None:
         """Whether requests may go to an address with the key of a variable. Raises Invalid or Forbidden."""
@@ -171,38 +173,27 @@ class Backends:
         )
         return row, terms is not None and given is None
 
-    def _told(self, row: BackendRow, taken: bool, actor: Actor) -> tuple[str, ...]:
-        """Warnings; the rule that lets unknown terms pass is there exactly while they are unknown."""
+    def _let_pass(self, session: Session, row: BackendRow, actor: Actor) -> None:
+        """The rule that lets unknown terms pass is there exactly while they are unknown."""
+        if row.terms is not None:
+            self._policy.let_pass_no_more(session, f"backend:{row.name}")
+            return
+        reason = f"administrator {actor.name} made backend {row.name} callable without naming its terms"
+        self._policy.let_pass(session, f"backend:{row.name}", reason, actor=actor)
+
+    def _told(self, row: BackendRow, taken: bool) -> tuple[str, ...]:
         warnings = self._warnings(row)
         if taken:
             warnings.append(
                 f"its terms are taken to be {row.terms}, which the catalogue knows for {row.name}/...; where the "
                 "address is another company's, name its terms with --terms"
             )
-        if row.terms is not None:
-            self._remove_pass(row.name)
-            return tuple(warnings)
-        if not self._passes(row.name):
-            reason = f"administrator {actor.name} made backend {row.name} callable without naming its terms"
-            self._policy.add_rule(RuleKind.PASS_UNKNOWN, f"backend:{row.name}", reason, actor=actor)
-        warnings.append(
-            "no terms are known for this backend: the verdict on its models stays unknown and a rule of yours lets "
-            "it pass; name them with --terms ENTRY (`ecotone licence list`)"
-        )
+        if row.terms is None:
+            warnings.append(
+                "no terms are known for this backend: the verdict on its models stays unknown and a rule of yours lets "
+                "it pass; name them with --terms ENTRY (`ecotone licence list`)"
+            )
         return tuple(warnings)
-
-    def _passes(self, name: str) -> list[str]:
-        """Ids of the rules that let a backend's unknown terms pass."""
-        return [
-            rule.id
-            for rule in self._policy.rules()
-            if rule.subject == f"backend:{name}" and rule.kind is RuleKind.PASS_UNKNOWN
-        ]
-
-    def _remove_pass(self, name: str) -> None:
-        for rule_id in self._passes(name):
-            with contextlib.suppress(RuleNotFound):  # another one removed it just now
-                self._policy.remove_rule(rule_id)
 
     @staticmethod
     def _warnings(row: BackendRow) -> list[str]:
@@ -244,8 +235,8 @@ class Backends:
                     raise Conflict(f"The route {route.name} leads to {name}; change or remove the route first.")
             alone(session, "limits")
             session.execute(sa.delete(LimitRow).where(LimitRow.scope == f"backend:{name}"))
+            self._policy.let_pass_no_more(session, f"backend:{name}")
             session.delete(row)
-        self._remove_pass(name)
 
     def _check_variable(self, key_env: str | None) -> None:
         if key_env is None:

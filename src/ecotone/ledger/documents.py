@@ -40,6 +40,18 @@ def statement(sha256: str) -> bytes:
     return f"ecotone document|{sha256}".encode()
 
 
+def bytes_of(digits: str) -> bytes:
+    """What hexadecimal digits mean, held to their letters: capitals, which mean the same, are no digits here.
+
+    Raises:
+        ValueError: when `bytes.hex` would not write them so.
+    """
+    found = bytes.fromhex(digits)
+    if found.hex() != digits:
+        raise ValueError(f"hexadecimal digits in small letters are expected, not {digits[:40]!r}")
+    return found
+
+
 def digest_of(document: dict[str, Any]) -> str:
     """SHA-256 of a document without its proof."""
     shown = {name: value for name, value in document.items() if name != "proof"}
@@ -85,8 +97,8 @@ def problem_of(document: dict[str, Any], key: bytes | None = None) -> str:
     if key is not None and key.hex() != proof["key"]:
         return "another key signed it"
     try:
-        public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(proof["key"]))
-        public.verify(bytes.fromhex(proof["signature"]), statement(proof["sha256"]))
+        public = Ed25519PublicKey.from_public_bytes(bytes_of(proof["key"]))
+        public.verify(bytes_of(proof["signature"]), statement(proof["sha256"]))
     except (ValueError, InvalidSignature):
         return "its signature does not fit"
     return ""

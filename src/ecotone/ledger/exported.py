@@ -9,6 +9,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from ecotone.ledger import records
+from ecotone.ledger.documents import bytes_of
 from ecotone.ledger.exporting import statement
 from ecotone.ledger.records import Head
 from ecotone.ledger.rulings import id_of
@@ -165,13 +166,11 @@ class _Check:
         if not isinstance(found, dict) or found.get("sha256") != digest or found.get("lines") != self._number - 1:
             self._bad("the file was changed or lines are missing: it has another sum than its end says")
             return
-        told = str(found.get("signature", ""))
         try:
-            signature = bytes.fromhex(told)
+            signature = bytes_of(str(found.get("signature", "")))
         except ValueError:
             signature = b""
-        as_written = signature.hex() == told  # digits are read in capitals too
-        if not as_written or not self._is_signed(signature, statement(digest)):
+        if not self._is_signed(signature, statement(digest)):
             self._bad("the export was not signed by this key")
 
     def ended(self) -> None:

@@ -11,6 +11,7 @@ import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from ecotone.ledger.documents import bytes_of
 from ecotone.ledger.records import Head
 from ecotone.ledger.segments import last_head, replace_durably, segments
 
@@ -30,7 +31,7 @@ class Retired(msgspec.Struct, frozen=True, kw_only=True):
 
     def is_signed_by(self, key: Ed25519PublicKey) -> bool:
         try:
-            key.verify(bytes.fromhex(self.signature), self.statement())
+            key.verify(bytes_of(self.signature), self.statement())
         except (InvalidSignature, ValueError):
             return False
         return True

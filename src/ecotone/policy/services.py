@@ -188,6 +188,37 @@ class Policy:
         evidence: str | None = None,
     ) -> Rule:
         """Record a rule; the reason is shown wherever the rule decides. One of four eyes waits for its approval."""
+        row = self._made(kind, subject, reason, actor, value, expires, evidence)
+        with self._database.writing() as session:
+            if kind is RuleKind.POSITION:
+                alone(session, "positions")
+                self._check_unchosen(session, subject)
+            session.add(row)
+        return self._rule(row)
+
+    def let_pass(self, session: Session, subject: str, reason: str, *, actor: Actor) -> None:
+        """Have a rule that lets unknown pass for a subject, where there is none.
+
+        Args:
+            session: in which nobody else does this for the subject meanwhile.
+        """
+        if session.scalars(sa.select(RuleRow.id).where(*_passes(subject)).limit(1)).first() is None:
+            session.add(self._made(RuleKind.PASS_UNKNOWN, subject, reason, actor))
+
+    def let_pass_no_more(self, session: Session, subject: str) -> None:
+        """Remove the rules that let unknown pass for a subject."""
+        session.execute(sa.delete(RuleRow).where(*_passes(subject)))
+
+    def _made(
+        self,
+        kind: RuleKind,
+        subject: str,
+        reason: str,
+        actor: Actor,
+        value: str | None = None,
+        expires: date | None = None,
+        evidence: str | None = None,
+    ) -> RuleRow:
         self._check(kind, subject, reason, value, expires, evidence)
         row = RuleRow(
             id="r" + secrets.token_hex(4),
@@ -202,12 +233,7 @@ class Policy:
         )
         if kind in FOUR_EYES and not self.four_eyes:
             row.approved, row.approved_by = row.created, actor.name
-        with self._database.writing() as session:
-            if kind is RuleKind.POSITION:
-                alone(session, "positions")
-                self._check_unchosen(session, subject)
-            session.add(row)
-        return self._rule(row)
+        return row
 
     def _check_unchosen(self, session: Session, subject: str) -> None:
         wanted = sa.select(RuleRow).where(RuleRow.kind == RuleKind.POSITION.value, RuleRow.subject == subject)
@@ -328,3 +354,7 @@ def _for_project(stance: Stance, family: Family, project: Project, action: Actio
 
 def _same_person(one: str, other: str) -> bool:
     return one.casefold() == other.casefold()
+
+
+def _passes(subject: str) -> tuple[sa.ColumnElement[bool], ...]:
+    return RuleRow.kind == RuleKind.PASS_UNKNOWN.value, RuleRow.subject == subject

@@ -7,6 +7,7 @@ concluded licence is (`policy.rules.FOUR_EYES`). A confirmation only binds, and 
 import re
 import threading
 from collections.abc import Iterator
+from functools import partial
 from typing import Final
 
 from ecotone.accounts import SYSTEM, Actor
@@ -65,7 +66,8 @@ class Settling:
     def __init__(self, catalog: Catalog, *, four_eyes: bool = True) -> None:
         self._catalog = catalog
         self._four_eyes = four_eyes
-        self._one_at_a_time = threading.Lock()  # so that two words make no cycle between their checks
+        # Other servers wait in the database; here it keeps who waits there from the connections that the checks need.
+        self._one_at_a_time = threading.Lock()
         if four_eyes:
             catalog.forget_own_approvals()
 
@@ -107,8 +109,6 @@ class Settling:
         ahead = weights is not None
         with self._one_at_a_time:
             name, related = self._edge(model, revision, parent, word, relation, actor, ahead=ahead)
-            if word is EdgeWord.CONFIRMED and self._descends(name, model.id):
-                raise Cycle(model.id, name)
             return self._catalog.keep_word(
                 model,
                 revision,
@@ -119,6 +119,7 @@ class Settling:
                 reason.strip(),
                 by=actor.name,
                 waits=word is EdgeWord.REJECTED and self._four_eyes,
+                check=partial(self._check_cycle, model.id, name) if word is EdgeWord.CONFIRMED else None,
             )
 
     def approve(self, word_id: str, *, actor: Actor) -> KeptWord:
@@ -147,10 +148,16 @@ class Settling:
         if not actor.is_admin:
             raise Forbidden("Only administrators take back what is said of a lineage edge.")
         with self._one_at_a_time:
-            word = self._catalog.word(word_id)
-            if word.word is EdgeWord.REJECTED and not word.waits and self._descends(word.parent, word.model):
-                raise Cycle(word.model, word.parent)
-            return self._catalog.remove_word(word_id)
+            return self._catalog.remove_word(word_id, check=partial(self._check_back, word_id))
+
+    def _check_back(self, word_id: str) -> None:
+        word = self._catalog.word(word_id)
+        if word.word is EdgeWord.REJECTED and not word.waits:
+            self._check_cycle(word.model, word.parent)
+
+    def _check_cycle(self, child: str, parent: str) -> None:
+        if self._descends(parent, child):
+            raise Cycle(child, parent)
 
     @staticmethod
     def _check(reason: str, actor: Actor) -> None:

@@ -63,8 +63,8 @@ hub/test_writers
 TABLES = (_accounts, _catalog, _policy, _storage)
 SLOW_SECONDS = 1200
 """After which a slow test is ended: what takes a minute or two may take ten times as long on a busy machine."""
-MOST_THREADS = 8
-"""That a file of tests may leave behind: pools that the process keeps."""
+MOST_THREADS = 24
+"""That a file of tests may leave behind: pools, and engines that all files share."""
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 
 

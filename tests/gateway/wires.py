@@ -61,11 +61,14 @@ class Wire:
     def _serve(self, plain: socket.socket) -> None:
         self.connections += 1
         with contextlib.suppress(OSError, ValueError), plain:
-            connection = self._tls.wrap_socket(plain, server_side=True) if self._tls is not None else plain
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._open.add(connection)
-            while self._one(connection):
-                pass
+            with self._tls.wrap_socket(plain, server_side=True) if self._tls is not None else plain as connection:
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._open.add(connection)
+                try:
+                    while self._one(connection):
+                        pass
+                finally:
+                    self._open.remove(connection)
 
     def _one(self, connection: socket.socket) -> bool:
         got = b""

@@ -90,6 +90,15 @@ def test_the_index_of_objects_is_mended_while_a_commit_brings_the_same_ones(
     assert while_held(house.database, bring, lambda: Living(house.database).list_again(kept)) == "done"
 
 
+def test_a_name_that_a_repository_had_is_given_anew_while_it_moves_back(
+    house: SimpleNamespace, models: list[Model]
+) -> None:
+    moved = house.catalog.move(models[0], "team/elsewhere", actor=SYSTEM)
+    create = functools.partial(house.catalog.create, "team/one", private=False, actor=SYSTEM)
+    back = functools.partial(house.catalog.move, moved, "team/one", actor=SYSTEM)
+    assert overlapping(house.database, create, back, behind="insert into models") == ["done", "repo_exists"]
+
+
 def test_two_servers_that_count_downloads_of_the_same_repositories_count_all_of_them(
     house: SimpleNamespace, models: list[Model], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,6 @@
 """Two who make the same thing at once are told what one would be told who comes a second later, on either database."""
 
+import contextlib
 import threading
 from types import SimpleNamespace
 from typing import Any
@@ -131,3 +132,11 @@ def test_who_only_looks_at_a_repository_does_not_wait_for_who_changes_it(house: 
         session.flush()
         threading.Thread(target=look, daemon=True).start()
         assert looked.wait(30)
+
+
+def test_a_project_is_removed_over_one_connection(acts: dict[str, tuple[Act, Act]], house: SimpleNamespace) -> None:
+    """Those who wait for their turn have one each: who has the turn and asked for another would wait for them."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(14):  # of fifteen
+            stack.enter_context(house.database.engine.connect())
+        acts["limits with their project"][1]()

@@ -227,6 +227,11 @@ class Keys:
             return found
 
 
+def key_ids(session: Session, project: str) -> list[str]:
+    """The ids of a project's keys, for a transaction that goes on with them."""
+    return list(session.scalars(sa.select(KeyRow.id).where(KeyRow.project == project)))
+
+
 def key_behind(session: Session, hashed: str) -> Actor | None:
     """The key that a secret belongs to; None when it is unknown or has ended."""
     now = utc_now()

@@ -13,7 +13,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from ecotone.accounts import Accounts, Actor
+from ecotone.accounts import Accounts, Actor, key_ids
 from ecotone.database import Database, alone, utc_now
 from ecotone.gateway.budgets import read_budget, written_budget
 from ecotone.gateway.models import BackendRow, LimitRow
@@ -184,7 +184,7 @@ class KeptLimits:
         """Take away the limits of a project and of its keys, in the transaction that removes it: its keys are never in
         force without them."""
         alone(session, "limits")
-        scopes = [f"key:{key.id}" for key in self._accounts.keys(name)]
+        scopes = [f"key:{key_id}" for key_id in key_ids(session, name)]
         of_it = LimitRow.scope.startswith(f"project:{name}/", autoescape=True)
         session.execute(
             sa.delete(LimitRow).where(sa.or_(LimitRow.scope == f"project:{name}", of_it, LimitRow.scope.in_(scopes)))

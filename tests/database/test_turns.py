@@ -15,7 +15,7 @@ from ecotone.gateway.pricebook import PriceBook
 from ecotone.gateway.routing import Routes
 from ecotone.ledger import Head
 from ecotone.policy.rules import RuleKind
-from ecotone.vocabulary import Location, Mode, Purpose, Tier
+from ecotone.vocabulary import Location, Mode, NotFound, Purpose, Tier
 from tests.interleaving import Act, overlapping
 
 BACKEND: Any = {"dialect": "openai", "url": "http://127.0.0.1:9/v1", "key_env": None, "location": Location.LOCAL,
@@ -108,6 +108,36 @@ def test_who_makes_the_same_at_once_is_told_as_one_who_comes_later(
     house: SimpleNamespace, acts: dict[str, tuple[Act, Act]], name: str, said: str
 ) -> None:
     assert overlapping(house.database, *acts[name]) == ["done", said]
+
+
+@pytest.mark.parametrize(
+    ("scope", "act", "said"),
+    [
+        ("backend:old", "limits with their backend", "backend_not_found"),
+        ("project:old/tag:*", "limits with their project", "project_not_found"),
+    ],
+)
+def test_limits_are_not_set_for_what_goes_in_this_moment(
+    acts: dict[str, tuple[Act, Act]],
+    house: SimpleNamespace,
+    monkeypatch: pytest.MonkeyPatch,
+    scope: str,
+    act: str,
+    said: str,
+) -> None:
+    """Whoever had the name next would have them."""
+    limits, check = KeptLimits(house.database, Accounts(house.database, house.settings)), KeptLimits._check_scope
+
+    def checked(*args: Any) -> str | None:
+        found = check(*args)
+        acts[act][1]()
+        return found
+
+    monkeypatch.setattr(KeptLimits, "_check_scope", checked)
+    with pytest.raises(NotFound) as refused:
+        limits.set(scope, Allowance(requests=1), actor=SYSTEM)
+    assert refused.value.code == said
+    assert scope not in [one.scope for one in limits.list()]
 
 
 def test_a_head_of_the_ledger_never_moves_back(house: SimpleNamespace) -> None:

@@ -136,6 +136,16 @@ def test_a_place_is_changed_while_the_collection_that_stands_there_is_deleted(
     assert said == {"move": "done", "note": "item_not_found"}[act]
 
 
+def test_a_collection_that_is_deleted_in_this_moment_gets_no_place_in_another(house: SimpleNamespace) -> None:
+    """It could not be seen there, nor taken out again."""
+    gone, other = (house.catalog.create_collection("team", title, actor=SYSTEM).slug for title in ("Gone", "Other"))
+    delete = functools.partial(house.catalog.delete_collection, gone, actor=SYSTEM)
+    add = functools.partial(house.catalog.add_item, other, "collection", gone, actor=SYSTEM)
+    assert overlapping(house.database, delete, add, behind="delete from collection_items") == ["done", "item_not_found"]
+    with house.database.reading() as session:
+        assert session.scalars(sa.select(CollectionItemRow)).all() == []
+
+
 def test_a_user_makes_no_more_collections_at_once_than_one_after_another(
     house: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,7 @@ from ecotone.accounts import Actor, user_today
 from ecotone.catalog import Event
 from ecotone.catalog.names import is_name, key_of
 from ecotone.catalog.part import visible
-from ecotone.database import STAYS, Database, alone, utc_now
+from ecotone.database import STAYS, Database, alone, sweep, utc_now
 from ecotone.settings import Settings
 from ecotone.vocabulary import Conflict, Forbidden, Invalid, Unauthenticated
 from ecotone.webhooks.entities import DOMAINS, KINDS, MASK, Delivery, Parcel, State, Watched, Webhook
@@ -287,9 +287,7 @@ class Webhooks:
     def forget_old(self) -> None:
         """Drop deliveries that ended a week ago."""
         with self._database.writing() as session:
-            session.execute(
-                sa.delete(DeliveryRow).where(DeliveryRow.state != "waiting", DeliveryRow.created < utc_now() - KEPT)
-            )
+            sweep(session, DeliveryRow, DeliveryRow.state != "waiting", DeliveryRow.created < utc_now() - KEPT)
 
 
 def _check_user(actor: Actor) -> None:

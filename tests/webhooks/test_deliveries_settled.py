@@ -145,3 +145,17 @@ def test_old_deliveries_are_dropped_while_their_webhook_is_deleted(hooked: Simpl
     assert overlapping(hooked.database, *acts, behind="delete from webhook_deliveries") == ["done", "done"]
     hooked.webhooks.forget_old()
     assert hooked.webhooks.deliveries(hooked.id, actor=ANN) == []
+
+
+def test_a_delivery_that_another_server_makes_in_this_moment_is_not_given_up(hooked: SimpleNamespace) -> None:
+    hooked.house.catalog.create("team/one", private=False, actor=SYSTEM)
+    (parcel,), _ = hooked.webhooks.due()
+    with hooked.database.writing() as session:
+        session.execute(sa.update(WebhookRow).values(disabled=True))
+
+    def delivered(session: Session) -> None:
+        session.execute(sa.update(DeliveryRow).values(state="delivered"))
+
+    assert while_held(hooked.database, delivered, lambda: hooked.webhooks.may_send(parcel)) == "done"
+    with hooked.database.reading() as session:
+        assert session.scalars(sa.select(DeliveryRow.state)).all() == ["delivered"]

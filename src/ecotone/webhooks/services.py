@@ -260,8 +260,8 @@ class Webhooks:
             if not webhook.disabled and _may_know(session, webhook.user, row.private):
                 return True
             why = _DISABLED if webhook.disabled else "the webhook's owner has no valid token any more"
-            mine = sa.update(DeliveryRow).where(DeliveryRow.key == row.key)  # which may be deleted at this moment
-            session.execute(mine.values(state="given_up", problem=why))
+            mine = (DeliveryRow.key == row.key, DeliveryRow.state == "waiting")  # or deleted, or made, by now
+            session.execute(sa.update(DeliveryRow).where(*mine).values(state="given_up", problem=why))
             return False
 
     def settle(self, parcel: Parcel, *, status: int | None, problem: str) -> None:

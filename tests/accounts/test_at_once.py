@@ -130,6 +130,36 @@ def test_a_token_that_was_revoked_while_its_renewal_waited_is_not_renewed(
     assert [one.id for one in accounts.tokens("ann") if one.revoked is None] == []
 
 
+def test_a_revoked_token_takes_that_along_which_is_renewed_as_it_came_of_a_renewal_itself(
+    accounts: Accounts, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second device's renewal begins when it was let in with the first one's old token, and holds that. Who revokes
+    the new one finds the second device in the middle of its renewal, and what comes of that only afterwards."""
+    logins = DeviceLogins(database)
+    _, token = accounts.create_token("ann", Role.WRITE)
+    first = logins.fetch(logged_in(accounts, logins, token))
+    second = logins.fetch(logged_in(accounts, logins, first.token))
+    held = devices._held
+    told = list[Meanwhile]()
+
+    def late(session: Session, token_id: str) -> TokenRow | None:
+        monkeypatch.setattr(devices, "_held", held)
+        read = session.get(TokenRow, token_id)
+        if read is not None and not database.is_sqlite:  # which lets nobody write meanwhile
+            renewed = logins.refresh(first.refresh_token)
+            told.append(Meanwhile(monkeypatch, devices, "_issue", lambda: accounts.revoke_token(renewed.token_id)))
+        return held(session, token_id)
+
+    monkeypatch.setattr(devices, "_held", late)
+    issued = logins.refresh(second.refresh_token)
+    if database.is_sqlite:
+        accounts.revoke_token(logins.refresh(first.refresh_token).token_id)
+    for meanwhile in told:
+        meanwhile.end()
+        assert meanwhile.raised is None
+    assert accounts.actor_for_token(issued.token) is None
+
+
 def shop(accounts: Accounts) -> None:
     accounts.create_project("shop", mode=Mode.SERVE_API, purpose=Purpose.COMMERCIAL, actor=SYSTEM)
 

@@ -90,6 +90,15 @@ def test_the_index_of_objects_is_mended_while_a_commit_brings_the_same_ones(
     assert while_held(house.database, bring, lambda: Living(house.database).list_again(kept)) == "done"
 
 
+def test_a_name_that_a_repository_had_is_given_anew_while_it_moves_back(
+    house: SimpleNamespace, models: list[Model]
+) -> None:
+    moved = house.catalog.move(models[0], "team/elsewhere", actor=SYSTEM)
+    create = functools.partial(house.catalog.create, "team/one", private=False, actor=SYSTEM)
+    back = functools.partial(house.catalog.move, moved, "team/one", actor=SYSTEM)
+    assert overlapping(house.database, create, back, behind="insert into models") == ["done", "repo_exists"]
+
+
 def test_two_servers_that_count_downloads_of_the_same_repositories_count_all_of_them(
     house: SimpleNamespace, models: list[Model], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,6 +134,16 @@ def test_a_place_is_changed_while_the_collection_that_stands_there_is_deleted(
     acts = {"move": lambda: change(last.id, position=0), "note": lambda: change(first.id, note="see")}
     said = while_held(house.database, delete, acts[act])
     assert said == {"move": "done", "note": "item_not_found"}[act]
+
+
+def test_a_collection_that_is_deleted_in_this_moment_gets_no_place_in_another(house: SimpleNamespace) -> None:
+    """It could not be seen there, nor taken out again."""
+    gone, other = (house.catalog.create_collection("team", title, actor=SYSTEM).slug for title in ("Gone", "Other"))
+    delete = functools.partial(house.catalog.delete_collection, gone, actor=SYSTEM)
+    add = functools.partial(house.catalog.add_item, other, "collection", gone, actor=SYSTEM)
+    assert overlapping(house.database, delete, add, behind="delete from collection_items") == ["done", "item_not_found"]
+    with house.database.reading() as session:
+        assert session.scalars(sa.select(CollectionItemRow)).all() == []
 
 
 def test_a_user_makes_no_more_collections_at_once_than_one_after_another(

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from ecotone.database import Base, Database, DatabaseFull, sweep, utc_now
+from ecotone.database import Base, Database, DatabaseBusy, DatabaseFull, sweep, utc_now
 from tests.interleaving import overlapping
 
 
@@ -126,6 +126,21 @@ def test_two_that_wait_for_each_other_are_told_so_and_one_of_them_is_done(databa
     assert sorted(told) == (["done", "done"] if database.is_sqlite else ["database_busy", "done"])
     with database.reading() as session:
         assert set(session.scalars(sa.select(CounterRow.value))) == {told.count("done")}
+
+
+def test_a_writer_that_another_process_keeps_waiting_for_too_long_is_told_to_try_again(tmp_path: Path) -> None:
+    """SQLite lets one process write at a time, and the others wait half a minute for it."""
+    database, other = (Database(f"sqlite:///{tmp_path / 'one.db'}") for _ in range(2))
+    sa.event.listen(database.engine, "connect", lambda connection, _: connection.execute("PRAGMA busy_timeout=1"))
+    make = sa.text("create table thing (id integer)")
+    with other.writing() as session:
+        session.execute(sa.text("select 1"))
+        with pytest.raises(DatabaseBusy), database.writing() as waiting:
+            waiting.execute(make)
+    with database.writing() as session:
+        session.execute(make)
+    for one in (database, other):
+        one.dispose()
 
 
 def test_what_is_over_is_swept_past_what_somebody_holds(database: Database) -> None:

@@ -1,5 +1,6 @@
 """Two who make the same thing at once are told what one would be told who comes a second later, on either database."""
 
+import contextlib
 import functools
 import threading
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from ecotone.gateway.pricebook import PriceBook
 from ecotone.gateway.routing import Routes
 from ecotone.ledger import Head
 from ecotone.policy.rules import RuleKind
-from ecotone.vocabulary import Location, Mode, Purpose, Role, Tier
+from ecotone.vocabulary import Location, Mode, NotFound, Purpose, Role, Tier
 from tests.interleaving import Act, overlapping
 
 BACKEND: Any = {"dialect": "openai", "url": "http://127.0.0.1:9/v1", "key_env": None, "location": Location.LOCAL,
@@ -132,6 +133,36 @@ def test_one_rule_lets_a_backends_unknown_terms_pass_exactly_while_they_are_unkn
     assert found == TERMS[then]
 
 
+@pytest.mark.parametrize(
+    ("scope", "act", "said"),
+    [
+        ("backend:old", "limits with their backend", "backend_not_found"),
+        ("project:old/tag:*", "limits with their project", "project_not_found"),
+    ],
+)
+def test_limits_are_not_set_for_what_goes_in_this_moment(
+    acts: dict[str, tuple[Act, Act]],
+    house: SimpleNamespace,
+    monkeypatch: pytest.MonkeyPatch,
+    scope: str,
+    act: str,
+    said: str,
+) -> None:
+    """Whoever had the name next would have them."""
+    limits, check = KeptLimits(house.database, Accounts(house.database, house.settings)), KeptLimits._check_scope
+
+    def checked(*args: Any) -> str | None:
+        found = check(*args)
+        acts[act][1]()
+        return found
+
+    monkeypatch.setattr(KeptLimits, "_check_scope", checked)
+    with pytest.raises(NotFound) as refused:
+        limits.set(scope, Allowance(requests=1), actor=SYSTEM)
+    assert refused.value.code == said
+    assert scope not in [one.scope for one in limits.list()]
+
+
 def test_a_head_of_the_ledger_never_moves_back(house: SimpleNamespace) -> None:
     heads = LedgerHeads(house.database)
     heads.keep({"server": Head(records=1, hash="1")})
@@ -154,3 +185,11 @@ def test_who_only_looks_at_a_repository_does_not_wait_for_who_changes_it(house: 
         session.flush()
         threading.Thread(target=look, daemon=True).start()
         assert looked.wait(30)
+
+
+def test_a_project_is_removed_over_one_connection(acts: dict[str, tuple[Act, Act]], house: SimpleNamespace) -> None:
+    """Those who wait for their turn have one each: who has the turn and asked for another would wait for them."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(14):  # of fifteen
+            stack.enter_context(house.database.engine.connect())
+        acts["limits with their project"][1]()

@@ -4,6 +4,7 @@ import functools
 from collections.abc import Iterable
 from datetime import timedelta
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -13,7 +14,8 @@ from ecotone.database import batches, utc_now
 from ecotone.storage import Content, services
 from ecotone.storage.collecting import Collector
 from ecotone.storage.content import large
-from ecotone.storage.models import EpochRow, LfsObjectRow, XetFileRow, XorbTenantRow
+from ecotone.storage.deduplication import Deduplication
+from ecotone.storage.models import ChunkRow, EpochRow, LfsObjectRow, XetFileRow, XorbTenantRow
 from tests.interleaving import overlapping
 
 NOW = timedelta(0)
@@ -47,6 +49,27 @@ def test_two_commits_of_many_files_of_which_they_share_some_do_not_wait_in_a_cir
 
     acts = [functools.partial(hold, contents) for contents in ((first, middle, end), (middle, end))]
     assert overlapping(house.database, *acts, behind="from xet_files for update") == ["done", "done"]
+
+
+def test_a_commit_of_files_whose_chunks_are_indexed_at_this_moment_does_not_wait_in_a_circle(
+    house: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The index refers to the files in the order of their chunks, a commit holds them in the order of their keys."""
+    monkeypatch.setattr(services, "batches", lambda items: batches(items, 1))
+    names = ["1" * 64, "2" * 64]
+    contents = [xet(house, sha256, name) for sha256, name in zip((FIRST, LAST), names, strict=True)]
+    index = Deduplication(house.database, lambda _xorb: pytest.fail("no xorb is looked into"))
+    monkeypatch.setattr(index, "_indexed", lambda terms: [terms[0]])
+
+    def hold() -> None:
+        with house.database.writing() as session:
+            house.storage.hold(session, "team", contents)
+
+    terms: Any = (("b" * 64,), ("a" * 64,))
+    learn = functools.partial(index.learn, "team", list(zip(names, terms, strict=True)))
+    assert overlapping(house.database, hold, learn, behind="from xet_files for update") == ["done", "done"]
+    with house.database.reading() as session:
+        assert set(session.scalars(sa.select(ChunkRow.file))) == set(names)
 
 
 def test_two_collections_that_take_xorbs_of_one_namespace_change_its_address_twice(house: SimpleNamespace) -> None:

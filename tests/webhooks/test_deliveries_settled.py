@@ -125,3 +125,37 @@ def test_a_user_makes_no_more_webhooks_at_once_than_one_after_another(
     watched = [Watched("org", "team")]
     create = functools.partial(hooked.webhooks.create, "https://ci.example.com", watched, ["repo"], actor=ANN)
     assert overlapping(hooked.database, create, create, behind="count from webhooks") == ["done", "conflict"]
+
+
+def test_old_deliveries_are_dropped_while_their_webhook_is_deleted(hooked: SimpleNamespace) -> None:
+    """With a webhook go its deliveries in an order of their own."""
+    for name in ("team/one", "team/two"):
+        hooked.house.catalog.create(name, private=False, actor=SYSTEM)
+    with hooked.database.writing() as session:
+        long_ago = utc_now() - 2 * webhooks_module.KEPT
+        session.execute(sa.update(DeliveryRow).values(state="delivered", created=long_ago))
+        first, second = session.scalars(sa.select(DeliveryRow.key).order_by(DeliveryRow.key))
+
+    def delete_all() -> None:
+        with hooked.database.writing() as session:
+            for key in (second, first):
+                session.execute(sa.delete(DeliveryRow).where(DeliveryRow.key == key))
+
+    acts = (delete_all, hooked.webhooks.forget_old)
+    assert overlapping(hooked.database, *acts, behind="delete from webhook_deliveries") == ["done", "done"]
+    hooked.webhooks.forget_old()
+    assert hooked.webhooks.deliveries(hooked.id, actor=ANN) == []
+
+
+def test_a_delivery_that_another_server_makes_in_this_moment_is_not_given_up(hooked: SimpleNamespace) -> None:
+    hooked.house.catalog.create("team/one", private=False, actor=SYSTEM)
+    (parcel,), _ = hooked.webhooks.due()
+    with hooked.database.writing() as session:
+        session.execute(sa.update(WebhookRow).values(disabled=True))
+
+    def delivered(session: Session) -> None:
+        session.execute(sa.update(DeliveryRow).values(state="delivered"))
+
+    assert while_held(hooked.database, delivered, lambda: hooked.webhooks.may_send(parcel)) == "done"
+    with hooked.database.reading() as session:
+        assert session.scalars(sa.select(DeliveryRow.state)).all() == ["delivered"]

@@ -3,7 +3,7 @@
 from ecotone.accounts.actors import ANONYMOUS, SYSTEM, Actor
 from ecotone.accounts.devices import DeviceLogin, DeviceLogins, DeviceRefusal, IssuedToken
 from ecotone.accounts.errors import KeyNotFound, ProjectExists, ProjectNotFound
-from ecotone.accounts.keys import KeyInfo, KeyTerms, LivingSecret
+from ecotone.accounts.keys import KeyInfo, KeyTerms, LivingSecret, check_kept, key_ids
 from ecotone.accounts.patterns import fits, models_within, networks_within
 from ecotone.accounts.profile import KeptProfile, Profile
 from ecotone.accounts.projects import HOUSE, Bounds, Project
@@ -33,8 +33,10 @@ __all__ = [
     "ProjectNotFound",
     "TokenInfo",
     "bears",
+    "check_kept",
     "fits",
     "is_user",
+    "key_ids",
     "models_within",
     "networks_within",
     "roles_up_to",

@@ -227,6 +227,19 @@ class Keys:
             return found
 
 
+def key_ids(session: Session, project: str) -> list[str]:
+    """The ids of a project's keys, for a transaction that goes on with them."""
+    return list(session.scalars(sa.select(KeyRow.id).where(KeyRow.project == project)))
+
+
+def check_kept(session: Session, *, project: str | None, key: str | None) -> None:
+    """Raises ProjectNotFound or KeyNotFound for what is told and not there, in a transaction of the caller's."""
+    if project and session.get(ProjectRow, project) is None:
+        raise ProjectNotFound(project)
+    if key and session.get(KeyRow, key) is None:
+        raise KeyNotFound(key)
+
+
 def key_behind(session: Session, hashed: str) -> Actor | None:
     """The key that a secret belongs to; None when it is unknown or has ended."""
     now = utc_now()

@@ -100,10 +100,12 @@ def token_row(
 
 def revoke(session: Session, row: TokenRow) -> None:
     """End a token, and those that devices got with it: whoever stole it may have let devices of theirs in."""
-    now, waiting = utc_now(), [row]
-    while waiting:
-        ended = waiting.pop()
-        ended.revoked = ended.revoked or now
-        waiting += session.scalars(
-            sa.select(TokenRow).where(TokenRow.allowed_with == ended.id, TokenRow.revoked.is_(None))
-        )
+    now, ended, found = utc_now(), [row], True
+    row.revoked = row.revoked or now
+    while found:  # looked through anew: a device that was renewing its token, and was waited for, has another one now
+        found = False
+        for one in ended:  # which grows
+            let_in = sa.select(TokenRow).where(TokenRow.allowed_with == one.id, TokenRow.revoked.is_(None))
+            for device in session.scalars(let_in).all():
+                device.revoked, found = now, True
+                ended.append(device)

@@ -302,6 +302,8 @@ class Collections(Repositories):
         note = _text(note, "note", MOST_NOTE)
         try:
             with self._database.writing() as session:
+                if kind == "collection":
+                    alone(session, "collections that go")
                 row = self._changed(session, slug, actor)
                 target = self._target(session, kind, name, actor)
                 if target is None or target == f"collection:{row.id}":

@@ -112,10 +112,10 @@ class Repositories(Rights):
                 self._check_new(session, namespace, actor)
                 row = _new_row(namespace, name, repo_type, private, actor.name, utc_now())
                 row.head, row.gated = first.sha, gated
-                session.add(row)
-                session.execute(
+                session.execute(  # before the name is taken, as by who moves another one to it
                     sa.delete(RedirectRow).where(RedirectRow.repo_type == repo_type.value, RedirectRow.folded == folded)
                 )
+                session.add(row)
                 session.flush()
                 first.model_key = row.key
                 session.add(first)

@@ -103,7 +103,7 @@ class Database:
             DatabaseFull: when the disk has no room; nothing was written then.
             DatabaseBusy: when PostgreSQL ended it, as it and another one waited for each other in a circle; nothing was
                 written then. That is a fault of the order in which they hold rows, told so that the caller may try
-                again: the block cannot be run again here.
+                again: the block cannot be run again here. Also when another process writes to SQLite for 30 seconds.
         """
         lock: AbstractContextManager[object]
         if self.is_sqlite:

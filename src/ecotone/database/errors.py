@@ -1,4 +1,4 @@
-"""The reasons for which the database refuses: there is no room on the disk, or two wait for each other."""
+"""The reasons for which the database refuses: there is no room on the disk, or two are in each other's way."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +10,7 @@ from ecotone.vocabulary import Unavailable
 _SQLITE = ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE", "SQLITE_IOERR_SHMOPEN", "SQLITE_IOERR_SHMMAP")
 _POSTGRES = "53100"
 _CIRCLE = "40P01"
+_HELD_TOO_LONG = "SQLITE_BUSY"
 
 
 class DatabaseFull(Unavailable):
@@ -24,7 +25,8 @@ class DatabaseFull(Unavailable):
 
 
 class DatabaseBusy(Unavailable):
-    """PostgreSQL ended this transaction, as it and another one waited for each other. Nothing of it is visible."""
+    """PostgreSQL ended this transaction, as it and another one waited for each other; on SQLite, another process wrote
+    for longer than one waits for it. Nothing of it is visible."""
 
     code = "database_busy"
 
@@ -41,6 +43,6 @@ def known_refusals() -> Iterator[None]:
         name, state = getattr(error.orig, "sqlite_errorname", None), getattr(error.orig, "sqlstate", None)
         if name in _SQLITE or state == _POSTGRES:
             raise DatabaseFull from error
-        if state == _CIRCLE:
+        if state == _CIRCLE or name == _HELD_TOO_LONG:
             raise DatabaseBusy from error
         raise

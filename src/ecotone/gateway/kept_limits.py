@@ -13,7 +13,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from ecotone.accounts import Accounts, Actor
+from ecotone.accounts import Accounts, Actor, check_kept, key_ids
 from ecotone.database import Database, alone, utc_now
 from ecotone.gateway.budgets import read_budget, written_budget
 from ecotone.gateway.models import BackendRow, LimitRow
@@ -109,6 +109,7 @@ class KeptLimits:
         project = self._accounts.key(key_id).project if key_id is not None else ""
         with self._database.writing() as session:
             alone(session, "limits")
+            _check_there(session, scope)
             row = session.get(LimitRow, scope)
             if not actor.is_admin:
                 over = wanted.narrows(_allowance(row) if row is not None else Allowance())
@@ -184,7 +185,7 @@ class KeptLimits:
         """Take away the limits of a project and of its keys, in the transaction that removes it: its keys are never in
         force without them."""
         alone(session, "limits")
-        scopes = [f"key:{key.id}" for key in self._accounts.keys(name)]
+        scopes = [f"key:{key_id}" for key_id in key_ids(session, name)]
         of_it = LimitRow.scope.startswith(f"project:{name}/", autoescape=True)
         session.execute(
             sa.delete(LimitRow).where(sa.or_(LimitRow.scope == f"project:{name}", of_it, LimitRow.scope.in_(scopes)))
@@ -201,7 +202,7 @@ class KeptLimits:
         }
 
     def _check_scope(self, scope: str, actor: Actor) -> str | None:
-        """The id of a key's scope. Raises Invalid, NotFound or Forbidden."""
+        """The id of a key's scope. Raises Invalid, Forbidden, or NotFound for a key."""
         found = SCOPE.fullmatch(scope)
         if found is None:
             raise Invalid(
@@ -214,14 +215,6 @@ class KeptLimits:
             return found["key"]
         if not actor.is_admin:
             raise Forbidden("Only administrators set the limits of anything but a key.")
-        if found["project"]:
-            self._accounts.project(found["project"])
-        elif found["backend"]:
-            with self._database.reading() as session:
-                if session.get(BackendRow, found["backend"]) is None:
-                    raise NotFound(
-                        f"There is no backend {found['backend']!r}.", code="backend_not_found", param="scope"
-                    )
         return None
 
     @staticmethod
@@ -230,6 +223,16 @@ class KeptLimits:
         over = wanted.within(_allowance(row)) if row is not None else None
         if over is not None:
             raise Forbidden(f"The key's {over} would pass those of its project {project}.", param=over)
+
+
+def _check_there(session: Session, scope: str) -> None:
+    """Raises NotFound unless there is what a scope names. With that go its limits, in turn with who sets them: what is
+    not there then would leave them to whoever has its name next."""
+    found = SCOPE.fullmatch(scope)
+    assert found is not None
+    check_kept(session, project=found["project"], key=found["key"])
+    if found["backend"] and session.get(BackendRow, found["backend"]) is None:
+        raise NotFound(f"There is no backend {found['backend']!r}.", code="backend_not_found", param="scope")
 
 
 def limit_of(scope: str, allowance: Allowance) -> Limit:

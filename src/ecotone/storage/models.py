@@ -13,7 +13,7 @@ from sqlalchemy import BigInteger, ForeignKeyConstraint, Index, LargeBinary, Str
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from ecotone.database import Base, Database, batches, utc_now
+from ecotone.database import HELD, Base, Database, batches, utc_now
 
 _ATTEMPTS = 5
 _BATCH = 200
@@ -130,9 +130,10 @@ def _add(session: Session, rows: dict[tuple[Any, ...], Base]) -> int:
 
 def touch(session: Session, table: type[Any], wanted: sa.ColumnElement[bool]) -> set[tuple[Any, ...]]:
     """Make rows that have an age as young as new ones; returns the keys of those that there are, which are locked in
-    their order."""
+    their order. Chunks may come to refer to them meanwhile, which they do in an order of their own."""
     keys = sa.inspect(table).primary_key
-    found = {tuple(row) for row in session.execute(sa.select(*keys).where(wanted).order_by(*keys).with_for_update())}
+    there = sa.select(*keys).where(wanted).order_by(*keys)
+    found = {tuple(row) for row in session.execute(there.with_for_update(**HELD))}
     if found and hasattr(table, "created"):
         session.execute(
             sa.update(table)

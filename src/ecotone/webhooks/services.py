@@ -16,7 +16,7 @@ from ecotone.accounts import Actor, user_today
 from ecotone.catalog import Event
 from ecotone.catalog.names import is_name, key_of
 from ecotone.catalog.part import visible
-from ecotone.database import STAYS, Database, alone, utc_now
+from ecotone.database import STAYS, Database, alone, sweep, utc_now
 from ecotone.settings import Settings
 from ecotone.vocabulary import Conflict, Forbidden, Invalid, Unauthenticated
 from ecotone.webhooks.entities import DOMAINS, KINDS, MASK, Delivery, Parcel, State, Watched, Webhook
@@ -260,8 +260,8 @@ class Webhooks:
             if not webhook.disabled and _may_know(session, webhook.user, row.private):
                 return True
             why = _DISABLED if webhook.disabled else "the webhook's owner has no valid token any more"
-            mine = sa.update(DeliveryRow).where(DeliveryRow.key == row.key)  # which may be deleted at this moment
-            session.execute(mine.values(state="given_up", problem=why))
+            mine = (DeliveryRow.key == row.key, DeliveryRow.state == "waiting")  # or deleted, or made, by now
+            session.execute(sa.update(DeliveryRow).where(*mine).values(state="given_up", problem=why))
             return False
 
     def settle(self, parcel: Parcel, *, status: int | None, problem: str) -> None:
@@ -287,9 +287,7 @@ class Webhooks:
     def forget_old(self) -> None:
         """Drop deliveries that ended a week ago."""
         with self._database.writing() as session:
-            session.execute(
-                sa.delete(DeliveryRow).where(DeliveryRow.state != "waiting", DeliveryRow.created < utc_now() - KEPT)
-            )
+            sweep(session, DeliveryRow, DeliveryRow.state != "waiting", DeliveryRow.created < utc_now() - KEPT)
 
 
 def _check_user(actor: Actor) -> None:

@@ -60,15 +60,17 @@ class Wire:
 
     def _serve(self, plain: socket.socket) -> None:
         self.connections += 1
-        with contextlib.suppress(OSError, ValueError), plain:
-            with self._tls.wrap_socket(plain, server_side=True) if self._tls is not None else plain as connection:
-                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self._open.add(connection)
-                try:
-                    while self._one(connection):
-                        pass
-                finally:
-                    self._open.remove(connection)
+        with contextlib.suppress(OSError, ValueError), plain, self._secured(plain) as connection:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._open.add(connection)
+            try:
+                while self._one(connection):
+                    pass
+            finally:
+                self._open.remove(connection)
+
+    def _secured(self, plain: socket.socket) -> socket.socket:
+        return self._tls.wrap_socket(plain, server_side=True) if self._tls is not None else plain
 
     def _one(self, connection: socket.socket) -> bool:
         got = b""

@@ -100,12 +100,11 @@ def token_row(
 
 def revoke(session: Session, row: TokenRow) -> None:
     """End a token, and those that devices got with it: whoever stole it may have let devices of theirs in."""
-    now, ended, found = utc_now(), [row], True
+    now, ended = utc_now(), [row.id]
     row.revoked = row.revoked or now
-    while found:  # looked through anew: a device that was renewing its token, and was waited for, has another one now
-        found = False
-        for one in ended:  # which grows
-            let_in = sa.select(TokenRow).where(TokenRow.allowed_with == one.id, TokenRow.revoked.is_(None))
-            for device in session.scalars(let_in).all():
-                device.revoked, found = now, True
-                ended.append(device)
+    let_in = sa.select(TokenRow).where(TokenRow.revoked.is_(None))
+    # all anew each time: a device that was renewing its token, and was waited for, has another one now
+    while devices := session.scalars(let_in.where(TokenRow.allowed_with.in_(ended))).all():
+        for device in devices:
+            device.revoked = now
+        ended += [device.id for device in devices]
